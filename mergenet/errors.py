@@ -1,0 +1,37 @@
+"""Errors that a user can cause and mend: one line each, with the value and the way out."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong. The command line prints the message alone and exits with 2."""
+
+
+class ConfigError(UserError):
+    """A configuration value breaks a rule; the message starts with the value's dotted path."""
+
+
+class DataError(UserError):
+    """Data are missing or malformed; the message names the file or folder."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or run folder is truncated, foreign, or belongs to another configuration."""
+
+
+class TrainingDiverged(RuntimeError):
+    """Training produced a non-finite loss or a collapsed factor and was stopped."""
+
+
+def unknown_name(path: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name that is not in a list: nearest names first, then all of them.
+
+    >>> unknown_name("target.model", "resnet81", ["resnet18", "resnet34"])
+    "target.model must be one of resnet18, resnet34, got 'resnet81'; did you mean resnet18 or resnet34?"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    shown = ", ".join(names) if len(names) <= 40 else f"{', '.join(names[:40])}, ... ({len(names)} in all)"
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"{path} must be one of {shown}, got {name!r}{hint}"
