@@ -1,0 +1,272 @@
+"""The training configuration: frozen pydantic models, unknown keys refused.
+
+Every field carries its unit or meaning as its description; `mergenet train --help` prints them.
+Reading files, presets and `--set` lives in `configfile.py`.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator in use takes
+PathText = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class DataConfig(Strict):
+    name: str = Field("openmoji", description="data set: openmoji, digits, mnist5k, cifar10, cifar100, folder")
+    root: PathText | None = Field(None, description="folder of the data set; data that ships with pip needs none")
+    image_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="side of the square images, pixels")
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of the training split that is used (the paper's 10 % setting: 0.1)"
+    )
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.15, description="share held out of the training data for validation, where the data set names none"
+    )
+    split_seed: Seed = Field(0, description="seed of the train / validation / test split")
+
+
+class ModelConfig(Strict):
+    name: str = Field(
+        "mobilenetv2_small",
+        description="architecture: resnet_small, resnet18, resnet34, resnet50, mobilenetv2_small, mobilenetv2",
+    )
+    stem: Literal["cifar", "imagenet"] = Field(
+        "cifar", description="first layers: cifar keeps 32 x 32 images large, imagenet is torchvision's own"
+    )
+    weights: PathText | None = Field(None, description="safetensors file of starting weights (not for downloads)")
+
+
+class OptimizerConfig(Strict):
+    name: Literal["sgd", "adamw"] = Field("sgd", description="optimizer of this network")
+    lr: Annotated[float, Field(gt=0)] = Field(0.1, description="learning rate at the schedule's peak")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD momentum")
+    nesterov: bool = Field(False, description="Nesterov's momentum (sgd only)")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(5e-4, description="weight decay, all parameters")
+    schedule: Literal["constant", "cosine", "multistep"] = Field("cosine", description="learning rate over training")
+    warmup_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="linear warm-up, epochs")
+    milestones: tuple[Fraction, ...] = Field(
+        (0.3, 0.6, 0.8),
+        description="multistep: where the rate drops, fractions of training (60/120/160 of 200)",
+    )
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="multistep: factor at each milestone")
+    clip_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="gradient clipping, L2 norm")
+
+
+class NetworkConfig(Strict):
+    """One of the two networks, with a task, data, batch stream, loss and optimizer of its own."""
+
+    task: str = Field("image_classification", description="what the network learns")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    data: DataConfig = Field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
+    batch_size: Positive = Field(64, description="images an optimizer step, over all workers")
+    augment: bool = Field(True, description="random crop and horizontal flip of training images")
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing of the loss")
+    seed: Seed | None = Field(None, description="seed of this network's streams; default: the run's seed")
+
+
+class SourceConfig(NetworkConfig):
+    model: ModelConfig = Field(default_factory=lambda: ModelConfig(name="resnet_small"))
+    kind: Literal["live", "frozen", "self", "recorded"] = Field(
+        "live",
+        description="live: trains beside the target; frozen: never trains; self: the target's own layers; "
+        "recorded: replays the weights of a source that was trained once",
+    )
+    recording: PathText | None = Field(None, description="recorded: folder written by `mergenet record`")
+
+
+class PairConfig(Strict):
+    """A transfer pair: one source layer, one target layer, an adapter of its own in each direction."""
+
+    source: str = Field(description="layer of the source network, as `mergenet layers` names it")
+    target: str = Field(description="layer of the target network")
+    direction: Literal["to_target", "to_source", "both"] = Field("to_target", description="which way knowledge goes")
+    every: Positive | None = Field(
+        None, description="this pair's own cycle, optimizer steps, a multiple of t_cycle; default: t_cycle"
+    )
+
+
+class AdapterConfig(Strict):
+    kind: Literal["lpka", "full_matrix"] = Field(
+        "lpka",
+        description="lpka: attention between low-rank factors; full_matrix: between whole weight matrices",
+    )
+    encoding: Literal["projected", "factorized"] = Field(
+        "projected",
+        description="projected: W stays full, A = B^T W moves; factorized: the layer is B A from the start",
+    )
+    rank: Positive = Field(8, description="rank r of the re-encoding (per kernel row for convolutions)")
+    depth: Positive = Field(2, description="number of stacked knowledge transfer layers")
+    heads: Positive = Field(4, description="attention heads")
+    width: Positive | None = Field(
+        None,
+        description="inner width of an attention, all heads; default: 32 for lpka, by shape for full_matrix",
+    )
+    mlp_ratio: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="hidden over outer width of the output MLP; default: 1/16 for lpka, 2 for full_matrix",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="dropout in the output MLP")
+    spectral_norm: bool = Field(True, description="spectral normalisation of the output MLP's two matrices")
+    pairings: tuple[Literal["row_row", "row_column", "column_row", "column_column"], ...] = Field(
+        ("row_row", "row_column", "column_row", "column_column"),
+        min_length=1,
+        description="attentions to average: <target tokens>_<source tokens>",
+    )
+    gate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.1, description="share of the adapter's answer that is taken; 1 is the paper's replacement"
+    )
+    learned_gate: bool = Field(False, description="train the gate, from `gate` on")
+    rms_match: bool = Field(True, description="normalise the inputs' RMS, give the answer the target's RMS")
+
+
+class UpdateConfig(Strict):
+    """How the adapter learns."""
+
+    rule: Literal["delta", "gradient"] = Field(
+        "delta",
+        description="delta: pull the answer to where the target went; gradient: the target's own loss",
+    )
+    horizon: Literal["step", "cycle"] = Field(
+        "step", description="delta: look at the target after one step, or at the end of the cycle"
+    )
+    normalize: bool = Field(
+        False, description="delta: divide by the sum of the receiver's learning rates over the steps looked at"
+    )
+    lr: Annotated[float, Field(gt=0)] = Field(1e-3, description="AdamW learning rate of the adapter")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(1e-2, description="AdamW decay, not on norms and biases")
+    clip_norm: Annotated[float, Field(gt=0)] = Field(50.0, description="gradient clipping, L2 norm")
+    warmup_fraction: Fraction = Field(0.1, description="share of training at constant rate, cosine after it")
+
+
+class TransferConfig(Strict):
+    t_cycle: Positive = Field(8, description="transfer every t_cycle optimizer steps")
+    pairs: tuple[PairConfig, ...] = Field((), description="transfer pairs; none given: method must be none")
+    adapter: AdapterConfig = Field(default_factory=AdapterConfig)
+    update: UpdateConfig = Field(default_factory=UpdateConfig)
+    control: Literal["real", "shuffled", "noise", "none"] = Field(
+        "real",
+        description="what the adapter is shown: the source's factor, its entries shuffled, noise of the same "
+        "RMS, or no source at all (the target's own factor)",
+    )
+    optimizer_state: Literal["keep", "reset", "scale"] = Field(
+        "keep", description="the receiver's momentum after a transfer: kept, zeroed, or times (1 - gate)"
+    )
+    start_step: Annotated[int, Field(ge=0)] = Field(0, description="first optimizer step that may transfer")
+    stop_fraction: Fraction = Field(1.0, description="share of training after which no transfer happens")
+    recalibrate_batches: Annotated[int, Field(ge=0)] = Field(
+        0, description="training batches to re-estimate BatchNorm statistics with, after the last transfer"
+    )
+
+
+class Config(Strict):
+    name: str = Field(
+        "run",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="name of the run, used in folder names",
+    )
+    method: Literal["mergenet", "none"] = Field("mergenet", description="none: the target trains by itself")
+    seed: Seed = Field(0, description="seed of every random stream of the run")
+    epochs: Positive = Field(10, description="passes over the target's training data")
+    source: SourceConfig = Field(default_factory=SourceConfig)
+    target: NetworkConfig = Field(default_factory=NetworkConfig)
+    transfer: TransferConfig = Field(default_factory=TransferConfig)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
+    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+        2, description="CPU threads of torch; part of what makes a run reproducible"
+    )
+    amp: Literal["off", "bf16", "fp16"] = Field("off", description="mixed precision of the two networks")
+    deterministic: bool = Field(True, description="deterministic kernels where torch has them")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_config(self)
+        return self
+
+
+def shown(value: Any) -> str:
+    """A value on one line of at most 60 characters; never what is in a mapping, it may be a secret."""
+    if isinstance(value, dict):
+        return f"a mapping of {len(value)}" if value else "an empty mapping"
+    if isinstance(value, list | tuple):
+        nested = any(isinstance(item, dict | list | tuple) for item in value)
+        return f"a list of {len(value)}" if nested or len(value) > 8 else f"[{', '.join(map(shown, value))}]"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def rule(path: str, must: str, value: Any, way_out: str = "") -> ValueError:
+    """One line: the value's path, the rule, the value received, the way out."""
+    return ValueError(f"{path} must {must}, got {shown(value)}" + (f"; {way_out}" if way_out else ""))
+
+
+def check_config(c: Config) -> None:
+    """Rules that span fields. Names of layers, models and data are checked where they are looked up."""
+    for side, network in (("source", c.source), ("target", c.target)):
+        check_optimizer(f"{side}.optimizer", network.optimizer)
+    if c.method == "none":
+        return
+    transfer, adapter, update = c.transfer, c.transfer.adapter, c.transfer.update
+    if not transfer.pairs:
+        raise rule("transfer.pairs", "name at least one pair", [], "to train without transfer set method: none")
+    if update.horizon == "cycle" and update.rule != "delta":
+        raise rule("transfer.update.horizon", "be step for rule gradient", "cycle", "use rule: delta")
+    if update.normalize and update.rule != "delta":
+        raise rule("transfer.update.normalize", "be false for rule gradient", True, "use rule: delta")
+    if adapter.kind == "full_matrix" and adapter.encoding == "factorized":
+        raise rule("transfer.adapter.encoding", "be projected for kind full_matrix", "factorized")
+    if c.source.kind == "recorded":
+        if c.source.recording is None:
+            raise rule(
+                "source.recording",
+                "name a folder for kind recorded",
+                None,
+                "write one with `mergenet record`",
+            )
+        if adapter.encoding == "factorized":
+            raise rule(
+                "transfer.adapter.encoding",
+                "be projected for a recorded source",
+                "factorized",
+                "a factorized source trains differently at every rank; use source.kind: live",
+            )
+    elif c.source.recording is not None:
+        raise rule(
+            "source.recording",
+            f"be absent for kind {c.source.kind}",
+            c.source.recording,
+            "set source.kind: recorded",
+        )
+    written: set[tuple[str, str]] = set()
+    for i, pair in enumerate(transfer.pairs):
+        path = f"transfer.pairs.{i}"
+        if pair.every is not None and pair.every % transfer.t_cycle:
+            raise rule(f"{path}.every", f"be a multiple of t_cycle ({transfer.t_cycle})", pair.every)
+        if pair.direction != "to_target" and c.source.kind != "live":
+            raise rule(
+                f"{path}.direction",
+                f"be to_target for source kind {c.source.kind}",
+                pair.direction,
+                "only a live source can receive",
+            )
+        if c.source.kind == "self" and pair.source == pair.target:
+            raise rule(f"{path}.source", "differ from the pair's target for source kind self", pair.source)
+        for side, layer in (("target", pair.target), ("source", pair.source)):
+            if pair.direction in (f"to_{side}", "both"):
+                if (side, layer) in written:
+                    raise rule(f"{path}.{side}", "be written by one pair only", layer)
+                written.add((side, layer))
+
+
+def check_optimizer(path: str, optimizer: OptimizerConfig) -> None:
+    if optimizer.nesterov and optimizer.name != "sgd":
+        raise rule(f"{path}.nesterov", f"be false for {optimizer.name}", True, "use name: sgd")
+    if optimizer.nesterov and optimizer.momentum == 0:
+        raise rule(f"{path}.momentum", "be above 0 with nesterov", optimizer.momentum, "or set nesterov: false")
