@@ -1,0 +1,31 @@
+"""Data sets by name, loaded once per process."""
+
+from collections.abc import Callable
+from functools import cache
+
+from mergenet.config import DataConfig
+from mergenet.data.cifar import load_cifar10, load_cifar100
+from mergenet.data.folder import load_folder
+from mergenet.data.images import ImageData, Split
+from mergenet.data.openmoji import load_openmoji
+from mergenet.data.small import load_digits, load_mnist5k
+from mergenet.errors import ConfigError, unknown_name
+
+__all__ = ["DATASETS", "ImageData", "Split", "load_data"]
+
+DATASETS: dict[str, Callable[[DataConfig], ImageData]] = {
+    "openmoji": load_openmoji,
+    "digits": load_digits,
+    "mnist5k": load_mnist5k,
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "folder": load_folder,
+}
+
+
+@cache
+def load_data(config: DataConfig) -> ImageData:
+    """The data set that `config` names. Raises ConfigError for an unknown name, DataError for missing files."""
+    if config.name not in DATASETS:
+        raise ConfigError(unknown_name("data.name", config.name, DATASETS))
+    return DATASETS[config.name](config)

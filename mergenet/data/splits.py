@@ -1,0 +1,42 @@
+"""Splits by seed: the same seed gives the same split on every machine; classes keep their shares."""
+
+import torch
+from torch import Tensor
+
+from mergenet.data.images import Split
+
+TEST_FRACTION = 0.15  # of data sets that name no test split
+
+
+def stratified_order(labels: Tensor, seed: int) -> Tensor:
+    """A random order of the items, every prefix of which holds the classes in their shares.
+
+    Item number j of the n of its class (in random order within the class) is placed at (j + u) / n, u uniform
+    in [0, 1). The first of every class come before all others, so that a prefix lacks no class as long as it
+    has as many items as there are classes.
+    labels: int64 (N,). Returns int64 (N,), a permutation. Prefixes are nested by construction.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        offset = torch.rand(len(members), generator=generator, dtype=torch.float64)
+        place[members] = (torch.arange(len(members)) + offset) / len(members)
+        place[members[0]] -= 1
+    return place.argsort(stable=True)
+
+
+def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """(held out, kept): sorted indices of a stratified `fraction` of the items, at least one, and of the rest."""
+    order = stratified_order(labels, seed)
+    count = min(max(1, round(fraction * len(labels))), len(labels) - 1)
+    return order[:count].sort().values, order[count:].sort().values
+
+
+def subsample(split: Split, fraction: float, seed: int) -> Split:
+    """A stratified share of a split; with one seed the smaller share is part of the larger."""
+    if fraction == 1:
+        return split
+    count = max(1, round(fraction * len(split.labels)))
+    return split.take(stratified_order(split.labels, seed)[:count].sort().values)

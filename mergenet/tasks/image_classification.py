@@ -1,0 +1,91 @@
+"""Image classification: cross-entropy, top-1 and top-5 accuracy."""
+
+import json
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mergenet.config import NetworkConfig
+from mergenet.data import Split, load_data
+from mergenet.data.augment import augment as augment_images
+
+
+class ImageClassification:
+    """Batches hold "images", float32 (N, 3, H, W), and "labels", int64 (N,).
+
+    Images are normalised by each channel's mean and standard deviation over the training split.
+    """
+
+    metric = "top1"
+
+    def __init__(self, config: NetworkConfig) -> None:
+        data = load_data(config.data)
+        self.num_outputs = len(data.class_names)
+        self.class_names = data.class_names
+        self.data_hash = data.content_hash
+        self.label_smoothing = config.label_smoothing
+        self._splits = {"train": data.train, "val": data.val, "test": data.test}
+        self._on_device: dict[tuple[str, torch.device], Split] = {}
+        self.mean, self.std = channel_statistics(data.train.images)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a user of the exported network must know: output and input of the network, as JSON values."""
+        return {
+            "num_outputs": str(self.num_outputs),
+            "mean": json.dumps(self.mean.flatten().tolist()),
+            "std": json.dumps(self.std.flatten().tolist()),
+            "class_names": json.dumps(self.class_names),
+        }
+
+    def size(self, split: str) -> int:
+        return len(self._splits[split].labels)
+
+    def batch(self, split: str, index: Tensor, device: torch.device, augment: bool = False) -> dict[str, Tensor]:
+        chosen = self._split(split, device).take(index.to(device))
+        images = augment_images(chosen.images) if augment else chosen.images
+        mean, std = self.mean.to(device), self.std.to(device)
+        normalised = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+        return {"images": normalised, "labels": chosen.labels}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """Mean cross-entropy, with the configured label smoothing."""
+        return cross_entropy(model(batch["images"]), batch["labels"], label_smoothing=self.label_smoothing)
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sums of cross-entropy (without smoothing), top-1 and top-5 hits."""
+        return classification_sums(model(batch["images"]), batch["labels"])
+
+    def _split(self, split: str, device: torch.device) -> Split:
+        """The split on that device, moved there once: a batch is then a gather without a copy from the host."""
+        key = (split, device)
+        if key not in self._on_device:
+            stored = self._splits[split]
+            self._on_device[key] = Split(stored.images.to(device), stored.labels.to(device))
+        return self._on_device[key]
+
+
+def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """logits (N, C), labels int64 (N,) -> float64 sums over N. With fewer than 5 classes top-5 is always a hit."""
+    ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    hits = ranked == labels[:, None]
+    return {
+        "loss": cross_entropy(logits.double(), labels, reduction="sum"),
+        "top1": hits[:, 0].sum().double(),
+        "top5": hits.any(dim=1).sum().double(),
+    }
+
+
+def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, each float32 (3, 1, 1), from uint8 (N, 3, H, W).
+
+    Of exact integer counts, so they do not depend on the order of the images. A constant channel gets 1.
+    """
+    counts = torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(3)]).double()
+    values, total = torch.arange(256, dtype=torch.float64), counts.sum(dim=1)
+    mean = (counts * values).sum(dim=1) / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / total
+    std = torch.where(variance > 0, variance, 1.0).sqrt()
+    return mean.float()[:, None, None], std.float()[:, None, None]
