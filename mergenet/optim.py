@@ -1,0 +1,69 @@
+"""Optimizers, and learning rates as pure functions of the step (nothing to save, nothing to drift)."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from mergenet.config import OptimizerConfig
+
+
+def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.nesterov and config.momentum > 0,
+            weight_decay=config.weight_decay,
+        )
+    return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def learning_rate(config: OptimizerConfig, step: int, total_steps: int, steps_per_epoch: int) -> float:
+    """Learning rate of optimizer step `step` (from 0): linear warm-up, then the schedule over all of training."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return config.lr * min(1.0, (step + 1) / warmup)  # a warm-up may end within a step
+    done = step / total_steps
+    if config.schedule == "multistep":
+        return config.lr * config.gamma ** sum(done >= m for m in config.milestones)
+    if config.schedule == "cosine":
+        after = (step - warmup) / max(1.0, total_steps - warmup)
+        return config.lr * 0.5 * (1 + math.cos(math.pi * after))
+    return config.lr
+
+
+def adapter_rate(lr: float, warmup_fraction: float, done: float) -> float:
+    """[release] Constant for a warm-up, then cosine to zero; `done` is the share of training behind us."""
+    if done < warmup_fraction:
+        return lr
+    return lr * 0.5 * (1 + math.cos(math.pi * (done - warmup_fraction) / max(1e-9, 1 - warmup_fraction)))
+
+
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+    """[release] Parameter groups without weight decay on norms, biases and scalars."""
+    named = list(module.named_parameters())
+    matrices = [p for _, p in named if p.ndim >= 2]
+    vectors = [p for _, p in named if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def stale_state(optimizer: torch.optim.Optimizer, weight: nn.Parameter, policy: str, gate: float) -> None:
+    """METHOD.md, point 5: what becomes of the optimizer's state of an overwritten weight.
+
+    keep: nothing. reset: forgotten, as if the weight were new. scale: first moments times (1 - gate) [ours].
+    """
+    if policy == "reset":
+        optimizer.state.pop(weight, None)
+    elif policy == "scale":
+        for key in ("momentum_buffer", "exp_avg"):
+            moment = optimizer.state.get(weight, {}).get(key)
+            if moment is not None:
+                moment.mul_(1 - gate)

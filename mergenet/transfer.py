@@ -1,0 +1,103 @@
+"""The knowledge transfer phase: when which link transfers, and when its adapter learns.
+
+At a step t with t mod every == 0 [paper] all due links ask their adapters, then all answers are written, then both
+networks take their own step, then the adapters learn.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from mergenet import distributed
+from mergenet.config import TransferConfig
+from mergenet.link import Link
+
+
+class Transfer:
+    """All links of a run. The trainer calls begin, observe and finish once each step, in this order."""
+
+    def __init__(self, links: Iterable[Link], config: TransferConfig, total_steps: int) -> None:
+        self.links, self.config, self.total_steps = list(links), config, total_steps
+        self.stop_step = round(config.stop_fraction * total_steps)
+
+    def due(self, link: Link, step: int) -> bool:
+        return step % link.every == 0 and self.config.start_step <= step < self.stop_step
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of the last transfer of any link, if there is one."""
+        steps = [s for link in self.links for s in range(self.stop_step) if self.due(link, s)]
+        return max(steps, default=None)
+
+    def begin(self, step: int) -> bool:
+        """Transfers whatever is due, before the networks' forward passes. True if anything was."""
+        for link in self.links:
+            if link.open is not None and step - link.open.step >= link.every:
+                self._learn(link, step)  # horizon `cycle`: the cycle ends here
+        due = [link for link in self.links if self.due(link, step)]
+        for link, asked in [(link, link.ask(step)) for link in due]:
+            link.write(asked)
+        return bool(due)
+
+    def observe(self) -> None:
+        """After the backward passes, before the optimizer steps: the gradient at the transferred point."""
+        for link in self.links:
+            if link.open is not None and self.config.update.rule == "gradient":
+                link.open.gradient = link.receiver.grad()
+
+    def finish(self, step: int, stepped: dict[str, bool]) -> None:
+        """After the optimizer steps. stepped: role -> False if mixed precision skipped its step.
+
+        If the step on the transferred factor was skipped, so is the adapter's.
+        """
+        for link in self.links:
+            if link.open is None:
+                continue
+            if stepped[link.learner.role]:
+                link.open.rates += link.learner.optimizer.param_groups[0]["lr"]
+            elif link.open.step == step:
+                link.open = None
+                continue
+            if self.config.update.horizon == "step":
+                self._learn(link, step)
+
+    def _learn(self, link: Link, step: int) -> None:
+        assert link.open is not None
+        if self.config.update.rule == "gradient":
+            assert link.open.gradient is not None
+            vector = link.open.gradient
+        else:
+            vector = link.open.written - link.receiver.read()
+            link.losses.append(0.5 * vector.square().sum().item())
+            if self.config.update.normalize:
+                vector = vector / max(link.open.rates, 1e-12)
+        link.learn(vector, step / self.total_steps)
+
+    def metrics(self) -> dict[str, float]:
+        """num_transfers so far, gate and source_dependence (means over links), adapter_loss since the last call."""
+        if not self.links:
+            return {}
+        losses = [loss for link in self.links for loss in link.losses]
+        for link in self.links:
+            link.losses = []
+        pairs = [(link.adapter.gate.item(), link.dependence()) for link in self.links]
+        means = torch.tensor(pairs, dtype=torch.float64, device=self.links[0].learner.device).mean(dim=0)
+        gate, dependence = distributed.broadcast_(means).tolist()  # only rank 0's adapters learn
+        values = {
+            "num_transfers": float(sum(link.num_transfers for link in self.links)),
+            "gate": gate,
+            "source_dependence": dependence,
+        }
+        return values | ({"adapter_loss": sum(losses) / len(losses)} if losses else {})
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for link in self.links for p in link.adapter.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {link.name: link.state_dict() for link in self.links}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for link in self.links:
+            link.load_state_dict(state[link.name])
