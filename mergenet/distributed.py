@@ -1,0 +1,96 @@
+"""Plain torch.distributed, used whenever a process group is up (torchrun, Ray Train's TorchTrainer)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mergenet.errors import ConfigError
+
+
+@contextmanager
+def torchrun_group(device: str) -> Iterator[None]:
+    """A process group of the workers that torchrun started, ended with the block; nothing where there is one worker.
+
+    device: as in the configuration; NCCL on GPUs, gloo on CPU. A group that is up already stays as it is.
+    Raises ConfigError if two workers would have to share a GPU, which NCCL refuses.
+    """
+    if num_started() == 1 or dist.is_initialized():
+        yield
+        return
+    cuda = resolve_device(device).type == "cuda"
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", num_started()))
+    gpus = 1 if ":" in device else torch.cuda.device_count()
+    if cuda and local > gpus:
+        raise ConfigError(
+            f"device must give each worker a GPU of its own, got {device!r} ({gpus} of them) for {local} workers; "
+            "lower --nproc-per-node, or use device: cpu"
+        )
+    dist.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield
+        dist.barrier()  # a worker that ends early closes connections that the others may still use
+    finally:
+        dist.destroy_process_group()
+
+
+def num_started() -> int:
+    """Workers that torchrun started, this one among them; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def wrap(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network itself, or its DDP wrapper if several workers train it together."""
+    if world_size() == 1 or not any(p.requires_grad for p in network.parameters()):
+        return network
+    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def broadcast_(tensor: Tensor) -> Tensor:
+    """Every worker gets rank 0's values, in place."""
+    if world_size() > 1:
+        dist.broadcast(tensor, src=0)
+    return tensor
+
+
+def sum_(tensor: Tensor) -> Tensor:
+    """Every worker gets the sum over workers, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA if there is one; a worker takes the device of its local rank."""
+    available = torch.cuda.is_available()
+    if name.startswith("cuda") and not available:
+        raise ConfigError(f"device must be available here, got {name!r}; torch sees no CUDA device, use device: cpu")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    index = int(name.split(":")[1]) if ":" in name else int(os.environ.get("LOCAL_RANK", 0)) % count
+    if index >= count:
+        raise ConfigError(f"device must be one of cuda:0 to cuda:{count - 1}, got {name!r}")
+    torch.cuda.set_device(index)
+    return torch.device("cuda", index)

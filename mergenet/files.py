@@ -1,0 +1,71 @@
+"""Writing files so that a killed process, a full disk or a power cut never leaves half of one."""
+
+import contextlib
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from mergenet.errors import CheckpointError
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk: a rename survives a power cut only after this."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_synced(path: Path, data: bytes, mode: str = "wb") -> None:
+    """Write or append to a file and flush it to disk; not atomic, raises OSError."""
+    with path.open(mode) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def beside(path: Path) -> Path:
+    """A name for the unfinished `path`: hidden, in the same folder, this thread's own, same suffix."""
+    return path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.tmp{path.suffix}")
+
+
+def remove(path: Path) -> None:
+    """Delete an unfinished file, if it is there and the disk lets us: the error at hand matters more."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically: a reader sees the old file or the new one, whenever the writer is killed.
+
+    Raises CheckpointError if the disk refuses (full, read-only, no such folder).
+    """
+    temporary = beside(path)
+    try:
+        write_synced(temporary, data)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        remove(temporary)
+        raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, obj: Any) -> None:
+    """`write_bytes` of indented JSON; a float that is not finite becomes NaN or Infinity."""
+    write_text(path, json.dumps(obj, indent=2) + "\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises CheckpointError if the file is missing or cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be read: {error.strerror}") from error

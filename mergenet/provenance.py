@@ -1,0 +1,141 @@
+"""Where a result came from: versions, commit, machine, seeds and hashes. Imports no torch."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tomllib
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mergenet
+from mergenet.config import Config
+
+# What "resumed" repeats of a provenance; the configuration, and with it the seeds, cannot have changed
+RESUMED = ("started", "versions", "git_commit", "git_dirty", "platform", "cpu", "device", "gpu", "data_hashes")
+
+
+def config_hash(config: Config) -> str:
+    """First 12 hex digits of the SHA-256 of the configuration's canonical JSON (keys sorted, no whitespace).
+
+    It covers all that changes results; the run's `name` does not, so it is left out.
+    """
+    values = config.model_dump(mode="json", exclude={"name"})
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def provenance(config: Config, data_hashes: dict[str, str]) -> dict[str, Any]:
+    """All that is needed to say where a result came from; nothing that names a person, a host or a secret.
+
+    data_hashes: data set's role ("source", "target") -> SHA-256 of its content.
+    """
+    commit, dirty = git_state(Path(__file__).parent)
+    device, gpu = _device(config.device)
+    return {
+        "config_hash": config_hash(config),
+        "data_hashes": dict(data_hashes),
+        "seeds": _seeds(config),
+        "versions": {"python": platform.python_version(), "mergenet": mergenet.__version__}
+        | {name: _version(name) for name in ("torch", "torchvision", "numpy", "ray")},
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "threads": config.threads,
+        "device": device,
+        "gpu": gpu,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def resumed(first: dict[str, Any], now: dict[str, Any], epochs_done: int) -> dict[str, Any]:
+    """`first`, the provenance of a run's start, with that of its present resumption at the end of "resumed".
+
+    epochs_done: how many epochs the process that resumes found trained.
+    """
+    entry = {"epochs_done": epochs_done} | {key: now[key] for key in RESUMED}
+    return first | {"resumed": [*first.get("resumed", []), entry]}
+
+
+def differences(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What a run was started on and is not resumed on, of that on which its last bits depend."""
+    places = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
+    pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in places.items()]
+    return [f"{name} {new} (was {old})" for name, old, new in pairs if old != new]
+
+
+def _at(values: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Commit of the checkout of mergenet that `folder` lies in, and whether tracked files were changed since.
+
+    (None, None) without git, or where the checkout around the package is another project's.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top is None or not _is_mergenet(Path(top) / "pyproject.toml"):
+        return None, None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return _git(folder, "rev-parse", "HEAD"), None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    # GIT_DIR and its like, set while a git hook runs, would point git at another repository
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _is_mergenet(pyproject: Path) -> bool:
+    try:
+        values = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return values.get("project", {}).get("name") == "mergenet"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _seeds(config: Config) -> dict[str, int]:
+    seeds = {"run": config.seed}
+    for side, network in (("source", config.source), ("target", config.target)):
+        seeds[side] = config.seed if network.seed is None else network.seed
+        seeds[f"{side}_split"] = network.data.split_seed
+    return seeds
+
+
+def _device(name: str) -> tuple[str, str | None]:
+    """The device that is used, and the model of the GPU if it is one."""
+    if name == "cpu":
+        return name, None
+    import torch  # here, so that reading records needs no torch
+
+    if not torch.cuda.is_available():
+        return "cpu" if name == "auto" else name, None
+    device = "cuda" if name == "auto" else name
+    return device, torch.cuda.get_device_name(device)
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

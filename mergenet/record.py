@@ -1,0 +1,191 @@
+"""What a run leaves behind: its files, their columns, and reading them back. Imports no torch.
+
+A run folder holds
+
+    config.yaml       the resolved configuration
+    provenance.json   versions, commit, machine, seeds, hashes of configuration and data
+    epochs.jsonl      one JSON object an epoch (Python's JSON: a diverged loss is NaN or Infinity)
+    result.json       status and, when finished, the metrics on the test split
+    checkpoints/      what a resumed run goes on from (checkpoint.py)
+    best.safetensors  the target network at its best epoch
+
+Every file is replaced atomically (files.py), but for epochs.jsonl, which grows by lines. Whichever of them a kill
+leaves unwritten, config.yaml is there first, and `run` goes on from what there is.
+
+Columns of epochs.jsonl; accuracies are fractions, losses are means over examples:
+
+    epoch, step                       counted from 1; optimizer steps done
+    {target,source}_train_loss        over the epoch; of a source only if it takes steps
+    {target,source}_val_loss          on the validation split, as are
+    {target,source}_val_{top1,top5}   the task's metrics
+    target_lr                         at the epoch's last step
+    seconds_{transfer,source,target,adapter,evaluate}    wall time of each phase
+    num_transfers                     so far
+    gate, source_dependence           means over the links
+    adapter_loss                      mean over the epoch's updates of the adapters
+    adapter_parameters                of all adapters together
+
+Keys of result.json:
+
+    status        running, finished, stopped or failed
+    error         one line if it failed, else null
+    epochs_done   with a checkpoint behind them
+    best_epoch    by target_val_top1 (or the task's metric), which is there as well; null before the first
+    target_test_{loss,top1,top5}      of a finished run, by the network of the best epoch
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mergenet.errors import CheckpointError
+from mergenet.files import read_bytes, write_synced, write_text
+from mergenet.files import write_json as write_json
+from mergenet.provenance import config_hash as config_hash
+from mergenet.provenance import differences as differences
+from mergenet.provenance import provenance as provenance
+from mergenet.provenance import resumed as resumed
+
+CONFIG_FILE = "config.yaml"
+PROVENANCE_FILE = "provenance.json"
+EPOCHS_FILE = "epochs.jsonl"
+RESULT_FILE = "result.json"
+CHECKPOINT_FOLDER = "checkpoints"
+BEST_FILE = "best.safetensors"
+
+# Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them
+EPOCH = "epoch"
+STEP = "step"
+TARGET_VAL_LOSS = "target_val_loss"
+TARGET_VAL_TOP1 = "target_val_top1"
+TARGET_VAL_TOP5 = "target_val_top5"
+ADAPTER_PARAMETERS = "adapter_parameters"
+STATUS = "status"
+ERROR = "error"
+EPOCHS_DONE = "epochs_done"
+BEST_EPOCH = "best_epoch"
+TARGET_TEST_LOSS = "target_test_loss"
+TARGET_TEST_TOP1 = "target_test_top1"
+TARGET_TEST_TOP5 = "target_test_top5"
+
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"  # values of STATUS
+
+
+RESULT_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    STATUS: ("running, finished, stopped or failed", lambda value: value in (RUNNING, FINISHED, STOPPED, FAILED)),
+    ERROR: ("text or null", lambda value: value is None or isinstance(value, str)),
+    EPOCHS_DONE: ("a whole number", lambda value: type(value) is int and value >= 0),
+    BEST_EPOCH: ("a whole number or null", lambda value: value is None or (type(value) is int and value >= 1)),
+}
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch reached. epoch: from 1; step: optimizer steps done; metrics: the other columns above."""
+
+    epoch: int
+    step: int
+    metrics: dict[str, float]
+
+    def row(self) -> dict[str, float]:
+        return {EPOCH: self.epoch, STEP: self.step, **self.metrics}
+
+
+def write_epochs(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write epochs.jsonl anew, atomically (a resumed run drops the epochs after its checkpoint)."""
+    write_text(folder / EPOCHS_FILE, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_epoch(folder: Path, row: dict[str, Any]) -> None:
+    """Append one line to epochs.jsonl; a line torn by an earlier kill is removed first.
+
+    Raises CheckpointError if the disk refuses.
+    """
+    path = folder / EPOCHS_FILE
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_epochs(folder, read_epochs(folder))
+    try:
+        write_synced(path, (json.dumps(row) + "\n").encode(), mode="ab")
+    except OSError as error:
+        raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    folder: Path
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    result: dict[str, Any]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder; a run that has not reported yet has no epochs and the status "running".
+
+    Raises CheckpointError if the folder was not written by a run, or a file in it is damaged.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, PROVENANCE_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} must be a run folder, but has no {name}; `mergenet train` writes one")
+    config, provenance = _mapping(folder / CONFIG_FILE), read_provenance(folder)
+    return RunRecord(folder, config, provenance, read_epochs(folder), read_result(folder))
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """result.json; that of a run that has not reported yet where there is none.
+
+    Raises CheckpointError if it is damaged.
+    """
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return {STATUS: RUNNING, ERROR: None, EPOCHS_DONE: 0, BEST_EPOCH: None, TARGET_VAL_TOP1: None}
+    result = _mapping(path)
+    for key, (rule, valid) in RESULT_RULES.items():
+        if key not in result or not valid(result[key]):
+            got = repr(result[key]) if key in result else "nothing"
+            raise CheckpointError(
+                f"{path}: {key} must be {rule}, got {got}; the file is damaged, remove it and train on to have it again"
+            )
+    return result
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """provenance.json. Raises CheckpointError if it is missing or damaged."""
+    return _mapping(folder / PROVENANCE_FILE)
+
+
+def read_epochs(folder: Path) -> list[dict[str, Any]]:
+    """The rows of epochs.jsonl, none if there is no such file; a torn last line is dropped.
+
+    Raises CheckpointError if any other line is damaged.
+    """
+    path = folder / EPOCHS_FILE
+    lines = read_bytes(path).splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number < len(lines):
+            raise CheckpointError(f"{path} line {number} must be a JSON object, got {line[:60]!r}")
+    return rows
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON or YAML file that holds one mapping."""
+    text = read_bytes(path)
+    try:
+        values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (ValueError, yaml.YAMLError):
+        values = None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold one mapping, got {text[:60]!r}; the file is damaged")
+    return values

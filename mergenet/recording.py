@@ -1,0 +1,147 @@
+"""A recorded source: trained once, its candidate layers' weights written at every transfer point, then replayed.
+
+Folder: recording.json (what was trained, which layers, how often), epoch-0001.safetensors, ... with one tensor per
+step and layer named "<step>/<layer>". recording.json is written last: a folder without it is not a recording.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from mergenet.checkpoint import check_tensors, save_tensors
+from mergenet.config import Config
+from mergenet.errors import CheckpointError, ConfigError, unknown_name
+from mergenet.layers import Layer
+from mergenet.record import write_json
+
+FORMAT = 1
+KEYS = {"fingerprint", "layers", "every", "steps_per_epoch", "epochs", "data_hash"}
+
+
+def fingerprint(config: Config, total_steps: int) -> str:
+    """Hash of everything that the source's trajectory depends on."""
+    source = config.source.model_dump(mode="json", exclude={"kind", "recording"})
+    source["seed"] = config.seed if config.source.seed is None else config.source.seed
+    run = config.model_dump(mode="json", include={"epochs", "device", "threads", "amp", "deterministic"})
+    text = json.dumps([FORMAT, source, run, total_steps], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Recording:
+    folder: Path
+    info: dict[str, Any]
+    checked: set[Path] = field(default_factory=set)  # files whose checksum was right
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Raises CheckpointError if the folder is not a finished recording."""
+        try:
+            info = json.loads((folder / "recording.json").read_text())
+            if info["format"] == FORMAT and (absent := KEYS - info.keys()):
+                raise KeyError(*absent)
+            if info["format"] != FORMAT:
+                raise CheckpointError(f"source.recording must have format {FORMAT}, got {info['format']} in {folder}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(
+                f"source.recording must be a finished recording, got {str(folder)!r} "
+                f"({type(error).__name__} reading recording.json); write one with `mergenet record`"
+            ) from None
+        return cls(folder, info)
+
+    def check(self, config: Config, total_steps: int) -> None:
+        """Raises ConfigError if this run's source would have trained otherwise, or needs steps not recorded."""
+        if self.info["fingerprint"] != fingerprint(config, total_steps):
+            raise ConfigError(
+                f"source.recording must come from the same source settings, seed, number of steps ({total_steps}), "
+                f"device and threads as this run's, got {str(self.folder)!r}; record again with this configuration"
+            )
+        for i, pair in enumerate(config.transfer.pairs):
+            every = pair.every or config.transfer.t_cycle
+            if every % self.info["every"]:
+                raise ConfigError(
+                    f"transfer.pairs.{i}.every must be a multiple of the recording's interval "
+                    f"({self.info['every']} steps), got {every}; record again with --every {every}"
+                )
+
+    def layer(self, name: str, path: str) -> Layer:
+        """A layer that holds the recorded starting weight: what a live source's layer is at step 0."""
+        if name not in self.info["layers"]:
+            raise ConfigError(unknown_name(path, name, self.info["layers"]) + " (layers in the recording)")
+        weight = self.weight(name, 0)
+        layer: Layer
+        if weight.ndim == 2:
+            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        else:
+            height, width = weight.shape[2:]
+            layer = nn.Conv2d(weight.shape[1], weight.shape[0], (height, width), bias=False, device="meta")
+        layer.weight = nn.Parameter(weight, requires_grad=False)
+        return layer
+
+    def weight(self, name: str, step: int) -> Tensor:
+        """The layer's weight before the source's step `step`. Raises CheckpointError on a damaged file."""
+        path = self.folder / f"epoch-{step // self.info['steps_per_epoch'] + 1:04d}.safetensors"
+        try:
+            if path not in self.checked:
+                check_tensors(path)
+                self.checked.add(path)
+            with safe_open(path, "pt") as file:
+                return file.get_tensor(f"{step}/{name}")
+        except (OSError, SafetensorError, CheckpointError) as error:
+            raise CheckpointError(
+                f"source.recording must hold {name} at step {step}, got {error} from {path}; record again"
+            ) from None
+
+    def metrics(self, epoch: int) -> dict[str, float]:
+        """What the source reached by the end of the epoch (from 1)."""
+        epochs = self.info["epochs"]
+        return dict(epochs[epoch - 1]) if epoch <= len(epochs) else {}
+
+
+class Recorder:
+    """Writes a recording; `snapshot` before each optimizer step, `end_epoch` after the last of an epoch."""
+
+    def __init__(self, folder: Path, layers: Mapping[str, Layer], every: int, steps_per_epoch: int) -> None:
+        self.folder, self.layers, self.every, self.steps_per_epoch = folder, layers, every, steps_per_epoch
+        self.tensors: dict[str, Tensor] = {}
+        self.epochs: list[dict[str, float]] = []
+
+    def snapshot(self, step: int) -> None:
+        if step % self.every == 0:
+            for name, layer in self.layers.items():
+                weight = layer.weight.detach().to("cpu", torch.float32)
+                self.tensors[f"{step}/{name}"] = weight.clone()
+
+    def end_epoch(self, metrics: dict[str, float]) -> None:
+        self.epochs.append(metrics)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"{self.folder} could not be made: {error.strerror}; choose another") from None
+        (self.folder / "recording.json").unlink(missing_ok=True)  # an older recording ends here
+        if self.tensors:  # an epoch between two snapshots has none
+            save_tensors(self.folder / f"epoch-{len(self.epochs):04d}.safetensors", self.tensors, {})
+        self.tensors = {}
+
+    def finish(self, config: Config, total_steps: int, data_hash: str) -> None:
+        info = {
+            "format": FORMAT,
+            "fingerprint": fingerprint(config, total_steps),
+            "layers": list(self.layers),
+            "every": self.every,
+            "steps_per_epoch": self.steps_per_epoch,
+            "total_steps": total_steps,
+            "source": config.source.model_dump(mode="json"),
+            "data_hash": data_hash,
+            "epochs": self.epochs,
+        }
+        write_json(self.folder / "recording.json", info)

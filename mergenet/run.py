@@ -1,0 +1,178 @@
+"""Training into a run folder: what happens is written down, and a stopped run goes on where it was.
+
+After each epoch the checkpoint is written first and the epoch's row second; a run killed in between has the row in
+its checkpoint. So no finished epoch is trained twice, and a resumed run ends with bitwise the same weights.
+"""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mergenet import distributed
+from mergenet.checkpoint import load_latest, save_checkpoint, save_tensors
+from mergenet.config import Config
+from mergenet.configfile import dump_yaml, load_config
+from mergenet.errors import CheckpointError
+from mergenet.record import (
+    BEST_EPOCH,
+    BEST_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    EPOCHS_DONE,
+    ERROR,
+    FAILED,
+    FINISHED,
+    PROVENANCE_FILE,
+    RESULT_FILE,
+    RUNNING,
+    STATUS,
+    STOPPED,
+    EpochResult,
+    append_epoch,
+    config_hash,
+    differences,
+    provenance,
+    read_epochs,
+    read_provenance,
+    read_result,
+    resumed,
+    write_epochs,
+    write_json,
+    write_text,
+)
+from mergenet.trainer import Trainer
+
+
+def run(config: Config, folder: Path, resume: bool = True) -> Iterator[EpochResult]:
+    """Trains `config` into `folder`; yields each epoch once it is safely on disk.
+
+    A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read.
+    Closing the generator leaves the run stopped and resumable.
+    Raises ConfigError before anything is written, CheckpointError for another run's folder, TrainingDiverged.
+    """
+    known = (folder / CONFIG_FILE).exists()
+    if known:
+        _check_same(config, folder, resume)
+        if read_result(folder)[STATUS] == FINISHED:
+            yield from _recorded(folder)
+            return
+    elif folder.exists() and not (folder.is_dir() and all(path.match(".*.tmp*") for path in folder.iterdir())):
+        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
+    trainer = Trainer(config)
+    history = _restore(trainer, folder) if known else []
+    if distributed.is_main():
+        _open(config, folder, trainer, history)
+    distributed.barrier()
+    yield from _train(trainer, folder, history)
+
+
+def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterator[EpochResult]:
+    try:
+        yield from history[:]
+        for result in trainer.epochs():
+            history.append(result)
+            _write_epoch(trainer, folder, history)
+            yield result
+        _write_result(trainer, folder, FINISHED, trainer.test())
+    except (GeneratorExit, KeyboardInterrupt):
+        _write_result(trainer, folder, STOPPED)
+        raise
+    except Exception as error:
+        _write_result(trainer, folder, FAILED, error=str(error) or type(error).__name__)
+        raise
+
+
+def _check_same(config: Config, folder: Path, resume: bool) -> None:
+    if not resume:
+        raise CheckpointError(f"{folder} holds a run already; choose another folder with --out, or resume it")
+    there = config_hash(load_config(str(folder / CONFIG_FILE)))
+    if there != config_hash(config):
+        raise CheckpointError(
+            f"{folder} holds a run of another configuration (hash {there}, this one is {config_hash(config)}); "
+            "choose another folder with --out"
+        )
+
+
+def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
+    """Loads the latest whole checkpoint; gives the epochs that it has behind it."""
+    checkpoints = folder / CHECKPOINT_FOLDER
+    state = load_latest(checkpoints) if checkpoints.exists() else None
+    if state is None:
+        return []
+    trainer.load_state_dict(state["trainer"])
+    return [EpochResult(**row) for row in state["history"]]
+
+
+def _recorded(folder: Path) -> Iterator[EpochResult]:
+    for row in read_epochs(folder):
+        metrics = {k: v for k, v in row.items() if k not in ("epoch", "step")}
+        yield EpochResult(int(row["epoch"]), int(row["step"]), metrics)
+
+
+def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochResult]) -> None:
+    """Writes what stands in the folder while the run trains. A kill after any of the files leaves a run to resume."""
+    origin = _origin(config, folder, trainer, len(history))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder} could not be made: {error.strerror}; choose another with --out") from None
+    write_text(folder / CONFIG_FILE, dump_yaml(config))
+    write_json(folder / PROVENANCE_FILE, origin)
+    write_epochs(folder, [result.row() for result in history])
+    if trainer.best is not None:  # a kill between checkpoint and this file leaves an older one
+        _write_best(trainer, folder)
+    _write_result(trainer, folder, RUNNING)
+
+
+def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) -> dict[str, Any]:
+    """Provenance of a run: of its start, and of each time that it went on after a finished epoch.
+
+    Warns if it goes on where the same bits are not to be expected.
+    """
+    hashes = {"target": trainer.target.task.data_hash}
+    if trainer.source is not None:
+        hashes["source"] = trainer.source.data_hash
+    now = provenance(config, hashes)
+    if not epochs_done or not (folder / PROVENANCE_FILE).exists():
+        return now
+    first = read_provenance(folder)
+    if changes := differences(first, now):
+        warnings.warn(
+            f"{folder} goes on with {', '.join(changes)}; "
+            "that its results are bitwise those of a run that never stopped is not promised",
+            stacklevel=2,
+        )
+    return resumed(first, now, epochs_done)
+
+
+def _write_epoch(trainer: Trainer, folder: Path, history: list[EpochResult]) -> None:
+    if not distributed.is_main():
+        return
+    rows = [{"epoch": r.epoch, "step": r.step, "metrics": r.metrics} for r in history]
+    state = {"trainer": trainer.state_dict(), "history": rows}
+    save_checkpoint(folder / CHECKPOINT_FOLDER, trainer.epoch, state)
+    append_epoch(folder, history[-1].row())
+    if trainer.best is not None and trainer.best.epoch == trainer.epoch:
+        _write_best(trainer, folder)
+    _write_result(trainer, folder, RUNNING)
+
+
+def _write_best(trainer: Trainer, folder: Path) -> None:
+    assert trainer.best is not None
+    save_tensors(folder / BEST_FILE, trainer.best.network, trainer.target.task.metadata)
+
+
+def _write_result(
+    trainer: Trainer,
+    folder: Path,
+    status: str,
+    test: dict[str, float] | None = None,
+    error: str | None = None,
+) -> None:
+    if not distributed.is_main():
+        return
+    result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: trainer.epoch, BEST_EPOCH: None}
+    if trainer.best is not None:
+        result |= {BEST_EPOCH: trainer.best.epoch, trainer.metric: trainer.best.value}
+    write_json(folder / RESULT_FILE, result | (test or {}))

@@ -1,0 +1,131 @@
+"""Where the source's factors come from: a live, frozen or recorded source, or the target itself.
+
+With one-way transfer the source never sees the target, so its trajectory is the same in every run that trains it
+in the same way. `recording.py` keeps that trajectory; here it is replayed, bit for bit.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mergenet.config import AdapterConfig, Config
+from mergenet.errors import ConfigError
+from mergenet.layers import find_layer
+from mergenet.learner import Learner, set_up, steps_per_epoch
+from mergenet.record import EpochResult
+from mergenet.recording import Recorder, Recording
+from mergenet.reencode import Encoding, encode, factorize
+
+
+@dataclass(frozen=True)
+class Giver:
+    """One layer that gives: its factor as it is before optimizer step `step`, in the basis of `encoding`."""
+
+    encoding: Encoding
+    factor: Callable[[int], Tensor]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.encoding.factor_shape
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source network for the transfer.
+
+    trainee: the source network, if it learns beside the target.
+    giver: (layer name, its path in messages, adapter config) -> Giver.
+    metrics: epoch -> what is known of a recorded source's own learning.
+    data_hash: SHA-256 of the data it learns or learned from.
+    """
+
+    trainee: Learner | None
+    giver: Callable[[str, str, AdapterConfig], Giver]
+    metrics: Callable[[int], dict[str, float]]
+    data_hash: str
+
+
+def build_source(config: Config, target: Learner, total_steps: int) -> Source:
+    """The source that `config.source.kind` names."""
+    kind = config.source.kind
+    if kind == "recorded":
+        return _recorded(config, target.device, total_steps)
+    if kind == "self":
+        return Source(None, _layers_of(target), lambda _: {}, target.task.data_hash)
+    learner = Learner("source", config.source, config, target.device, prepare=factorizer(config, "source"))
+    return Source(learner if kind == "live" else None, _layers_of(learner), lambda _: {}, learner.task.data_hash)
+
+
+def factorizer(config: Config, side: str) -> Callable[[torch.nn.Module], None]:
+    """For the factorized encoding: turns the layers of `side` that take part in a pair into B A."""
+    sides = ("target", "source") if side == "target" and config.source.kind == "self" else (side,)
+    paths = {
+        getattr(pair, name): f"transfer.pairs.{i}.{name}"
+        for name in sides
+        for i, pair in enumerate(config.transfer.pairs)
+    }
+
+    def prepare(network: torch.nn.Module) -> None:
+        if config.method != "none" and config.transfer.adapter.encoding == "factorized":
+            for name, path in paths.items():
+                factorize(find_layer(network, name, path), config.transfer.adapter.rank, path)
+
+    return prepare
+
+
+def encode_layer(learner: Learner, name: str, path: str, config: AdapterConfig) -> Encoding:
+    """The encoding of a layer of a network that is here; `path` names it in messages."""
+    return encode(find_layer(learner.network, name, path), path, config)
+
+
+def live_giver(encoding: Encoding) -> Giver:
+    """The factor as it is now, whatever the step."""
+    return Giver(encoding, lambda _: encoding.read())
+
+
+def _layers_of(learner: Learner) -> Callable[[str, str, AdapterConfig], Giver]:
+    return lambda name, path, config: live_giver(encode_layer(learner, name, path, config))
+
+
+def _recorded(config: Config, device: torch.device, total_steps: int) -> Source:
+    assert config.source.recording is not None
+    recording = Recording.open(Path(config.source.recording))
+    recording.check(config, total_steps)
+
+    def giver(name: str, path: str, adapter: AdapterConfig) -> Giver:
+        encoding = encode(recording.layer(name, path).to(device), path, adapter)
+        return Giver(encoding, lambda step: encoding.read_from(recording.weight(name, step).to(device)))
+
+    return Source(None, giver, recording.metrics, recording.info["data_hash"])
+
+
+def record_source(config: Config, folder: Path, layers: Sequence[str], every: int) -> Iterator[EpochResult]:
+    """Trains the source by itself, as a live source of `config` would, and records `layers` every `every` steps.
+
+    Raises ConfigError for unknown layers or a source that takes no steps, before anything is written.
+    """
+    if config.source.kind not in ("live", "recorded") or not layers or every < 1:
+        raise ConfigError(
+            "a recording needs source.kind live, at least one layer and an interval of at least 1 step, got "
+            f"{config.source.kind!r}, {list(layers)!r} and {every!r}"
+        )
+    device = set_up(config)
+    learner = Learner("source", config.source, config, device)
+    found = {name: find_layer(learner.network, name, "layer") for name in layers}
+    per_epoch = steps_per_epoch(config)
+    total_steps = per_epoch * config.epochs
+    recorder = Recorder(folder, found, every, per_epoch)
+    for epoch in range(1, config.epochs + 1):
+        for step in range((epoch - 1) * per_epoch, epoch * per_epoch):
+            recorder.snapshot(step)
+            learner.set_rate(step, total_steps, per_epoch)
+            learner.backward()
+            learner.update()
+            learner.check_finite(step)
+        metrics = learner.results()
+        recorder.end_epoch(metrics)
+        yield EpochResult(epoch, epoch * per_epoch, metrics)
+    recorder.finish(config, total_steps, learner.task.data_hash)

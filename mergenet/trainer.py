@@ -1,0 +1,191 @@
+"""The training loop: a generator of EpochResult. The command line, the Ray trial and the tests consume it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mergenet.config import Config
+from mergenet.learner import Learner, set_up, steps_per_epoch
+from mergenet.link import Link
+from mergenet.record import EpochResult
+from mergenet.source import Source, build_source, encode_layer, factorizer, live_giver
+from mergenet.transfer import Transfer
+
+CHECK_EVERY = 20  # steps between looks at the losses on CUDA, where each look waits for the device
+
+
+@dataclass(frozen=True)
+class Best:
+    """The target at its best epoch by validation; the test split is read with these weights, once."""
+
+    epoch: int
+    value: float
+    network: dict[str, Tensor]
+
+
+class PhaseClock:
+    """Seconds spent in each phase since the last `lap`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, dict[str, float]()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + self._now() - start
+
+    def lap(self) -> dict[str, float]:
+        names = ("transfer", "source", "target", "adapter", "evaluate")
+        lap = {f"seconds_{name}": self.seconds.get(name, 0.0) for name in names}
+        self.seconds = {}
+        return lap
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+class Trainer:
+    """Everything that a run's next step depends on; `state_dict` holds it, so that a run goes on where it stopped.
+
+    Raises ConfigError for names, shapes and data that do not fit, before anything is trained or written.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.device = set_up(config)
+        self.steps_per_epoch = steps_per_epoch(config)
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.target = Learner("target", config.target, config, self.device, factorizer(config, "target"))
+        self.source: Source | None = None
+        if config.method != "none":
+            self.source = build_source(config, self.target, self.total_steps)
+        self.transfer = Transfer(self._links(), config.transfer, self.total_steps)
+        self.clock = PhaseClock(self.device)
+        self.epoch = 0
+        self.best: Best | None = None
+
+    @property
+    def learners(self) -> list[Learner]:
+        """The networks of this run that take steps."""
+        source = None if self.source is None else self.source.trainee
+        return [self.target] if source is None else [self.target, source]
+
+    @property
+    def metric(self) -> str:
+        """The column that selects the best epoch; higher is better."""
+        return f"target_val_{self.target.task.metric}"
+
+    def epochs(self) -> Iterator[EpochResult]:
+        """Trains the epochs that are left."""
+        while self.epoch < self.config.epochs:
+            yield self._epoch()
+
+    def _epoch(self) -> EpochResult:
+        first = self.epoch * self.steps_per_epoch
+        for step in range(first, first + self.steps_per_epoch):
+            lr = self._step(step)
+        self.epoch += 1
+        last = first + self.steps_per_epoch
+        for learner in self.learners:
+            learner.check_finite(last)
+        with self.clock.phase("evaluate"):
+            self._recalibrate(first, last)
+            values = self.target.results()
+            values |= self._source_results()
+        values |= {"target_lr": lr, **self.transfer.metrics(), **self.clock.lap()}
+        if self.transfer.links:
+            values["adapter_parameters"] = float(self.transfer.num_parameters)
+        result = EpochResult(self.epoch, last, values)
+        self._keep_best(result)
+        return result
+
+    def _step(self, step: int) -> float:
+        """One step of the method [paper]: transfer, self-learning of both networks, the adapter's update."""
+        with self.clock.phase("transfer"):
+            self.transfer.begin(step)
+        rates, stepped = {}, {}
+        for learner in self.learners:
+            with self.clock.phase(learner.role):
+                rates[learner.role] = learner.set_rate(step, self.total_steps, self.steps_per_epoch)
+                learner.backward()
+        with self.clock.phase("adapter"):
+            self.transfer.observe()
+        for learner in self.learners:
+            with self.clock.phase(learner.role):
+                stepped[learner.role] = learner.update()
+                if self.device.type == "cpu" or step % CHECK_EVERY == 0:
+                    learner.check_finite(step)
+        with self.clock.phase("adapter"):
+            self.transfer.finish(step, stepped)
+        return rates["target"]
+
+    def _source_results(self) -> dict[str, float]:
+        if self.source is None:
+            return {}
+        trainee = self.source.trainee
+        return self.source.metrics(self.epoch) if trainee is None else trainee.results()
+
+    def _recalibrate(self, first: int, last: int) -> None:
+        step = self.transfer.last_step
+        if step is not None and first <= step < last and self.config.transfer.recalibrate_batches:
+            self.target.recalibrate(self.config.transfer.recalibrate_batches)
+
+    def _keep_best(self, result: EpochResult) -> None:
+        value = result.metrics[self.metric]
+        if self.best is None or value > self.best.value:
+            network = {k: v.detach().cpu().clone() for k, v in self.target.network.state_dict().items()}
+            self.best = Best(result.epoch, value, network)
+
+    def test(self) -> dict[str, float]:
+        """The test split, read once, by the target at its best validation epoch. The target is left there."""
+        assert self.best is not None
+        self.target.network.load_state_dict(self.best.network)
+        return {f"target_test_{k}": v for k, v in self.target.evaluate("test").items()}
+
+    def _links(self) -> list[Link]:
+        """One link per direction of each pair, named e.g. "pair0/to_target"."""
+        if self.source is None:
+            return []
+        transfer, links = self.config.transfer, []
+        for i, pair in enumerate(transfer.pairs):
+            path = f"transfer.pairs.{i}"
+            every, seed = pair.every or transfer.t_cycle, self.config.seed
+            target = encode_layer(self.target, pair.target, f"{path}.target", transfer.adapter)
+            if pair.direction in ("to_target", "both"):
+                giver = self.source.giver(pair.source, f"{path}.source", transfer.adapter)
+                links.append(Link(f"pair{i}/to_target", giver, target, self.target, transfer, every, seed))
+            if pair.direction in ("to_source", "both"):
+                assert self.source.trainee is not None
+                source = encode_layer(self.source.trainee, pair.source, f"{path}.source", transfer.adapter)
+                giver = live_giver(target)
+                links.append(Link(f"pair{i}/to_source", giver, source, self.source.trainee, transfer, every, seed))
+        return links
+
+    def state_dict(self) -> dict[str, Any]:
+        best = self.best
+        return {
+            "epoch": self.epoch,
+            "learners": {learner.role: learner.state_dict() for learner in self.learners},
+            "transfer": self.transfer.state_dict(),
+            "best": None if best is None else {"epoch": best.epoch, "value": best.value, "network": best.network},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch = state["epoch"]
+        for learner in self.learners:
+            learner.load_state_dict(state["learners"][learner.role])
+        self.transfer.load_state_dict(state["transfer"])
+        self.best = None if state["best"] is None else Best(**state["best"])
+
+
+def train(config: Config) -> Iterator[EpochResult]:
+    """Trains in memory; for a run folder that can be resumed see `mergenet.run`."""
+    yield from Trainer(config).epochs()

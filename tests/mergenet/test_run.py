@@ -1,0 +1,446 @@
+"""Runs on disk: a run that was killed, closed or damaged ends bitwise as one that was not."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mergenet.checkpoint import load_latest, load_tensors
+from mergenet.config import Config
+from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
+from mergenet.record import read_run
+from mergenet.run import run
+from mergenet.trainer import Trainer
+from tests.tiny import equal, register, tiny_config, without_times
+
+pytestmark = pytest.mark.usefixtures("tiny")
+
+# processes that are cheap to start (torch is imported once) and share no thread with this one
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["mergenet.run", "torchvision", "sklearn.datasets", "pytest"])
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # 7 steps an epoch: with t_cycle 4 a transfer is open at the end of each epoch but the fourth
+    "open cycle": {"transfer.update.horizon": "cycle", "transfer.t_cycle": 4},
+    "noise": {
+        "transfer.control": "noise",
+        "transfer.adapter": {"rank": 4, "learned_gate": True, "dropout": 0.4, "spectral_norm": True},
+        "transfer.update": {"horizon": "cycle", "normalize": True},
+        "transfer.t_cycle": 4,
+    },
+    "factorized": {
+        "transfer.adapter.encoding": "factorized",
+        "transfer.pairs": [{"source": "3", "target": "9", "direction": "both"}],
+        "transfer.optimizer_state": "scale",
+    },
+    "fp16": {"amp": "fp16", "target.optimizer.name": "adamw", "target.optimizer.lr": 0.01},
+    "baseline": {"method": "none"},
+}
+
+
+def config_of(name: str, epochs: int = 4) -> Config:
+    return tiny_config({"epochs": epochs, **VARIANTS[name]})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def finish(config: Config, folder: Path) -> Path:
+    list(run(config, folder))
+    return folder
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Everything but times and provenance is bitwise the same."""
+    one, other = read_run(a), read_run(b)
+    assert [without_times(row) for row in one.epochs] == [without_times(row) for row in other.epochs]
+    assert one.result == other.result
+    assert equal(load_tensors(a / "best.safetensors"), load_tensors(b / "best.safetensors"))
+    assert (a / "config.yaml").read_bytes() == (b / "config.yaml").read_bytes()
+    assert equal(load_latest(a / "checkpoints"), load_latest(b / "checkpoints"))
+    assert sorted(p.name for p in (a / "checkpoints").iterdir()) == sorted(
+        p.name for p in (b / "checkpoints").iterdir()
+    )
+
+
+def child(config: Config, folder: Path, operations: int | None) -> None:
+    """Trains in a process of its own that kills itself before its n-th file operation, for n = operations."""
+    torch.set_num_threads(1)
+    register()
+    if operations is not None:
+        die_before(operations)
+    list(run(config, folder))
+
+
+def die_before(operations: int) -> None:
+    left = [operations]
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("fsync", "replace", "rename", "rmdir", "unlink", "mkdir"):
+        setattr(os, name, counted(getattr(os, name)))
+
+
+def start(config: Config, folder: Path, operations: int | None = None) -> Any:
+    process = processes.Process(target=child, args=(config, folder, operations))
+    process.start()
+    return process
+
+
+def exit_code(process: Any) -> int | None:
+    process.join(timeout=120)
+    code = process.exitcode
+    process.close()
+    return code
+
+
+def test_a_run_leaves_these_files(folder: Path) -> None:
+    config = tiny_config()
+    results = list(run(config, folder))
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml", "provenance.json", "epochs.jsonl", "result.json", "checkpoints", "best.safetensors",
+    }  # fmt: skip
+    record = read_run(folder)
+    assert [result.row() for result in results] == record.epochs
+    assert record.result.keys() == {
+        "status", "error", "epochs_done", "best_epoch",
+        "target_val_top1", "target_test_top1", "target_test_top5", "target_test_loss",
+    }  # fmt: skip
+    assert record.result["status"] == "finished"
+    assert record.result["error"] is None
+    assert record.result["epochs_done"] == 2
+    _, metadata = load_tensors(folder / "best.safetensors")
+    assert json.loads(metadata["num_outputs"]) == 10
+
+
+def test_two_runs_are_bitwise_equal_and_equal_to_one_in_memory(tmp_path: Path) -> None:
+    config = config_of("noise")
+    assert_same_run(finish(config, tmp_path / "a"), finish(config, tmp_path / "b"))
+    trainer = Trainer(config)
+    rows = [without_times(result.row()) for result in trainer.epochs()]
+    assert rows == [without_times(row) for row in read_run(tmp_path / "a").epochs]
+    test = trainer.test()
+    assert test == {key: read_run(tmp_path / "a").result[key] for key in test}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_run_that_is_closed_after_each_epoch_is_bitwise_one_that_was_not(name: str, tmp_path: Path) -> None:
+    config = config_of(name)
+    for epoch in range(1, 5):
+        running = run(config, tmp_path / "stopped")
+        for result in running:
+            if result.epoch == epoch:
+                break
+        running.close()
+        record = read_run(tmp_path / "stopped")
+        assert record.result["status"] == "stopped"
+        assert record.result["epochs_done"] == len(record.epochs) == epoch
+        assert "target_test_top1" not in record.result
+    assert_same_run(finish(config, tmp_path / "stopped"), finish(config, tmp_path / "whole"))
+
+
+def test_a_resumed_run_yields_the_epochs_behind_it_and_trains_only_the_rest(folder: Path) -> None:
+    config = config_of("open cycle")
+    running = run(config, folder)
+    first = [next(running), next(running)]
+    running.close()
+    again = list(run(config, folder))
+    assert again[:2] == first, "times too: they were read, not measured again"
+    assert [result.epoch for result in again] == [1, 2, 3, 4]
+
+
+def test_closing_while_the_past_is_replayed_leaves_the_run_stopped(folder: Path) -> None:
+    config = config_of("baseline")
+    for _ in range(2):
+        running = run(config, folder)
+        next(running)
+        running.close()
+        assert read_run(folder).result["status"] == "stopped"
+        assert read_run(folder).result["epochs_done"] == 1
+
+
+def test_every_epoch_is_on_disk_when_it_is_yielded(folder: Path) -> None:
+    config = config_of("baseline")
+    for result in run(config, folder):
+        record = read_run(folder)
+        assert record.epochs[-1] == result.row()
+        assert record.result["status"] == "running"
+        assert record.result["epochs_done"] == result.epoch
+        state = load_latest(folder / "checkpoints")
+        assert state is not None
+        assert state["trainer"]["epoch"] == result.epoch
+        best = load_tensors(folder / "best.safetensors")[0]
+        assert equal(best, state["trainer"]["best"]["network"])
+
+
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_process_killed_between_any_two_file_operations_loses_nothing(stride: int, tmp_path: Path) -> None:
+    """Each attempt dies before a later write, rename or deletion, the first ten one by one; the last one finishes."""
+    config = tiny_config({"epochs": 2, "transfer.update.horizon": "cycle", "transfer.t_cycle": 4})
+    killed = 0
+    while exit_code(start(config, tmp_path / "killed", killed + (stride - 1) * max(0, killed - 9))) == -signal.SIGKILL:
+        killed += 1
+    assert killed > 10
+    assert_same_run(finish(config, tmp_path / "killed"), finish(config, tmp_path / "whole"))
+
+
+def kill_at_random(config: Config, folder: Path, times: int, longest: float, seed: int) -> None:
+    """Kills the run `times` times, each after a random while from its first sign of life."""
+    choose = random.Random(seed)
+    for _ in range(times):
+        before = folder.exists() and (folder / "epochs.jsonl").exists() and (folder / "epochs.jsonl").stat().st_mtime_ns
+        process = start(config, folder)
+        while process.is_alive() and not changed_since(folder / "epochs.jsonl", before):
+            time.sleep(0.005)
+        time.sleep(choose.uniform(0, longest))
+        process.kill()
+        process.join()
+        process.close()
+
+
+def changed_since(path: Path, before: int | bool) -> bool:
+    return path.exists() and path.stat().st_mtime_ns != before
+
+
+def test_a_run_killed_at_random_moments_is_bitwise_one_that_was_not(tmp_path: Path) -> None:
+    config = config_of("noise", epochs=6)
+    kill_at_random(config, tmp_path / "killed", times=4, longest=0.5, seed=0)
+    assert_same_run(finish(config, tmp_path / "killed"), finish(config, tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_kind_of_run_survives_many_kills(name: str, seed: int, tmp_path: Path) -> None:
+    config = config_of(name, epochs=12)
+    kill_at_random(config, tmp_path / "killed", times=8, longest=0.6, seed=seed)
+    assert_same_run(finish(config, tmp_path / "killed"), finish(config, tmp_path / "whole"))
+
+
+@pytest.fixture
+def stopped(folder: Path) -> Path:
+    """A run of which two of four epochs are done."""
+    running = run(config_of("open cycle"), folder)
+    next(running)
+    next(running)
+    running.close()
+    return folder
+
+
+def newest(folder: Path) -> Path:
+    return max((folder / "checkpoints").glob("epoch-*"))
+
+
+@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json"])
+def test_a_truncated_checkpoint_is_passed_over_with_a_warning(stopped: Path, file: str, tmp_path: Path) -> None:
+    path = newest(stopped) / file
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match=r"epoch-000002.*going back to epoch-000001"):
+        finish(config_of("open cycle"), stopped)
+    assert_same_run(stopped, finish(config_of("open cycle"), tmp_path / "whole"))
+
+
+def test_only_bad_checkpoints_stop_the_run_before_it_writes(stopped: Path) -> None:
+    for path in (stopped / "checkpoints").glob("*/state.json"):
+        path.write_bytes(b"")
+    before = {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()}
+    with pytest.raises(CheckpointError, match="holds no valid checkpoint"):
+        finish(config_of("open cycle"), stopped)
+    assert {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()} == before
+
+
+def test_a_torn_last_row_and_an_old_best_file_are_mended(stopped: Path, tmp_path: Path) -> None:
+    rows = stopped / "epochs.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-20])
+    (stopped / "best.safetensors").unlink()
+    assert_same_run(finish(config_of("open cycle"), stopped), finish(config_of("open cycle"), tmp_path / "whole"))
+
+
+def test_what_was_written_after_the_checkpoint_is_dropped(stopped: Path, tmp_path: Path) -> None:
+    with (stopped / "epochs.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "step": 21}\n')
+    assert_same_run(finish(config_of("open cycle"), stopped), finish(config_of("open cycle"), tmp_path / "whole"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_a_run_began_is_kept_and_where_it_went_on_is_added(stopped: Path) -> None:
+    first = read_run(stopped).provenance
+    for epochs in (3, 4):
+        running = run(config_of("open cycle"), stopped)
+        while next(running).epoch < epochs:
+            pass
+        running.close()
+    now = read_run(stopped).provenance
+    assert "resumed" not in first
+    assert [entry.pop("epochs_done") for entry in now["resumed"]] == [2, 3]
+    assert [entry.keys() <= first.keys() for entry in now["resumed"]] == [True, True]
+    assert {key: value for key, value in now.items() if key != "resumed"} == first
+
+
+def test_a_run_without_a_finished_epoch_begins_anew(folder: Path) -> None:
+    running = run(config_of("baseline"), folder)
+    next(running)
+    running.close()
+    for path in (folder / "checkpoints").iterdir():
+        path.rename(folder.parent / path.name)
+    (folder / "provenance.json").write_text('{"cpu": "Z80"}')
+    finish(config_of("baseline"), folder)
+    assert read_run(folder).provenance.keys() > {"started", "versions"}
+    assert "resumed" not in read_run(folder).provenance
+
+
+def test_going_on_on_another_machine_is_said(stopped: Path) -> None:
+    path = stopped / "provenance.json"
+    was = json.loads(path.read_text())
+    path.write_text(json.dumps(was | {"cpu": "Z80", "versions": was["versions"] | {"torch": "1.0"}}))
+    said = r"goes on with torch 2\.\S+ \(was 1\.0\), CPU .* \(was Z80\); that .* bitwise .* is not promised$"
+    with pytest.warns(UserWarning, match=said) as caught:
+        finish(config_of("open cycle"), stopped)
+    assert len(caught) == 1
+    assert read_run(stopped).provenance["cpu"] == "Z80"
+    assert read_run(stopped).provenance["resumed"][0]["cpu"] == was["cpu"]
+
+
+def test_a_damaged_result_stops_the_run_and_can_be_removed(stopped: Path, tmp_path: Path) -> None:
+    (stopped / "result.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"result\.json: status must be .*, got nothing; .* remove it"):
+        finish(config_of("open cycle"), stopped)
+    (stopped / "result.json").unlink()
+    assert_same_run(finish(config_of("open cycle"), stopped), finish(config_of("open cycle"), tmp_path / "whole"))
+
+
+def test_another_configuration_is_refused_and_changes_nothing(stopped: Path) -> None:
+    before = {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()}
+    with pytest.raises(
+        CheckpointError, match=r"holds a run of another configuration \(hash \w{12}, this one is \w{12}\)"
+    ) as e:
+        finish(tiny_config({"epochs": 4}), stopped)
+    assert "choose another folder with --out" in str(e.value)
+    with pytest.raises(CheckpointError, match="holds a run already"):
+        list(run(config_of("open cycle"), stopped, resume=False))
+    assert {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()} == before
+
+
+def test_a_foreign_folder_is_refused(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("irreplaceable")
+    with pytest.raises(
+        CheckpointError, match="must be empty or a run folder, and is neither; choose another with --out"
+    ):
+        finish(tiny_config(), folder)
+    assert [p.name for p in folder.iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_folder_is_used(folder: Path) -> None:
+    folder.mkdir()
+    assert read_run(finish(tiny_config(), folder)).result["status"] == "finished"
+
+
+def test_a_finished_folder_trains_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config()
+    results = list(run(config, folder))
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a finished run was built again")
+
+    monkeypatch.setattr("mergenet.run.Trainer", refuse)
+    assert list(run(config, folder)) == results
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_killed_before_the_test_split_was_read_only_tests(folder: Path, tmp_path: Path) -> None:
+    config = tiny_config()
+    running = run(config, folder)
+    next(running)
+    next(running)
+    running.close()
+    assert read_run(folder).result["status"] == "stopped"
+    assert len(list(run(config, folder))) == 2
+    assert_same_run(folder, finish(config, tmp_path / "whole"))
+
+
+def test_divergence_is_written_down_and_does_not_hide_what_was_reached(folder: Path) -> None:
+    config = tiny_config({"epochs": 3})
+    running = run(config, folder)
+    next(running)
+    trainer = running.gi_yieldfrom.gi_frame.f_locals["trainer"]
+    with torch.no_grad():
+        trainer.target.network.get_parameter("9.bias")[0] = float("nan")
+    with pytest.raises(TrainingDiverged, match="target loss became nan by step 7"):
+        next(running)
+    result = read_run(folder).result
+    assert result["status"] == "failed"
+    assert result["error"].startswith("target loss became nan by step 7; lower target.optimizer.lr")
+    assert result["epochs_done"] == result["best_epoch"] == 1
+    assert load_tensors(folder / "best.safetensors")[0]["9.bias"].isfinite().all()
+    finish(config, folder)
+    assert read_run(folder).result["status"] == "finished", "the cause is gone: it goes on from the first epoch"
+
+
+def test_a_run_that_diverges_in_its_first_epoch_has_a_result(folder: Path) -> None:
+    with pytest.raises(TrainingDiverged):
+        finish(tiny_config({"target.optimizer.lr": 1e30}), folder)
+    result = read_run(folder).result
+    assert (result["status"], result["epochs_done"], result["best_epoch"]) == ("failed", 0, None)
+    assert "\n" not in result["error"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target.model.name": "tiny_cn"},
+        {"target.data.name": "digit"},
+        {"target.task": "x"},
+        {"transfer.pairs": [{"source": "3", "target": "8"}]},
+        {"transfer.adapter.rank": 100},
+        {"target.model.weights": "/nowhere.safetensors"},
+        {"source.kind": "recorded", "source.recording": "/nowhere"},
+    ],
+)
+def test_a_bad_configuration_creates_nothing(folder: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises((ConfigError, CheckpointError)) as caught:
+        finish(tiny_config(changes), folder)
+    assert "\n" not in str(caught.value)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("file/run", "could not be made: Not a directory; choose another"), ("file", "must be empty or a run folder")],
+)
+def test_a_place_that_cannot_be_a_folder_is_one_line(tmp_path: Path, place: str, message: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        finish(tiny_config(), tmp_path / place)
+    assert "\n" not in str(caught.value)
+
+
+def interrupted(results: Iterator[Any]) -> None:
+    next(results)
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_the_run_stopped(folder: Path) -> None:
+    running = run(config_of("baseline"), folder)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(running)
+    running.close()
+    assert read_run(folder).result["status"] == "stopped"
