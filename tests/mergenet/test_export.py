@@ -1,0 +1,257 @@
+"""Exported files compute what the trained network computes, and need nothing of this package."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mergenet.checkpoint import load_tensors, save_tensors
+from mergenet.config import Config
+from mergenet.configfile import dump_yaml
+from mergenet.errors import CheckpointError, ConfigError
+from mergenet.export import FORMATS, ExportError, Format, check, export_run, load_target, plain_state
+from mergenet.layers import find_layer, list_layers
+from mergenet.models import build_model
+from mergenet.record import BEST_FILE, CONFIG_FILE
+from mergenet.reencode import factorize
+
+METADATA = {
+    "num_outputs": "10",
+    "mean": "[0.5, 0.4, 0.3]",
+    "std": "[0.2, 0.2, 0.2]",
+    "class_names": json.dumps([f"class {i}" for i in range(10)]),
+}
+CONFIG = Config.model_validate(
+    {"method": "none", "target": {"model": {"name": "mobilenetv2_small"}, "data": {"image_size": 16}}}
+)
+
+
+def trained(factorized: bool) -> nn.Module:
+    """A network whose weights and BatchNorm statistics are not the initial ones."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = build_model(CONFIG.target.model, 10)
+    if factorized:
+        layers = list_layers(network)
+        for name in (layers[0].name, layers[1].name, layers[-1].name):  # 3x3 and 1x1 convolutions, linear
+            factorize(find_layer(network, name), 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for _ in range(3):
+        network(torch.randn(8, 3, 16, 16)).square().mean().backward()
+        optimizer.step()
+    return network.eval()
+
+
+def run_folder(folder: Path, network: nn.Module, metadata: dict[str, str] = METADATA) -> Path:
+    folder.mkdir(parents=True)
+    (folder / CONFIG_FILE).write_text(dump_yaml(CONFIG))
+    save_tensors(folder / BEST_FILE, network.state_dict(), metadata)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    return trained(factorized=True)
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(scope="module")
+def expected(network: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network(images)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, network: nn.Module) -> Path:
+    return run_folder(tmp_path / "run", network)
+
+
+def assert_close(found: Tensor, expected: Tensor) -> None:
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_safetensors_fits_the_untouched_network(folder: Path, images: Tensor, expected: Tensor) -> None:
+    path = export_run(folder, "safetensors")
+    assert path == folder / "target.safetensors"
+    state, metadata = load_tensors(path)
+    untouched = build_model(CONFIG.target.model, 10)
+    assert sorted(state) == sorted(untouched.state_dict())
+    assert any(name.endswith("running_var") for name in state)
+    untouched.load_state_dict(state, strict=True)
+    with torch.no_grad():
+        assert_close(untouched.eval()(images), expected)
+    assert metadata == METADATA | {
+        "architecture": "mobilenetv2_small",
+        "stem": "cifar",
+        "input_size": "[3, 16, 16]",
+    }
+
+
+def test_torch_export_loads_without_this_package(
+    folder: Path, images: Tensor, expected: Tensor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = export_run(folder, "torch-export")
+    assert capfd.readouterr() == ("", "")
+    save_tensors(folder / "case.safetensors", {"images": images, "expected": expected}, {})
+    script = f"""
+import sys
+sys.modules["mergenet"] = sys.modules["torchvision"] = None  # importing either fails
+import torch, safetensors.torch
+case = safetensors.torch.load_file({str(folder / "case.safetensors")!r})
+extra = {{"metadata.json": ""}}
+module = torch.export.load({str(path)!r}, extra_files=extra).module()
+for count in (1, 5):
+    found = module(case["images"][:count])
+    error = (found - case["expected"][:count]).abs().max() / case["expected"].abs().max()
+    assert error <= 1e-5, error
+print(extra["metadata.json"])
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["num_outputs"] == "10"
+
+
+def test_onnx_runs_in_onnxruntime(
+    folder: Path, images: Tensor, expected: Tensor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = export_run(folder, "onnx", tmp_path / "new" / "net.onnx")
+    assert capfd.readouterr() == ("", ""), "nothing on the terminal"
+    assert [file.name for file in path.parent.iterdir()] == ["net.onnx"], "a single file"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    [given], [result] = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.shape[1:], result.name) == ("images", [3, 16, 16], "outputs")
+    for count in (1, 5):
+        [found] = session.run(["outputs"], {"images": images[:count].numpy()})
+        assert_close(torch.from_numpy(found), expected[:count])
+    model = onnx.load(path)
+    assert {entry.key: entry.value for entry in model.metadata_props}["mean"] == METADATA["mean"]
+    assert str(Path(__file__).parents[2]).encode() not in path.read_bytes(), "paths of this machine"
+
+
+def test_factors_become_the_layers_own_weights(network: nn.Module) -> None:
+    untouched = build_model(CONFIG.target.model, 10)
+    plain = plain_state(network.state_dict(), untouched.state_dict())
+    assert {name: x.shape for name, x in plain.items()} == {name: x.shape for name, x in untouched.state_dict().items()}
+    for name, layer in network.named_modules():
+        if f"{name}.weight" in plain:
+            assert plain[f"{name}.weight"].equal(layer.weight)
+
+
+def test_a_plain_state_passes_unchanged() -> None:
+    state = trained(factorized=False).state_dict()
+    plain = plain_state(state, state)
+    assert all(plain[name] is tensor for name, tensor in state.items())
+
+
+def test_the_callers_random_stream_is_left_alone(folder: Path) -> None:
+    before = torch.get_rng_state()
+    export_run(folder, "safetensors")
+    assert torch.get_rng_state().equal(before)
+
+
+def test_starting_weights_need_not_be_there_any_more(folder: Path) -> None:
+    values = CONFIG.model_dump()
+    values["target"]["model"]["weights"] = str(folder / "gone.safetensors")
+    (folder / CONFIG_FILE).write_text(dump_yaml(Config.model_validate(values)))
+    assert not load_target(folder).network.training
+
+
+def test_out_may_be_a_folder_and_is_overwritten(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "target.safetensors"
+    out.write_bytes(b"old")
+    assert export_run(folder, "safetensors", tmp_path) == out
+    assert len(load_tensors(out)[0]) > 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "target.safetensors"]
+
+
+def test_a_file_that_deviates_is_not_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(target: object, path: Path) -> object:
+        module = FORMATS["safetensors"].load(target, path)
+        return lambda images: module(images) * (1 + 3e-5)
+
+    monkeypatch.setitem(FORMATS, "rounded", Format(".bin", FORMATS["safetensors"].make, load))
+    (folder / "target.bin").write_bytes(b"old")
+    with pytest.raises(ExportError, match=r"target\.bin was not written: its outputs must be within 1e-05 of"):
+        export_run(folder, "rounded")
+    assert (folder / "target.bin").read_bytes() == b"old"
+    assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, BEST_FILE, "target.bin"}
+
+
+def test_wrong_shapes_and_nan_deviate(folder: Path) -> None:
+    target = load_target(folder)
+    for wrong in (lambda images: target.network(images)[:, :1], lambda images: target.network(images) * torch.nan):
+        with pytest.raises(ExportError, match=r"but are off by (inf|nan)"):
+            check(target, wrong, folder / "file")
+
+
+def test_an_unknown_format_lists_the_known(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="format must be one of onnx, safetensors, torch-export, got 'onxx'; did"):
+        export_run(folder, "onxx")
+
+
+def test_a_place_that_cannot_be_written_is_named(folder: Path) -> None:
+    with pytest.raises(ExportError, match=r"best\.safetensors/a/b\.onnx could not be written: Not a directory"):
+        export_run(folder, "safetensors", folder / BEST_FILE / "a" / "b.onnx")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"must be a run folder, but has no config\.yaml"):
+        export_run(tmp_path, "safetensors")
+    (folder / BEST_FILE).unlink()
+    with pytest.raises(CheckpointError, match=r"must hold best\.safetensors, which is written after"):
+        export_run(folder, "safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("classifier.1.bias"), r"fit the target network of .*: classifier\.1\.bias is missing$"),
+        (lambda s: s.update(extra=torch.ones(1)), "extra is not in the network$"),
+        (lambda s: s.update({"classifier.1.bias": torch.ones(3)}), r"classifier\.1\.bias is \(3,\), not \(10,\)$"),
+        (lambda s: [s.pop(k) for k in list(s)[:9]], "is missing, .* is missing, .* is missing and 6 more$"),
+    ],
+)
+def test_weights_of_another_network_are_refused(tmp_path: Path, change: object, message: str) -> None:
+    network = trained(factorized=False)
+    state = dict(network.state_dict())
+    change(state)
+    folder = run_folder(tmp_path / "run", network)
+    save_tensors(folder / BEST_FILE, state, METADATA)
+    with pytest.raises(CheckpointError, match=message):
+        export_run(folder, "safetensors")
+
+
+def test_factors_of_another_shape_are_refused(network: nn.Module) -> None:
+    state = dict(network.state_dict())
+    factors = "classifier.1.parametrizations.weight.original"
+    for change, message in (
+        ({f"{factors}0": torch.ones(4, 2)}, r"classifier\.1\.weight must be \(10, 128\), got factors \(4, 2\) and"),
+        ({f"{factors}0": torch.ones(10, 3)}, r"got factors \(10, 3\) and \(2, 128\)"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            plain_state(state | change, build_model(CONFIG.target.model, 10).state_dict())
+    del state[f"{factors}1"]
+    with pytest.raises(CheckpointError, match=r"classifier\.1 must have two factors"):
+        plain_state(state, build_model(CONFIG.target.model, 10).state_dict())
+
+
+def test_missing_metadata_is_named(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", trained(factorized=False), {"mean": "[0]"})
+    with pytest.raises(CheckpointError, match=r"must name num_outputs in its metadata, got \{.mean"):
+        export_run(folder, "safetensors")
+
+
+def test_a_truncated_network_is_refused(folder: Path) -> None:
+    (folder / BEST_FILE).write_bytes((folder / BEST_FILE).read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"best\.safetensors must be a whole safetensors file"):
+        export_run(folder, "onnx")

@@ -1,0 +1,115 @@
+"""Who imports whom, seen in fresh interpreters: the direction of the packages cannot rot."""
+
+import ast
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+import mergenet
+from analysis.cli import analyze
+from sweeps.cli import sweep
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "ray", "optuna", "wandb", "pandas")
+
+
+def modules(package: str) -> list[str]:
+    """All modules of a package, found without importing them."""
+    walk = pkgutil.walk_packages([str(ROOT / package)], f"{package}.", onerror=lambda _: None)
+    names = [package, *(info.name for info in walk)]
+    files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / package).rglob("*.py")]
+    assert len(names) == len(files), "a folder without __init__.py would be overlooked"
+    return names
+
+
+def loaded_by(*imports: str) -> set[str]:
+    """Top-level names in sys.modules after importing modules in a fresh interpreter."""
+    script = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+    script += "print(*{name.partition('.')[0] for name, module in sys.modules.items() if module})"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *imports], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "name", ["mergenet", "mergenet.config", "mergenet.configfile", "mergenet.errors", "mergenet.record", "mergenet.cli"]
+)
+def test_what_only_reads_records_needs_no_torch(name: str) -> None:
+    assert loaded_by(name).isdisjoint({*HEAVY, "sweeps", "analysis"})
+
+
+@pytest.mark.parametrize("name", ["analysis.cli", "analysis.trials", "sweeps.cli", "sweeps.folder"])
+def test_what_help_and_names_need_is_light(name: str) -> None:
+    assert loaded_by(name).isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("group", [analyze, sweep])
+def test_the_groups_first_line_of_help_is_not_cut_off(group: click.Group) -> None:
+    assert not group.get_short_help_str(60).endswith("...")
+
+
+def test_nothing_in_mergenet_needs_ray_optuna_wandb_or_pandas() -> None:
+    loaded = loaded_by(*modules("mergenet"))
+    assert "torch" in loaded
+    assert loaded.isdisjoint({"ray", "optuna", "wandb", "pandas", "sweeps", "analysis"})
+
+
+def test_analysis_needs_no_torch_or_ray() -> None:
+    loaded = loaded_by(*modules("analysis"))
+    assert loaded.isdisjoint({"torch", "ray", "optuna", "wandb", "sweeps"})
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("mergenet", {"sweeps", "analysis", "ray", "optuna", "wandb", "pandas"}),
+        ("analysis", {"sweeps", "torch", "ray"}),
+    ],
+)
+def test_not_even_a_function_imports_against_the_direction(package: str, forbidden: set[str]) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}:{node.lineno} is a relative import"
+                names = [node.module or ""]
+            wrong = {name.partition(".")[0] for name in names} & forbidden
+            assert not wrong, f"{path.relative_to(ROOT)}:{node.lineno} imports {wrong}"
+
+
+def test_public_names_come_on_first_use() -> None:
+    names = sorted(set(mergenet.__all__) - {"__version__"})
+    script = (
+        "import sys, mergenet\n"
+        "assert set(mergenet.__all__) <= set(dir(mergenet))\n"
+        "assert 'torch' not in sys.modules\n"
+        "mergenet.Config, mergenet.load_config\n"
+        "assert 'torch' not in sys.modules\n"
+        f"from mergenet import {', '.join(names)}\n"
+        "assert callable(train) and callable(export_run)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'mergenet' has no attribute 'trian'"):
+        mergenet.trian  # noqa: B018 (the access is what is tested)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert mergenet.__version__ == project["version"]
