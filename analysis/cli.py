@@ -1,0 +1,61 @@
+"""`mergenet analyze`: what a sweep found, as a table and as a configuration.
+
+pandas and scipy are imported when a command runs, so that `mergenet --help` stays quick.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+VALIDATION_METRICS = ("target_val_top1", "target_val_top5", "target_val_loss")
+FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+
+
+@click.group(short_help="Tables and the best of runs and sweeps.")
+def analyze() -> None:
+    """Read the records of runs and sweeps: tables, gains, the best configuration."""
+
+
+@analyze.command()
+@FOLDER
+@click.option("--sort", metavar="COL", help="Sort all rows by this column, best first. Default: role, then validation.")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all columns here.")
+@click.option("--all", "everything", is_flag=True, help="Show all columns, also parameters that do not vary.")
+def table(folder: Path, sort: str | None, csv_file: Path | None, everything: bool) -> None:
+    """One line a run of DIR: a sweep folder, a folder of run folders, or one run folder."""
+    from analysis import overview
+    from analysis.load import load_trials, sweep_metric
+
+    trials = overview.ordered(load_trials(folder), sort)
+    overview.show(overview.selected(trials, everything), rich_output=sys.stdout.isatty())
+    click.echo()
+    for line in overview.footer(trials, sweep_metric(folder)):
+        click.echo(line)
+    if csv_file is not None:
+        overview.write_csv(trials, csv_file)
+        click.echo(f"wrote {csv_file} ({len(trials)} rows)")
+
+
+@analyze.command()
+@FOLDER
+@click.option("--out", type=click.Path(path_type=Path), help="Write the configuration here. Default: standard output.")
+@click.option(
+    "--metric",
+    help=f"What chooses, at each run's best epoch: {', '.join(VALIDATION_METRICS)}. Default: the sweep's own metric.",
+)
+def best(folder: Path, out: Path | None, metric: str | None) -> None:
+    """The best finished trial of DIR, and its configuration as `mergenet train` accepts it."""
+    from analysis import export, overview
+    from analysis.load import load_trials, sweep_metric
+
+    trials = load_trials(folder)
+    metric = metric or sweep_metric(folder)
+    chosen = export.choose_best(trials, metric)
+    story = "\n".join(overview.story(trials, chosen, metric))
+    if out is None:
+        # the story as comments: the output is the file, `analyze best DIR > best.yaml` works
+        click.echo(export.config_text(chosen, story), nl=False)
+        return
+    export.write_config(chosen, out, story)
+    click.echo(f"{story}\nwrote {out}; train it with: mergenet train {out}")

@@ -1,0 +1,257 @@
+"""Run folders -> one table, a run a row. Reads records only: results outlive Ray, W&B and the machine."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.trials import (
+    BASELINE,
+    COMPLETE,
+    CONFIRM_BEST,
+    CONFIRM_NONE,
+    FAILED,
+    RUN,
+    SWEEP_FILE,
+    TRIAL,
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+)
+from mergenet.errors import UserError
+from mergenet.record import (
+    ADAPTER_PARAMETERS,
+    BEST_EPOCH,
+    CONFIG_FILE,
+    EPOCH,
+    EPOCHS_FILE,
+    ERROR,
+    FINISHED,
+    PROVENANCE_FILE,
+    RESULT_FILE,
+    STATUS,
+    TARGET_TEST_LOSS,
+    TARGET_TEST_TOP1,
+    TARGET_TEST_TOP5,
+    TARGET_VAL_LOSS,
+    TARGET_VAL_TOP1,
+    TARGET_VAL_TOP5,
+    RunRecord,
+    read_run,
+)
+from mergenet.yamltext import load_yaml
+
+TRIAL_KEYS = ("trial_id", "role", "params", "seed", "number", "state")
+RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
+ROLES = (TRIAL, RUN, BASELINE, CONFIRM_BEST, CONFIRM_NONE)  # in the order that tables show them
+
+# Every table has these columns; all others are hyper-parameters, named by their dotted path
+ABOUT = ("trial", "role", "state", "number", "seed", "method", "config_hash")
+VALIDATION = (TARGET_VAL_TOP1, TARGET_VAL_TOP5, TARGET_VAL_LOSS)  # at the best epoch
+TEST = (TARGET_TEST_TOP1, TARGET_TEST_TOP5, TARGET_TEST_LOSS)  # of the best epoch's weights, finished runs only
+OUTCOME = ("epochs_done", BEST_EPOCH, *VALIDATION, *TEST, ADAPTER_PARAMETERS, "seconds")
+COLUMNS = (*ABOUT, *OUTCOME, "error", "folder")
+
+_OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a plain run's hyper-parameters
+
+
+def load_trials(folder: Path) -> pd.DataFrame:
+    """One row a run of a sweep folder, of a folder of run folders, or of one run folder.
+
+    Columns: COLUMNS, then a column for each hyper-parameter: those that trial.json names or, where there is no
+    trial.json, the settings in which the runs differ. Accuracies are fractions (0 to 1), seconds the sum of all
+    phases of all epochs. What cannot be read is left out, told on stderr and in `table.attrs["problems"]`.
+    Raises UserError if there is no run that can be read.
+    """
+    folder = Path(folder)
+    rows: list[dict[str, Any]] = []
+    params: list[dict[str, Any]] = []
+    problems: list[str] = []
+    candidates = run_folders(folder)
+    for number, path in enumerate(candidates):
+        try:
+            row, values = _read(path, number)
+        except (UserError, OSError) as error:
+            problems.append(f"skipped a run: {_one_line(error)}")
+            continue
+        rows.append(row)
+        params.append(values)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not rows:
+        raise UserError(f"{folder} must hold a run that can be read, got {len(candidates)} broken; first {problems[0]}")
+    return _table(rows, params, problems)
+
+
+def sweep_metric(folder: Path) -> str:
+    """The metric by which a sweep folder's own sweep.yaml chooses; the validation accuracy where there is none.
+
+    Raises UserError if sweep.yaml cannot be read.
+    """
+    file = Path(folder) / SWEEP_FILE
+    if not file.is_file():
+        return TARGET_VAL_TOP1
+    try:
+        sweep = load_yaml(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError:
+        raise UserError(f"{file} must be UTF-8 text") from None
+    metric = sweep.get("metric", TARGET_VAL_TOP1) if isinstance(sweep, dict) else None
+    if metric not in VALIDATION:
+        raise UserError(f"{file}: metric must be one of {', '.join(VALIDATION)}, got {str(metric)[:60]!r}")
+    return str(metric)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The run folders that `folder` is or holds, by name. Raises UserError if there is none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} must be a sweep folder, a run folder or a folder of runs; there is no such folder")
+    if _looks_like_run(folder):
+        return [folder]
+    trials = folder / TRIALS_FOLDER
+    inside = sorted(path for path in (trials if trials.is_dir() else folder).iterdir() if path.is_dir())
+    # in trials/ every folder is meant to be a run, so that an empty one is reported
+    found = inside if trials.is_dir() else [path for path in inside if _looks_like_run(path)]
+    if not found:
+        raise UserError(
+            f"{folder} must hold runs, found none; looked for {', '.join(RUN_FILES)} in it and in each of its "
+            f"folders, and for a sweep's trials/*/{TRIAL_FILE}"
+        )
+    return found
+
+
+def param_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that hold hyper-parameters."""
+    return [column for column in table.columns if column not in COLUMNS]
+
+
+def varying(table: pd.DataFrame) -> list[str]:
+    """The hyper-parameters that differ between searched trials; one that some trials lack differs."""
+    searched = table[table["role"].isin((TRIAL, RUN))]
+    return [column for column in param_columns(table) if len({canonical(v) for v in searched[column]}) > 1]
+
+
+def is_missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def canonical(value: object) -> str:
+    """A text that is equal for equal settings, lists and mappings included; 8 and 8.0 are equal."""
+    if is_missing(value):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True, default=lambda v: v.item() if hasattr(v, "item") else str(v))
+
+
+def _looks_like_run(path: Path) -> bool:
+    return any((path / name).is_file() for name in (*RUN_FILES, TRIAL_FILE))
+
+
+def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run's row and its hyper-parameters."""
+    trial = _read_trial(path / TRIAL_FILE)
+    if trial is None and path.parent.name == TRIALS_FOLDER:
+        raise UserError(f"{path} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch")
+    if trial is not None and trial["state"] == FAILED and not (path / CONFIG_FILE).exists():
+        record = RunRecord(path, {}, {}, [], {})  # it failed before its first epoch: a result too
+    else:
+        record = read_run(path)
+    if trial is None:
+        status = record.result.get(STATUS)
+        trial = {
+            "trial_id": path.resolve().name,
+            "role": RUN,
+            "state": COMPLETE if status == FINISHED else status,
+            "number": number,
+            "seed": record.config.get("seed"),
+            "params": dict(_leaves({k: v for k, v in record.config.items() if k not in _OWN_COLUMNS})),
+        }
+    row = {
+        "trial": trial["trial_id"],
+        **{key: trial[key] for key in ("role", "state", "number", "seed")},
+        "method": record.config.get("method"),
+        "config_hash": record.provenance.get("config_hash"),
+        **_outcome(record),
+        "error": trial.get("error") or record.result.get(ERROR),
+        "folder": str(path),
+    }
+    return row, {name: value for name, value in trial["params"].items() if name not in COLUMNS}
+
+
+def _read_trial(path: Path) -> dict[str, Any] | None:
+    """trial.json, or None if there is none. Raises UserError if it is torn or lacks a key."""
+    if not path.exists():
+        return None
+    try:
+        trial = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} must be JSON: {_one_line(error)}") from error
+    if not isinstance(trial, dict) or not isinstance(trial.get("params", {}), dict):
+        raise UserError(f"{path} must hold one mapping, params another, got {str(trial)[:80]}")
+    missing = [key for key in TRIAL_KEYS if key not in trial]
+    if missing:
+        raise UserError(f"{path} must hold {', '.join(TRIAL_KEYS)}, got no {', '.join(missing)}")
+    if trial["role"] not in ROLES:
+        raise UserError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}")
+    return trial
+
+
+def _outcome(record: RunRecord) -> dict[str, Any]:
+    best = _best_row(record)
+    values: dict[str, Any] = {name: best.get(name) for name in (*VALIDATION, ADAPTER_PARAMETERS)}
+    values[BEST_EPOCH] = best.get(EPOCH)
+    # result.json holds what the run itself chose; a run that was killed may have only its epochs
+    for name in (BEST_EPOCH, TARGET_VAL_TOP1, *TEST):
+        if record.result.get(name) is not None:
+            values[name] = record.result[name]
+    seconds = sum(
+        value
+        for row in record.epochs
+        for name, value in row.items()
+        if name.startswith("seconds_") and isinstance(value, int | float) and math.isfinite(value)
+    )
+    return {"epochs_done": len(record.epochs), **values, "seconds": seconds}
+
+
+def _best_row(record: RunRecord) -> dict[str, Any]:
+    """The epoch that the run chose, or else the first of highest validation accuracy; {} before the first."""
+    chosen = record.result.get(BEST_EPOCH)
+    for row in record.epochs:
+        if chosen is not None and row.get(EPOCH) == chosen:
+            return row
+    scored = [row for row in record.epochs if not is_missing(row.get(TARGET_VAL_TOP1))]
+    return max(scored, key=lambda row: row[TARGET_VAL_TOP1], default={})
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    for column in (*VALIDATION, *TEST, "seconds"):
+        table[column] = table[column].astype(float)
+    for column in (BEST_EPOCH, ADAPTER_PARAMETERS):
+        table[column] = table[column].astype("Float64").round().astype("Int64")  # whole numbers, some missing
+    plain = [values for row, values in zip(rows, params, strict=True) if row["role"] == RUN]
+    same = {name for values in plain for name in values if len({canonical(v.get(name)) for v in plain}) == 1}
+    for row, values in zip(rows, params, strict=True):
+        if row["role"] == RUN:
+            for name in same:
+                values.pop(name, None)
+    for name in dict.fromkeys(name for values in params for name in values):
+        cells = [values.get(name) for values in params]
+        table[name] = pd.Series(cells, dtype=object).infer_objects()
+    table.attrs["problems"] = problems
+    return table
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,30 @@
+"""What a sweep's trial is called on disk, and which trial is the best: shared by those who write and who read them."""
+
+from typing import Any
+
+SWEEP_FILE = "sweep.yaml"
+TRIALS_FOLDER = "trials"
+TRIAL_FILE = "trial.json"
+
+# roles of a sweep's jobs; RUN: a run folder of no sweep
+SOURCE, TRIAL, BASELINE, RUN = "source", "trial", "baseline", "run"
+CONFIRM_BEST, CONFIRM_NONE = "confirm_best", "confirm_none"
+
+# states; a run's own result.json calls the first "finished"
+COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
+
+
+def best_first(value: float, mode: str, parameters: float, number: int) -> tuple[float, float, int]:
+    """The key that sorts trials best first: by validation, of equals fewer adapter parameters, then the earlier one.
+
+    value: of the metric, mode: "max" or "min" of it. number: in which order the trials were drawn.
+    """
+    return -value if mode == "max" else value, parameters, number
+
+
+def portable_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The same training without the recording: a recorded source becomes the live one that it replays bit for bit."""
+    source = config.get("source") or {}
+    if source.get("kind") != "recorded":
+        return config
+    return {**config, "source": {**source, "kind": "live", "recording": None}}

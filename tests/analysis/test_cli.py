@@ -1,0 +1,202 @@
+import json
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from analysis import overview, text
+from analysis.cli import VALIDATION_METRICS, analyze
+from analysis.load import VALIDATION, load_trials
+from mergenet.configfile import load_config, parse_config
+from mergenet.errors import UserError
+from mergenet.yamltext import load_yaml
+
+
+def run(*arguments) -> str:
+    done = CliRunner().invoke(analyze, list(map(str, arguments)), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def rows(output: str) -> list[list[str]]:
+    return [line.split() for line in output.split("\n\n")[0].splitlines()]
+
+
+def test_table_is_aligned_text_in_percent_with_only_what_varies(sweep):
+    output = run("table", sweep)
+    assert output.splitlines()[0].split() == [
+        "trial", "role", "state", "seed", "rank", "epochs_done", "best_epoch",
+        "target_val_top1", "%", "target_test_top1", "%", "seconds",
+    ]  # fmt: skip
+    assert rows(output)[1:3] == [
+        ["t2", "trial", "pruned", "0", "16", "2", "2", "70.00", "-", "3.5"],
+        ["t1", "trial", "complete", "0", "8", "3", "2", "66.00", "63.00", "5.2"],
+    ]
+    lines = output.split("\n\n")[0].splitlines()
+    ends = {line.index("66.00") + 5 for line in lines if "66.00" in line}
+    assert ends == {lines[0].index("target_val_top1 %") + len("target_val_top1 %")}
+    assert "\x1b" not in output
+
+
+def test_baselines_and_confirmations_are_labelled_and_come_last(sweep):
+    roles = [row[1] for row in rows(run("table", sweep))[1:]]
+    assert roles == ["trial"] * 4 + ["BASELINE"] + ["CONFIRM-best"] * 6 + ["CONFIRM-none"] * 6
+
+
+def test_the_footer_has_counts_the_gain_and_the_warning(sweep):
+    footer = run("table", sweep).split("\n\n")[1].splitlines()
+    assert footer[0] == (
+        "17 runs: trial 2 complete, 1 pruned, 1 failed; BASELINE 1 complete; "
+        "CONFIRM-best 6 complete; CONFIRM-none 6 complete"
+    )
+    assert any(line.startswith("best trial: t1, epoch 2 of 3: target_val_top1 66.00 %") for line in footer)
+    assert any(line.startswith("the best of 2 searched trials is optimistic") for line in footer)
+    assert footer[-1].startswith(
+        "confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: +3.50 points target_test_top1, 6 seeds, "
+        "95% interval [+1.54, +5.46] (t), [+2."
+    )
+    assert footer[-1].endswith("sign-flip p 0.0312 (smallest possible 0.0312)")
+
+
+def test_a_sweep_without_confirmation_says_so_and_plain_runs_do_not(sweep, tmp_path, write_run):
+    for path in (sweep / "trials").glob("[cn]*"):
+        path.rename(tmp_path / path.name)
+    assert run("table", sweep).splitlines()[-1] == "no confirmed gain: there are no finished confirmation runs"
+    write_run(tmp_path / "runs" / "a")
+    assert run("table", tmp_path / "runs").splitlines()[-1] == "1 run: run 1 complete"
+
+
+def test_a_sweep_without_a_finished_trial_has_a_table(tmp_path, write_run):
+    trial = {"role": "trial", "number": 0, "state": "running", "params": {}}
+    write_run(tmp_path / "s" / "trials" / "t0", (), None, trial)
+    assert run("table", tmp_path / "s").splitlines()[-1] == "1 run: trial 1 running"
+
+
+def test_all_shows_every_column(sweep):
+    header = run("table", sweep, "--all").splitlines()[0]
+    for column in ("config_hash", "method", "target_test_loss", "adapter_parameters", "folder", "rank"):
+        assert column in header
+
+
+def test_sort_by_a_column_or_its_short_name(sweep):
+    ranks = [row[4] for row in rows(run("table", sweep, "--sort", "rank"))[1:]]
+    assert ranks == ["4"] + ["8"] * 7 + ["16", "32"] + ["-"] * 7
+    assert rows(run("table", sweep, "--sort", "transfer.adapter.rank"))[1][0] == "t0"
+    by_test = [row[0] for row in rows(run("table", sweep, "--sort", "target_test_top1"))[1:]]
+    assert by_test[0] == "t1"
+    assert by_test[-2:] == ["t2", "t3"]
+    with pytest.raises(UserError, match=r"--sort must be one of .*, got 'secnds'; did you mean seconds"):
+        run("table", sweep, "--sort", "secnds")
+
+
+def test_csv_has_all_columns_at_full_precision(sweep, tmp_path):
+    out = tmp_path / "new" / "trials.csv"
+    assert run("table", sweep, "--csv", out).splitlines()[-1] == f"wrote {out} (17 rows)"
+    table = pd.read_csv(out, dtype={"config_hash": str})
+    expected = overview.ordered(load_trials(sweep))
+    assert table.columns.tolist() == expected.columns.tolist()
+    assert table["error"].isna().all()
+    pd.testing.assert_frame_equal(table.drop(columns="error"), expected.drop(columns="error"), check_dtype=False)
+
+
+def test_csv_holds_lists_as_json(tmp_path, write_run):
+    write_run(tmp_path / "runs" / "a")
+    pairs = [{"source": "fc", "target": "head", "direction": "to_target", "every": None}]
+    write_run(tmp_path / "runs" / "b", settings={"transfer.pairs": pairs})
+    output = run("table", tmp_path / "runs", "--csv", tmp_path / "t.csv")
+    assert "fc->head" in output
+    assert json.loads(pd.read_csv(tmp_path / "t.csv")["transfer.pairs"][1]) == pairs
+
+
+def test_unreadable_runs_are_on_stderr_and_counted(sweep):
+    (sweep / "trials" / "t0" / "config.yaml").unlink()
+    done = CliRunner().invoke(analyze, ["table", str(sweep)], catch_exceptions=False)
+    assert done.stderr.startswith("skipped a run: ")
+    assert "t0" in done.stderr
+    assert "1 could not be read and are missing here" in done.stdout
+
+
+def test_best_prints_the_configuration_as_a_file_on_stdout(sweep):
+    output = run("best", sweep)
+    assert output.startswith("# best trial: t1, epoch 2 of 3: target_val_top1 66.00 %, target_test_top1 63.00 %")
+    config = parse_config(load_yaml(output, "stdout"), "stdout")
+    assert config == load_config(str(sweep / "trials" / "t1" / "config.yaml"))
+
+
+def test_best_out_writes_the_file_and_tells_the_story(sweep, tmp_path):
+    out = tmp_path / "best.yaml"
+    lines = run("best", sweep, "--out", out).splitlines()
+    assert lines[1] == "its settings: transfer.adapter.rank 8"
+    assert lines[2] == (
+        "chosen by the highest target_val_top1 of 2 finished trials (1 pruned, 1 failed left out); "
+        "of equals the one with fewer adapter parameters, then the earlier one"
+    )
+    assert lines[3].startswith("the best of 2 searched trials is optimistic")
+    assert lines[4].startswith("confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: +3.50 points")
+    assert lines[-1] == f"wrote {out}; train it with: mergenet train {out}"
+    assert load_config(str(out)).transfer.adapter.rank == 8
+    assert out.read_text().startswith("# best trial: t1")
+
+
+def test_best_by_another_metric(sweep):
+    assert VALIDATION_METRICS == VALIDATION
+    output = run("best", sweep, "--metric", "target_val_loss")
+    assert "target_val_loss 0.34" in output
+    assert "# chosen by the lowest target_val_loss of 2 finished trials" in output
+    with pytest.raises(UserError, match="the validation split chooses"):
+        run("best", sweep, "--metric", "target_test_top1")
+
+
+def test_best_goes_by_the_sweeps_own_metric(sweep):
+    (sweep / "sweep.yaml").write_text("metric: target_val_loss\nmode: min\n")
+    assert "# chosen by the lowest target_val_loss of 2 finished trials" in run("best", sweep)
+    assert "chosen by the lowest target_val_loss of 2 finished trials" in run("table", sweep)
+    assert "# chosen by the highest target_val_top5" in run("best", sweep, "--metric", "target_val_top5")
+    (sweep / "sweep.yaml").write_text("metric: [a]\n")
+    with pytest.raises(UserError, match=r"sweep.yaml: metric must be one of target_val_top1, .*, got "):
+        run("best", sweep)
+
+
+def test_a_folder_without_runs_is_the_users_error(tmp_path):
+    with pytest.raises(UserError, match="must hold runs, found none"):
+        run("table", tmp_path)
+
+
+def test_a_terminal_gets_a_table_with_brackets_left_alone(sweep, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    (sweep / "trials" / "t0" / "trial.json").write_text(
+        json.dumps({"trial_id": "[bold]t0", "role": "trial", "params": {}, "seed": 0, "number": 0, "state": "complete"})
+    )
+    overview.show(overview.selected(load_trials(sweep)), rich_output=True)
+    output = capsys.readouterr().out
+    assert "[bold]t0" in output
+    assert "CONFIRM-best" in output
+    assert "┃" in output
+
+
+def test_headers_are_the_shortest_ending_that_is_unique():
+    params = ["source.optimizer.lr", "transfer.update.lr", "transfer.adapter.rank", "my.seed"]
+    assert text.headers(["seed", "target_val_top1", *params], params) == [
+        "seed", "target_val_top1 %", "optimizer.lr", "update.lr", "rank", "my.seed",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "shown"),
+    [
+        ("target_val_top1", 0.73125, "73.12"),
+        ("target_val_loss", 1.23456, "1.235"),
+        ("x", None, "-"),
+        ("x", float("nan"), "-"),
+        ("x", 1e-5, "1e-05"),
+        ("x", True, "true"),
+        ("x", 100000, "100000"),
+        ("x", ["row_row", "row_column"], "row_row,row_column"),
+        ("x", [], "[]"),
+        ("x", [{"source": "fc", "target": "head", "every": 8}], "fc->head"),
+        ("x", {"b": 1}, '{"b": 1}'),
+        ("role", "confirm_none", "CONFIRM-none"),
+    ],
+)
+def test_cells(column, value, shown):
+    assert text.cell(column, value) == shown

@@ -1,0 +1,169 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from analysis.load import COLUMNS, canonical, load_trials, param_columns, varying
+from mergenet.errors import UserError
+
+
+def test_a_sweep_is_one_row_a_run(sweep):
+    table = load_trials(sweep).set_index("trial")
+    assert len(table) == 4 + 1 + 6 + 6
+    assert table["role"].value_counts().to_dict() == {
+        "confirm_best": 6, "confirm_none": 6, "trial": 4, "baseline": 1,
+    }  # fmt: skip
+    row = table.loc["t1"]
+    assert (row["state"], row["number"], row["seed"], row["method"]) == ("complete", 1, 0, "mergenet")
+    assert (row["epochs_done"], row["best_epoch"], row["target_val_top1"]) == (3, 2, 0.66)
+    assert row["target_val_top5"] == pytest.approx(0.86)
+    assert row["target_val_loss"] == pytest.approx(0.34)
+    assert (row["target_test_top1"], row["target_test_top5"], row["target_test_loss"]) == (0.63, 0.9, 1.25)
+    assert row["seconds"] == pytest.approx(3 * 1.75)
+    assert row["adapter_parameters"] == 1000
+    assert len(row["config_hash"]) == 12
+    assert row["transfer.adapter.rank"] == 8
+    assert table.loc["b0", "method"] == "none"
+    assert table.loc["c3", "seed"] == 103
+
+
+def test_an_unfinished_run_has_its_validation_but_no_test_numbers(sweep):
+    row = load_trials(sweep).set_index("trial").loc["t2"]
+    assert (row["state"], row["best_epoch"], row["target_val_top1"]) == ("pruned", 2, 0.70)
+    assert row[["target_test_top1", "target_test_top5", "target_test_loss"]].isna().all()
+
+
+def test_params_are_the_columns_beyond_the_fixed_ones_and_vary_over_searched_trials_only(sweep):
+    table = load_trials(sweep)
+    assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS
+    assert param_columns(table) == ["transfer.adapter.rank"]
+    assert varying(table) == ["transfer.adapter.rank"]
+    only = table[table["trial"].isin(["t1", "b0", "n0"])]  # one search trial; the baselines lack the parameter
+    assert varying(only) == []
+
+
+def test_plain_runs_get_the_settings_in_which_they_differ(tmp_path, write_run):
+    write_run(tmp_path / "runs" / "a", settings={"transfer.t_cycle": 4, "seed": 7, "name": "a"})
+    write_run(tmp_path / "runs" / "b", settings={"transfer.t_cycle": 16, "seed": 8, "name": "b"})
+    (tmp_path / "runs" / "notes").mkdir()
+    table = load_trials(tmp_path / "runs")
+    assert param_columns(table) == ["transfer.t_cycle"]
+    assert table["transfer.t_cycle"].tolist() == [4, 16]
+    assert table["seed"].tolist() == [7, 8]
+    assert table["role"].tolist() == ["run", "run"]
+    assert table["state"].tolist() == ["complete", "complete"]
+    assert table.attrs["problems"] == []
+
+
+def test_a_single_run_folder_is_a_table_of_one(tmp_path, write_run):
+    table = load_trials(write_run(tmp_path / "one"))
+    assert table["trial"].tolist() == ["one"]
+    assert param_columns(table) == []
+
+
+def test_a_torn_last_line_of_epochs_is_dropped(tmp_path, write_run):
+    folder = write_run(tmp_path / "one", accuracies=(0.4, 0.5, 0.6), test=None)
+    text = (folder / "epochs.jsonl").read_text()
+    (folder / "epochs.jsonl").write_text(text[:-20])
+    (folder / "result.json").unlink()
+    row = load_trials(folder).iloc[0]
+    assert (row["state"], row["epochs_done"], row["best_epoch"], row["target_val_top1"]) == ("running", 2, 2, 0.5)
+
+
+def test_without_a_result_the_best_epoch_is_the_first_of_highest_validation_accuracy(tmp_path, write_run):
+    folder = write_run(tmp_path / "one", accuracies=(0.4, 0.7, 0.7, 0.5), test=None)
+    (folder / "result.json").unlink()
+    row = load_trials(folder).iloc[0]
+    assert (row["best_epoch"], row["target_val_top1"]) == (2, 0.7)
+
+
+def test_a_diverged_epoch_is_not_the_best(tmp_path, write_run):
+    folder = write_run(tmp_path / "one", accuracies=(0.4, float("nan")), test=None)
+    (folder / "result.json").unlink()
+    row = load_trials(folder).iloc[0]
+    assert (row["epochs_done"], row["best_epoch"], row["target_val_top1"]) == (2, 1, 0.4)
+
+
+def test_a_run_that_has_not_reported_has_no_numbers(tmp_path, write_run):
+    folder = write_run(tmp_path / "one", accuracies=(), test=None)
+    row = load_trials(folder).iloc[0]
+    assert row["epochs_done"] == 0
+    assert row[["best_epoch", "target_val_top1", "adapter_parameters"]].isna().all()
+
+
+def test_broken_folders_are_named_and_skipped(sweep, capsys):
+    (sweep / "trials" / "t0" / "epochs.jsonl").write_text("nonsense\n{}\n")
+    (sweep / "trials" / "t1" / "trial.json").write_text('{"trial_id": "t1", "ro')
+    (sweep / "trials" / "t2" / "trial.json").write_text('{"trial_id": "t2", "role": "trial"}')
+    (sweep / "trials" / "t3" / "provenance.json").unlink()
+    (sweep / "trials" / "t4").mkdir()
+    trial = json.loads((sweep / "trials" / "b0" / "trial.json").read_text())
+    (sweep / "trials" / "b0" / "trial.json").write_text(json.dumps({**trial, "role": "king"}))
+    table = load_trials(sweep)
+    assert len(table) == 12
+    problems = table.attrs["problems"]
+    assert len(problems) == 6
+    assert all("\n" not in problem for problem in problems)
+    said = dict(zip(("b0", "t0", "t1", "t2", "t3", "t4"), problems, strict=True))
+    assert all(f"/{name}" in problem for name, problem in said.items())
+    assert "role must be one of trial, run, baseline, confirm_best, confirm_none, got 'king'" in said["b0"]
+    assert "epochs.jsonl line 1" in said["t0"]
+    assert "trial.json must be JSON" in said["t1"]
+    assert "got no params, seed, number, state" in said["t2"]
+    assert "provenance.json" in said["t3"]
+    assert capsys.readouterr().err.splitlines() == problems
+
+
+def test_a_trial_that_failed_before_its_first_epoch_is_a_row(sweep):
+    folder = sweep / "trials" / "t3"
+    for name in ("config.yaml", "provenance.json", "epochs.jsonl", "result.json"):
+        (folder / name).unlink()
+    trial = json.loads((folder / "trial.json").read_text())
+    (folder / "trial.json").write_text(json.dumps({**trial, "error": "out of memory"}))
+    table = load_trials(sweep)
+    row = table.set_index("trial").loc["t3"]
+    assert (row["role"], row["state"], row["error"], row["epochs_done"]) == ("trial", "failed", "out of memory", 0)
+    assert row["transfer.adapter.rank"] == 32
+    assert row[["method", "best_epoch", "target_val_top1"]].isna().all()
+    assert table.attrs["problems"] == []
+
+
+def test_a_trial_of_a_sweep_is_not_taken_for_a_plain_run(sweep, capsys):
+    (sweep / "trials" / "t0" / "trial.json").unlink()
+    assert "run" not in set(load_trials(sweep)["role"])
+    assert "t0 must hold a trial.json, as in every trial of a sweep after its first epoch" in capsys.readouterr().err
+
+
+def test_no_run_at_all_is_an_error_that_says_what_was_looked_for(tmp_path, write_run):
+    with pytest.raises(UserError, match=r"nowhere must be a sweep folder.*there is no such folder"):
+        load_trials(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"must hold runs, found none; looked for config.yaml, .*trials/\*/trial.json"):
+        load_trials(tmp_path)
+    folder = write_run(tmp_path / "runs" / "a")
+    (folder / "provenance.json").unlink()
+    with pytest.raises(UserError, match=r"must hold a run that can be read, got 1 broken; first .*provenance.json"):
+        load_trials(tmp_path / "runs")
+
+
+def test_canonical_tells_settings_apart_but_not_whole_floats_from_integers():
+    assert canonical(8.0) == canonical(8) != canonical(8.5)
+    assert canonical({"a": 1, "b": [2]}) == canonical({"b": [2], "a": 1})
+    assert canonical(None) == canonical(float("nan")) == ""
+    assert canonical("8") != canonical(8)
+    assert canonical(True) != canonical(1)
+
+
+def test_importing_analysis_brings_neither_torch_nor_ray():
+    code = (
+        "import sys, analysis.load, analysis.compare, analysis.export, analysis.overview, analysis.text, analysis.cli\n"
+        "print([name for name in ('torch', 'ray', 'optuna', 'wandb') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_command_line_does_not_bring_pandas():
+    code = "import sys, analysis.cli; print('pandas' in sys.modules, 'scipy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
