@@ -1,0 +1,210 @@
+"""A sweep file: a training configuration, what to vary in it, and how to run the trials.
+
+base: openmoji                 # a preset of `mergenet train`, or a YAML file
+set: {epochs: 6, threads: 1}   # dotted paths into it, the same for every trial
+search:                        # dotted paths into it, drawn for each trial
+  transfer.t_cycle: {choice: [4, 8, 16]}
+  transfer.adapter.rank: {int: [2, 16], log: true}
+  transfer.adapter.gate: {float: [0.05, 0.5], log: true}
+num_trials: 12
+"""
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from mergenet.config import Seed, Strict, rule, shown
+from mergenet.errors import ConfigError, unknown_name
+from mergenet.problems import SECRET, printable, problem
+from mergenet.schema import node_at
+from mergenet.yamltext import dump_yaml_values, load_yaml
+
+Scalar = str | int | float | bool | None
+Count = Annotated[int, Field(ge=1, le=100_000)]
+
+
+class Entry(Strict):
+    """How one value is drawn: exactly one of choice, int and float. Bounds are included."""
+
+    choice: tuple[Any, ...] | None = Field(None, min_length=1, description="values to choose from")
+    whole: tuple[int, int] | None = Field(None, alias="int", description="whole numbers from low to high")
+    real: tuple[float, float] | None = Field(None, alias="float", description="numbers from low to high")
+    log: bool = Field(False, description="draw the logarithm uniformly")
+    step: Count | None = Field(None, description="int: distance between the values; default: 1")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        kinds = [kind for kind in (self.choice, self.whole, self.real) if kind is not None]
+        if len(kinds) != 1:
+            raise rule("", "be exactly one of choice, int and float", len(kinds), "for example {choice: [4, 8]}")
+        if self.bounds is None:
+            return self._check_choice()
+        low, high = self.bounds
+        if not low < high:
+            raise rule("", "have low < high", list(self.bounds), "a fixed value goes under set")
+        if self.log and low <= 0:
+            raise rule("", "have low > 0 with log: true", low, "drop log")
+        if self.step is not None and (self.whole is None or self.log):
+            raise rule("", "be an int without log to have a step", self.step, "use choice for other values")
+        return self
+
+    def _check_choice(self) -> Self:
+        assert self.choice is not None
+        if self.log or self.step is not None:
+            raise rule("", "have neither log nor step with choice", "one", "drop it")
+        if any(value in self.choice[:i] for i, value in enumerate(self.choice)):
+            raise rule("", "list each value once", list(self.choice))
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return self.whole if self.whole is not None else self.real
+
+
+class WandbConfig(Strict):
+    """A mirror on Weights & Biases. Keys come from the environment or ~/.netrc, never from a file here."""
+
+    mode: Literal["disabled", "offline", "online"] = Field("disabled", description="where the mirror is written")
+    project: str = Field("mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="project on W&B")
+
+
+class SweepConfig(Strict):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="name of the sweep")
+    base: str = Field(min_length=1, description="training configuration: a preset or a YAML file")
+    overrides: dict[str, Any] = Field(default_factory=dict, alias="set", description="changes to the base")
+    search: dict[str, Entry] = Field(min_length=1, description="dotted paths of the base to draw values for")
+    metric: str = Field(
+        "target_val_top1",
+        pattern=r"^target_val_[a-z0-9_]+$",
+        description="validation metric that decides; so far the one by which a run selects its best epoch",
+    )
+    mode: Literal["max", "min"] = Field("max", description="whether the metric should be large or small")
+    num_trials: Count = Field(20, description="configurations to try")
+    slots: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="trials that train at the same time")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="how the next configuration is drawn")
+    scheduler: Literal["asha", "none"] = Field("asha", description="asha stops trials that lag behind early")
+    grace_epochs: Count = Field(2, description="asha: epochs that every trial may train")
+    reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(
+        3, description="asha: one of this many trials goes on at each rung"
+    )
+    confirm_seeds: Annotated[int, Field(ge=0, le=1000)] = Field(
+        6, description="fresh seeds for the best configuration and for no transfer, after the search"
+    )
+    seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
+    wandb: WandbConfig = Field(default_factory=WandbConfig)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        best = "min" if self.metric.endswith("loss") else "max"
+        if self.mode != best:
+            raise rule("mode", f"be {best} for metric {self.metric}", self.mode)
+        return self
+
+
+def sweeps() -> list[str]:
+    """Names of the sweeps that ship with the package."""
+    folder = importlib.resources.files("sweeps") / "presets"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepConfig:
+    """A sweep from a shipped name or a YAML file; overrides are `a.b=c` with a key of the sweep file.
+
+    Paths under `set` and `search` hold dots themselves: `set.transfer.t_cycle=8` changes `transfer.t_cycle`.
+    Raises ConfigError, one line a problem.
+    """
+    text, origin = _read(name_or_path)
+    values = load_yaml(text, origin)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
+    for override in overrides:
+        _override(values, override)
+    return parse_sweep(values, origin, Path(name_or_path).parent)
+
+
+def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
+    """A checked sweep. folder: where a relative `base` file is looked for first. Raises ConfigError."""
+    try:
+        sweep = SweepConfig.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        lines = dict.fromkeys(_problem(item) for item in error.errors(include_url=False))
+        raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
+    if (folder / sweep.base).is_file():
+        return sweep.model_copy(update={"base": str(folder / sweep.base)})
+    return sweep
+
+
+def dump_sweep(sweep: SweepConfig) -> str:
+    """The sweep as YAML with every setting; `load_sweep` reads the same sweep back."""
+    values = sweep.model_dump(mode="json", by_alias=True)
+    for entry in values["search"].values():
+        for key in [key for key, value in entry.items() if value is None or value is False]:
+            del entry[key]
+    return dump_yaml_values(values)
+
+
+def _read(name_or_path: str) -> tuple[str, str]:
+    label = printable(name_or_path)
+    if not name_or_path.endswith((".yaml", ".yml")) and "/" not in name_or_path:
+        if name_or_path not in sweeps():
+            message = unknown_name("the sweep", name_or_path[:60], sweeps())
+            raise ConfigError(f"{message}; a file's name ends in .yaml or has a / in it")
+        path = importlib.resources.files("sweeps") / "presets" / f"{name_or_path}.yaml"
+        return path.read_text(encoding="utf-8"), f"sweep {label}"
+    try:
+        return Path(name_or_path).read_text(encoding="utf-8"), label
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        known = ", ".join(sweeps())
+        raise ConfigError(f"{label} must be a readable file, got: {reason}; sweeps are {known}") from None
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set must be PATH=VALUE, got {shown(text)}; for example num_trials=4")
+    head, dot, rest = path.strip().partition(".")
+    parsed = load_yaml(value, f"--set {printable(path)}")
+    if head not in _known([head]) and node_at(path.strip().split(".")) is not None:
+        raise ConfigError(
+            f"--set {printable(path)} must be a key of a sweep, got a setting of its trials; "
+            f"write --set set.{printable(text)}"
+        )
+    if not dot:
+        values[head] = parsed
+        return
+    section = values.setdefault(head, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"--set {printable(path)} must lead into a mapping, got {shown(section)} at {head}")
+    section[rest] = parsed
+
+
+def _problem(item: Any) -> str:
+    """One of pydantic's errors as a line; keys of the sweep file are not those of a training configuration."""
+    location = [str(part) for part in item["loc"]]
+    path = printable(".".join(location))
+    if SECRET.search(location[-1] if location else ""):
+        return f"{path} must not be in a sweep file; keys come from the environment or ~/.netrc only"
+    if item["type"] == "extra_forbidden" and len(location) == 1 and node_at(location) is not None:
+        return f"{path} must be a key of a sweep, got a setting of its trials; write it under set"
+    if item["type"] == "extra_forbidden":
+        return f"{unknown_name(path, location[-1], _known(location))[:300]}"
+    if item["type"] == "value_error":  # rules of an Entry do not know their path
+        text = str(item["ctx"]["error"])
+        return f"{path}{text}" if text.startswith(" ") else text
+    if item["type"] == "string_pattern_mismatch" and location[-1] == "metric":
+        return f"metric must be a validation metric (target_val_...), got {shown(item['input'])}"
+    if item["type"] == "missing" or not location:
+        return f"{path or 'the sweep'} must be given, got nothing"
+    return problem(item)
+
+
+def _known(location: Sequence[str]) -> list[str]:
+    if location[0] == "search":
+        return [field.alias or name for name, field in Entry.model_fields.items()]
+    model = WandbConfig if location[0] == "wandb" and len(location) > 1 else SweepConfig
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,0 +1,100 @@
+"""All that a sweep decides before anything is created; every bad value is found here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergenet.config import Config
+from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.provenance import config_hash
+from sweeps.base import load_base
+from sweeps.config import SweepConfig
+from sweeps.source import SourcePlan, pin_source, plan_source
+from sweeps.space import Space, build_space, probes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before anything is created. base_hash: of the base with the changes of `set`."""
+
+    sweep: SweepConfig
+    space: Space
+    source: SourcePlan
+    base_hash: str
+
+    @property
+    def epochs(self) -> int:
+        return int(self.space.base["epochs"])
+
+    @property
+    def num_jobs(self) -> int:
+        return int(self.source.record) + 1 + self.sweep.num_trials + 2 * self.sweep.confirm_seeds
+
+
+def plan_sweep(sweep: SweepConfig) -> Plan:
+    """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing."""
+    base = load_base(sweep)
+    space = build_space(base, sweep.search)
+    from sweeps.layers import with_limits  # torch
+
+    check_device(base)
+    space = with_limits(space)
+    check_metric(sweep, base)
+    check_recording(space)
+    space = Space(pin_source(space.base), space.entries, space.limits)
+    return Plan(sweep, space, plan_source(space), config_hash(base))
+
+
+def check_device(base: Config) -> None:
+    """The device must be there. `auto` always is, and asking for it would start CUDA in this process."""
+    from mergenet.distributed import resolve_device
+
+    if base.device != "auto":
+        resolve_device(base.device)
+
+
+def check_metric(sweep: SweepConfig, base: Config) -> None:
+    """Only the metric by which a run selects its best epoch: another one's best value belongs to other weights."""
+    from mergenet.tasks import build_task
+
+    allowed = f"target_val_{build_task(base.target).metric}"
+    if sweep.metric != allowed:
+        raise ConfigError(
+            f"metric must be {allowed}, by which each run selects its best epoch, got {sweep.metric!r}; "
+            f"write metric: {allowed} or leave it out"
+        )
+
+
+def check_recording(space: Space) -> None:
+    """A recording that is given must be one that the base and the values of the search can replay."""
+    steps: dict[str, int] = {}
+    check_replay(space.config({}), steps)
+    for labels in probes(space):
+        try:
+            check_replay(space.config(labels), steps)
+        except UserError as error:
+            drawn = ", ".join(f"{path}={label}" for path, label in labels.items())
+            raise type(error)(f"{error} (with {drawn})") from None
+
+
+def check_replay(config: Config, steps: dict[str, int]) -> None:
+    """steps: optimizer steps an epoch by target, filled here; counting them takes the data."""
+    if config.source.kind != "recorded":
+        return
+    from mergenet.learner import steps_per_epoch
+    from mergenet.recording import Recording
+
+    assert config.source.recording is not None
+    try:
+        recording = Recording.open(Path(config.source.recording))
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
+    target = config.target.model_dump_json(include={"task", "data", "batch_size"})
+    if target not in steps:
+        steps[target] = steps_per_epoch(config)
+    recording.check(config, steps[target] * config.epochs)
+
+
+def fresh_seeds(plan: Plan) -> list[int]:
+    """Seeds that no trial had: the search cannot have been lucky with them."""
+    first = int(plan.space.base["seed"]) + 1
+    return [(first + i) % 2**32 for i in range(plan.sweep.confirm_seeds)]

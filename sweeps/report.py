@@ -1,0 +1,94 @@
+"""The end of a sweep: its numbers in summary.json, and the same numbers for a reader."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from analysis.trials import BASELINE, TRIAL
+from sweeps.folder import shown_path
+from sweeps.plan import Plan
+from sweeps.results import best_trial, confirmation, read_trials, test_metric
+from sweeps.view import clock, label, show, trials_table
+
+LEVEL = 0.05  # of the verdict
+
+
+def summarize(plan: Plan, folder: Path, times: dict[str, float]) -> dict[str, Any]:
+    """All numbers of the sweep, from the records on disk."""
+    sweep = plan.sweep
+    trials = read_trials(folder, sweep, TRIAL)
+    best = best_trial(trials, sweep.mode)
+    baseline = read_trials(folder, sweep, BASELINE)
+    return {
+        "name": sweep.name,
+        "metric": sweep.metric,
+        "mode": sweep.mode,
+        "trials": trials,
+        "baseline": baseline[0] if baseline else None,
+        "best": best,
+        "confirmation": confirmation(folder, sweep),
+        "seconds": times,
+    }
+
+
+def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> None:
+    def say(text: str = "") -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    folder = shown_path(folder)
+    metric, best, baseline = summary["metric"], summary["best"], summary["baseline"]
+    say()
+    say("trials")
+    console.print(trials_table(summary["trials"], metric))
+    say()
+    if baseline is not None:
+        say(f"no transfer, same recipe and seed: {label(metric)} {show(metric, baseline['value'])}")
+    if best is not None:
+        say(f"best trial: {best['trial_id']}, {label(metric)} {show(metric, best['value'])}")
+        say(f"  the best of {len(summary['trials'])} is a lucky one: its lead over no transfer is not a gain")
+        print_confirmation(summary["confirmation"], metric, summary["mode"], say)
+        say(f"best configuration: {folder / 'best.yaml'}")
+        say("next:")
+        say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
+        say(f"  mergenet analyze table {shlex.quote(str(folder))}")
+    say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
+
+
+def print_confirmation(found: dict[str, Any] | None, metric: str, mode: str, say: Callable[[str], None]) -> None:
+    if found is None:
+        say("not confirmed: no pair of runs with fresh seeds (confirm_seeds)")
+        return
+    n = len(found["seeds"])
+    say(f"confirmation, {n} fresh seed{'s' if n > 1 else ''}, paired: best configuration minus no transfer")
+    for name in (metric, test_metric(metric)):
+        say(f"  {label(name):<10} {gain_text(name, found[name]['gain'])}")
+    say(f"  {label(test_metric(metric))}: {verdict(found[test_metric(metric)]['gain'], mode)}")
+    say("  target seeds are fresh; the source and the data split are those of the search")
+
+
+def verdict(gain: dict[str, Any], mode: str) -> str:
+    """What the pairs show of the difference, by the two-sided sign-flip p at the 5 % level, and of which sign."""
+    n, p, smallest = gain["num_pairs"], gain["p"], gain["smallest_p"]
+    seeds = f"{n} seed{'s' if n > 1 else ''}"
+    if smallest >= LEVEL:
+        return f"too few seeds to show anything at the 5 % level: smallest p of {seeds} is 2/2^{n} = {smallest:.2g}"
+    holds_zero = gain["low"] <= 0 <= gain["high"]
+    if p >= LEVEL:
+        interval = "the interval holds 0 " if holds_zero else ""
+        return f"no gain shown: {interval}(p {p:.2g}; {seeds} could show p down to {smallest:.2g})"
+    found = "gain" if (gain["mean"] > 0) == (mode == "max") else "loss"
+    but = ", though the t interval holds 0" if holds_zero else ""
+    return f"a {found} is shown at the 5 % level (p {p:.2g}, {seeds}){but}"
+
+
+def gain_text(metric: str, gain: dict[str, Any]) -> str:
+    """An accuracy's gain in points (1 point = 0.01), anything else as it is."""
+    scale, unit = (100, " points") if "top" in metric else (1, "")
+    text = f"{scale * gain['mean']:+.2f}{unit}"
+    if gain["low"] is None:
+        return f"{text} (one pair: no interval)"
+    low, high = scale * gain["low"], scale * gain["high"]
+    return f"{text}, 95 % interval [{low:+.2f}, {high:+.2f}] (t), p {gain['p']:.3g}"

@@ -1,0 +1,88 @@
+"""The sweep's numbers, read back from the records of its runs: trials, the best of them, the confirmation."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis.compare import paired_difference
+from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, TRIAL_FILE, TRIALS_FOLDER, best_first
+from mergenet.errors import CheckpointError
+from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_run
+from sweeps.config import SweepConfig
+from sweeps.view import best_value
+
+
+def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
+    """trial.json with epochs, the best value by validation (None if it never reported) and the test metrics.
+
+    adapter_parameters: 0 without an adapter.
+    """
+    trial = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
+    try:
+        record = read_run(folder)
+    except CheckpointError:  # failed before its run began
+        return trial | {"epochs": 0, "value": None, "finished": False, "test": {}, ADAPTER_PARAMETERS: 0}
+    test = {name: value for name, value in record.result.items() if name.startswith("target_test_")}
+    value = best_value(record.epochs, sweep.metric, sweep.mode)
+    finished = record.result[STATUS] == FINISHED
+    parameters = {ADAPTER_PARAMETERS: record.epochs[-1].get(ADAPTER_PARAMETERS, 0) if record.epochs else 0}
+    return trial | {"epochs": len(record.epochs), "value": value, "finished": finished, "test": test} | parameters
+
+
+def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, Any]]:
+    """All jobs of a role, by number."""
+    files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
+    trials = [read_trial(file.parent, sweep) for file in files]
+    return sorted((t for t in trials if t["role"] == role), key=lambda t: t["number"])
+
+
+def best_trial(trials: list[dict[str, Any]], mode: str) -> dict[str, Any] | None:
+    """The best of the trials that trained to their end, by validation, in the order of `best_first`."""
+    done = [trial for trial in trials if trial["finished"] and trial["value"] is not None]
+
+    def key(trial: dict[str, Any]) -> tuple[float, float, int]:
+        return best_first(trial["value"], mode, trial[ADAPTER_PARAMETERS], trial["number"])
+
+    return min(done, key=key, default=None)
+
+
+def best_record(folder: Path, trial: dict[str, Any]) -> RunRecord:
+    return read_run(folder / TRIALS_FOLDER / trial["trial_id"])
+
+
+def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
+    """Paired values of the seeds for which both sides trained to their end, and the gain in each metric.
+
+    The gain is best minus no transfer, whatever the direction of the metric. None if no pair is whole.
+    """
+    sides = {}
+    for role in (CONFIRM_BEST, CONFIRM_NONE):
+        sides[role] = {t["seed"]: t for t in read_trials(folder, sweep, role) if t["finished"]}
+    seeds = sorted(set(sides[CONFIRM_BEST]) & set(sides[CONFIRM_NONE]))
+    if not seeds:
+        return None
+    out: dict[str, Any] = {"seeds": seeds}
+    for metric in (sweep.metric, test_metric(sweep.metric)):
+        best, none = ([value_of(sides[role][s], metric, sweep) for s in seeds] for role in sides)
+        out[metric] = {"best": best, "none": none, "gain": gain(best, none)}
+    return out
+
+
+def test_metric(metric: str) -> str:
+    """The test split's counterpart of a validation metric: target_val_top1 -> target_test_top1."""
+    return metric.replace("target_val_", "target_test_", 1)
+
+
+def gain(best: list[float], none: list[float]) -> dict[str, Any]:
+    """The mean paired difference with Student's t interval, None with one pair, and the sign-flip p."""
+    found = paired_difference(np.array(best), np.array(none))
+    low, high = (None if math.isnan(bound) else bound for bound in found.interval)
+    p = {"p": found.p_value, "smallest_p": found.smallest_p}
+    return {"num_pairs": found.num_seeds, "mean": found.mean, "low": low, "high": high, **p}
+
+
+def value_of(trial: dict[str, Any], metric: str, sweep: SweepConfig) -> float:
+    return float(trial["value"] if metric == sweep.metric else trial["test"][metric])

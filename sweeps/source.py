@@ -1,0 +1,72 @@
+"""Whether the sweep's source can be trained once for all trials, and what has to be recorded of it.
+
+With one-way transfer the source never sees the target: whatever a trial draws for the transfer, the source trains the
+same. It is recorded once and replayed, bit for bit, as long as nothing that is drawn changes the source's own way.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mergenet.config import Config
+from sweeps.space import Space, reachable
+
+# Drawn values that change the source's trajectory: its own settings, the number of steps, the arithmetic.
+CHANGES_SOURCE = ("source.", "target.batch_size", "target.data.", "target.task", "amp", "deterministic")
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """layers, every: what to record, empty and 0 when the source is not recorded; reason: why not."""
+
+    layers: tuple[str, ...] = ()
+    every: int = 0
+    reason: str = ""
+
+    @property
+    def record(self) -> bool:
+        return bool(self.layers)
+
+
+def plan_source(space: Space) -> SourcePlan:
+    """Record if every configuration of the space can replay one recording."""
+    configs = [space.config(labels) for labels in space.combinations()]
+    reason = why_not(space, configs)
+    if reason:
+        return SourcePlan(reason=reason)
+    layers = {pair.source: None for config in configs for pair in config.transfer.pairs}
+    every = math.gcd(*reachable(space, "transfer.t_cycle"))
+    return SourcePlan(tuple(layers), every)
+
+
+def why_not(space: Space, configs: list[Config]) -> str:
+    """The first reason against a recording; empty if there is none."""
+    kind = space.base["source"]["kind"]
+    if kind != "live":
+        return {"recorded": "is recorded already"}.get(kind, f"does not train (source.kind: {kind})")
+    searched = [path for path in space.entries if path.startswith(CHANGES_SOURCE)]
+    if searched:
+        return f"trains beside every trial, because {searched[0]} is searched"
+    directions: set[str] = {pair.direction for config in configs for pair in config.transfer.pairs}
+    directions |= {str(v) for path in space.entries if path.endswith(".direction") for v in reachable(space, path)}
+    if directions != {"to_target"}:
+        return "trains beside every trial, because a pair also gives to the source"
+    if "factorized" in reachable(space, "transfer.adapter.encoding"):
+        return "trains beside every trial, because the factorized encoding trains it differently at every rank"
+    return ""
+
+
+def pin_source(values: dict[str, Any]) -> dict[str, Any]:
+    """The base with the source's seed written out: it stays when the run's seed changes for a confirmation."""
+    source = values["source"]
+    return values | {"source": source | {"seed": values["seed"] if source["seed"] is None else source["seed"]}}
+
+
+def replay(values: dict[str, Any], folder: str | None) -> dict[str, Any]:
+    """The configuration with the recording in `folder` as its source; as it is without one, or without transfer.
+
+    `analysis.trials.portable_config` is the inverse.
+    """
+    if folder is None or values["method"] == "none":
+        return values
+    return values | {"source": values["source"] | {"kind": "recorded", "recording": folder}}

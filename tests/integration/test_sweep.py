@@ -1,0 +1,224 @@
+"""One small sweep from the command line to best.yaml and back, on the real Ray, Tune, Optuna, W&B and trainer."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from analysis.export import best_trial
+from mergenet.configfile import load_config
+from mergenet.record import read_run
+from mergenet.run import run
+from sweeps.config import dump_sweep, load_sweep
+from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
+
+pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machine may be busy
+
+MARK = "MERGENET_TEST_MARK"
+COMMAND = "from sweeps.cli import sweep; sweep()"
+SEARCH = {
+    "target.optimizer.lr": {"choice": [0.05, 1e9]},  # 1e9 diverges: such a trial must fail alone
+    "transfer.pairs": {"choice": [[CONV], [HEAD]]},
+    "transfer.adapter.rank": {"int": [2, 12], "log": True},
+    "transfer.t_cycle": {"choice": [2, 4]},
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    folder: Path
+    process: subprocess.CompletedProcess[str]
+    left_over: list[str]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return dict(json.loads((self.folder / "summary.json").read_text()))
+
+
+def sweep_command(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """`mergenet sweep` as a process of its own; and what of it still runs after it has ended."""
+    mark = uuid.uuid4().hex
+    root = Path(__file__).parents[2]
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {MARK: mark, "PYTHONPATH": path}
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=550,
+    )
+    deadline = time.monotonic() + 20  # Ray's processes end by themselves within moments of their raylet
+    while marked_processes(mark) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return done, marked_processes(mark)
+
+
+def marked_processes(mark: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # gone meanwhile, or another user's
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("sweep")
+    write_base(folder)
+    sweep = sweep_config(SEARCH, num_trials=6, confirm_seeds=2, grace_epochs=1, wandb={"mode": "offline"})
+    (folder / "tiny.yaml").write_text(dump_sweep(sweep))
+    process, left_over = sweep_command(folder, "run", "tiny.yaml")
+    assert process.returncode == 0, process.stdout + process.stderr
+    return Done(folder / "sweep-results/tiny", process, left_over)
+
+
+def test_the_user_sees_the_sweeps_lines_only(done: Done) -> None:
+    assert done.process.stderr == ""
+    out = done.process.stdout
+    assert "the source trains once, 2 layers recorded every 2 steps; all trials replay it" in out
+    for name in ["source", "baseline", *(f"trial-{i:03d}" for i in range(6)), "confirm-best-2", "confirm-none-2"]:
+        assert sum(line.startswith(f"{name} ") and " epochs " in line for line in out.splitlines()) == 1, name
+    assert "confirmation, 2 fresh seeds, paired" in out
+    assert "test top1: too few seeds to show anything at the 5 % level: smallest p of 2 seeds is 2/2^2 = 0.5" in out
+    assert "target seeds are fresh; the source and the data split are those of the search" in out
+    assert "  mergenet train sweep-results/tiny/best.yaml" in out.splitlines()  # relative, as a user would type it
+    assert "\x1b" not in out  # no control characters in a pipe
+    assert "WARNING" not in out
+
+
+def test_nothing_keeps_running(done: Done) -> None:
+    assert done.left_over == []
+
+
+def test_a_diverging_trial_fails_alone(done: Done) -> None:
+    trials = done.summary["trials"]
+    assert len(trials) == 6
+    for trial in trials:
+        diverging = trial["params"]["target.optimizer.lr"] > 1
+        assert (trial["state"] == "failed") == diverging
+        assert (trial["error"] is not None) == diverging
+    assert {trial["state"] for trial in trials} >= {"failed", "complete"}
+
+
+def test_the_study_tells_the_same_as_the_records(done: Done) -> None:
+    study = optuna.load_study(study_name="tiny", storage=f"sqlite:///{done.folder / 'study.db'}")
+    names = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+    ours = {trial["trial_id"]: trial for trial in done.summary["trials"]}
+    theirs = {trial.user_attrs["trial_id"]: trial for trial in study.trials}
+    assert theirs.keys() == ours.keys()
+    for name, trial in theirs.items():
+        assert trial.state.name == names[ours[name]["state"]]
+        assert trial.params["transfer.t_cycle"] == ours[name]["params"]["transfer.t_cycle"]
+        if trial.state.name == "COMPLETE":
+            assert trial.value == ours[name]["value"]
+    assert study.best_value == done.summary["best"]["value"]
+
+
+def test_the_first_trial_is_the_base(done: Done) -> None:
+    first = done.summary["trials"][0]["params"]
+    expected = {
+        "target.optimizer.lr": 0.05,
+        "transfer.pairs": [CONV],
+        "transfer.adapter.rank": 4,
+        "transfer.t_cycle": 2,
+    }
+    assert first == expected
+
+
+def test_the_source_was_trained_once(done: Done) -> None:
+    recording = json.loads((done.folder / "source/recording.json").read_text())
+    assert (set(recording["layers"]), recording["every"]) == ({"layer3.0.conv2", "fc"}, 2)
+    for folder in (done.folder / "trials").iterdir():
+        if not (folder / "config.yaml").exists():  # failed before its first epoch
+            continue
+        record = read_run(folder)
+        if record.config["method"] == "mergenet":
+            assert record.config["source"]["kind"] == "recorded"
+            assert all(row.get("seconds_source", 0) < 1 for row in record.epochs)
+
+
+def test_confirmation_is_paired_and_kept_from_the_search(done: Done) -> None:
+    found = done.summary["confirmation"]
+    assert found["seeds"] == [1, 2]
+    best, none = (found["target_val_top1"][side] for side in ("best", "none"))
+    gain = found["target_val_top1"]["gain"]
+    assert gain["mean"] == pytest.approx(sum(b - n for b, n in zip(best, none, strict=True)) / 2)
+    assert (gain["num_pairs"], gain["smallest_p"]) == (2, 0.5)
+    assert found["target_test_top1"]["gain"]["num_pairs"] == 2
+    for role in ("best", "none"):
+        record = read_run(done.folder / f"trials/confirm-{role}-1")
+        assert record.config["seed"] == 1
+        assert record.config["source"]["seed"] == 0  # the source stays what it was
+
+
+def test_best_yaml_trains_to_exactly_the_same_metrics(done: Done, tmp_path: Path) -> None:
+    best = read_run(done.folder / "trials" / done.summary["best"]["trial_id"])
+    config = load_config(str(done.folder / "best.yaml"))
+    assert config.source.kind == "live"
+    again = [result.row() for result in run(config, tmp_path / "again")]
+    assert [without_seconds(row) for row in again] == [without_seconds(row) for row in best.epochs]
+    assert read_run(tmp_path / "again").result == best.result
+    header = (done.folder / "best.yaml").read_text()
+    assert str(best.result["target_test_top1"]) in header
+    assert "torch " in header
+
+
+def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.startswith("seconds_")}
+
+
+def test_the_mirror_has_a_run_for_each_job(done: Done) -> None:
+    runs = list(done.folder.glob("wandb/offline-run-*/*.wandb"))
+    assert len(runs) == 1 + 6 + 4
+
+
+def test_the_sweep_folder_says_what_it_was(done: Done) -> None:
+    state = json.loads((done.folder / "sweep.json").read_text())
+    assert (state["status"], state["error"]) == ("finished", None)
+    assert state["seeds"] == {"search": 0, "trials": 0, "confirmation": [1, 2]}
+    assert {"mergenet", "ray", "optuna", "torch"} <= state["versions"].keys()
+    assert load_sweep(str(done.folder / "sweep.yaml")).num_trials == 6
+
+
+def test_a_finished_sweep_shows_its_summary_again(done: Done) -> None:
+    process, _ = sweep_command(done.folder.parents[1], "run", "tiny.yaml")
+    assert (process.returncode, process.stderr) == (0, "")
+    first, *rest = process.stdout.splitlines()
+    assert first == "sweep tiny is finished in sweep-results/tiny; this is its summary"
+    assert done.process.stdout.endswith("\n".join(rest) + "\n")
+
+
+def test_both_ways_to_the_best_agree(done: Done) -> None:
+    assert best_trial(done.folder)["trial"] == done.summary["best"]["trial_id"]
+
+
+def test_a_folder_with_another_sweep_is_refused(done: Done) -> None:
+    process, _ = sweep_command(done.folder.parents[1], "run", "tiny.yaml", "--set", "num_trials=3")
+    assert process.returncode == 2
+    assert process.stdout == ""
+    assert process.stderr.startswith("error: the sweep folder must be new or empty, got 'sweep-results/tiny', which")
+    assert process.stderr.endswith("choose another with --dir, or delete it with --overwrite\n")
+
+
+def test_bad_values_create_nothing(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    sweep = sweep_config({"transfer.pairs": {"choice": [[CONV | {"target": "features.5.konv.2"}]]}})
+    (tmp_path / "bad.yaml").write_text(dump_sweep(sweep))
+    process, _ = sweep_command(tmp_path, "run", "bad.yaml")
+    assert process.returncode == 2
+    assert len(process.stderr.splitlines()) == 1
+    assert "got 'features.5.konv.2'; did you mean features.5.conv.2" in process.stderr
+    assert not (tmp_path / "sweep-results").exists()

@@ -1,0 +1,123 @@
+"""A second `mergenet sweep run`: a finished sweep is shown again, anything else in the folder is safe."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mergenet.errors import ConfigError
+from mergenet.provenance import config_hash
+from sweeps.base import load_base
+from sweeps.cli import sweep as command
+from sweeps.config import SweepConfig, dump_sweep, load_sweep
+from sweeps.folder import check_folder, clear, shown_path
+from tests.sweeps.base import sweep_config, write_base
+
+SUMMARY = {
+    "metric": "target_val_top1",
+    "mode": "max",
+    "trials": [],
+    "baseline": None,
+    "best": None,
+    "confirmation": None,
+    "seconds": {"search": 61.0},
+}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepConfig:
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path)
+    sweep = sweep_config({"transfer.t_cycle": {"choice": [2, 4]}})
+    Path("tiny.yaml").write_text(dump_sweep(sweep))
+    return load_sweep("tiny.yaml")
+
+
+def write_sweep(sweep: SweepConfig, status: str = "finished") -> Path:
+    folder = Path("sweep-results/tiny")
+    (folder / "trials/trial-000").mkdir(parents=True)
+    (folder / "trials/trial-000/trial.json").write_text("{}")
+    (folder / "sweep.yaml").write_text(dump_sweep(sweep))
+    (folder / "sweep.json").write_text(json.dumps({"status": status, "base_hash": config_hash(load_base(sweep))}))
+    (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    return folder
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, ["run", "tiny.yaml", *arguments])
+
+
+def test_a_finished_sweep_is_shown_again(sweep: SweepConfig) -> None:
+    write_sweep(sweep)
+    done = run()
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("sweep tiny is finished in sweep-results/tiny; this is its summary\n")
+    assert done.stdout.endswith("took 1 min 1 s; all records are in sweep-results/tiny\n")
+
+
+def test_another_sweep_or_another_base_is_refused_with_the_way_out(sweep: SweepConfig, tmp_path: Path) -> None:
+    write_sweep(sweep)
+    message = "which holds another sweep; choose another with --dir, or delete it with --overwrite\n"
+    done = run("--set", "num_trials=3")
+    assert done.exit_code == 2
+    assert done.stderr.endswith(message)
+    base = write_base(tmp_path)
+    base.write_text(base.read_text().replace("epochs: 2", "epochs: 3"))
+    assert run().stderr.endswith(message)
+
+
+def test_an_unfinished_sweep_is_refused_with_the_way_out(sweep: SweepConfig) -> None:
+    write_sweep(sweep, "interrupted")
+    done = run()
+    assert done.exit_code == 2
+    assert "which holds a sweep that has not finished (status: interrupted); choose another" in done.stderr
+
+
+@pytest.mark.usefixtures("sweep")
+def test_overwrite_deletes_nothing_but_a_sweep() -> None:
+    other = Path("thesis")
+    other.mkdir()
+    (other / "sweep.yaml").write_text("mine")
+    done = run("--dir", "thesis", "--overwrite")
+    assert done.exit_code == 2
+    assert "--overwrite must meet a sweep folder (with sweep.yaml and sweep.json), got 'thesis'" in done.stderr
+    with pytest.raises(ConfigError, match=r"must be new or empty, got 'thesis'; choose another with --dir$"):
+        check_folder(other)
+    with pytest.raises(ConfigError, match="--overwrite"):
+        clear(other)
+    assert (other / "sweep.yaml").read_text() == "mine"
+
+
+def test_overwrite_checks_the_new_sweep_before_it_deletes_the_old(sweep: SweepConfig) -> None:
+    folder = write_sweep(sweep)
+    assert run("--overwrite", "--set", "set.epochs=0").exit_code == 2
+    assert (folder / "summary.json").exists()
+
+
+def test_overwrite_empties_the_folder_before_the_new_sweep_starts(
+    sweep: SweepConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[list[Path]] = []
+    monkeypatch.setattr("sweeps.run.run_sweep", lambda _plan, folder, _console: found.append(list(folder.iterdir())))
+    write_sweep(sweep)
+    assert run("--overwrite").exit_code == 0
+    assert found == [[]]
+
+
+def test_clear_empties_a_sweep_folder_and_follows_no_link(sweep: SweepConfig) -> None:
+    folder = write_sweep(sweep)
+    Path("kept").mkdir()
+    Path("kept/file").write_text("")
+    (folder / "link").symlink_to(Path("kept").absolute())
+    clear(folder)
+    assert list(folder.iterdir()) == []
+    assert Path("kept/file").exists()
+    clear(folder)  # empty
+    clear(Path("new"))
+
+
+@pytest.mark.usefixtures("sweep")
+def test_paths_are_shown_as_a_user_writes_them(tmp_path: Path) -> None:
+    assert shown_path(tmp_path / "a/b") == Path("a/b")
+    assert shown_path(tmp_path.parent / "c") == tmp_path.parent / "c"

@@ -1,0 +1,99 @@
+"""What the user sees: a line for each job that ends, the live status, the text of a gain."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sweeps.report import gain_text, verdict
+from sweeps.results import gain
+from sweeps.view import View, show, trials_table
+from tests.sweeps.base import HEAD, sweep_config
+
+
+def view_and_output(terminal: bool = False) -> tuple[View, io.StringIO]:
+    out = io.StringIO()
+    console = Console(file=out, width=120, force_terminal=terminal)
+    return View(console, sweep_config({"transfer.t_cycle": {"choice": [2, 4]}}), num_jobs=3), out
+
+
+def play(view: View, job: str, role: str, rows: list[float], state: str = "complete", error: str | None = None) -> None:
+    def tell(event: str, at: float, **more: Any) -> None:
+        view({"job": job, "role": role, "event": event, "time": at, **more})
+
+    tell("queued", 0, params={"transfer.pairs": [HEAD], "transfer.adapter.gate": 0.123456})
+    tell("started", 1)
+    for epoch, value in enumerate(rows, start=1):
+        tell("row", 1 + epoch, row={"epoch": epoch, "target_val_top1": value})
+    tell("ended", 11, state=state, error=error)
+
+
+def test_a_line_for_each_job_that_ends() -> None:
+    view, out = view_and_output()
+    with view:
+        play(view, "trial-000", "trial", [0.25, 0.5, 0.375])
+        play(view, "trial-001", "trial", [], "failed", "target loss became nan by step 3")
+    assert out.getvalue().splitlines() == [
+        "trial-000      complete   3 epochs   10.0 s  val top1 50.00 %  pairs=fc>classifier.1 gate=0.1235",
+        "trial-001      failed     0 epochs   10.0 s  target loss became nan by step 3",
+    ]
+
+
+def test_the_live_status_counts_and_calls_nothing_a_gain() -> None:
+    view, out = view_and_output(terminal=True)
+    play(view, "trial-000", "trial", [0.25, 0.5])
+    view.console.print(view.status())
+    text = out.getvalue()
+    assert "trials: 1 complete" in text
+    assert "1/3" in text
+    assert "about 0:10 left" in text  # two jobs of 10 s on two slots
+    assert "highest so far: 50.00 % (trial-000; not a gain, the best of many is lucky)" in text
+
+
+def test_table_has_a_column_for_each_path_and_a_dash_where_nothing_was_drawn() -> None:
+    trial = {"trial_id": "trial-000", "state": "failed", "epochs": 0, "value": None}
+    out = io.StringIO()
+    trials = [trial | {"params": {"transfer.t_cycle": 4}}, trial | {"params": {"transfer.adapter.rank": 2}}]
+    Console(file=out, width=100).print(trials_table(trials, "target_val_top1"))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert lines[0] == ["trial", "state", "epochs", "val", "top1", "t_cycle", "rank"]
+    assert lines[1] == ["trial-000", "failed", "0", "-", "4", "-"]
+    assert lines[2] == ["trial-000", "failed", "0", "-", "-", "2"]
+
+
+def test_units() -> None:
+    gain = {"mean": 0.0123, "low": -0.01, "high": 0.03, "interval": "t", "p": 0.5}
+    assert gain_text("target_test_top1", gain) == "+1.23 points, 95 % interval [-1.00, +3.00] (t), p 0.5"
+    assert gain_text("target_val_loss", gain | {"low": None}) == "+0.01 (one pair: no interval)"
+    assert show("target_val_loss", 1.23456) == "1.235"
+    assert show("target_val_top1", None) == "-"
+
+
+@pytest.mark.parametrize(
+    ("differences", "mode", "text"),
+    [
+        (
+            [0.01, -0.01, 0.02, -0.04, 0.08, 0.0],
+            "max",
+            "no gain shown: the interval holds 0 (p 0.69; 6 seeds could show p down to 0.031)",
+        ),
+        ([0.0] * 6, "max", "no gain shown: the interval holds 0 (p 1; 6 seeds could show p down to 0.031)"),
+        ([0.01, 0.02, 0.03, 0.01, 0.02, 0.03], "max", "a gain is shown at the 5 % level (p 0.031, 6 seeds)"),
+        ([0.01, 0.02, 0.03, 0.01, 0.02, 0.03], "min", "a loss is shown at the 5 % level (p 0.031, 6 seeds)"),
+        ([-0.01, -0.02, -0.03, -0.01, -0.02, -0.03], "max", "a loss is shown at the 5 % level (p 0.031, 6 seeds)"),
+        (
+            [0.001, 0.001, 0.001, 0.001, 0.001, 0.9],
+            "max",
+            "a gain is shown at the 5 % level (p 0.031, 6 seeds), though the t interval holds 0",
+        ),
+        (
+            [0.01, 0.02],
+            "max",
+            "too few seeds to show anything at the 5 % level: smallest p of 2 seeds is 2/2^2 = 0.5",
+        ),
+        ([0.01], "max", "too few seeds to show anything at the 5 % level: smallest p of 1 seed is 2/2^1 = 1"),
+    ],
+)
+def test_the_verdict_says_what_was_found(differences: list[float], mode: str, text: str) -> None:
+    assert verdict(gain(differences, [0.0] * len(differences)), mode) == text
