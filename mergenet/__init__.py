@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from mergenet.adapter import Adapter
     from mergenet.config import Config
     from mergenet.configfile import load_config
+    from mergenet.data.images import ImageData, Split, image_data
     from mergenet.export import export_run
     from mergenet.layers import list_layers
-    from mergenet.models import build_model
+    from mergenet.models import Architecture, build_model
     from mergenet.record import EpochResult
+    from mergenet.run import train_run
+    from mergenet.spec import Spec
     from mergenet.tasks import build_task
     from mergenet.trainer import Trainer, train
 
@@ -21,29 +24,41 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Adapter": "mergenet.adapter",
+    "Architecture": "mergenet.models",
     "Config": "mergenet.config",
     "EpochResult": "mergenet.record",
+    "ImageData": "mergenet.data.images",
+    "Spec": "mergenet.spec",
+    "Split": "mergenet.data.images",
     "Trainer": "mergenet.trainer",
     "build_model": "mergenet.models",
     "build_task": "mergenet.tasks",
     "export_run": "mergenet.export",
+    "image_data": "mergenet.data.images",
     "list_layers": "mergenet.layers",
     "load_config": "mergenet.configfile",
     "train": "mergenet.trainer",
+    "train_run": "mergenet.run",
 }
 
 __all__ = [
     "Adapter",
+    "Architecture",
     "Config",
     "EpochResult",
+    "ImageData",
+    "Spec",
+    "Split",
     "Trainer",
     "__version__",
     "build_model",
     "build_task",
     "export_run",
+    "image_data",
     "list_layers",
     "load_config",
     "train",
+    "train_run",
 ]
 
 

@@ -3,11 +3,11 @@
 torch is imported when a command runs, so that `mergenet --help` stays quick.
 """
 
+import json
 import shlex
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,9 +17,6 @@ from mergenet.commands import CommandGroup, Failure, TrainCommand, worker
 from mergenet.config import Config
 from mergenet.configfile import load_config, presets
 from mergenet.errors import CheckpointError, TrainingDiverged
-
-if TYPE_CHECKING:
-    from mergenet.layers import LayerInfo
 
 CONFIG = click.argument("config", metavar="CONFIG")
 RUN = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
@@ -71,8 +68,8 @@ def train(config: str, settings: tuple[str, ...], out: Path | None) -> None:
 def _train(config: Config, folder: Path) -> None:
     from mergenet.distributed import is_main
     from mergenet.progress import exhaust, show_progress
-    from mergenet.record import FINISHED
-    from mergenet.run import run
+    from mergenet.record import FINISHED, METRIC, read_result
+    from mergenet.run import train_run
 
     console = _console(quiet=not is_main())
     status, done = _recorded(folder)
@@ -80,7 +77,7 @@ def _train(config: Config, folder: Path) -> None:
         console.print(f"{folder} is finished; this is its record", soft_wrap=True)
     elif done:
         console.print(f"resuming {folder} after epoch {done} of {config.epochs}", soft_wrap=True)
-    exhaust(show_progress(run(config, folder), config.epochs, console, recorded=done))
+    exhaust(show_progress(train_run(config, folder), config.epochs, console, done, lambda: read_result(folder)[METRIC]))
     if is_main():
         _summary(folder, console)
 
@@ -106,82 +103,57 @@ def _resume(folder: Path, again: str) -> str:
 
 
 def _summary(folder: Path, console: Console) -> None:
-    from mergenet.progress import selecting_metric
-    from mergenet.record import BEST_EPOCH, read_result
+    from mergenet.progress import shown
+    from mergenet.record import BEST_EPOCH, METRIC, SOURCE_BEST_EPOCH, read_result
 
     result = read_result(folder)
-    selector = selecting_metric(result, "target")
-    lines = [f"best epoch   {result[BEST_EPOCH]} (by {selector})"]
-    lines += [f"{'validation':<12} {_metric(selector, result[selector])}"] if selector else []
-    tests = [_metric(name, value) for name, value in result.items() if name.startswith("target_test_")]
-    lines += [f"{'test':<12} {', '.join(tests)}", f"{'run folder':<12} {folder}"]
+    selector = result[METRIC]
+    lines = [
+        f"best epoch   {result[BEST_EPOCH]} (by {selector})",
+        f"{'validation':<12} {shown(selector, result[selector])}",
+        f"{'test':<12} {_all_shown(result, 'target_test_')}",
+    ]
+    if SOURCE_BEST_EPOCH in result:  # it received too
+        best = f"best epoch {result[SOURCE_BEST_EPOCH]}, validation {_all_shown(result, 'source_val_')}"
+        lines.append(f"{'source':<12} {best}; test {_all_shown(result, 'source_test_')}")
+    lines.append(f"{'run folder':<12} {folder}")
     where = shlex.quote(str(folder))
     lines += [f"{'next':<12} mergenet evaluate {where}", f"{'':<12} mergenet export {where} --format onnx"]
     console.print("\n".join(["", *lines]), soft_wrap=True)
 
 
-def _metric(name: str, value: float) -> str:
-    """`target_test_top1`, 0.5 -> `top1 50.00%`; losses as they are."""
-    short = name.split("_", 2)[2]
-    return f"{short} {value:.4f}" if short == "loss" else f"{short} {value:.2%}"
+def _all_shown(result: dict[str, Any], prefix: str) -> str:
+    from mergenet.progress import shown
+
+    return ", ".join(shown(name, value) for name, value in result.items() if name.startswith(prefix))
 
 
 @cli.command(
     short_help="List the layers that can take part.",
-    help=f"List the layers of both networks that can take part in a transfer.\n\n{PRESETS}",
+    help="List the layers of both networks that can take part in a transfer, with their matrices, the largest rank "
+    f"that each allows, and their shares of the network's parameters and compute.\n\n{PRESETS}",
 )
 @CONFIG
 @SET
-def layers(config: str, settings: tuple[str, ...]) -> None:
-    from mergenet.layers import list_layers
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
+    from mergenet.layertable import show_network, survey
     from mergenet.learner import errors_of
-    from mergenet.models import build_model
-    from mergenet.tasks import build_task
 
     # who is looking for layers has no pairs yet, and without a method none are asked for
     checked = load_config(config, (*settings, "method=none"))
-    console = _console()
-    networks = (
-        {"target": checked.target}
-        if checked.source.kind == "self"
-        else {"source": checked.source, "target": checked.target}
-    )
-    models = {}
+    networks = {"source": checked.source, "target": checked.target}
+    if checked.source.kind == "self":
+        del networks["source"]
+    surveys = {}
     for role, network in networks.items():
         with errors_of(role):
-            models[role] = build_model(network.model, build_task(network).num_outputs)
-    for role, model in models.items():
-        total = sum(parameter.numel() for parameter in model.parameters())
-        _show_layers(f"{role}: {networks[role].model.name}, {total:,} parameters", list_layers(model), total, console)
-
-
-def _show_layers(title: str, infos: Sequence["LayerInfo"], total: int, console: Console) -> None:
-    head = ["layer", "kind", "weight", "matrix", "parameters", "share"]
-    rows = [
-        [
-            i.name,
-            i.kind,
-            " x ".join(map(str, i.shape)),
-            " x ".join(map(str, i.matrix)),
-            f"{i.parameters:,}",
-            f"{i.parameters / total:.1%}",
-        ]
-        for i in infos
-    ]
-    if console.is_terminal:
-        from rich.table import Table
-
-        table = Table(title=title, title_justify="left")
-        for number, name in enumerate(head):
-            table.add_column(name, justify="right" if number > 3 else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+            surveys[role] = survey(network)
+    if as_json:
+        click.echo(json.dumps(surveys, indent=2))
         return
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    console.print(title, soft_wrap=True)
-    for row in [head, *rows]:
-        console.print("  ".join(map(str.ljust, row, widths)).rstrip(), soft_wrap=True)
+    for role, found in surveys.items():
+        show_network(role, found, _console())
 
 
 @cli.command(
@@ -197,6 +169,7 @@ def _show_layers(title: str, infos: Sequence["LayerInfo"], total: int, console: 
 @click.option("--every", metavar="N", type=click.IntRange(min=1), help="Steps between.  [default: transfer.t_cycle]")
 def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, ...], every: int | None) -> None:
     from mergenet.distributed import num_started
+    from mergenet.pairs import resolve_pairs
     from mergenet.progress import exhaust, show_progress
     from mergenet.source import record_source
 
@@ -205,7 +178,7 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     checked = load_config(config, settings)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"--out must be a new or empty folder, got {str(out)!r}; choose another")
-    chosen = names or tuple(dict.fromkeys(pair.source for pair in checked.transfer.pairs))
+    chosen = names or tuple(dict.fromkeys(pair.source for pair in resolve_pairs(checked).transfer.written_pairs))
     console = _console()
     results = record_source(checked, out, chosen, every or checked.transfer.t_cycle)
     try:
@@ -237,8 +210,8 @@ def export(run: Path, kind: str, out: Path | None) -> None:
     """Write the target network of RUN as a plain, checked file, without any part of MergeNet."""
     from mergenet.export import export_run
 
-    path = export_run(run, kind, out)
-    click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
+    for path in export_run(run, kind, out):
+        click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
 
 
 def _console(quiet: bool = False) -> Console:

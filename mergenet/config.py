@@ -4,9 +4,10 @@ Every field carries its unit or meaning as its description; `mergenet train --he
 Reading files, presets and `--set` lives in `configfile.py`.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator in use takes
@@ -19,7 +20,12 @@ class Strict(BaseModel):
 
 
 class DataConfig(Strict):
-    name: str = Field("openmoji", description="data set: openmoji, digits, mnist5k, cifar10, cifar100, folder")
+    name: str = Field(
+        "openmoji",
+        description="data set, of the task that learns it, or module:object of your own: openmoji, digits, mnist5k, "
+        "cifar10, cifar100, folder, emoji_names, imdb, text_folder, facts, squad2, squad1, easy_vqa, vqa2, "
+        "openmoji_names, coco",
+    )
     root: PathText | None = Field(None, description="folder of the data set; data that ships with pip needs none")
     image_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="side of the square images, pixels")
     train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -29,17 +35,30 @@ class DataConfig(Strict):
         0.15, description="share held out of the training data for validation, where the data set names none"
     )
     split_seed: Seed = Field(0, description="seed of the train / validation / test split")
+    max_length: Annotated[int, Field(ge=4, le=8192)] = Field(32, description="length of texts, tokens; longer is cut")
+    tokenizer: PathText | None = Field(
+        None,
+        description="tokenizer.json of texts, or a folder that holds it; default: the words of the training texts",
+    )
 
 
 class ModelConfig(Strict):
     name: str = Field(
         "mobilenetv2_small",
-        description="architecture: resnet_small, resnet18, resnet34, resnet50, mobilenetv2_small, mobilenetv2",
+        description="architecture, torchvision/NAME for any of torchvision's classifiers, or module:object of your "
+        "own: resnet_small, resnet18, resnet34, resnet50, mobilenetv2_small, mobilenetv2, efficientnet_lite0, "
+        "bert_small, bert, distilbert_small, distilbert, blip_small, blip",
     )
     stem: Literal["cifar", "imagenet"] = Field(
-        "cifar", description="first layers: cifar keeps 32 x 32 images large, imagenet is torchvision's own"
+        "cifar",
+        description="first layers of resnet* and mobilenetv2*: cifar keeps 32 x 32 images large, imagenet is "
+        "torchvision's own",
     )
-    weights: PathText | None = Field(None, description="safetensors file of starting weights (not for downloads)")
+    weights: PathText | None = Field(
+        None,
+        description="starting weights, not random: a .safetensors, .pth or .pt file, a folder as save_pretrained "
+        "writes it (bert, distilbert, blip), or imagenet (efficientnet_lite0); nothing is downloaded",
+    )
 
 
 class OptimizerConfig(Strict):
@@ -61,12 +80,18 @@ class OptimizerConfig(Strict):
 class NetworkConfig(Strict):
     """One of the two networks, with a task, data, batch stream, loss and optimizer of its own."""
 
-    task: str = Field("image_classification", description="what the network learns")
+    task: str = Field(
+        "image_classification",
+        description="what the network learns, or module:object of your own: image_classification, "
+        "text_classification, question_answering, visual_question_answering, image_text_retrieval",
+    )
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
-    batch_size: Positive = Field(64, description="images an optimizer step, over all workers")
-    augment: bool = Field(True, description="random crop and horizontal flip of training images")
+    batch_size: Positive = Field(64, description="examples an optimizer step, over all workers")
+    augment: bool = Field(
+        True, description="random crop of training images, and horizontal flip where no text is about them"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing of the loss")
     seed: Seed | None = Field(None, description="seed of this network's streams; default: the run's seed")
 
@@ -84,8 +109,11 @@ class SourceConfig(NetworkConfig):
 class PairConfig(Strict):
     """A transfer pair: one source layer, one target layer, an adapter of its own in each direction."""
 
-    source: str = Field(description="layer of the source network, as `mergenet layers` names it")
-    target: str = Field(description="layer of the target network")
+    source: str = Field(
+        description="layer of the source network, as `mergenet layers` names it, or a pattern such as layer4.*, "
+        "which makes several pairs of this one"
+    )
+    target: str = Field(description="layer of the target network, or a pattern")
     direction: Literal["to_target", "to_source", "both"] = Field("to_target", description="which way knowledge goes")
     every: Positive | None = Field(
         None, description="this pair's own cycle, optimizer steps, a multiple of t_cycle; default: t_cycle"
@@ -145,9 +173,17 @@ class UpdateConfig(Strict):
     warmup_fraction: Fraction = Field(0.1, description="share of training at constant rate, cosine after it")
 
 
+Pairs = Annotated[
+    Annotated[tuple[PairConfig, ...], Tag("list")] | Annotated[Literal["auto"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
+]
+
+
 class TransferConfig(Strict):
     t_cycle: Positive = Field(8, description="transfer every t_cycle optimizer steps")
-    pairs: tuple[PairConfig, ...] = Field((), description="transfer pairs; none given: method must be none")
+    pairs: Pairs = Field(
+        (), description="transfer pairs, or auto: one pair, chosen by depth and size; only mergenet needs them"
+    )
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)
     update: UpdateConfig = Field(default_factory=UpdateConfig)
     control: Literal["real", "shuffled", "noise", "none"] = Field(
@@ -164,6 +200,78 @@ class TransferConfig(Strict):
         0, description="training batches to re-estimate BatchNorm statistics with, after the last transfer"
     )
 
+    @property
+    def written_pairs(self) -> tuple[PairConfig, ...]:
+        """The pairs, where `mergenet.pairs.resolve_pairs` or the user has written them out."""
+        assert self.pairs != "auto", "resolve_pairs comes first"
+        return self.pairs
+
+
+# The settings of each method that distils, with the values of its published CIFAR-100 recipe: mdistiller's and
+# RepDistiller's for kd, rkd, pkt, spkd and dkd (warm-up: 20 of 240 epochs), the authors' code for logit_std, nkd, dist.
+PUBLISHED: dict[str, dict[str, float]] = {
+    "kd": {"weight": 0.9, "ce_weight": 0.1, "warmup_fraction": 0, "temperature": 4},
+    "logit_std": {"weight": 9, "ce_weight": 0.1, "warmup_fraction": 0, "temperature": 2},
+    "dkd": {"weight": 1, "ce_weight": 1, "warmup_fraction": 1 / 12, "temperature": 4, "alpha": 1, "beta": 8},
+    "nkd": {"weight": 1, "ce_weight": 1, "warmup_fraction": 0, "temperature": 1, "gamma": 1.5},
+    "dist": {"weight": 1, "ce_weight": 1, "warmup_fraction": 0, "temperature": 1, "beta": 1, "gamma": 1},
+    "rkd": {"weight": 1, "ce_weight": 1, "warmup_fraction": 0, "distance_weight": 25, "angle_weight": 50},
+    "pkt": {"weight": 30000, "ce_weight": 1, "warmup_fraction": 0},
+    "spkd": {"weight": 3000, "ce_weight": 1, "warmup_fraction": 0},
+}
+FEATURE_METHODS = ("rkd", "pkt", "spkd")  # compare penultimate features; the others compare class logits
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def _published(name: str) -> str:
+    """`4 (kd, dkd), 2 (logit_std)`: the values of a setting, and the methods that have it."""
+    methods: dict[float, list[str]] = {}
+    for method, settings in PUBLISHED.items():
+        if name in settings:
+            methods.setdefault(settings[name], []).append(method)
+    return ", ".join(f"{round(value, 4):g} ({', '.join(names)})" for value, names in methods.items())
+
+
+class DistillationConfig(Strict):
+    """For the methods in which the source teaches the target by its outputs. null: the method's published value."""
+
+    weight: NonNegative | None = Field(None, description=f"weight of the method's loss; null: {_published('weight')}")
+    ce_weight: NonNegative | None = Field(
+        None, description=f"weight of the task's own loss; null: {_published('ce_weight')}"
+    )
+    warmup_fraction: Fraction | None = Field(
+        None,
+        description="share of training over which `weight` rises linearly from 0; "
+        f"null: {_published('warmup_fraction')}",
+    )
+    temperature: Annotated[float, Field(gt=0)] | None = Field(
+        None, description=f"temperature by which logits are divided; null: {_published('temperature')}"
+    )
+    alpha: NonNegative | None = Field(
+        None, description=f"dkd: weight of the target class's part; null: {_published('alpha')}"
+    )
+    beta: NonNegative | None = Field(
+        None,
+        description=f"dkd: weight of the other classes' part; dist: of relations in rows; null: {_published('beta')}",
+    )
+    gamma: NonNegative | None = Field(
+        None,
+        description="nkd: weight of the other classes' part; dist: of relations in columns; "
+        f"null: {_published('gamma')}",
+    )
+    distance_weight: NonNegative | None = Field(
+        None, description=f"rkd: weight of distances between two examples; null: {_published('distance_weight')}"
+    )
+    angle_weight: NonNegative | None = Field(
+        None, description=f"rkd: weight of angles between three examples; null: {_published('angle_weight')}"
+    )
+
+    def resolved(self, method: str) -> dict[str, float]:
+        """The method's settings, published values where none are given."""
+        given = {name: value for name, value in self if value is not None}
+        return {name: given.get(name, value) for name, value in PUBLISHED[method].items()}
+
 
 class Config(Strict):
     name: str = Field(
@@ -172,12 +280,17 @@ class Config(Strict):
         max_length=100,
         description="name of the run, used in folder names",
     )
-    method: Literal["mergenet", "none"] = Field("mergenet", description="none: the target trains by itself")
+    method: Literal["mergenet", "none", "kd", "logit_std", "dkd", "nkd", "dist", "rkd", "pkt", "spkd"] = Field(
+        "mergenet",
+        description="none: the target trains by itself; the others but mergenet: the source teaches it by "
+        "distillation, through class logits or (rkd, pkt, spkd) features",
+    )
     seed: Seed = Field(0, description="seed of every random stream of the run")
     epochs: Positive = Field(10, description="passes over the target's training data")
     source: SourceConfig = Field(default_factory=SourceConfig)
     target: NetworkConfig = Field(default_factory=NetworkConfig)
     transfer: TransferConfig = Field(default_factory=TransferConfig)
+    distillation: DistillationConfig = Field(default_factory=DistillationConfig)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", description="auto, cpu, cuda or cuda:N")
     threads: Annotated[int, Field(ge=1, le=1024)] = Field(
         2, description="CPU threads of torch; part of what makes a run reproducible"
@@ -211,7 +324,8 @@ def check_config(c: Config) -> None:
     """Rules that span fields. Names of layers, models and data are checked where they are looked up."""
     for side, network in (("source", c.source), ("target", c.target)):
         check_optimizer(f"{side}.optimizer", network.optimizer)
-    if c.method == "none":
+    if c.method != "mergenet":
+        check_distillation(c)
         return
     transfer, adapter, update = c.transfer, c.transfer.adapter, c.transfer.update
     if not transfer.pairs:
@@ -244,11 +358,21 @@ def check_config(c: Config) -> None:
             c.source.recording,
             "set source.kind: recorded",
         )
+    if transfer.pairs != "auto":
+        check_pairs(c, [(f"transfer.pairs.{i}", pair) for i, pair in enumerate(transfer.pairs)])
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a layer's name has wildcards, and so stands for several layers (pairs.py)."""
+    return any(character in name for character in "*?[")
+
+
+def check_pairs(c: Config, pairs: Sequence[tuple[str, PairConfig]]) -> None:
+    """pairs: each with its path in messages. Raises ValueError."""
     written: set[tuple[str, str]] = set()
-    for i, pair in enumerate(transfer.pairs):
-        path = f"transfer.pairs.{i}"
-        if pair.every is not None and pair.every % transfer.t_cycle:
-            raise rule(f"{path}.every", f"be a multiple of t_cycle ({transfer.t_cycle})", pair.every)
+    for path, pair in pairs:
+        if pair.every is not None and pair.every % c.transfer.t_cycle:
+            raise rule(f"{path}.every", f"be a multiple of t_cycle ({c.transfer.t_cycle})", pair.every)
         if pair.direction != "to_target" and c.source.kind != "live":
             raise rule(
                 f"{path}.direction",
@@ -256,13 +380,43 @@ def check_config(c: Config) -> None:
                 pair.direction,
                 "only a live source can receive",
             )
-        if c.source.kind == "self" and pair.source == pair.target:
+        if c.source.kind == "self" and pair.source == pair.target and not is_pattern(pair.source):
             raise rule(f"{path}.source", "differ from the pair's target for source kind self", pair.source)
         for side, layer in (("target", pair.target), ("source", pair.source)):
             if pair.direction in (f"to_{side}", "both"):
                 if (side, layer) in written:
                     raise rule(f"{path}.{side}", "be written by one pair only", layer)
                 written.add((side, layer))
+
+
+def check_distillation(c: Config) -> None:
+    """Rules of the methods that distil. What the networks must give is checked where they are built."""
+    if c.method not in PUBLISHED:
+        return
+    for name, value in c.distillation:
+        if value is not None and name not in PUBLISHED[c.method]:
+            users = ", ".join(method for method, settings in PUBLISHED.items() if name in settings)
+            raise rule(f"distillation.{name}", f"be null for method {c.method}", value, f"for {users} only")
+    settings = c.distillation.resolved(c.method)
+    if settings["weight"] == settings["ce_weight"] == 0:
+        raise rule("distillation.weight", "be above 0 where ce_weight is 0", settings["weight"])
+    if reason := {"self": "it has nothing to learn from itself", "recorded": "a recording has only layers"}.get(
+        c.source.kind
+    ):
+        way_out = f"{reason}; use source.kind: live"
+        raise rule("source.kind", f"be live or frozen for method {c.method}", c.source.kind, way_out)
+    for name, value in c.target.data:
+        if (theirs := getattr(c.source.data, name)) != value:
+            must = f"equal target.data.{name} ({shown(value)}) for method {c.method}"
+            raise rule(f"source.data.{name}", must, theirs, "the source is shown the target's batches")
+    if c.method in FEATURE_METHODS:
+        return
+    if c.source.task != c.target.task:
+        must = f"equal target.task ({shown(c.target.task)}) for method {c.method}, which compares class logits"
+        raise rule("source.task", must, c.source.task, f"{', '.join(FEATURE_METHODS)} compare features")
+    if c.source.kind == "frozen" and c.source.model.weights is None:
+        must = f"name a file for source.kind frozen and method {c.method}"
+        raise rule("source.model.weights", must, None, "an untrained source teaches nothing; or use source.kind: live")
 
 
 def check_optimizer(path: str, optimizer: OptimizerConfig) -> None:

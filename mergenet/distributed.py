@@ -1,5 +1,7 @@
 """Plain torch.distributed, used whenever a process group is up (torchrun, Ray Train's TorchTrainer)."""
 
+import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,12 +32,16 @@ def torchrun_group(device: str) -> Iterator[None]:
             f"device must give each worker a GPU of its own, got {device!r} ({gpus} of them) for {local} workers; "
             "lower --nproc-per-node, or use device: cpu"
         )
+    # DDP imports this, whose functions take the group that is up then for a default argument and so keep it for ever:
+    # threads of gloo that free a tensor while the interpreter ends abort the process
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield
         dist.barrier()  # a worker that ends early closes connections that the others may still use
     finally:
         dist.destroy_process_group()
+        gc.collect()  # a DDP wrapper in a cycle keeps the group, too; with its last reference its threads end
 
 
 def num_started() -> int:
@@ -74,6 +80,11 @@ def sum_(tensor: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def device() -> torch.device:
+    """Where tensors that workers exchange must be."""
+    return torch.device("cuda" if world_size() > 1 and dist.get_backend() == "nccl" else "cpu")
 
 
 def barrier() -> None:

@@ -1,7 +1,8 @@
 """Errors that a user can cause and mend: one line each, with the value and the way out."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -35,3 +36,20 @@ def unknown_name(path: str, name: str, known: Iterable[str]) -> str:
     shown = ", ".join(names) if len(names) <= 40 else f"{', '.join(names[:40])}, ... ({len(names)} in all)"
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"{path} must be one of {shown}, got {name!r}{hint}"
+
+
+@contextmanager
+def needs_package(name: str, extra: str) -> Iterator[None]:
+    """For the import of an optional package. Raises ConfigError with the command that installs it.
+
+    extra: the optional dependencies of mergenet that bring it, as in `pip install "mergenet[extra]"`.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != name:
+            raise
+        raise ConfigError(
+            f"the package {name} must be installed for this configuration, and is not; "
+            f'pip install "mergenet[{extra}]" brings it'
+        ) from None

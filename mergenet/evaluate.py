@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 from mergenet.configfile import load_config
-from mergenet.export import load_target
+from mergenet.export import load_target, without_weights
 from mergenet.learner import Learner, set_up
 from mergenet.record import CONFIG_FILE, read_run
 
@@ -21,7 +21,7 @@ def evaluate_run(folder: Path, split: str) -> dict[str, float]:
     device = set_up(config)
     weights = load_target(folder).network.state_dict()
     # the run's starting weights may be gone, and are not needed
-    model = config.target.model.model_copy(update={"weights": None})
+    model = without_weights(config.target.model, folder)
     learner = Learner("target", config.target.model_copy(update={"model": model}), config, device)
     learner.network.load_state_dict(weights)
     if record.provenance.get("data_hashes", {}).get("target") != learner.task.data_hash:

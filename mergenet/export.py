@@ -1,7 +1,11 @@
 """Export of a run's target: the plain network, with the layers, parameters and speed it has without MergeNet.
 
-Each format is written beside its place, loaded again, compared with the network on random images, and only then
+Each format is written beside its place, loaded again, compared with the network on random inputs, and only then
 renamed: a file that exists has been checked.
+
+    safetensors    the weights, and beside them a Python file that reads them and computes with torch alone
+    torch-export   one file for torch.export.load
+    onnx           one file for any runtime of ONNX
 """
 
 import io
@@ -14,48 +18,49 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mergenet import standalone
 from mergenet.checkpoint import load_tensors, tensor_bytes
 from mergenet.config import ModelConfig
 from mergenet.configfile import load_config
 from mergenet.errors import CheckpointError, ConfigError, UserError, unknown_name
 from mergenet.files import beside, remove, sync_folder, write_synced
 from mergenet.layers import to_weight
-from mergenet.models import build_model
-from mergenet.record import BEST_FILE, CONFIG_FILE
+from mergenet.models import build_model, find_architecture
+from mergenet.record import BEST_FILE, CONFIG_FILE, SPEC
+from mergenet.spec import EMBEDDING, IMAGE, Spec
 
 TOLERANCE = 1e-5  # of the largest output: what the loaded file may deviate by
 _FACTORS = ".parametrizations.weight.original"
-_KEPT = ("mean", "std", "class_names")  # JSON lists that best.safetensors may carry
-_MAX_TEXT = 65_536  # characters; a longer value (names of very many classes) is left out
+_MAX_TEXT = 4_194_304  # characters; a longer value (names of very many classes) is left out
 
 
 class ExportError(UserError):
     """A file could not be exported, or does not compute what the network computes."""
 
 
+Network = Callable[..., Tensor | tuple[Tensor, ...]]
+
+
 @dataclass(frozen=True)
 class Target:
     network: nn.Module  # plain, eval mode, on the CPU
-    image_size: int  # pixels
+    spec: Spec
     metadata: dict[str, str]
-
-    def images(self, count: int) -> Tensor:
-        """Random images (count, 3, H, W), the same at every call; global random streams are left alone."""
-        shape = count, 3, self.image_size, self.image_size
-        return torch.randn(shape, generator=torch.Generator().manual_seed(count))
 
 
 @dataclass(frozen=True)
 class Format:
     suffix: str
     make: Callable[[Target], bytes]  # the file's content
-    load: Callable[[Target, Path], Callable[[Tensor], Tensor]]  # the written file as a function of images
+    load: Callable[[Target, Path], Network]  # the written file as a function of the network's inputs
+    code: Callable[[Target, str], str | None] = lambda *_: None  # Python beside the file of that name, if it can be had
 
 
-def export_run(run_folder: Path, format: str, out: Path | None = None) -> Path:
-    """Write the target of a run, at its best epoch, as a checked file; returns its path.
+def export_run(run_folder: Path, format: str, out: Path | None = None) -> list[Path]:
+    """Write the target of a run, at its best epoch, as a checked file; returns it and what was written beside it.
 
     format: one of FORMATS. out: file or folder; default: `target.<suffix>` in the run folder.
+    Warns if the code beside safetensors cannot be had.
     Raises ConfigError for an unknown format, CheckpointError if the folder has no usable network, ExportError
     if the file cannot be made or deviates by more than TOLERANCE.
     """
@@ -67,17 +72,32 @@ def export_run(run_folder: Path, format: str, out: Path | None = None) -> Path:
     if path.is_dir():
         path = path / f"target{kind.suffix}"
     temporary = beside(path)
+    files = [(temporary, path, kind.make(target))]
+    if (code := kind.code(target, path.name)) is not None:
+        _check_code(path.with_suffix(".py"), path)
+        files.insert(0, (temporary.with_suffix(".py"), path.with_suffix(".py"), code.encode()))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_synced(temporary, kind.make(target))
+        for part, _, content in files:
+            write_synced(part, content)
         check(target, kind.load(target, temporary), path)
-        temporary.replace(path)
+        for part, final, _ in files:
+            part.replace(final)
         sync_folder(path.parent)
     except OSError as error:
         raise ExportError(f"{path} could not be written: {error.strerror or error}") from error
     finally:
-        remove(temporary)
-    return path
+        for part, _, _ in files:
+            remove(part)
+    return [final for _, final, _ in reversed(files)]
+
+
+def _check_code(code: Path, path: Path) -> None:
+    """Raises ExportError if the Python file would replace one that an export did not write, or its own weights."""
+    there = code.is_file() and not code.read_bytes().startswith(standalone.MARK.encode())
+    if there or code == path:
+        which = "is there, and is not of an export" if there else "must be the name of the code beside the weights"
+        raise ExportError(f"{code} {which}; choose another name with --out, such as {code.stem}-target.safetensors")
 
 
 def load_target(run_folder: Path) -> Target:
@@ -92,23 +112,41 @@ def load_target(run_folder: Path) -> Target:
     if not best.is_file():
         raise CheckpointError(f"{run_folder} must hold {BEST_FILE}, which is written after the first epoch")
     state, metadata = load_tensors(best)
-    if not metadata.get("num_outputs", "").isdigit():
-        raise CheckpointError(f"{best} must name num_outputs in its metadata, got {metadata!r}")
+    try:
+        spec = Spec.from_json(metadata.get(SPEC, ""))
+    except (ValueError, TypeError):
+        raise CheckpointError(f"{best} must hold the network's {SPEC} in its metadata, got {metadata!r}") from None
     with torch.random.fork_rng(devices=[]):  # initialising draws from the caller's stream
-        network = build_model(config.model.model_copy(update={"weights": None}), int(metadata["num_outputs"]))
+        network = build_model(without_weights(config.model, best), spec)
     plain = plain_state(state, network.state_dict())
     check_fits(plain, network.state_dict(), best)
     network.load_state_dict(plain)
-    size = config.data.image_size
-    return Target(network.eval(), size, describe(config.model, size, metadata))
+    return Target(network.eval(), spec, describe(config.model, spec, metadata))
 
 
-def describe(model: ModelConfig, image_size: int, metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a user of the file must know: architecture, input, normalisation, class names."""
-    size = [3, image_size, image_size]
-    facts = {"architecture": model.name, "stem": model.stem, "num_outputs": metadata["num_outputs"]}
-    kept = {name: metadata[name] for name in _KEPT if 0 < len(metadata.get(name, "")) <= _MAX_TEXT}
-    return facts | {"input_size": json.dumps(size)} | kept
+def without_weights(model: ModelConfig, best: Path) -> ModelConfig:
+    """The configuration that builds the same architecture and needs no weights.
+
+    A folder that gives the architecture its sizes stays; raises CheckpointError if it is gone.
+    """
+    if model.weights is None or not find_architecture(model.name).sized_by_folder:
+        return model.model_copy(update={"weights": None})
+    if not Path(model.weights).exists():
+        raise CheckpointError(
+            f"{best} is of a {model.name} that has its sizes from {model.weights!r}, which is not there any more; "
+            "put it back, its config.json is needed"
+        )
+    return model if Path(model.weights).is_dir() else model.model_copy(update={"weights": None})
+
+
+def describe(model: ModelConfig, spec: Spec, metadata: Mapping[str, str]) -> dict[str, str]:
+    """What a user of the file must know: architecture, inputs and outputs, and what the task adds."""
+    facts = {"architecture": model.name, "stem": model.stem} if spec.inputs == IMAGE else {"architecture": model.name}
+    facts |= {"num_outputs": str(spec.num_outputs), SPEC: spec.to_json()}
+    if spec.image_size:
+        facts["input_size"] = json.dumps([3, spec.image_size, spec.image_size])
+    kept = {k: v for k, v in metadata.items() if k != SPEC and 0 < len(v) <= _MAX_TEXT}
+    return kept | facts
 
 
 def plain_state(state: Mapping[str, Tensor], plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -149,34 +187,62 @@ def check_fits(state: Mapping[str, Tensor], plain: Mapping[str, Tensor], path: P
 
 
 @torch.no_grad()
-def check(target: Target, loaded: Callable[[Tensor], Tensor], path: Path) -> None:
+def check(target: Target, loaded: Network, path: Path) -> None:
     """Raises ExportError unless the loaded file computes what the network does, for batches of 1 and of 3."""
     for count in (1, 3):
-        images = target.images(count)
-        expected, found = target.network(images), loaded(images)
-        scale = expected.abs().max().item()
-        error = (found - expected).abs().max().item() if found.shape == expected.shape else float("inf")
-        if not error <= TOLERANCE * scale:  # written so that NaN fails
-            raise ExportError(
-                f"{path} was not written: its outputs must be within {TOLERANCE:g} of the network's largest "
-                f"({scale:.3g}), but are off by {error:.3g}"
-            )
+        inputs = target.spec.example(count)
+        for expected, found in zip(_tuple(target.network(*inputs)), _tuple(loaded(*inputs)), strict=True):
+            scale = expected.abs().max().item()
+            error = (found - expected).abs().max().item() if found.shape == expected.shape else float("inf")
+            if not error <= TOLERANCE * scale:  # written so that NaN fails
+                raise ExportError(
+                    f"{path} was not written: its outputs must be within {TOLERANCE:g} of the network's largest "
+                    f"({scale:.3g}), but are off by {error:.3g}"
+                )
+
+
+def _tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
 
 
 def _make_safetensors(target: Target) -> bytes:
     return tensor_bytes(target.network.state_dict(), target.metadata)
 
 
-def _load_safetensors(target: Target, path: Path) -> Callable[[Tensor], Tensor]:
+def _load_safetensors(target: Target, path: Path) -> Network:
+    code = path.with_suffix(".py")
+    if code.is_file():
+        with torch.random.fork_rng(devices=[]):  # as above
+            network: nn.Module = standalone.run(code.read_text("utf-8"), code)["load"](path)
+        return network
     state, _ = load_tensors(path)
-    return lambda images: torch.func.functional_call(target.network, state, (images,), strict=True)
+    check_fits(state, target.network.state_dict(), path)
+    return lambda *inputs: torch.func.functional_call(target.network, state, inputs)
+
+
+def _code(target: Target, name: str) -> str | None:
+    """The network as Python text that reads its weights from the file `name`; None, and a warning, if it has none."""
+    try:
+        text = standalone.source(target.network, target.spec, target.metadata, name)
+        with torch.random.fork_rng(devices=[]):  # as above
+            network = standalone.build(text, target.network.state_dict(), target.spec)
+        check(target, network, Path("its code"))
+    except (standalone.Untraceable, ExportError) as error:
+        warnings.warn(
+            f"{name} has the weights alone, and no Python file beside it: {error}; "
+            "--format torch-export gives a file that torch alone computes with",
+            stacklevel=3,
+        )
+        return None
+    return text
 
 
 def _program(target: Target) -> torch.export.ExportedProgram:
     """The network as a graph with any batch size, free of source paths of this machine."""
     batch = torch.export.Dim("batch")
     with torch.no_grad():
-        program = torch.export.export(target.network, (target.images(2),), dynamic_shapes=({0: batch},))
+        inputs = target.spec.example(2)
+        program = torch.export.export(target.network, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
@@ -188,37 +254,48 @@ def _make_torch_export(target: Target) -> bytes:
     return file.getvalue()
 
 
-def _load_torch_export(_: Target, path: Path) -> Callable[[Tensor], Tensor]:
+def _load_torch_export(_: Target, path: Path) -> Network:
     module: nn.Module = torch.export.load(path).module()
     return module
 
 
+def _output_names(spec: Spec) -> tuple[str, ...]:
+    return ("image_embeddings", "text_embeddings") if spec.outputs == EMBEDDING else ("outputs",)
+
+
 def _make_onnx(target: Target) -> bytes:
+    names = target.spec.argument_names
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
             _program(target),
             dynamo=True,
             verbose=False,
-            input_names=["images"],
-            output_names=["outputs"],
+            input_names=list(names),
+            output_names=list(_output_names(target.spec)),
         )
     assert program is not None
     program.model.metadata_props.update(target.metadata)
     return program.model_proto.SerializeToString()
 
 
-def _load_onnx(_: Target, path: Path) -> Callable[[Tensor], Tensor]:
+def _load_onnx(target: Target, path: Path) -> Network:
     try:
         import onnxruntime
     except ImportError as error:
         raise ExportError("format onnx needs onnxruntime to check the file; pip install onnxruntime") from error
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    names = target.spec.argument_names
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, session.run(None, arrays)))
+
+    return run
 
 
 FORMATS: dict[str, Format] = {
-    "safetensors": Format(".safetensors", _make_safetensors, _load_safetensors),
+    "safetensors": Format(".safetensors", _make_safetensors, _load_safetensors, _code),
     "torch-export": Format(".pt2", _make_torch_export, _load_torch_export),
     "onnx": Format(".onnx", _make_onnx, _load_onnx),
 }

@@ -1,9 +1,10 @@
 """The layers of a network that can send or receive: finding them by name, and their weights as matrices."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
@@ -23,6 +24,11 @@ class LayerInfo:
     shape: tuple[int, ...]  # of the weight: (m, n) or (o, i, kh, kw)
     matrix: tuple[int, int]  # of the weight as a matrix: (m, n) or (o * kh, i * kw)
     parameters: int  # entries of the weight, without the bias
+
+    @property
+    def largest_rank(self) -> int:
+        """Of a re-encoding; per kernel row for convolutions."""
+        return min(self.matrix) // (self.shape[2] if self.kind == "conv" else 1)
 
 
 def find_layer(model: nn.Module, name: str, path: str = "layer") -> Layer:
@@ -50,6 +56,21 @@ def list_layers(model: nn.Module) -> list[LayerInfo]:
             kind = "conv" if isinstance(layer, nn.Conv2d) else "linear"
             infos.append(LayerInfo(name, kind, shape, matrix_shape(shape), math.prod(shape)))
     return infos
+
+
+@torch.no_grad()
+def layer_flops(model: nn.Module, forward: Callable[[], object]) -> tuple[int, dict[str, int]]:
+    """FLOPs of `forward`, which calls `model`: all of them, and those of each candidate layer that was called.
+
+    torch's counter: 2 for a multiplication and an addition, of matrix products, convolutions and attention only.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # slow to import
+
+    with FlopCounterMode(display=False) as counter:
+        forward()
+    counts, root = counter.get_flop_counts(), type(model).__name__
+    by_name = {layer.name: counts.get(f"{root}.{layer.name}") for layer in list_layers(model)}
+    return counter.get_total_flops(), {name: sum(found.values()) for name, found in by_name.items() if found}
 
 
 def unsuitable(layer: nn.Module) -> str:

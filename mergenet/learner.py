@@ -18,9 +18,16 @@ from mergenet.errors import ConfigError, DataError, TrainingDiverged
 from mergenet.models import build_model
 from mergenet.optim import build_optimizer, learning_rate, set_rate
 from mergenet.streams import Stream
-from mergenet.tasks import Batch, Task, build_task
+from mergenet.tasks import Batch, Outputs, Task, build_task
 
 EVAL_BATCH = 256  # examples; fixed, so that evaluation does not depend on the training batch
+
+Objective = Callable[[Outputs, Tensor], Tensor]  # (outputs, the task's loss) -> what a step makes smaller
+
+
+def task_loss(_: Outputs, loss: Tensor) -> Tensor:
+    """The objective of a network that learns by itself."""
+    return loss
 
 
 def set_up(config: Config) -> torch.device:
@@ -93,7 +100,7 @@ class Learner:
         with errors_of(role):
             self.task: Task = build_task(config)
             with Stream(seed, f"{role}/init").active():
-                network = build_model(config.model, self.task.num_outputs)
+                network = build_model(config.model, self.task.spec)
         prepare(network)
         placed: Any = network.to(device)  # torch's stubs do not know the memory format
         self.network: nn.Module = placed.to(memory_format=torch.channels_last)  # quicker convolutions
@@ -111,6 +118,11 @@ class Learner:
                 f"got {self.batches.batch_size}"
             )
 
+    @property
+    def metric(self) -> str:
+        """The column that selects the best epoch; higher is better."""
+        return f"{self.role}_val_{self.task.metric}"
+
     def set_rate(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
         lr = learning_rate(self.config.optimizer, step, total_steps, steps_per_epoch)
         set_rate(self.optimizer, lr)
@@ -124,14 +136,16 @@ class Learner:
         workers = distributed.world_size()
         return {k: v[distributed.rank() :: workers] for k, v in batch.items()} if workers > 1 else batch
 
-    def backward(self) -> None:
-        """Forward and backward on the next batch; gradients are left unscaled in `.grad`."""
-        batch = self.next_batch()
+    def backward(self, batch: Batch | None = None, objective: Objective = task_loss) -> None:
+        """Forward and backward on a batch, by default the next; gradients are left unscaled in `.grad`."""
+        batch = self.next_batch() if batch is None else batch
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with self.forwarding.active(), self._autocast():
-            loss = self.task.loss(self.model, batch)
-        self.scaler.scale(loss).backward()
+        with self.forwarding.active(), self.autocast():
+            outputs = self.task.forward(self.model, batch)
+            loss = self.task.loss(outputs, batch)
+            total = objective(outputs, loss)
+        self.scaler.scale(total).backward()
         self.scaler.unscale_(self.optimizer)
         self.loss_sum += loss.detach()
         self.num_losses += 1
@@ -177,23 +191,25 @@ class Learner:
             distributed.broadcast_(buffer)
         self.network.eval()
         size, workers = self.task.size(split), distributed.world_size()
-        sums: dict[str, Tensor] = {}
+        scores: dict[str, Tensor] = {}
         for start in range(EVAL_BATCH * distributed.rank(), size, EVAL_BATCH * workers):
             index = torch.arange(start, min(start + EVAL_BATCH, size))
-            batch = self.task.batch(split, index, self.device)
-            for name, value in self.task.measure(self.network, batch).items():
-                sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + value.double().cpu()
+            for name, part in self._score(split, index).items():
+                whole = scores.setdefault(name, part.new_zeros((size, *part.shape[1:])))
+                whole[index.to(whole.device)] = part
         if workers > 1:
-            sums = self._sum_over_workers(sums)
-        return {name: value.item() / size for name, value in sums.items()}
+            scores = self._gather(split, scores)
+        return self.task.metrics(split, {name: value.cpu() for name, value in scores.items()})
 
-    def _sum_over_workers(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A worker without a share knows no metric names: all agree on those of an empty-safe probe batch."""
-        batch = self.task.batch("val", torch.arange(1), self.device)
-        names = sorted(self.task.measure(self.network, batch))
-        zero = torch.zeros((), dtype=torch.float64)
-        packed = torch.stack([sums.get(name, zero) for name in names]).to(self.device)
-        return dict(zip(names, distributed.sum_(packed).cpu().unbind(), strict=True))
+    def _score(self, split: str, index: Tensor) -> dict[str, Tensor]:
+        batch = self.task.batch(split, index, self.device)
+        return self.task.score(self.task.forward(self.network, batch), batch)
+
+    def _gather(self, split: str, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Each worker's rows, zeros elsewhere, added up. A worker without rows learns their shapes from an example."""
+        size = self.task.size(split)
+        zeros = {k: v.new_zeros((size, *v.shape[1:])) for k, v in self._score(split, torch.arange(1)).items()}
+        return {name: distributed.sum_(scores.get(name, zeros[name])) for name in sorted(zeros)}
 
     @torch.no_grad()
     def recalibrate(self, num_batches: int) -> None:
@@ -207,7 +223,7 @@ class Learner:
         batches = BatchStream(self.batches.size, self.batches.batch_size, Stream(0, f"{self.role}/recalibrate"))
         with Stream(0, f"{self.role}/recalibrate/forward", self.device).active():
             for index in [batches.next() for _ in range(num_batches)]:
-                self.task.loss(self.network, self.task.batch("train", index, self.device))
+                self.task.forward(self.network, self.task.batch("train", index, self.device))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 
@@ -229,5 +245,5 @@ class Learner:
         self.augmenting.load_state_dict(state["augmenting"])
         self.forwarding.load_state_dict(state["forwarding"])
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)

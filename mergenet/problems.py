@@ -48,6 +48,8 @@ def unknown_key(level: Sequence[str], key: str) -> str:
 def problem(item: Any) -> str:
     """One of pydantic's errors as a line: path, rule, value, way out."""
     location, value, context = item["loc"], item["input"], item.get("ctx", {})
+    if location[:2] == ("transfer", "pairs"):
+        location = location[:2] + location[3:]  # without pydantic's name for which of its two forms was given
     path = _dotted(location)
     if item["type"] == "extra_forbidden":
         level = [str(part) for part in location[:-1]]

@@ -1,26 +1,32 @@
 """What a person sees of a training: one line an epoch, and under it a bar where the output is a terminal."""
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mergenet.record import EpochResult
+from mergenet.record import EpochResult, is_loss, measured
 
 
 def show_progress(
-    results: Iterator[EpochResult], total_epochs: int, console: Console, recorded: int = 0
+    results: Iterator[EpochResult],
+    total_epochs: int,
+    console: Console,
+    recorded: int = 0,
+    selecting: Callable[[], str | None] = lambda: None,
 ) -> Iterator[EpochResult]:
     """Passes `results` through and shows each on `console`; closes them when the consumer stops early.
 
     recorded: the first so many epochs were trained by an earlier process and are marked so.
+    selecting: the column that selects the best epoch, asked for when there is an epoch to show.
     """
     try:
         with _bar(console) as bar:
             task = bar.add_task("training", total=total_epochs)
             for result in results:
-                line = describe(result, total_epochs) + ("  (recorded)" if result.epoch <= recorded else "")
+                mark = "  (recorded)" if result.epoch <= recorded else ""
+                line = describe(result, total_epochs, selecting()) + mark
                 bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
                 bar.update(task, completed=result.epoch)
                 yield result
@@ -34,26 +40,33 @@ def exhaust(results: Iterator[EpochResult]) -> None:
     deque(results, maxlen=0)
 
 
-def describe(result: EpochResult, total_epochs: int) -> str:
-    """One epoch as a line: losses, validation accuracies in percent, seconds."""
+def describe(result: EpochResult, total_epochs: int, selecting: str | None = None) -> str:
+    """One epoch as a line: losses, a validation metric in percent, seconds."""
     width = len(str(total_epochs))
     parts = [f"epoch {result.epoch:>{width}}/{total_epochs}"]
     for role in ("target", "source"):
         values = []
         if (loss := result.metrics.get(f"{role}_train_loss")) is not None:
             values.append(f"loss {loss:.4f}")
-        if (name := selecting_metric(result.metrics, role)) is not None:
-            values.append(f"val {name.removeprefix(f'{role}_val_')} {result.metrics[name]:.2%}")
+        if (name := shown_metric(result.metrics, role, selecting)) is not None:
+            values.append(f"val {shown(name, result.metrics[name])}")
         if values:
             parts.append(f"{role}: {', '.join(values)}")
     parts.append(f"{seconds(result):.1f} s")
     return "  ".join(parts)
 
 
-def selecting_metric(metrics: dict[str, float], role: str) -> str | None:
-    """The column of the network's first validation metric that is not the loss, top1 where there is one."""
-    names = [name for name in metrics if name.startswith(f"{role}_val_") and name != f"{role}_val_loss"]
-    return f"{role}_val_top1" if f"{role}_val_top1" in names else next(iter(names), None)
+def shown_metric(metrics: dict[str, float], role: str, selecting: str | None) -> str | None:
+    """The network's column for the metric that selects, else that of its first validation metric, not the loss."""
+    names = [name for name in metrics if name.startswith(f"{role}_val_") and not is_loss(name)]
+    same = f"{role}_val_{measured(selecting or '')}"
+    return same if same in names else next(iter(names), None)
+
+
+def shown(column: str, value: float) -> str:
+    """`target_test_top1`, 0.5 -> `top1 50.00%`; losses as they are."""
+    name = measured(column)
+    return f"{name} {value:.4f}" if is_loss(name) else f"{name} {value:.2%}"
 
 
 def seconds(result: EpochResult) -> float:

@@ -15,7 +15,11 @@ import mergenet
 from mergenet.config import Config
 
 # What "resumed" repeats of a provenance; the configuration, and with it the seeds, cannot have changed
-RESUMED = ("started", "versions", "git_commit", "git_dirty", "platform", "cpu", "device", "gpu", "data_hashes")
+RESUMED = (
+    *("started", "versions", "git_commit", "git_dirty", "platform", "cpu", "device", "gpu"),
+    *("data_hashes", "weights_hashes"),
+)
+SIDES = "source", "target"
 
 
 def config_hash(config: Config) -> str:
@@ -38,6 +42,7 @@ def provenance(config: Config, data_hashes: dict[str, str]) -> dict[str, Any]:
     return {
         "config_hash": config_hash(config),
         "data_hashes": dict(data_hashes),
+        "weights_hashes": _weights_hashes(config),
         "seeds": _seeds(config),
         "versions": {"python": platform.python_version(), "mergenet": mergenet.__version__}
         | {name: _version(name) for name in ("torch", "torchvision", "numpy", "ray")},
@@ -64,8 +69,15 @@ def resumed(first: dict[str, Any], now: dict[str, Any], epochs_done: int) -> dic
 def differences(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What a run was started on and is not resumed on, of that on which its last bits depend."""
     places = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
+    hashes = {f"{role} {kind}": (f"{kind}_hashes", role) for kind in ("data", "weights") for role in SIDES}
     pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in places.items()]
+    pairs += [(name, _short(_at(first, keys)), _short(_at(now, keys))) for name, keys in hashes.items()]
     return [f"{name} {new} (was {old})" for name, old, new in pairs if old != new]
+
+
+def _short(value: Any) -> Any:
+    """A hash as messages show it."""
+    return value[:12] if isinstance(value, str) else value
 
 
 def _at(values: Any, keys: tuple[str, ...]) -> Any:
@@ -110,6 +122,19 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _weights_hashes(config: Config) -> dict[str, str]:
+    """Network's role -> SHA-256 of its starting weights, of the networks that do not start from random ones."""
+    networks = {"target": config.target}
+    if config.method != "none" and config.source.kind != "self":
+        networks["source"] = config.source
+    if all(network.model.weights is None for network in networks.values()):
+        return {}
+    from mergenet.models import weights_hash  # here, so that reading records needs no torch
+
+    hashes = {role: weights_hash(network.model) for role, network in networks.items()}
+    return {role: value for role, value in hashes.items() if value is not None}
 
 
 def _seeds(config: Config) -> dict[str, int]:

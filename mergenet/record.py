@@ -10,31 +10,36 @@ A run folder holds
     best.safetensors  the target network at its best epoch
 
 Every file is replaced atomically (files.py), but for epochs.jsonl, which grows by lines. Whichever of them a kill
-leaves unwritten, config.yaml is there first, and `run` goes on from what there is.
+leaves unwritten, config.yaml is there first, and `train_run` goes on from what there is.
 
-Columns of epochs.jsonl; accuracies are fractions, losses are means over examples:
+Columns of epochs.jsonl; metrics are fractions, losses are means over examples:
 
     epoch, step                       counted from 1; optimizer steps done
     {target,source}_train_loss        over the epoch; of a source only if it takes steps
     {target,source}_val_loss          on the validation split, as are
-    {target,source}_val_{top1,top5}   the task's metrics
+    {target,source}_val_METRIC        the task's metrics, from 0 to 1, higher is better
     target_lr                         at the epoch's last step
-    seconds_{transfer,source,target,adapter,evaluate}    wall time of each phase
+    seconds_{transfer,source,target,adapter,evaluate}    wall time of each phase; the answers of a
+                                      source that teaches by distillation count as transfer
     num_transfers                     so far
     gate, source_dependence           means over the links
     adapter_loss                      mean over the epoch's updates of the adapters
     adapter_parameters                of all adapters together
+    distillation_loss                 of a method that distils, without its weight; mean over the epoch
 
 Keys of result.json:
 
     status        running, finished, stopped or failed
     error         one line if it failed, else null
     epochs_done   with a checkpoint behind them
-    best_epoch    by target_val_top1 (or the task's metric), which is there as well; null before the first
-    target_test_{loss,top1,top5}      of a finished run, by the network of the best epoch
+    metric        the column that selects the best epoch, such as target_val_top1
+    best_epoch    by that metric, whose value is there as well; null before the first
+    target_test_{loss,METRIC}         of a finished run, by the network of the best epoch
+    source_best_epoch, source_val_METRIC, source_test_{loss,METRIC}    of a source that also receives
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,21 +61,18 @@ EPOCHS_FILE = "epochs.jsonl"
 RESULT_FILE = "result.json"
 CHECKPOINT_FOLDER = "checkpoints"
 BEST_FILE = "best.safetensors"
+SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 
 # Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them
 EPOCH = "epoch"
 STEP = "step"
-TARGET_VAL_LOSS = "target_val_loss"
-TARGET_VAL_TOP1 = "target_val_top1"
-TARGET_VAL_TOP5 = "target_val_top5"
 ADAPTER_PARAMETERS = "adapter_parameters"
 STATUS = "status"
 ERROR = "error"
 EPOCHS_DONE = "epochs_done"
 BEST_EPOCH = "best_epoch"
-TARGET_TEST_LOSS = "target_test_loss"
-TARGET_TEST_TOP1 = "target_test_top1"
-TARGET_TEST_TOP5 = "target_test_top5"
+SOURCE_BEST_EPOCH = "source_best_epoch"
+METRIC = "metric"
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"  # values of STATUS
 
@@ -80,7 +82,32 @@ RESULT_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ERROR: ("text or null", lambda value: value is None or isinstance(value, str)),
     EPOCHS_DONE: ("a whole number", lambda value: type(value) is int and value >= 0),
     BEST_EPOCH: ("a whole number or null", lambda value: value is None or (type(value) is int and value >= 1)),
+    METRIC: ("a column target_val_...", lambda value: isinstance(value, str) and value.startswith("target_val_")),
 }
+UNNAMED_METRIC = "target_val_top1"  # of records that were written before result.json named its metric
+
+MEASURE = re.compile(r"(target|source)_(val|test)_(\w+)")  # network, split, what was measured
+
+
+def is_loss(name: str) -> bool:
+    """Whether a column or metric is a loss: lower is better."""
+    return name == "loss" or name.endswith("_loss")
+
+
+def is_metric(column: str) -> bool:
+    """Whether a column holds a task's metric: a fraction, higher is better."""
+    return MEASURE.fullmatch(column) is not None and not is_loss(column)
+
+
+def test_column(column: str) -> str:
+    """The test split's counterpart of a validation column: target_val_top1 -> target_test_top1."""
+    return column.replace("_val_", "_test_", 1)
+
+
+def measured(column: str) -> str:
+    """What a column measures: target_val_top1 -> top1."""
+    found = MEASURE.fullmatch(column)
+    return column if found is None else found[3]
 
 
 @dataclass(frozen=True)
@@ -143,8 +170,8 @@ def read_result(folder: Path) -> dict[str, Any]:
     """
     path = folder / RESULT_FILE
     if not path.exists():
-        return {STATUS: RUNNING, ERROR: None, EPOCHS_DONE: 0, BEST_EPOCH: None, TARGET_VAL_TOP1: None}
-    result = _mapping(path)
+        return {STATUS: RUNNING, ERROR: None, EPOCHS_DONE: 0, BEST_EPOCH: None, METRIC: None}
+    result = {METRIC: UNNAMED_METRIC} | _mapping(path)
     for key, (rule, valid) in RESULT_RULES.items():
         if key not in result or not valid(result[key]):
             got = repr(result[key]) if key in result else "nothing"

@@ -19,6 +19,8 @@ from mergenet.checkpoint import check_tensors, save_tensors
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, unknown_name
 from mergenet.layers import Layer
+from mergenet.learner import errors_of
+from mergenet.models import weights_hash
 from mergenet.record import write_json
 
 FORMAT = 1
@@ -26,8 +28,13 @@ KEYS = {"fingerprint", "layers", "every", "steps_per_epoch", "epochs", "data_has
 
 
 def fingerprint(config: Config, total_steps: int) -> str:
-    """Hash of everything that the source's trajectory depends on."""
+    """Hash of everything that the source's trajectory depends on but its data, whose own hash is beside it.
+
+    Starting weights count by their content, not by their path. Raises ConfigError if they are not there.
+    """
     source = config.source.model_dump(mode="json", exclude={"kind", "recording"})
+    with errors_of("source"):
+        source["model"]["weights"] = weights_hash(config.source.model)
     source["seed"] = config.seed if config.source.seed is None else config.source.seed
     run = config.model_dump(mode="json", include={"epochs", "device", "threads", "amp", "deterministic"})
     text = json.dumps([FORMAT, source, run, total_steps], sort_keys=True)
@@ -62,16 +69,25 @@ class Recording:
         """Raises ConfigError if this run's source would have trained otherwise, or needs steps not recorded."""
         if self.info["fingerprint"] != fingerprint(config, total_steps):
             raise ConfigError(
-                f"source.recording must come from the same source settings, seed, number of steps ({total_steps}), "
-                f"device and threads as this run's, got {str(self.folder)!r}; record again with this configuration"
+                "source.recording must come from the same source settings, starting weights, seed, number of steps "
+                f"({total_steps}), device and threads as this run's, got {str(self.folder)!r}; "
+                "record again with this configuration"
             )
-        for i, pair in enumerate(config.transfer.pairs):
+        for i, pair in enumerate(config.transfer.written_pairs):
             every = pair.every or config.transfer.t_cycle
             if every % self.info["every"]:
                 raise ConfigError(
                     f"transfer.pairs.{i}.every must be a multiple of the recording's interval "
                     f"({self.info['every']} steps), got {every}; record again with --every {every}"
                 )
+
+    def check_data(self, data_hash: str) -> None:
+        """Raises ConfigError if the source learned from other data than those of that SHA-256."""
+        if self.info["data_hash"] != data_hash:
+            raise ConfigError(
+                f"source.recording must come from the same data as this run's, got {str(self.folder)!r}, made with "
+                f"{str(self.info['data_hash'])[:12]} where this run has {data_hash[:12]}; record again with these data"
+            )
 
     def layer(self, name: str, path: str) -> Layer:
         """A layer that holds the recorded starting weight: what a live source's layer is at step 0."""

@@ -23,9 +23,11 @@ from mergenet.record import (
     ERROR,
     FAILED,
     FINISHED,
+    METRIC,
     PROVENANCE_FILE,
     RESULT_FILE,
     RUNNING,
+    SPEC,
     STATUS,
     STOPPED,
     EpochResult,
@@ -44,13 +46,14 @@ from mergenet.record import (
 from mergenet.trainer import Trainer
 
 
-def run(config: Config, folder: Path, resume: bool = True) -> Iterator[EpochResult]:
+def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterator[EpochResult]:
     """Trains `config` into `folder`; yields each epoch once it is safely on disk.
 
     A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read.
     Closing the generator leaves the run stopped and resumable.
     Raises ConfigError before anything is written, CheckpointError for another run's folder, TrainingDiverged.
     """
+    folder = Path(folder)
     known = (folder / CONFIG_FILE).exists()
     if known:
         _check_same(config, folder, resume)
@@ -133,10 +136,16 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
     hashes = {"target": trainer.target.task.data_hash}
     if trainer.source is not None:
         hashes["source"] = trainer.source.data_hash
-    now = provenance(config, hashes)
+    pairs = [pair.model_dump(mode="json") for pair in trainer.config.transfer.written_pairs]
+    now = provenance(config, hashes) | {"pairs": pairs}  # as trained; config.yaml may hold patterns
     if not epochs_done or not (folder / PROVENANCE_FILE).exists():
         return now
     first = read_provenance(folder)
+    if first.get("pairs", pairs) != pairs:
+        raise CheckpointError(
+            f"{folder} was started with other layers for transfer.pairs ({PROVENANCE_FILE} lists them) than this "
+            "version of the networks gives; train into another folder with --out"
+        )
     if changes := differences(first, now):
         warnings.warn(
             f"{folder} goes on with {', '.join(changes)}; "
@@ -160,7 +169,8 @@ def _write_epoch(trainer: Trainer, folder: Path, history: list[EpochResult]) -> 
 
 def _write_best(trainer: Trainer, folder: Path) -> None:
     assert trainer.best is not None
-    save_tensors(folder / BEST_FILE, trainer.best.network, trainer.target.task.metadata)
+    task = trainer.target.task
+    save_tensors(folder / BEST_FILE, trainer.best.network, {SPEC: task.spec.to_json()} | task.metadata)
 
 
 def _write_result(
@@ -173,6 +183,9 @@ def _write_result(
     if not distributed.is_main():
         return
     result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: trainer.epoch, BEST_EPOCH: None}
-    if trainer.best is not None:
-        result |= {BEST_EPOCH: trainer.best.epoch, trainer.metric: trainer.best.value}
+    result[METRIC] = trainer.target.metric
+    for learner in trainer.receivers:
+        if (best := trainer.bests.get(learner.role)) is not None:
+            name = BEST_EPOCH if learner.role == "target" else f"{learner.role}_{BEST_EPOCH}"
+            result |= {name: best.epoch, learner.metric: best.value}
     write_json(folder / RESULT_FILE, result | (test or {}))

@@ -28,15 +28,20 @@ def root() -> dict[str, Any]:
 
 
 def resolve(node: dict[str, Any]) -> dict[str, Any]:
-    """The node itself: references followed, `X or null` read as X; the outer description and default win."""
+    """The node itself: references followed, `X or null` and `X or a word` read as X.
+
+    The outer description and default win.
+    """
     inner = node
     if "$ref" in node:
         inner = root()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     elif "anyOf" in node:
         inner = next(branch for branch in node["anyOf"] if branch.get("type") != "null")
+    elif "oneOf" in node:  # a list, or a word in its place
+        inner = node["oneOf"][0]
     if inner is node:
         return node
-    return resolve({**inner, **{key: value for key, value in node.items() if key not in ("$ref", "anyOf")}})
+    return resolve({**inner, **{key: value for key, value in node.items() if key not in ("$ref", "anyOf", "oneOf")}})
 
 
 def child(node: dict[str, Any], key: str) -> dict[str, Any] | None:
@@ -96,6 +101,7 @@ def _rows(node: dict[str, Any], path: tuple[str, ...], default: Any) -> Iterator
 def _words(field: dict[str, Any]) -> str:
     node = resolve(field)
     optional = " or null" if any(branch.get("type") == "null" for branch in field.get("anyOf", ())) else ""
+    optional += "".join(f" or {branch['const']}" for branch in field.get("oneOf", ()) if "const" in branch)
     if "enum" in node:
         return " | ".join(map(str, node["enum"])) + optional
     if node["type"] == "array":

@@ -40,23 +40,26 @@ class Source:
     giver: (layer name, its path in messages, adapter config) -> Giver.
     metrics: epoch -> what is known of a recorded source's own learning.
     data_hash: SHA-256 of the data it learns or learned from.
+    learner: the source network where there is one of its own, whether it learns or not.
     """
 
     trainee: Learner | None
     giver: Callable[[str, str, AdapterConfig], Giver]
     metrics: Callable[[int], dict[str, float]]
     data_hash: str
+    learner: Learner | None = None
 
 
 def build_source(config: Config, target: Learner, total_steps: int) -> Source:
     """The source that `config.source.kind` names."""
     kind = config.source.kind
     if kind == "recorded":
-        return _recorded(config, target.device, total_steps)
+        return _recorded(config, target, total_steps)
     if kind == "self":
         return Source(None, _layers_of(target), lambda _: {}, target.task.data_hash)
     learner = Learner("source", config.source, config, target.device, prepare=factorizer(config, "source"))
-    return Source(learner if kind == "live" else None, _layers_of(learner), lambda _: {}, learner.task.data_hash)
+    trainee = learner if kind == "live" else None
+    return Source(trainee, _layers_of(learner), lambda _: {}, learner.task.data_hash, learner)
 
 
 def factorizer(config: Config, side: str) -> Callable[[torch.nn.Module], None]:
@@ -65,11 +68,11 @@ def factorizer(config: Config, side: str) -> Callable[[torch.nn.Module], None]:
     paths = {
         getattr(pair, name): f"transfer.pairs.{i}.{name}"
         for name in sides
-        for i, pair in enumerate(config.transfer.pairs)
+        for i, pair in enumerate(config.transfer.written_pairs)
     }
 
     def prepare(network: torch.nn.Module) -> None:
-        if config.method != "none" and config.transfer.adapter.encoding == "factorized":
+        if config.method == "mergenet" and config.transfer.adapter.encoding == "factorized":
             for name, path in paths.items():
                 factorize(find_layer(network, name, path), config.transfer.adapter.rank, path)
 
@@ -90,10 +93,13 @@ def _layers_of(learner: Learner) -> Callable[[str, str, AdapterConfig], Giver]:
     return lambda name, path, config: live_giver(encode_layer(learner, name, path, config))
 
 
-def _recorded(config: Config, device: torch.device, total_steps: int) -> Source:
+def _recorded(config: Config, target: Learner, total_steps: int) -> Source:
+    """A replay needs no data of the source, so they are compared only where the target has loaded the same."""
     assert config.source.recording is not None
-    recording = Recording.open(Path(config.source.recording))
+    recording, device = Recording.open(Path(config.source.recording)), target.device
     recording.check(config, total_steps)
+    if (config.source.task, config.source.data) == (config.target.task, config.target.data):
+        recording.check_data(target.task.data_hash)
 
     def giver(name: str, path: str, adapter: AdapterConfig) -> Giver:
         encoding = encode(recording.layer(name, path).to(device), path, adapter)

