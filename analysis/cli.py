@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-VALIDATION_METRICS = ("target_val_top1", "target_val_top5", "target_val_loss")
 FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
 
@@ -25,12 +24,12 @@ def analyze() -> None:
 def table(folder: Path, sort: str | None, csv_file: Path | None, everything: bool) -> None:
     """One line a run of DIR: a sweep folder, a folder of run folders, or one run folder."""
     from analysis import overview
-    from analysis.load import load_trials, sweep_metric
+    from analysis.load import load_trials
 
     trials = overview.ordered(load_trials(folder), sort)
     overview.show(overview.selected(trials, everything), rich_output=sys.stdout.isatty())
     click.echo()
-    for line in overview.footer(trials, sweep_metric(folder)):
+    for line in overview.footer(trials):
         click.echo(line)
     if csv_file is not None:
         overview.write_csv(trials, csv_file)
@@ -42,15 +41,16 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
 @click.option("--out", type=click.Path(path_type=Path), help="Write the configuration here. Default: standard output.")
 @click.option(
     "--metric",
-    help=f"What chooses, at each run's best epoch: {', '.join(VALIDATION_METRICS)}. Default: the sweep's own metric.",
+    help="What chooses, at each run's best epoch: a column target_val_... of the table. "
+    "Default: that by which the runs select their best epochs.",
 )
 def best(folder: Path, out: Path | None, metric: str | None) -> None:
     """The best finished trial of DIR, and its configuration as `mergenet train` accepts it."""
     from analysis import export, overview
-    from analysis.load import load_trials, sweep_metric
+    from analysis.load import load_trials
 
     trials = load_trials(folder)
-    metric = metric or sweep_metric(folder)
+    metric = export.choosing_metric(trials, metric)
     chosen = export.choose_best(trials, metric)
     story = "\n".join(overview.story(trials, chosen, metric))
     if out is None:

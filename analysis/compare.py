@@ -11,8 +11,9 @@ import pandas as pd
 from scipy import stats
 
 from mergenet.errors import UserError
+from mergenet.record import is_loss
 
-POINTS = 100.0  # accuracies are fractions; 1 point = 0.01
+POINTS = 100.0  # metrics are fractions; 1 point = 0.01
 EXACT_SEEDS = 16  # up to here all 2^n sign flips are enumerated (65,536 at most)
 RESAMPLES = 9999  # of the bootstrap, and of the sign flips beyond EXACT_SEEDS
 RNG_SEED = 0  # fixed, so that a table printed twice says the same twice
@@ -192,19 +193,19 @@ def _by_seed(runs: pd.DataFrame, name: str, metric: str, by: str) -> pd.Series:
 def gain_over(
     runs: pd.DataFrame,
     baseline: str,
-    metric: str = "target_test_top1",
+    metric: str,
     confidence: float = 0.95,
     by: str = "variant",
 ) -> pd.DataFrame:
-    """Mean accuracy gain of each variant over `baseline`, paired by seed, best first.
+    """Mean gain in a metric of each variant over `baseline`, paired by seed, best first.
 
     runs: one finished run a row, columns `by`, seed and `metric` (fraction, 0 to 1).
     Returns variant, gain, standard_error, low and high (Student's t), bootstrap_low and bootstrap_high (BCa), all
     in points (1 point = 0.01), p_value, p_holm (corrected for the number of variants), smallest_p and num_seeds.
-    Raises UserError if some variant lacks a seed that another has, or the metric is not an accuracy.
+    Raises UserError if some variant lacks a seed that another has, or the metric is a loss.
     """
-    if "loss" in metric:
-        raise UserError(f"metric must be an accuracy (fraction), got {metric!r}; for a loss use paired_gain")
+    if is_loss(metric):
+        raise UserError(f"metric must be a fraction, got {metric!r}; for a loss use paired_gain")
     _by_seed(runs, baseline, metric, by)
     variants = [name for name in runs[by].dropna().unique() if name != baseline]
     if not variants:

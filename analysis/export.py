@@ -5,42 +5,54 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.compare import PairedDifference, paired_gain
-from analysis.load import VALIDATION, canonical, is_missing, load_trials, param_columns
-from analysis.trials import COMPLETE, CONFIRM_BEST, CONFIRM_NONE, RUN, TRIAL, best_first, portable_config
+from analysis.load import canonical, is_missing, load_trials, measure_columns, param_columns, selecting_metrics
+from analysis.trials import COMPLETE, CONFIRM_BEST, CONFIRM_NONE, RUN, TRIAL, best_first, mode_of, portable_config
 from mergenet.configfile import dump_yaml, parse_config
 from mergenet.errors import UserError
 from mergenet.files import write_text
-from mergenet.record import (
-    ADAPTER_PARAMETERS,
-    CONFIG_FILE,
-    TARGET_TEST_TOP1,
-    TARGET_VAL_LOSS,
-    TARGET_VAL_TOP1,
-    read_run,
-)
+from mergenet.record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, read_run, test_column
 
 
-def best_trial(folder: Path, metric: str = TARGET_VAL_TOP1) -> pd.Series:
+def best_trial(folder: Path, metric: str | None = None) -> pd.Series:
     """The row of `load_trials` that `choose_best` takes."""
     return choose_best(load_trials(folder), metric)
 
 
-def choose_best(table: pd.DataFrame, metric: str = TARGET_VAL_TOP1) -> pd.Series:
-    """The best finished trial by validation, in the order of `best_first`.
+def choosing_metric(table: pd.DataFrame, metric: str | None = None) -> str:
+    """The metric that chooses among the runs: the given one, or that by which they select their best epochs.
 
-    Raises UserError if the metric is not measured on the validation split, or if no trial finished.
+    Raises UserError if it is not measured on the validation split, or the runs are of tasks with different metrics.
     """
-    if metric not in VALIDATION:
+    selecting = selecting_metrics(table[table["role"].isin((TRIAL, RUN))])
+    if len(selecting) > 1 and metric not in selecting:
         raise UserError(
-            f"metric must be one of {', '.join(VALIDATION)}, got {metric!r}; "
+            "the runs must have one metric to choose by, got "
+            + ", ".join(f"{name} ({count} run{'s' if count > 1 else ''})" for name, count in selecting.items())
+            + "; they are of different tasks: choose among those of one with --metric"
+        )
+    known = [name for name in measure_columns(table) if name.startswith("target_val_")]
+    if metric is not None and metric not in known:
+        raise UserError(
+            f"metric must be one of {', '.join(known) or '(none measured)'}, got {metric!r}; "
             "the validation split chooses, the test split only reports"
         )
-    candidates = searched(table).dropna(subset=[metric])
+    if metric is None and not selecting:
+        raise UserError("there must be a run that has reported to choose from, got none")
+    return metric or next(iter(selecting))
+
+
+def choose_best(table: pd.DataFrame, metric: str | None = None) -> pd.Series:
+    """The best finished trial by validation, in the order of `best_first`; metric as for `choosing_metric`.
+
+    Raises UserError also if no trial finished.
+    """
+    metric = choosing_metric(table, metric)
+    candidates = searched(table, metric)
     if candidates.empty:
         states = table["state"][table["role"].isin((TRIAL, RUN))].value_counts()
         found = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial"
         raise UserError(f"there must be a finished trial with a {metric} to choose from, got {found}")
-    mode = "min" if metric == TARGET_VAL_LOSS else "max"
+    mode = mode_of(metric)
 
     def key(place: int) -> tuple[float, float, int]:
         row = candidates.iloc[place]
@@ -50,18 +62,28 @@ def choose_best(table: pd.DataFrame, metric: str = TARGET_VAL_TOP1) -> pd.Series
     return candidates.iloc[min(range(len(candidates)), key=key)]
 
 
-def searched(table: pd.DataFrame) -> pd.DataFrame:
-    """The finished search trials; in a folder of plain runs, the finished runs."""
+def searched(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The finished search trials that measured the metric; in a folder of plain runs, the finished runs.
+
+    Where tasks are mixed, only those that select by it: of another task the same name is another thing.
+    """
     finished = table[table["state"] == COMPLETE]
     role = TRIAL if (table["role"] == TRIAL).any() else RUN
-    return finished[finished["role"] == role]
+    found = finished[finished["role"] == role]
+    if metric not in found.columns:
+        return found.iloc[:0]
+    if len(selecting_metrics(found)) > 1:
+        found = found[found[METRIC] == metric]
+    return found.dropna(subset=[metric])
 
 
-def confirmed_gain(table: pd.DataFrame, best: pd.Series, metric: str = TARGET_TEST_TOP1) -> PairedDifference:
+def confirmed_gain(table: pd.DataFrame, best: pd.Series, metric: str | None = None) -> PairedDifference:
     """The gain of the best trial's settings over no transfer, on seeds that the search did not see.
 
+    metric: the best trial's own on the test split if not given.
     Raises UserError if there are no such runs, they confirm other settings, or their seeds do not pair.
     """
+    metric = metric or test_column(best[METRIC])
     confirmed = table[(table["state"] == COMPLETE) & table["role"].isin((CONFIRM_BEST, CONFIRM_NONE))]
     if confirmed.empty:
         raise UserError("there are no finished confirmation runs")
@@ -77,7 +99,7 @@ def confirmed_gain(table: pd.DataFrame, best: pd.Series, metric: str = TARGET_TE
     return paired_gain(kept, CONFIRM_NONE, CONFIRM_BEST, metric, by="role")
 
 
-def write_best(folder: Path, out: Path, metric: str = TARGET_VAL_TOP1) -> pd.Series:
+def write_best(folder: Path, out: Path, metric: str | None = None) -> pd.Series:
     """Write the best trial's configuration to `out`, which `mergenet train` accepts; returns its row.
 
     Raises UserError if there is no finished trial or `out` cannot be written.

@@ -16,7 +16,6 @@ from analysis.trials import (
     CONFIRM_NONE,
     FAILED,
     RUN,
-    SWEEP_FILE,
     TRIAL,
     TRIAL_FILE,
     TRIALS_FOLDER,
@@ -30,30 +29,29 @@ from mergenet.record import (
     EPOCHS_FILE,
     ERROR,
     FINISHED,
+    MEASURE,
+    METRIC,
     PROVENANCE_FILE,
     RESULT_FILE,
+    SOURCE_BEST_EPOCH,
     STATUS,
-    TARGET_TEST_LOSS,
-    TARGET_TEST_TOP1,
-    TARGET_TEST_TOP5,
-    TARGET_VAL_LOSS,
-    TARGET_VAL_TOP1,
-    TARGET_VAL_TOP5,
     RunRecord,
+    is_loss,
+    measured,
     read_run,
 )
-from mergenet.yamltext import load_yaml
 
 TRIAL_KEYS = ("trial_id", "role", "params", "seed", "number", "state")
 RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
 ROLES = (TRIAL, RUN, BASELINE, CONFIRM_BEST, CONFIRM_NONE)  # in the order that tables show them
 
-# Every table has these columns; all others are hyper-parameters, named by their dotted path
-ABOUT = ("trial", "role", "state", "number", "seed", "method", "config_hash")
-VALIDATION = (TARGET_VAL_TOP1, TARGET_VAL_TOP5, TARGET_VAL_LOSS)  # at the best epoch
-TEST = (TARGET_TEST_TOP1, TARGET_TEST_TOP5, TARGET_TEST_LOSS)  # of the best epoch's weights, finished runs only
-OUTCOME = ("epochs_done", BEST_EPOCH, *VALIDATION, *TEST, ADAPTER_PARAMETERS, "seconds")
-COLUMNS = (*ABOUT, *OUTCOME, "error", "folder")
+# Every table has these columns. Between OUTCOME and COST it has what the runs measured: target_val_* at the best epoch
+# and target_test_* of its weights (finished runs only); of a source that also receives, source_val_METRIC and
+# source_test_*. All others are hyper-parameters, by dotted path.
+ABOUT = ("trial", "role", "state", "number", "seed", "method", "config_hash", METRIC)
+OUTCOME = ("epochs_done", BEST_EPOCH, SOURCE_BEST_EPOCH)  # the source's: of one that also receives
+COST = (ADAPTER_PARAMETERS, "seconds", "error", "folder")
+COLUMNS = (*ABOUT, *OUTCOME, *COST)
 
 _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a plain run's hyper-parameters
 
@@ -61,9 +59,10 @@ _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a p
 def load_trials(folder: Path) -> pd.DataFrame:
     """One row a run of a sweep folder, of a folder of run folders, or of one run folder.
 
-    Columns: COLUMNS, then a column for each hyper-parameter: those that trial.json names or, where there is no
-    trial.json, the settings in which the runs differ. Accuracies are fractions (0 to 1), seconds the sum of all
-    phases of all epochs. What cannot be read is left out, told on stderr and in `table.attrs["problems"]`.
+    Columns: ABOUT, OUTCOME, what was measured (of each split the selecting metric first, the loss last; NaN where a
+    run's task has no such metric), COST, then a column for each hyper-parameter: those that trial.json names or, where
+    there is no trial.json, the settings in which the runs differ. Metrics are fractions (0 to 1), seconds the sum of
+    all phases of all epochs. What cannot be read is left out, told on stderr and in `table.attrs["problems"]`.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
@@ -86,22 +85,9 @@ def load_trials(folder: Path) -> pd.DataFrame:
     return _table(rows, params, problems)
 
 
-def sweep_metric(folder: Path) -> str:
-    """The metric by which a sweep folder's own sweep.yaml chooses; the validation accuracy where there is none.
-
-    Raises UserError if sweep.yaml cannot be read.
-    """
-    file = Path(folder) / SWEEP_FILE
-    if not file.is_file():
-        return TARGET_VAL_TOP1
-    try:
-        sweep = load_yaml(file.read_text(encoding="utf-8"), str(file))
-    except UnicodeDecodeError:
-        raise UserError(f"{file} must be UTF-8 text") from None
-    metric = sweep.get("metric", TARGET_VAL_TOP1) if isinstance(sweep, dict) else None
-    if metric not in VALIDATION:
-        raise UserError(f"{file}: metric must be one of {', '.join(VALIDATION)}, got {str(metric)[:60]!r}")
-    return str(metric)
+def selecting_metrics(table: pd.DataFrame) -> dict[str, int]:
+    """The metrics by which the runs select their best epochs, and how many do; several where tasks are mixed."""
+    return {str(name): int(count) for name, count in table[METRIC].dropna().value_counts().items()}
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -122,9 +108,14 @@ def run_folders(folder: Path) -> list[Path]:
     return found
 
 
+def measure_columns(table: pd.DataFrame) -> list[str]:
+    """The columns that hold what the runs measured on validation and test split."""
+    return [column for column in table.columns if MEASURE.fullmatch(column)]
+
+
 def param_columns(table: pd.DataFrame) -> list[str]:
     """The columns that hold hyper-parameters."""
-    return [column for column in table.columns if column not in COLUMNS]
+    return [column for column in table.columns if column not in COLUMNS and not MEASURE.fullmatch(column)]
 
 
 def varying(table: pd.DataFrame) -> list[str]:
@@ -174,6 +165,7 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         **{key: trial[key] for key in ("role", "state", "number", "seed")},
         "method": record.config.get("method"),
         "config_hash": record.provenance.get("config_hash"),
+        METRIC: record.result.get(METRIC),
         **_outcome(record),
         "error": trial.get("error") or record.result.get(ERROR),
         "folder": str(path),
@@ -201,12 +193,12 @@ def _read_trial(path: Path) -> dict[str, Any] | None:
 
 def _outcome(record: RunRecord) -> dict[str, Any]:
     best = _best_row(record)
-    values: dict[str, Any] = {name: best.get(name) for name in (*VALIDATION, ADAPTER_PARAMETERS)}
-    values[BEST_EPOCH] = best.get(EPOCH)
+    values: dict[str, Any] = {BEST_EPOCH: best.get(EPOCH), ADAPTER_PARAMETERS: best.get(ADAPTER_PARAMETERS)}
+    values |= {name: value for name, value in best.items() if name.startswith("target_val_")}
     # result.json holds what the run itself chose; a run that was killed may have only its epochs
-    for name in (BEST_EPOCH, TARGET_VAL_TOP1, *TEST):
-        if record.result.get(name) is not None:
-            values[name] = record.result[name]
+    chosen = (BEST_EPOCH, SOURCE_BEST_EPOCH)
+    told = {name: value for name, value in record.result.items() if name in chosen or MEASURE.fullmatch(name)}
+    values |= {name: value for name, value in told.items() if value is not None}
     seconds = sum(
         value
         for row in record.epochs
@@ -217,13 +209,13 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
 
 
 def _best_row(record: RunRecord) -> dict[str, Any]:
-    """The epoch that the run chose, or else the first of highest validation accuracy; {} before the first."""
-    chosen = record.result.get(BEST_EPOCH)
+    """The epoch that the run chose, or else the first that is best by its metric; {} before the first."""
+    chosen, metric = record.result.get(BEST_EPOCH), record.result.get(METRIC) or ""
     for row in record.epochs:
         if chosen is not None and row.get(EPOCH) == chosen:
             return row
-    scored = [row for row in record.epochs if not is_missing(row.get(TARGET_VAL_TOP1))]
-    return max(scored, key=lambda row: row[TARGET_VAL_TOP1], default={})
+    scored = [row for row in record.epochs if not is_missing(row.get(metric))]
+    return max(scored, key=lambda row: row[metric], default={})
 
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -235,10 +227,11 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: list[str]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    for column in (*VALIDATION, *TEST, "seconds"):
+    measures = _measures(rows)
+    table = pd.DataFrame(rows, columns=[*ABOUT, *OUTCOME, *measures, *COST])
+    for column in (*measures, "seconds"):
         table[column] = table[column].astype(float)
-    for column in (BEST_EPOCH, ADAPTER_PARAMETERS):
+    for column in (BEST_EPOCH, SOURCE_BEST_EPOCH, ADAPTER_PARAMETERS):
         table[column] = table[column].astype("Float64").round().astype("Int64")  # whole numbers, some missing
     plain = [values for row, values in zip(rows, params, strict=True) if row["role"] == RUN]
     same = {name for values in plain for name in values if len({canonical(v.get(name)) for v in plain}) == 1}
@@ -251,6 +244,18 @@ def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: l
         table[name] = pd.Series(cells, dtype=object).infer_objects()
     table.attrs["problems"] = problems
     return table
+
+
+def _measures(rows: list[dict[str, Any]]) -> list[str]:
+    """What the runs measured: target before source, validation before test, selecting metrics first, losses last."""
+    found = {name: match.groups() for row in rows for name in row if (match := MEASURE.fullmatch(name))}
+    selecting = {measured(row[METRIC]) for row in rows if row[METRIC] is not None}
+
+    def key(name: str) -> tuple[bool, bool, bool, bool]:
+        network, split, what = found[name]
+        return network == "source", split == "test", is_loss(what), what not in selecting
+
+    return sorted(found, key=key)
 
 
 def _one_line(error: Exception) -> str:

@@ -8,21 +8,24 @@ import pandas as pd
 
 from analysis import text
 from analysis.export import choose_best, confirmed_gain, searched, write_file
-from analysis.load import COLUMNS, ROLES, TEST, canonical, is_missing, param_columns, varying
-from analysis.trials import COMPLETE, RUN, TRIAL
+from analysis.load import ROLES, canonical, is_missing, measure_columns, param_columns, selecting_metrics, varying
+from analysis.trials import COMPLETE, RUN, TRIAL, mode_of
 from mergenet.errors import UserError, unknown_name
-from mergenet.record import BEST_EPOCH, TARGET_TEST_TOP1, TARGET_VAL_LOSS, TARGET_VAL_TOP1
+from mergenet.record import BEST_EPOCH, METRIC, SOURCE_BEST_EPOCH, is_metric, test_column
 
 
 def ordered(table: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
-    """The rows by role, then by validation accuracy; or all by one column, accuracies from the highest down.
+    """The rows by role, then by the metric that selects; or all by one column, metrics from the highest down.
 
     sort: a column, or the ending by which the table shows a hyper-parameter. Raises UserError for another name.
     """
     if sort is None:
+        metrics = list(selecting_metrics(table))
         keys: list[Any] = [
-            (ROLES.index(role), *_sort_key(TARGET_VAL_TOP1, value))
-            for role, value in zip(table["role"], table[TARGET_VAL_TOP1], strict=True)
+            (ROLES.index(row["role"]), metrics.index(name), *_sort_key(name, row[name]))
+            if (name := row[METRIC]) in metrics and name in table.columns
+            else (ROLES.index(row["role"]), len(metrics))
+            for _, row in table.iterrows()
         ]
     else:
         column = _column(table, sort)
@@ -45,7 +48,7 @@ def _sort_key(column: str, value: Any) -> tuple[int, float, str]:
         return 2, 0.0, ""
     if isinstance(value, str | list | dict):
         return 1, 0.0, canonical(value)
-    return 0, -float(value) if text.is_accuracy(column) else float(value), ""
+    return 0, -float(value) if is_metric(column) else float(value), ""
 
 
 def selected(table: pd.DataFrame, everything: bool = False) -> pd.DataFrame:
@@ -54,8 +57,17 @@ def selected(table: pd.DataFrame, everything: bool = False) -> pd.DataFrame:
         return table
     main = table[table["role"].isin((TRIAL, RUN))]
     method = ["method"] if main["method"].nunique() > 1 else []
-    outcome = ["epochs_done", BEST_EPOCH, TARGET_VAL_TOP1, TARGET_TEST_TOP1, "seconds"]
-    return table[["trial", "role", "state", "seed", *method, *varying(table), *outcome]]
+    outcome = ["epochs_done", BEST_EPOCH, *_selecting(table, "target_val_")]
+    if table[SOURCE_BEST_EPOCH].notna().any():
+        outcome += [SOURCE_BEST_EPOCH, *_selecting(table, "source_val_")]
+    return table[["trial", "role", "state", "seed", *method, *varying(table), *outcome, "seconds"]]
+
+
+def _selecting(table: pd.DataFrame, prefix: str) -> list[str]:
+    """The columns of a network that select its best epochs, each with its counterpart on the test split."""
+    names = selecting_metrics(table) if prefix == "target_val_" else measure_columns(table)
+    pairs = [(name, test_column(name)) for name in names if name.startswith(prefix)]
+    return [name for pair in pairs for name in pair if name in table.columns]
 
 
 def show(table: pd.DataFrame, rich_output: bool) -> None:
@@ -78,7 +90,7 @@ def show(table: pd.DataFrame, rich_output: bool) -> None:
     Console().print(shown)
 
 
-def footer(table: pd.DataFrame, metric: str = TARGET_VAL_TOP1) -> list[str]:
+def footer(table: pd.DataFrame) -> list[str]:
     """Counts, what the roles mean, and of a sweep the best trial with what its number is worth."""
     roles = [role for role in ROLES if (table["role"] == role).any()]
     counts = [f"{text.ROLE_LABELS[role]} {text.counted(table['state'][table['role'] == role])}" for role in roles]
@@ -87,7 +99,11 @@ def footer(table: pd.DataFrame, metric: str = TARGET_VAL_TOP1) -> list[str]:
     if problems:
         lines.append(f"{len(problems)} could not be read and are missing here; the messages above name them")
     lines += [text.ROLE_MEANINGS[role] for role in roles if role in text.ROLE_MEANINGS]
-    if TRIAL in roles and not searched(table)[metric].dropna().empty:
+    if len(metrics := selecting_metrics(table)) > 1:
+        by = ", ".join(f"{name} ({count})" for name, count in metrics.items())
+        missing = "- is what a run does not measure"
+        lines.append(f"runs of different tasks, not to be compared: they select by {by}; {missing}")
+    elif TRIAL in roles and metrics and not searched(table, metric := next(iter(metrics))).empty:
         lines += story(table, choose_best(table, metric), metric)
     return lines
 
@@ -95,11 +111,14 @@ def footer(table: pd.DataFrame, metric: str = TARGET_VAL_TOP1) -> list[str]:
 def story(table: pd.DataFrame, best: pd.Series, metric: str) -> list[str]:
     """The chosen trial's numbers, how it was chosen, and the gain that was confirmed for it."""
     role = str(best["role"])
-    finished = searched(table)[metric].count()
+    finished = len(searched(table, metric))
     others = table[(table["role"] == role) & (table["state"] != COMPLETE)]
     left_out = f" ({text.counted(others['state'])} left out)" if len(others) else ""
-    extreme = "lowest" if metric == TARGET_VAL_LOSS else "highest"
-    names = dict.fromkeys((metric, TARGET_VAL_TOP1, *TEST))
+    extreme = "lowest" if mode_of(metric) == "min" else "highest"
+    mine = [best[METRIC], test_column(best[METRIC])]
+    tests = [name for name in measure_columns(table) if name.startswith("target_test_")]
+    names = [name for name in dict.fromkeys((metric, *mine, *tests)) if name in table.columns]
+    names = [name for name in names if name in (metric, *mine) or not is_missing(best[name])]
     lines = [
         f"best {role}: {best['trial']}, epoch {best[BEST_EPOCH]} of {best['epochs_done']}: "
         + ", ".join(_measured(name, best[name]) for name in names),
@@ -119,7 +138,7 @@ def story(table: pd.DataFrame, best: pd.Series, metric: str) -> list[str]:
 
 
 def _measured(name: str, value: float) -> str:
-    return f"{name} {text.cell(name, value)}" + (" %" if text.is_accuracy(name) and not is_missing(value) else "")
+    return f"{name} {text.cell(name, value)}" + (" %" if is_metric(name) and not is_missing(value) else "")
 
 
 def _confirmation(table: pd.DataFrame, best: pd.Series) -> list[str]:
@@ -129,14 +148,13 @@ def _confirmation(table: pd.DataFrame, best: pd.Series) -> list[str]:
         gain = confirmed_gain(table, best)
     except UserError as error:
         return [f"no confirmed gain: {error}"]
-    return [
-        f"confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: {text.gain_sentence(gain, TARGET_TEST_TOP1)}"
-    ]
+    sentence = text.gain_sentence(gain, test_column(best[METRIC]))
+    return [f"confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: {sentence}"]
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """All columns at full precision, accuracies as fractions, lists as JSON; raises UserError if it cannot."""
+    """All columns at full precision, metrics as fractions, lists as JSON; raises UserError if it cannot."""
     flat = table.copy()
-    for name in flat.columns.difference(list(COLUMNS)):
+    for name in param_columns(table):
         flat[name] = [canonical(v) if isinstance(v, list | dict) else v for v in flat[name]]
     write_file(path, flat.to_csv(index=False))

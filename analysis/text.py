@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.compare import POINTS, PairedDifference
 from analysis.load import is_missing
 from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, RUN, TRIAL
+from mergenet.record import is_metric
 
 ROLE_LABELS = {
     TRIAL: "trial",
@@ -32,7 +33,7 @@ def headers(columns: Sequence[str], params: Sequence[str]) -> list[str]:
 
 
 def _title(column: str) -> str:
-    return f"{column} %" if is_accuracy(column) else column
+    return f"{column} %" if is_metric(column) else column
 
 
 def _shortest(path: str, columns: Sequence[str]) -> str:
@@ -44,17 +45,13 @@ def _shortest(path: str, columns: Sequence[str]) -> str:
     return path
 
 
-def is_accuracy(column: str) -> bool:
-    return column.endswith(("_top1", "_top5"))
-
-
 def cell(column: str, value: Any) -> str:
-    """One value as people read it: accuracies in percent with two digits, lists in short, - where there is none."""
+    """One value as people read it: metrics in percent with two digits, lists in short, - where there is none."""
     if is_missing(value):
         return "-"
     if column == "role":
         return ROLE_LABELS[value]
-    if is_accuracy(column):
+    if is_metric(column):
         return f"{100 * value:.2f}"
     if column == "seconds":
         return f"{value:.1f}"
@@ -101,7 +98,7 @@ def plain(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def gain_sentence(gain: PairedDifference, metric: str) -> str:
-    """An accuracy's paired gain in points, with its intervals and what the number of seeds can show."""
+    """A metric's paired gain in points, with its intervals and what the number of seeds can show."""
     seeds = f"{gain.num_seeds} seed{'s' if gain.num_seeds != 1 else ''}"
     sentence = f"{POINTS * gain.mean:+.2f} points {metric}, {seeds}"
     if gain.num_seeds > 1:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mergenet.record import is_loss
+
 SWEEP_FILE = "sweep.yaml"
 TRIALS_FOLDER = "trials"
 TRIAL_FILE = "trial.json"
@@ -12,6 +14,11 @@ CONFIRM_BEST, CONFIRM_NONE = "confirm_best", "confirm_none"
 
 # states; a run's own result.json calls the first "finished"
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
+
+
+def mode_of(metric: str) -> str:
+    """Whether a metric should be large or small: "max", or "min" of a loss."""
+    return "min" if is_loss(metric) else "max"
 
 
 def best_first(value: float, mode: str, parameters: float, number: int) -> tuple[float, float, int]:

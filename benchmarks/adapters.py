@@ -38,7 +38,7 @@ def adapter_cases(trainer: Trainer) -> dict[str, AdapterCase]:
     assert trainer.source is not None and trainer.source.trainee is not None
     source = {layer.name: layer.matrix for layer in list_layers(trainer.source.trainee.network)}
     target = {layer.name: layer.matrix for layer in list_layers(trainer.target.network)}
-    pair = trainer.config.transfer.pairs[0]
+    pair = trainer.config.transfer.written_pairs[0]
     link, whole = trainer.transfer.links[0], AdapterConfig(kind="full_matrix", depth=2)
     shapes = {
         RUN_ADAPTER: (link.receiver.factor_shape, link.giver.shape, link.config.adapter),

@@ -1,29 +1,46 @@
-"""Tables for runs that share seeds: accuracies by seed, and mean paired differences with their intervals."""
+"""Tables for runs that share seeds: metrics by seed, and mean paired differences with their intervals."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from analysis.compare import POINTS, paired_difference
+from analysis.compare import POINTS, holm, paired_difference
 
-SPLITS = ("val", "test")
+# What is compared, by the key of a row: of the target, and of a source that also receives
+SPLITS = {"val": "validation", "test": "test", "source_best_val": "source, validation", "source_test": "source, test"}
 BOOTSTRAP_SEEDS = 6  # fewer differences than this are too few to resample
-CONTROLS = ("shuffled", "noise", "none")  # `real` is compared with these too: is it the source that helps?
+LEVEL = 0.05
+
+Pair = tuple[str, str]  # variant, baseline
+Rows = list[dict[str, Any]]
 
 
-def compare_all(rows: list[dict[str, Any]], variants: Sequence[str]) -> list[dict[str, Any]]:
-    """Every variant against the first, and `real` against the controls that were run; in points (0.01).
+def families(variants: Sequence[str], reference: str, others: Sequence[str]) -> list[list[Pair]]:
+    """Every variant against the first, and `reference`, if it was run, against `others`; each corrected by itself."""
+    against_others = [(reference, other) for other in others if reference in variants and other != reference]
+    return [[(variant, variants[0]) for variant in variants[1:]], against_others]
 
-    rows: one finished run each with variant, seed, val and test (fractions). low, high: Student's t at 95 %.
+
+def compare_all(rows: Rows, families: Sequence[Sequence[Pair]]) -> list[dict[str, Any]]:
+    """Paired differences in points (0.01), a table for each family and split, p_holm corrected over the table.
+
+    rows: one finished run each with variant, seed, and for the splits that it has a fraction. low, high: Student's t
+    at 95 %.
     """
-    pairs = [(variant, variants[0]) for variant in variants[1:]]
-    if "real" in variants:
-        pairs += [("real", control) for control in CONTROLS if control in variants]
-    return [_compare(rows, *pair, split) for pair in pairs for split in SPLITS]
+    comparisons = []
+    for number, pairs in enumerate(families):
+        for split in SPLITS:
+            having = {row["variant"] for row in rows if row.get(split) is not None}
+            found = [_compare(rows, *pair, split) for pair in pairs if having.issuperset(pair)]
+            corrected = holm(np.array([c["p_value"] for c in found]))
+            tables = [{"table": f"{number}/{split}", "p_holm": float(p)} for p in corrected]
+            comparisons += [c | more for c, more in zip(found, tables, strict=True)]
+    return comparisons
 
 
-def _compare(rows: list[dict[str, Any]], variant: str, baseline: str, split: str) -> dict[str, Any]:
+def _compare(rows: Rows, variant: str, baseline: str, split: str) -> dict[str, Any]:
     found = paired_difference(_values(rows, variant, split), _values(rows, baseline, split))
     enough = found.num_seeds >= BOOTSTRAP_SEEDS
     bootstrap = found.bootstrap_interval if enough else (np.nan, np.nan)
@@ -43,36 +60,57 @@ def _compare(rows: list[dict[str, Any]], variant: str, baseline: str, split: str
     }
 
 
-def _values(rows: list[dict[str, Any]], variant: str, split: str) -> np.ndarray:
+def _values(rows: Rows, variant: str, split: str) -> np.ndarray:
     """By seed, in order."""
     chosen = sorted((row["seed"], row[split]) for row in rows if row["variant"] == variant)
     return np.array([value for _, value in chosen])
 
 
-def report(rows: list[dict[str, Any]], variants: Sequence[str], comparisons: list[dict[str, Any]]) -> None:
-    found = {(row["variant"], row["seed"]): row for row in rows}
-    seeds = sorted({row["seed"] for row in rows})
-    print("\ntop-1 accuracy in %, validation / test, at the best validation epoch")
-    print(f"{'seed':>6}" + "".join(f"{variant:>17}" for variant in variants))
-    for seed in seeds:
-        print(f"{seed:6}" + "".join(_cell(found[variant, seed]) for variant in variants))
-    means = [{split: _values(rows, variant, split).mean() for split in SPLITS} for variant in variants]
-    print(f"{'mean':>6}" + "".join(_cell(mean) for mean in means))
-    print("\nmean paired difference in points, 95 % intervals, two-sided sign-flip p")
-    print(f"{'':24}{'split':>6}{'mean':>8}   {'t interval':18}{'BCa interval':18}{'p':>7}")
-    for c in comparisons:
-        t, bca = _interval(c["low"], c["high"]), _interval(c["bootstrap_low"], c["bootstrap_high"])
-        name = f"{c['variant']} - {c['baseline']}"
-        print(f"{name:24}{c['split']:>6}{c['mean']:+8.2f}   {t:18}{bca:18}{c['p_value']:7.3f}")
+def report(rows: Rows, variants: Sequence[str], comparisons: list[dict[str, Any]]) -> None:
+    report_runs(rows, variants, "metric", "val", "test", "target")
+    received = [name for name in variants if any("source_test" in row for row in rows if row["variant"] == name)]
+    if received:
+        report_runs(rows, received, "source_metric", "source_best_val", "source_test", "source")
+    print("\nmean paired differences in points, 95 % intervals, two-sided sign-flip p, Holm: corrected over the table")
+    width = max((len(_name(c)) for c in comparisons), default=0)
+    for _, table in groupby(comparisons, key=lambda c: str(c["table"])):
+        report_table(list(table), width)
     for note in dict.fromkeys(c["note"] for c in comparisons if c["note"]):
         print(note)
-    if {"real", "live"} <= set(variants):
-        same = all(found["real", seed]["weights"] == found["live", seed]["weights"] for seed in seeds)
-        print(f"replayed source against live source: weights {'bitwise equal' if same else 'DIFFER'}")
 
 
-def _cell(row: dict[str, Any]) -> str:
-    return f"{POINTS * row['val']:10.2f} /{POINTS * row['test']:5.1f}"
+def report_runs(rows: Rows, variants: Sequence[str], metric: str, val: str, test: str, network: str) -> None:
+    found = {(row["variant"], row["seed"]): row for row in rows}
+    width = max(17, *(len(name) + 2 for name in variants))
+    name = next(str(row[metric]) for row in rows if metric in row)
+    print(f"\n{network}: {name} in %, validation / test, at the best validation epoch")
+    print(f"{'seed':>6}" + "".join(f"{variant:>{width}}" for variant in variants))
+    for seed in sorted({row["seed"] for row in rows}):
+        cells = [_cell(found[variant, seed][val], found[variant, seed][test]) for variant in variants]
+        print(f"{seed:6}" + "".join(f"{cell:>{width}}" for cell in cells))
+    means = [_cell(_values(rows, v, val).mean(), _values(rows, v, test).mean()) for v in variants]
+    print(f"{'mean':>6}" + "".join(f"{cell:>{width}}" for cell in means))
+
+
+def report_table(comparisons: list[dict[str, Any]], width: int) -> None:
+    first = comparisons[0]
+    print(f"\n{SPLITS[first['split']]}")
+    print(f"{'':{width}}{'mean':>8}   {'t interval':18}{'BCa interval':18}{'p':>7}{'Holm':>8}")
+    for c in comparisons:
+        t, bca = _interval(c["low"], c["high"]), _interval(c["bootstrap_low"], c["bootstrap_high"])
+        print(f"{_name(c):{width}}{c['mean']:+8.2f}   {t:18}{bca:18}{c['p_value']:7.3f}{c['p_holm']:8.3f}")
+    smallest = min(1.0, len(comparisons) * first["smallest_p"])
+    if smallest >= LEVEL > first["smallest_p"]:
+        seeds = f"{first['num_seeds']} seeds"
+        print(f"{len(comparisons)} comparisons of {seeds}: one alone cannot have a corrected p below {smallest:.2g}")
+
+
+def _name(comparison: dict[str, Any]) -> str:
+    return f"{comparison['variant']} - {comparison['baseline']}"
+
+
+def _cell(val: float, test: float) -> str:
+    return f"{POINTS * val:.2f} /{POINTS * test:5.1f}"
 
 
 def _interval(low: float, high: float) -> str:

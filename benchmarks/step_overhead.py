@@ -78,7 +78,7 @@ def loop_config(loop: str, cycles: int, recording: Path | None = None) -> Config
         overrides.append("source.kind=live")
     elif loop == ALONE:
         overrides.append(f"source.recording='{recording}'")
-    return load_config("cifar100-resnet50-mobilenetv2", overrides)
+    return load_config("cross-structure-full", overrides)
 
 
 def record(cycles: int, folder: Path) -> None:
