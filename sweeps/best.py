@@ -6,7 +6,7 @@ from typing import Any
 
 from analysis.trials import portable_config
 from mergenet.configfile import dump_yaml, parse_config
-from mergenet.record import RunRecord, write_text
+from mergenet.record import MEASURE, RunRecord, write_text
 
 VERSIONS = ("python", "torch", "torchvision", "numpy", "mergenet", "ray")
 
@@ -23,7 +23,7 @@ def write_best(path: Path, sweep: str, trial: dict[str, Any], record: RunRecord)
 
 def header(sweep: str, trial: dict[str, Any], record: RunRecord) -> str:
     result = record.result
-    metrics = ", ".join(f"{k} {v}" for k, v in result.items() if k.startswith("target_") and v is not None)
+    metrics = ", ".join(f"{k} {v}" for k, v in result.items() if MEASURE.fullmatch(k) and v is not None)
     lines = [
         f"The best trial of sweep {sweep} by validation: {trial['trial_id']} (number {trial['number']}).",
         f"It reached, at epoch {result['best_epoch']} of {result['epochs_done']}: {metrics}",

@@ -1,6 +1,8 @@
 """`mergenet sweep`: search over training configurations. Ray and torch are imported when a sweep starts."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +10,7 @@ import click
 
 from mergenet.commands import Failure
 from mergenet.errors import UserError
+from sweeps.errors import SweepStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,36 +38,73 @@ def run_command(sweep_file: str, folder: Path | None, overrides: tuple[str, ...]
     Trains trials on this machine, confirms the best with fresh seeds, and writes best.yaml for `mergenet train`.
     A sweep that is finished already only shows its summary again.
 
+    Ctrl-C once lets the running epochs end, twice stops at once; `mergenet sweep resume` goes on from there.
+
     Exit codes: 0 done; 1 the sweep failed; 2 a bad value, and nothing was created; 130 interrupted.
     """
-    from rich.console import Console
-
     from sweeps.config import load_sweep
 
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    try:
+    console = console_of()
+    with failures(lambda: folder):
         config = load_sweep(sweep_file, overrides)
         folder = folder or Path("sweep-results") / config.name
         if overwrite or not show_finished(config, folder, console):
             _run(config, folder, overwrite, console)
+
+
+@sweep.command("resume")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def resume_command(folder: Path) -> None:
+    """Go on with the sweep in DIR that was stopped, failed or killed, and end as if nothing had happened.
+
+    What has ended is read from its records, what was training goes on from its last checkpoint.
+    """
+    console = console_of()
+    with failures(lambda: folder):
+        from sweeps.folder import load_resumable
+
+        config = load_resumable(folder)
+        from sweeps.plan import plan_sweep
+        from sweeps.run import resume_sweep
+
+        resume_sweep(plan_sweep(config), folder, console)
+
+
+def console_of() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+@contextmanager
+def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
+    """What goes wrong in a sweep as one line and an exit code. folder: asked when it is needed."""
+    try:
+        yield
     except UserError as error:
         raise Failure(str(error), 2) from error
     except KeyboardInterrupt:
-        raise Failure(f"interrupted; what has trained is kept in {folder}", 130) from None
+        way_out = f"; `mergenet sweep resume {folder()}` goes on from there" if holds(folder()) else ""
+        raise Failure(f"interrupted, what has trained is kept{way_out}", 130) from None
+    except SweepStopped as stopped:
+        raise Failure(f"stopped, nothing is lost; {stopped}", 130) from None
     except RuntimeError as error:
         raise Failure(f"the sweep failed: {error}", 1) from error
 
 
+def holds(folder: Path | None) -> bool:
+    from sweeps.folder import holds_sweep
+
+    return folder is not None and holds_sweep(folder)
+
+
 def _run(config: "SweepConfig", folder: Path, overwrite: bool, console: "Console") -> None:
-    from sweeps.folder import check_deletable, check_folder, clear
+    from sweeps.folder import check_deletable, check_folder
     from sweeps.plan import plan_sweep
     from sweeps.run import run_sweep
 
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
-    plan = plan_sweep(config)
-    if overwrite:
-        clear(folder)
-    run_sweep(plan, folder, console)
+    run_sweep(plan_sweep(config), folder, console, overwrite)
 
 
 def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:

@@ -6,6 +6,7 @@ search:                        # dotted paths into it, drawn for each trial
   transfer.t_cycle: {choice: [4, 8, 16]}
   transfer.adapter.rank: {int: [2, 16], log: true}
   transfer.adapter.gate: {float: [0.05, 0.5], log: true}
+  transfer.pairs: {layers: {source: "layer3.*", target: "features.*"}}   # one pair of layers that match
 num_trials: 12
 """
 
@@ -17,7 +18,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mergenet.config import Seed, Strict, rule, shown
+from analysis.trials import mode_of
+from mergenet.config import PairConfig, Seed, Strict, rule, shown
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.problems import SECRET, printable, problem
 from mergenet.schema import node_at
@@ -28,19 +30,23 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Entry(Strict):
-    """How one value is drawn: exactly one of choice, int and float. Bounds are included."""
+    """How one value is drawn: exactly one of choice, int, float and layers. Bounds are included."""
 
     choice: tuple[Any, ...] | None = Field(None, min_length=1, description="values to choose from")
     whole: tuple[int, int] | None = Field(None, alias="int", description="whole numbers from low to high")
     real: tuple[float, float] | None = Field(None, alias="float", description="numbers from low to high")
+    layers: PairConfig | None = Field(
+        None, description="transfer.pairs: one pair of any source with any target layer that match two patterns"
+    )
     log: bool = Field(False, description="draw the logarithm uniformly")
     step: Count | None = Field(None, description="int: distance between the values; default: 1")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        kinds = [kind for kind in (self.choice, self.whole, self.real) if kind is not None]
+        kinds = [kind for kind in (self.choice, self.whole, self.real, self.layers) if kind is not None]
         if len(kinds) != 1:
-            raise rule("", "be exactly one of choice, int and float", len(kinds), "for example {choice: [4, 8]}")
+            must = "be exactly one of choice, int, float and layers"
+            raise rule("", must, len(kinds), "for example {choice: [4, 8]}")
         if self.bounds is None:
             return self._check_choice()
         low, high = self.bounds
@@ -53,12 +59,19 @@ class Entry(Strict):
         return self
 
     def _check_choice(self) -> Self:
-        assert self.choice is not None
         if self.log or self.step is not None:
-            raise rule("", "have neither log nor step with choice", "one", "drop it")
-        if any(value in self.choice[:i] for i, value in enumerate(self.choice)):
-            raise rule("", "list each value once", list(self.choice))
+            kind = "layers" if self.choice is None else "choice"
+            raise rule("", f"have neither log nor step with {kind}", "one", "drop it")
+        if any(value in self.listed[:i] for i, value in enumerate(self.listed)):
+            raise rule("", "list each value once", list(self.listed))
         return self
+
+    @property
+    def listed(self) -> tuple[Any, ...]:
+        """The values of a choice; of `layers` a pair of its patterns, until `sweeps.layers` has looked them up."""
+        if self.layers is not None:
+            return ([self.layers.model_dump(mode="json", exclude_defaults=True)],)
+        return self.choice or ()
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -77,12 +90,11 @@ class SweepConfig(Strict):
     base: str = Field(min_length=1, description="training configuration: a preset or a YAML file")
     overrides: dict[str, Any] = Field(default_factory=dict, alias="set", description="changes to the base")
     search: dict[str, Entry] = Field(min_length=1, description="dotted paths of the base to draw values for")
-    metric: str = Field(
-        "target_val_top1",
+    metric: str | None = Field(
+        None,
         pattern=r"^target_val_[a-z0-9_]+$",
-        description="validation metric that decides; so far the one by which a run selects its best epoch",
+        description="validation metric that decides: the one by which the target's task selects its best epoch",
     )
-    mode: Literal["max", "min"] = Field("max", description="whether the metric should be large or small")
     num_trials: Count = Field(20, description="configurations to try")
     slots: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="trials that train at the same time")
     sampler: Literal["tpe", "random"] = Field("tpe", description="how the next configuration is drawn")
@@ -97,12 +109,16 @@ class SweepConfig(Strict):
     seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
     wandb: WandbConfig = Field(default_factory=WandbConfig)
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        best = "min" if self.metric.endswith("loss") else "max"
-        if self.mode != best:
-            raise rule("mode", f"be {best} for metric {self.metric}", self.mode)
-        return self
+    @property
+    def objective(self) -> str:
+        """The metric that decides; a plan has it (plan.py)."""
+        assert self.metric is not None, "the sweep must be planned"
+        return self.metric
+
+    @property
+    def mode(self) -> str:
+        """Whether the metric should be large or small: "max" or "min"."""
+        return mode_of(self.objective)
 
 
 def sweeps() -> list[str]:
@@ -205,6 +221,8 @@ def _problem(item: Any) -> str:
 
 def _known(location: Sequence[str]) -> list[str]:
     if location[0] == "search":
+        if len(location) > 3:  # inside layers
+            return list(PairConfig.model_fields)
         return [field.alias or name for name, field in Entry.model_fields.items()]
     model = WandbConfig if location[0] == "wandb" and len(location) > 1 else SweepConfig
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -1,20 +1,51 @@
 """The sweep folder before a sweep starts: new, or what is to be done with the sweep that it holds."""
 
+import fcntl
 import json
+import os
 import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from analysis.trials import SWEEP_FILE
 from mergenet.errors import ConfigError
 from mergenet.record import FINISHED
-from sweeps.config import SweepConfig, dump_sweep
+from sweeps.config import SweepConfig, dump_sweep, load_sweep
 
-STATE_FILE, SUMMARY_FILE = "sweep.json", "summary.json"
+STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The sweep folder, made if need be, with this process as its only driver; the lock goes with the process.
+
+    Raises ConfigError if another driver has it, or if the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"the sweep folder {str(folder)!r} cannot be written: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            driver = file.read(200).strip() or "another process"
+            raise ConfigError(
+                f"the sweep folder {str(folder)!r} is in use by {driver}; wait for it, stop it, or choose another one"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
 
 
 def is_used(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    return folder.exists() and (not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir()))
 
 
 def check_folder(folder: Path) -> None:
@@ -25,8 +56,11 @@ def check_folder(folder: Path) -> None:
     if not holds_sweep(folder):
         raise ConfigError(f"{must}; choose another with --dir")
     status = read_state(folder).get("status")
-    what = "another sweep" if status == FINISHED else f"a sweep that has not finished (status: {status})"
-    raise ConfigError(f"{must}, which holds {what}; choose another with --dir, or delete it with --overwrite")
+    what, way_out = "another sweep", "choose another with --dir"
+    if status != FINISHED:
+        what = f"a sweep that has not finished (status: {status})"
+        way_out = f"go on with it by `mergenet sweep resume {folder}`, choose another with --dir"
+    raise ConfigError(f"{must}, which holds {what}; {way_out}, or delete it with --overwrite")
 
 
 def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[str, Any] | None:
@@ -34,6 +68,8 @@ def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[s
     state, summary = read_state(folder), read_json(folder / SUMMARY_FILE)
     if not holds_sweep(folder):
         return None
+    if sweep.metric is None:  # then it was the task's own, which was written down
+        sweep = sweep.model_copy(update={"metric": summary.get("metric")})
     same = (folder / SWEEP_FILE).read_text(encoding="utf-8", errors="replace") == dump_sweep(sweep)
     whole = state.get("status") == FINISHED and state.get("base_hash") == base_hash
     return summary if same and whole and summary else None
@@ -52,6 +88,8 @@ def clear(folder: Path) -> None:
     """Delete the sweep in the folder. Raises ConfigError, and deletes nothing, if it holds anything else."""
     check_deletable(folder)
     for path in list(folder.iterdir()) if folder.exists() else ():
+        if path.name == LOCK_FILE:
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -60,6 +98,17 @@ def clear(folder: Path) -> None:
 
 def holds_sweep(folder: Path) -> bool:
     return (folder / SWEEP_FILE).is_file() and "status" in read_state(folder)
+
+
+def load_resumable(folder: Path) -> SweepConfig:
+    """The sweep of a folder, on the base that it started with. Raises ConfigError if there is none to resume."""
+    if not folder.is_dir() or not holds_sweep(folder) or not (folder / BASE_FILE).is_file():
+        raise ConfigError(
+            f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}) to be resumed; "
+            "`mergenet sweep run` makes one"
+        )
+    sweep = load_sweep(str(folder / SWEEP_FILE), ())
+    return sweep.model_copy(update={"base": str(folder / BASE_FILE), "overrides": {}})
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, SOURCE, TRIAL, TRIALS_FOLDER
-from sweeps.mailbox import Message
 from sweeps.source import SourcePlan, replay
 from sweeps.space import Labels, Space
+
+Message = dict[str, Any]  # a job, or what is said of it; see mailbox.py
+
+# What a job is told when it has reported an epoch; SUSPEND is also the outcome of a job that was paused
+GO_ON, STOP, SUSPEND = "go on", "stop", "suspend"
 
 # What trials report to Tune
 OBJECTIVE = "objective"  # the best value of the sweep's metric so far

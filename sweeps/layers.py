@@ -1,18 +1,122 @@
-"""What the layers of a search space allow: names are looked up and ranks limited before a trial starts."""
+"""The layers of a search space: patterns written out, names looked up, ranks limited before a trial starts."""
 
 import dataclasses
 import functools
+import itertools
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from torch import nn
 
-from mergenet.config import Config, NetworkConfig, rule
+from mergenet.candidates import both_candidates
+from mergenet.config import Config, NetworkConfig, PairConfig, is_pattern, rule
 from mergenet.errors import ConfigError
-from mergenet.layers import LayerInfo, find_layer, list_layers
+from mergenet.layers import LayerError, LayerInfo, find_layer, list_layers
 from mergenet.learner import errors_of
 from mergenet.models import build_model
+from mergenet.pairs import is_written, matches, resolve_pairs, with_pairs
 from mergenet.tasks import build_task
-from sweeps.space import MAX_COMBINATIONS, RANK, Labels, Space
+from sweeps.config import Entry
+from sweeps.space import MAX_COMBINATIONS, PAIRS, RANK, Labels, Space
+
+T = TypeVar("T")
+PlainPair = dict[str, Any]
+Pairs = tuple[PairConfig, ...] | str
+
+
+def with_layers(space: Space) -> Space:
+    """The space with the pairs of the base and of every choice written out: no pattern, `auto` or `layers` is left.
+
+    `auto` needs layers that allow the smallest rank that can be drawn. Where networks are searched too, all of them
+    must give the same pairs. Raises ConfigError.
+    """
+    entry, base = space.entries.get(PAIRS), space.config({}).transfer.pairs
+    options = [] if entry is None else [space.config({PAIRS: label}).transfer.pairs for label in space.options(PAIRS)]
+    check_numbers(space, [base, *options])
+    if entry is not None and entry.layers is not None:
+        found = drawn_pairs(space, entry.layers)
+    elif all(map(is_written, [base, *options])):
+        return space
+    else:
+        found = [written(space, pairs, "search.") for pairs in options]
+    values = space.base | {"transfer": space.base["transfer"] | {"pairs": written(space, base)}}
+    if entry is None:
+        return dataclasses.replace(space, base=values)
+    once = [pairs for i, pairs in enumerate(found) if pairs not in found[:i]]  # two patterns may mean the same
+    return dataclasses.replace(space, base=values, entries=space.entries | {PAIRS: Entry(choice=tuple(once))})
+
+
+def check_numbers(space: Space, values: Sequence[Pairs]) -> None:
+    """A pair is drawn inside by its number, which a pattern's pairs do not have before they are written out."""
+    one_each = PAIRS in space.entries and space.entries[PAIRS].layers is not None
+    for path in [path for path in space.entries if path.startswith(f"{PAIRS}.")]:
+        if any(is_pattern(str(value)) for value in space.entries[path].listed):
+            must = f"search.{path}.choice must be names of layers, got a pattern"
+            raise ConfigError(f"{must}; draw from patterns with search.{PAIRS}.layers")
+        if not one_each and not all(map(is_written, values)):
+            raise ConfigError(f"search.{path} must not be searched beside patterns in {PAIRS}; name the layers")
+
+
+def networks(space: Space) -> Iterator[tuple[Labels, Config]]:
+    """One configuration for each combination of what is searched but pairs and changes the candidate layers."""
+    paths = [path for path in space.shaping if not path.startswith(PAIRS)]
+    for values in itertools.product(*(space.options(path) for path in paths)):
+        labels: Labels = dict(zip(paths, values, strict=True))
+        config = space.config(labels)
+        adapter = config.transfer.adapter.model_copy(update={"rank": lowest_rank(space, labels)})
+        transfer = config.transfer.model_copy(update={"adapter": adapter})
+        yield labels, config.model_copy(update={"method": "mergenet", "transfer": transfer})
+
+
+def written(space: Space, pairs: Pairs, prefix: str = "") -> list[PlainPair]:
+    """The pairs that a pattern or `auto` stands for, the same in all networks of the space. prefix: of messages."""
+    if is_written(pairs):
+        return plain(pairs)
+    found = []
+    for labels, config in networks(space):
+        try:
+            found.append((labels, plain(resolve_pairs(with_pairs(config, pairs)).transfer.pairs)))
+        except LayerError as error:
+            raise LayerError(f"{prefix}{error}{describe(labels)}") from None
+    return the_same(found, prefix + PAIRS)
+
+
+def drawn_pairs(space: Space, pair: PairConfig) -> list[list[PlainPair]]:
+    """The choices of `layers`: each source layer that matches with each target layer that does."""
+    path, found = f"search.{PAIRS}.layers", []
+    for labels, config in networks(space):
+        sources, targets = both_candidates(config)
+        givers = matches(pair.source, sources, f"{path}.source{describe(labels)}")
+        receivers = matches(pair.target, targets, f"{path}.target{describe(labels)}")
+        if len(givers) * len(receivers) > MAX_COMBINATIONS:
+            raise ConfigError(
+                f"{path} must stand for at most {MAX_COMBINATIONS} pairs, got {len(givers) * len(receivers)} "
+                f"({len(givers)} source and {len(receivers)} target layers){describe(labels)}; narrow the patterns"
+            )
+        same = config.source.kind == "self"  # a layer gives nothing to itself
+        names = [(source, target) for source in givers for target in receivers if not (same and source == target)]
+        drawn = [pair.model_copy(update={"source": source, "target": target}) for source, target in names]
+        found.append((labels, [plain((one,)) for one in drawn]))
+    return the_same(found, path)
+
+
+def the_same(found: Sequence[tuple[Labels, list[T]]], path: str) -> list[T]:
+    """What was found in every network. Raises ConfigError if it differs."""
+    (_, first), *others = found
+    for labels, other in others:
+        if other != first:
+            raise ConfigError(
+                f"{path} must stand for the same layers in all networks of the search, but with "
+                f"{describe(labels)[7:-1]} it stands for others; name the layers"
+            )
+    return first
+
+
+def plain(pairs: Pairs) -> list[PlainPair]:
+    """As sweep files have them: without what is left at its default."""
+    assert not isinstance(pairs, str)
+    return [pair.model_dump(mode="json", exclude_defaults=True) for pair in pairs]
 
 
 def with_limits(space: Space) -> Space:
@@ -41,15 +145,19 @@ def describe(labels: Labels) -> str:
 
 def check_rank(space: Space, labels: Labels, limit: int) -> None:
     """The smallest rank that can be drawn must fit every combination. Raises ConfigError."""
-    entry = space.entries.get(RANK)
-    lowest = space.config(labels).transfer.adapter.rank
-    if entry is not None:
-        lowest = entry.whole[0] if entry.whole is not None else min(entry.choice or (lowest,))
+    lowest = lowest_rank(space, labels)
     if lowest > limit:
-        path = RANK if entry is None else f"search.{RANK}"
+        path = f"search.{RANK}" if RANK in space.entries else RANK
         raise ConfigError(
             str(rule(path, f"allow a rank of at most {limit}{describe(labels)}", lowest, "lower it or change the pair"))
         )
+
+
+def lowest_rank(space: Space, labels: Labels) -> int:
+    entry = space.entries.get(RANK)
+    if entry is None:
+        return space.config(labels).transfer.adapter.rank
+    return entry.whole[0] if entry.whole is not None else min(entry.listed)
 
 
 def rank_limit(config: Config, where: str = "") -> int:
@@ -57,7 +165,7 @@ def rank_limit(config: Config, where: str = "") -> int:
     target = config.target
     source = target if config.source.kind == "self" else config.source
     limit = 2**31 - 1
-    for i, pair in enumerate(config.transfer.pairs):
+    for i, pair in enumerate(config.transfer.written_pairs):
         for side, network, name in (("source", source, pair.source), ("target", target, pair.target)):
             with errors_of(side):
                 limit = min(limit, layer_limit(network, name, f"transfer.pairs.{i}.{side}{where}"))
@@ -68,8 +176,7 @@ def layer_limit(network: NetworkConfig, name: str, path: str) -> int:
     layers = network_layers(network.model_dump_json(include={"task", "model", "data"}))
     if name not in layers:
         find_layer(build(network), name, path)  # raises, with the nearest names
-    info = layers[name]
-    return min(info.matrix) // (info.shape[2] if info.kind == "conv" else 1)
+    return layers[name].largest_rank
 
 
 @functools.lru_cache(maxsize=64)
@@ -79,4 +186,4 @@ def network_layers(network: str) -> dict[str, LayerInfo]:
 
 
 def build(network: NetworkConfig) -> nn.Module:
-    return build_model(network.model, build_task(network).num_outputs)
+    return build_model(network.model, build_task(network).spec)

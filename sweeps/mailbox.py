@@ -1,92 +1,169 @@
-"""The mailbox between those who want jobs done and the slots that do them: a named Ray actor without a CPU.
+"""The mailbox between those who want jobs done and the worker groups that do them: a named Ray actor without a CPU.
 
-A job is a dict: id, role (as in analysis.trials), folder, config (plain
-values), and what `worker.py` needs beyond that. Events, in order: {"job", "role", "event": "queued" | "started" |
-"row" | "ended", ...}.
+A job is a dict: id, role (as in analysis.trials), folder, config (plain values), and what `worker.py` needs beyond
+that. Events, in order: {"job", "role", "event": "queued" | "started" | "row" | "ended" | "lost", ...}.
+
+A worker group that is lost gives its job back; the next group goes on from the job's last checkpoint. Epochs that
+were reported before are not reported again.
 """
 
 import asyncio
 import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.trials import FAILED, PRUNED
+from sweeps.jobs import GO_ON, STOP, SUSPEND, Message
 
 NAMESPACE = "mergenet-sweep"
-Message = dict[str, Any]
+MAX_ATTEMPTS = 3  # worker groups that a job may lose before it fails
+
+
+@dataclass
+class Desk:
+    """What the mailbox knows of a job."""
+
+    job: Message
+    rows: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    last_epoch: int = 0  # reported
+    attempts: int = 0
+    stopped: bool = False
+    ended: bool = False
 
 
 class Mailbox:
     def __init__(self) -> None:
-        self.jobs: asyncio.Queue[Message | None] = asyncio.Queue()
-        self.rows: dict[str, asyncio.Queue[Message]] = {}
-        self.roles: dict[str, str] = {}
-        self.stopped: set[str] = set()
+        self.queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.desks: dict[str, Desk] = {}
+        self.turns: dict[tuple[str, int], asyncio.Future[Message | None]] = {}  # (group, turn) -> its job
+        self.working: dict[str, str] = {}  # group -> its job
+        self.gone: set[str] = set()  # groups that are lost
         self.log: list[Message] = []
+        self.forgotten = 0  # events that were delivered and are no longer in the log
         self.news = asyncio.Condition()
         self.broken: str | None = None
+        self.suspended = False
 
     # those who want a job done
 
     async def submit(self, job: Message) -> None:
-        self.rows[job["id"]] = asyncio.Queue()
-        self.roles[job["id"]] = job["role"]
+        self.desks[job["id"]] = Desk(job)
         await self._tell(job["id"], "queued", params=job.get("params", {}))
         if self.broken is not None:
-            await self.finish(job["id"], {"state": FAILED, "error": self.broken})
+            await self._end(job["id"], {"state": FAILED, "error": self.broken})
         else:
-            await self.jobs.put(job)
+            await self.queue.put(job["id"])
 
     async def next_row(self, job: str) -> Message:
-        """The next {"row": ...} of a job, at last {"end": outcome}."""
-        return await self.rows[job].get()
+        """The next {"row": ...} of a job, at last {"end": {"state", "error"}}; "final": no worker wrote that down."""
+        return await self.desks[job].rows.get()
+
+    async def unfinished(self) -> list[str]:
+        """The jobs that were submitted and have not ended."""
+        return [name for name, desk in self.desks.items() if not desk.ended]
 
     async def stop(self, job: str) -> None:
         """Ask the job to end after its current epoch, and release who waits for its rows now."""
-        self.stopped.add(job)
-        if job in self.rows:
-            await self.rows[job].put({"end": {"state": PRUNED, "error": None}})
+        if (desk := self.desks.get(job)) is not None and not desk.ended:
+            desk.stopped = True
+            await desk.rows.put({"end": {"state": PRUNED, "error": None}})
+
+    async def suspend(self) -> None:
+        """Ask all jobs to pause after their current epoch; those that have not begun do not begin."""
+        self.suspended = True
+        while not self.queue.empty():
+            name = self.queue.get_nowait()
+            if name is not None:
+                await self._end(name, {"state": SUSPEND, "error": None})
+        await self.queue.put(None)  # releases a group that waits; it is put back for the next one
 
     async def events(self, start: int) -> list[Message]:
-        """All events from number `start` on; waits until there is one."""
+        """All events from number `start` on; waits until there is one. Those before it are forgotten."""
         async with self.news:
-            await self.news.wait_for(lambda: len(self.log) > start)
-        return self.log[start:]
+            del self.log[: start - self.forgotten]
+            self.forgotten = start
+            await self.news.wait_for(lambda: bool(self.log))
+            return self.log[:]
 
     async def break_off(self, reason: str) -> None:
-        """A slot died: every job that has not ended fails with the reason, and so do those to come."""
+        """No job can be done any more: all that have not ended fail with the reason, and so do those to come."""
         self.broken = reason
-        ended = {event["job"] for event in self.log if event["event"] == "ended"}
-        for job in set(self.rows) - ended:
-            await self.finish(job, {"state": FAILED, "error": reason})
+        for name in [name for name, desk in self.desks.items() if not desk.ended]:
+            await self._end(name, {"state": FAILED, "error": reason})
 
-    # slots
+    async def lost(self, group: str, reason: str) -> None:
+        """A worker group ended before its work was done. Its job is queued again, at the third time it fails."""
+        self.gone.add(group)
+        name = self.working.pop(group, None)
+        if name is None or self.desks[name].ended:
+            return
+        desk = self.desks[name]
+        desk.attempts += 1
+        await self._tell(name, "lost", reason=reason, attempts=desk.attempts)
+        if self.suspended:
+            await self._end(name, {"state": SUSPEND, "error": None})
+        elif desk.attempts < MAX_ATTEMPTS:
+            await self.queue.put(name)
+        else:
+            error = f"lost its workers {desk.attempts} times: {reason}"
+            await self._end(name, {"state": FAILED, "error": error, "final": True})
 
-    async def ready(self, slot: int) -> None:
-        await self._tell(f"slot-{slot}", "ready")
+    # worker groups
 
-    async def next_job(self) -> Message | None:
-        """The next job; None: there is no more work, the slot may go."""
-        job = await self.jobs.get()
-        if job is not None:
-            await self._tell(job["id"], "started")
-        return job
+    async def ready(self, group: str) -> None:
+        await self._tell(group, "ready")
 
-    async def no_more_jobs(self, slots: int) -> None:
-        for _ in range(slots):
-            await self.jobs.put(None)
+    async def next_job(self, group: str, turn: int) -> Message | None:
+        """The job number `turn` of a group, the same for all its workers; None: no more work, the group may go."""
+        key = (group, turn)
+        if key in self.turns:
+            return await asyncio.shield(self.turns[key])
+        self.turns.pop((group, turn - 2), None)  # all workers have it: they step together
+        future = self.turns[key] = asyncio.get_running_loop().create_future()
+        name = await self.queue.get()
+        if name is None:
+            await self.queue.put(None)
+            future.set_result(None)
+            return None
+        if group in self.gone:  # nobody waits for this answer any more
+            await self.queue.put(name)
+            future.set_result(None)
+            return None
+        self.working[group] = name
+        await self._tell(name, "started", group=group)
+        future.set_result(self.desks[name].job)
+        return self.desks[name].job
 
-    async def report(self, job: str, row: Message) -> bool:
-        """Pass an epoch on. True: please stop."""
-        await self.rows[job].put({"row": row})
-        await self._tell(job, "row", row=row)
-        return job in self.stopped
+    async def no_more_jobs(self) -> None:
+        await self.queue.put(None)
 
-    async def finish(self, job: str, outcome: Message) -> None:
-        await self.rows[job].put({"end": outcome})
+    async def report(self, group: str, job: str, row: Message, replayed: bool) -> str:
+        """Pass an epoch on, unless it was reported before. Answers GO_ON, STOP or SUSPEND.
+
+        replayed: the epoch was recorded before this group took the job.
+        """
+        desk = self.desks[job]
+        if group in self.gone:
+            return SUSPEND
+        if row["epoch"] > desk.last_epoch:
+            desk.last_epoch = row["epoch"]
+            await desk.rows.put({"row": row})
+            await self._tell(job, "row", row=row, replayed=replayed)
+        return STOP if desk.stopped else SUSPEND if self.suspended else GO_ON
+
+    async def finish(self, group: str, job: str, outcome: Message) -> None:
+        if group not in self.gone:
+            self.working.pop(group, None)
+            await self._end(job, outcome)
+
+    async def _end(self, job: str, outcome: Message) -> None:
+        desk = self.desks[job]
+        desk.ended = True
+        await desk.rows.put({"end": outcome})
         await self._tell(job, "ended", **outcome)
 
     async def _tell(self, job: str, event: str, **more: Any) -> None:
         async with self.news:
-            role = self.roles.get(job, "slot")
+            role = self.desks[job].job["role"] if job in self.desks else "group"
             self.log.append({"job": job, "role": role, "event": event, "time": time.time(), **more})
             self.news.notify_all()

@@ -14,7 +14,10 @@ from sweeps.space import Space, build_space, probes
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is decided before anything is created. base_hash: of the base with the changes of `set`."""
+    """All that is decided before anything is created.
+
+    sweep: with its metric. base_hash: of the base with the changes of `set`.
+    """
 
     sweep: SweepConfig
     space: Space
@@ -34,11 +37,11 @@ def plan_sweep(sweep: SweepConfig) -> Plan:
     """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing."""
     base = load_base(sweep)
     space = build_space(base, sweep.search)
-    from sweeps.layers import with_limits  # torch
+    from sweeps.layers import with_layers, with_limits  # torch
 
     check_device(base)
-    space = with_limits(space)
-    check_metric(sweep, base)
+    space = with_limits(with_layers(space))
+    sweep = with_metric(sweep, base)
     check_recording(space)
     space = Space(pin_source(space.base), space.entries, space.limits)
     return Plan(sweep, space, plan_source(space), config_hash(base))
@@ -52,16 +55,17 @@ def check_device(base: Config) -> None:
         resolve_device(base.device)
 
 
-def check_metric(sweep: SweepConfig, base: Config) -> None:
-    """Only the metric by which a run selects its best epoch: another one's best value belongs to other weights."""
+def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
+    """The sweep with the metric by which a run selects its best epoch: another one's best is of other weights."""
     from mergenet.tasks import build_task
 
-    allowed = f"target_val_{build_task(base.target).metric}"
-    if sweep.metric != allowed:
+    own = f"target_val_{build_task(base.target).metric}"
+    if sweep.metric not in (None, own):
         raise ConfigError(
-            f"metric must be {allowed}, by which each run selects its best epoch, got {sweep.metric!r}; "
-            f"write metric: {allowed} or leave it out"
+            f"metric must be {own}, by which each run selects its best epoch, got {sweep.metric!r}; "
+            f"write metric: {own} or leave it out"
         )
+    return sweep.model_copy(update={"metric": own})
 
 
 def check_recording(space: Space) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.trials import BASELINE, TRIAL
+from analysis.trials import BASELINE, TRIAL, mode_of
+from mergenet.record import is_metric, test_column
 from sweeps.folder import shown_path
 from sweeps.plan import Plan
-from sweeps.results import best_trial, confirmation, read_trials, test_metric
+from sweeps.results import best_trial, confirmation, read_trials
 from sweeps.view import clock, label, show, trials_table
 
 LEVEL = 0.05  # of the verdict
@@ -20,12 +21,11 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float]) -> dict[str, An
     """All numbers of the sweep, from the records on disk."""
     sweep = plan.sweep
     trials = read_trials(folder, sweep, TRIAL)
-    best = best_trial(trials, sweep.mode)
+    best = best_trial(trials, sweep.objective)
     baseline = read_trials(folder, sweep, BASELINE)
     return {
         "name": sweep.name,
-        "metric": sweep.metric,
-        "mode": sweep.mode,
+        "metric": sweep.objective,
         "trials": trials,
         "baseline": baseline[0] if baseline else None,
         "best": best,
@@ -49,7 +49,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     if best is not None:
         say(f"best trial: {best['trial_id']}, {label(metric)} {show(metric, best['value'])}")
         say(f"  the best of {len(summary['trials'])} is a lucky one: its lead over no transfer is not a gain")
-        print_confirmation(summary["confirmation"], metric, summary["mode"], say)
+        print_confirmation(summary["confirmation"], metric, say)
         say(f"best configuration: {folder / 'best.yaml'}")
         say("next:")
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
@@ -57,15 +57,17 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
 
 
-def print_confirmation(found: dict[str, Any] | None, metric: str, mode: str, say: Callable[[str], None]) -> None:
+def print_confirmation(found: dict[str, Any] | None, metric: str, say: Callable[[str], None]) -> None:
     if found is None:
         say("not confirmed: no pair of runs with fresh seeds (confirm_seeds)")
         return
     n = len(found["seeds"])
     say(f"confirmation, {n} fresh seed{'s' if n > 1 else ''}, paired: best configuration minus no transfer")
-    for name in (metric, test_metric(metric)):
-        say(f"  {label(name):<10} {gain_text(name, found[name]['gain'])}")
-    say(f"  {label(test_metric(metric))}: {verdict(found[test_metric(metric)]['gain'], mode)}")
+    names = (metric, test_column(metric))
+    width = max(10, *(len(label(name)) for name in names))
+    for name in names:
+        say(f"  {label(name):<{width}} {gain_text(name, found[name]['gain'])}")
+    say(f"  {label(names[1])}: {verdict(found[names[1]]['gain'], mode_of(metric))}")
     say("  target seeds are fresh; the source and the data split are those of the search")
 
 
@@ -85,8 +87,8 @@ def verdict(gain: dict[str, Any], mode: str) -> str:
 
 
 def gain_text(metric: str, gain: dict[str, Any]) -> str:
-    """An accuracy's gain in points (1 point = 0.01), anything else as it is."""
-    scale, unit = (100, " points") if "top" in metric else (1, "")
+    """A metric's gain in points (1 point = 0.01), a loss's as it is."""
+    scale, unit = (100, " points") if is_metric(metric) else (1, "")
     text = f"{scale * gain['mean']:+.2f}{unit}"
     if gain["low"] is None:
         return f"{text} (one pair: no interval)"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from analysis.compare import paired_difference
-from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, TRIAL_FILE, TRIALS_FOLDER, best_first
+from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, TRIAL_FILE, TRIALS_FOLDER, best_first, mode_of
 from mergenet.errors import CheckpointError
-from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_run
+from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_run, test_column
 from sweeps.config import SweepConfig
 from sweeps.view import best_value
 
@@ -26,7 +26,7 @@ def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
     except CheckpointError:  # failed before its run began
         return trial | {"epochs": 0, "value": None, "finished": False, "test": {}, ADAPTER_PARAMETERS: 0}
     test = {name: value for name, value in record.result.items() if name.startswith("target_test_")}
-    value = best_value(record.epochs, sweep.metric, sweep.mode)
+    value = best_value(record.epochs, sweep.objective)
     finished = record.result[STATUS] == FINISHED
     parameters = {ADAPTER_PARAMETERS: record.epochs[-1].get(ADAPTER_PARAMETERS, 0) if record.epochs else 0}
     return trial | {"epochs": len(record.epochs), "value": value, "finished": finished, "test": test} | parameters
@@ -39,12 +39,12 @@ def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, A
     return sorted((t for t in trials if t["role"] == role), key=lambda t: t["number"])
 
 
-def best_trial(trials: list[dict[str, Any]], mode: str) -> dict[str, Any] | None:
+def best_trial(trials: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
     """The best of the trials that trained to their end, by validation, in the order of `best_first`."""
     done = [trial for trial in trials if trial["finished"] and trial["value"] is not None]
 
     def key(trial: dict[str, Any]) -> tuple[float, float, int]:
-        return best_first(trial["value"], mode, trial[ADAPTER_PARAMETERS], trial["number"])
+        return best_first(trial["value"], mode_of(metric), trial[ADAPTER_PARAMETERS], trial["number"])
 
     return min(done, key=key, default=None)
 
@@ -65,15 +65,10 @@ def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
     if not seeds:
         return None
     out: dict[str, Any] = {"seeds": seeds}
-    for metric in (sweep.metric, test_metric(sweep.metric)):
+    for metric in (sweep.objective, test_column(sweep.objective)):
         best, none = ([value_of(sides[role][s], metric, sweep) for s in seeds] for role in sides)
         out[metric] = {"best": best, "none": none, "gain": gain(best, none)}
     return out
-
-
-def test_metric(metric: str) -> str:
-    """The test split's counterpart of a validation metric: target_val_top1 -> target_test_top1."""
-    return metric.replace("target_val_", "target_test_", 1)
 
 
 def gain(best: list[float], none: list[float]) -> dict[str, Any]:
@@ -85,4 +80,4 @@ def gain(best: list[float], none: list[float]) -> dict[str, Any]:
 
 
 def value_of(trial: dict[str, Any], metric: str, sweep: SweepConfig) -> float:
-    return float(trial["value"] if metric == sweep.metric else trial["test"][metric])
+    return float(trial["value"] if metric == sweep.objective else trial["test"][metric])

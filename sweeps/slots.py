@@ -1,14 +1,18 @@
-"""Slots: long-lived worker groups that train one job after the other.
+"""Slots: as many worker groups as trials may train at the same time, each a Ray Train TorchTrainer.
 
-A TorchTrainer for every trial costs ten seconds of start-up each; a slot pays once. All slots take their jobs from
-one mailbox. Stopping a job early is a flag that the epoch loop reads, so nothing is killed and nothing leaks.
+All groups take their jobs from one mailbox. With the executor `slots` a group does one job after the other, because a
+TorchTrainer of its own costs every trial ten seconds; with `per_trial` a group does one job, for trials that
+should have processes of their own. Stopping a job early is a flag that the epoch loop reads, so nothing is killed
+and nothing leaks. A group that is lost is built again, and its job goes on from its checkpoint.
 """
 
+import itertools
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +21,39 @@ import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from sweeps.mailbox import NAMESPACE, Mailbox, Message
+from sweeps.errors import SlotDied, Suspended
+from sweeps.jobs import SUSPEND, Message
+from sweeps.mailbox import NAMESPACE, Mailbox
 from sweeps.worker import worker_loop
 
 Listener = Callable[[Message], None]
+MAX_LOSSES = 5  # groups that a slot may lose in a row, without a finished epoch between, before it is given up
 
 
-class SlotDied(RuntimeError):
-    """A worker group ended before its work was done; the message says which and why."""
+@dataclass(frozen=True)
+class Groups:
+    """How a worker group is made. jobs: how many it does; None: until there are no more.
+
+    workers: processes of a group, or (fewest, most) of one that grows and shrinks with the cluster.
+    gpus: of each worker; a fraction lets several share one.
+    """
+
+    jobs: int | None = None
+    workers: int | tuple[int, int] = 1
+    gpus: float = 0.0
+
+    def trainer(self, mailbox: str, name: str, scratch: str) -> TorchTrainer:
+        settings = {"mailbox": mailbox, "group": name, "folder": str(Path.cwd()), "jobs": self.jobs}
+        resources = {"CPU": 1.0} | ({"GPU": self.gpus} if self.gpus else {})
+        workers: Any = self.workers  # its type does not know that Ray takes a range, too
+        scaling = ScalingConfig(num_workers=workers, use_gpu=self.gpus > 0, resources_per_worker=resources)
+        run_config = RunConfig(name=name, storage_path=scratch)
+        return TorchTrainer(worker_loop, train_loop_config=settings, scaling_config=scaling, run_config=run_config)
+
+
+def shared_gpus(slots: int) -> float:
+    """GPUs of each slot's worker when this machine's are shared evenly."""
+    return min(1.0, torch.cuda.device_count() / slots)
 
 
 class Slots:
@@ -33,12 +62,15 @@ class Slots:
     listener: called in a thread of ours with every event of the mailbox, in order.
     """
 
-    def __init__(self, count: int, listener: Listener) -> None:
+    def __init__(self, count: int, listener: Listener, groups: Groups | None = None) -> None:
         self.count, self.listener = count, listener
+        self.groups = Groups(gpus=shared_gpus(count)) if groups is None else groups
         self.name = f"mailbox-{uuid.uuid4().hex[:8]}"
         self.outcomes: dict[str, Message] = {}
         self.ready: set[str] = set()
         self.died: str | None = None
+        self.suspending = False
+        self.epochs = 0  # reported by all jobs together
         self.changed = threading.Condition()
         self.closing = False
 
@@ -52,13 +84,14 @@ class Slots:
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
-        """Without an error the slots finish what they have and go; otherwise they lose their mailbox at once."""
+        """Without an error the groups finish what they have and go; otherwise they lose their mailbox at once."""
         self.closing = True
-        if kind is None and self.died is None:
-            self.mailbox.no_more_jobs.remote(self.count)
+        calm = (kind is None or issubclass(kind, Suspended)) and self.died is None
+        if calm:
+            self.mailbox.no_more_jobs.remote()
         else:
             ray.kill(self.mailbox)
-        deadline = time.monotonic() + (30 if kind is None else 3)  # a worker sees the loss at its epoch's end
+        deadline = time.monotonic() + (30 if calm else 3)  # a worker sees the loss at its epoch's end
         for thread in self.threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
         ray.kill(self.mailbox)
@@ -66,22 +99,38 @@ class Slots:
         self.scratch.cleanup()
 
     def wait_ready(self, count: int) -> None:
-        """Until so many slots have started. Raises SlotDied."""
-        self._wait(lambda: len(self.ready) >= count)
+        """Until so many slots have started. Raises SlotDied, Suspended."""
+        self._wait(lambda: self.suspending or len(self.ready) >= count)
+        self._pause(())
 
     def submit(self, job: Message) -> None:
         ray.get(self.mailbox.submit.remote(job))
 
     def wait(self, jobs: Iterable[str]) -> dict[str, Message]:
-        """The outcomes of the jobs, once all have ended. Raises SlotDied."""
+        """The outcomes of the jobs, once all have ended. Raises SlotDied; Suspended if any was paused."""
         names = list(jobs)
         self._wait(lambda: all(name in self.outcomes for name in names))
+        self._pause(names)
         return {name: self.outcomes[name] for name in names}
+
+    def wait_unfinished(self) -> None:
+        """Until every job that was submitted has ended. Raises SlotDied, Suspended."""
+        self.check()
+        self.wait(ray.get(self.mailbox.unfinished.remote()))
+
+    def suspend(self) -> None:
+        """Have every job pause after its current epoch; what waits for jobs then raises Suspended."""
+        self.suspending = True
+        self.mailbox.suspend.remote()
 
     def check(self) -> None:
         """Raises SlotDied if a slot has died."""
         if self.died is not None:
             raise SlotDied(self.died)
+
+    def _pause(self, names: Iterable[str]) -> None:
+        if self.suspending or any(self.outcomes[name]["state"] == SUSPEND for name in names):
+            raise Suspended
 
     def _wait(self, done: Callable[[], bool]) -> None:
         with self.changed:
@@ -91,14 +140,31 @@ class Slots:
         self.check()
 
     def _serve(self, slot: int) -> None:
-        """One slot from start to end, in a thread of the driver."""
-        reason = "its worker group ended"
+        """One slot from start to end, in a thread of the driver: group after group."""
+        losses = 0
+        for number in itertools.count():
+            name = f"slot-{slot}-{number}-{self.name}"
+            epochs = self.epochs
+            lost = self._run_group(name)
+            if self.closing or self.died is not None or (lost is None and self.groups.jobs is None):
+                return
+            if lost is None:
+                losses = 0
+                continue
+            self.mailbox.lost.remote(name, lost)
+            losses = losses + 1 if self.epochs == epochs else 1
+            if losses >= MAX_LOSSES:
+                self._die(f"slot {slot} lost its workers {losses} times in a row, last: {lost}")
+                return
+            time.sleep(min(2.0**losses, 30))
+
+    def _run_group(self, name: str) -> str | None:
+        """Why the group ended before its work was done; None if it did not."""
         try:
-            build_trainer(slot, self.count, self.name, self.scratch.name).fit()
+            self.groups.trainer(self.name, name, self.scratch.name).fit()
         except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-        if not self.closing:
-            self._die(f"slot {slot} died: {reason}; what has finished is kept in the sweep's folder")
+            return " ".join(str(error).split())[:300] or type(error).__name__
+        return None
 
     def _die(self, reason: str) -> None:
         with self.changed:
@@ -120,19 +186,7 @@ class Slots:
             for event in events:
                 self.listener(event)
             with self.changed:
+                self.epochs += sum(e["event"] == "row" for e in events)
                 self.ready |= {e["job"] for e in events if e["event"] == "ready"}
                 self.outcomes |= {e["job"]: e for e in events if e["event"] == "ended"}
                 self.changed.notify_all()
-
-
-def build_trainer(slot: int, count: int, mailbox: str, scratch: str) -> TorchTrainer:
-    """The worker group of one slot; slots share the machine's GPUs evenly."""
-    settings = {"mailbox": mailbox, "slot": slot, "folder": str(Path.cwd())}
-    gpus = torch.cuda.device_count()
-    resources = {"CPU": 1.0} | ({"GPU": min(1.0, gpus / count)} if gpus else {})
-    return TorchTrainer(
-        worker_loop,
-        train_loop_config=settings,
-        scaling_config=ScalingConfig(num_workers=1, use_gpu=gpus > 0, resources_per_worker=resources),
-        run_config=RunConfig(name=f"slot-{slot}-{time.time_ns()}", storage_path=scratch),
-    )

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from mergenet.config import Config
+from mergenet.config import PUBLISHED, Config
 from sweeps.space import Space, reachable
 
 # Drawn values that change the source's trajectory: its own settings, the number of steps, the arithmetic.
@@ -34,7 +34,7 @@ def plan_source(space: Space) -> SourcePlan:
     reason = why_not(space, configs)
     if reason:
         return SourcePlan(reason=reason)
-    layers = {pair.source: None for config in configs for pair in config.transfer.pairs}
+    layers = {pair.source: None for config in configs for pair in config.transfer.written_pairs}
     every = math.gcd(*reachable(space, "transfer.t_cycle"))
     return SourcePlan(tuple(layers), every)
 
@@ -44,10 +44,13 @@ def why_not(space: Space, configs: list[Config]) -> str:
     kind = space.base["source"]["kind"]
     if kind != "live":
         return {"recorded": "is recorded already"}.get(kind, f"does not train (source.kind: {kind})")
+    teaching = [method for method in reachable(space, "method") if method in PUBLISHED]
+    if teaching:
+        return f"trains beside every trial, because method {teaching[0]} learns from its outputs"
     searched = [path for path in space.entries if path.startswith(CHANGES_SOURCE)]
     if searched:
         return f"trains beside every trial, because {searched[0]} is searched"
-    directions: set[str] = {pair.direction for config in configs for pair in config.transfer.pairs}
+    directions: set[str] = {pair.direction for config in configs for pair in config.transfer.written_pairs}
     directions |= {str(v) for path in space.entries if path.endswith(".direction") for v in reachable(space, path)}
     if directions != {"to_target"}:
         return "trains beside every trial, because a pair also gives to the source"
@@ -63,10 +66,10 @@ def pin_source(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def replay(values: dict[str, Any], folder: str | None) -> dict[str, Any]:
-    """The configuration with the recording in `folder` as its source; as it is without one, or without transfer.
+    """The configuration with the recording in `folder` as its source; as it is without one, or without MergeNet.
 
     `analysis.trials.portable_config` is the inverse.
     """
-    if folder is None or values["method"] == "none":
+    if folder is None or values["method"] != "mergenet":
         return values
     return values | {"source": values["source"] | {"kind": "recorded", "recording": folder}}

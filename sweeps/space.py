@@ -5,6 +5,7 @@ first; the rank is then drawn within what the layers of the drawn pairs allow. V
 known to Optuna by a label, e.g. a list of pairs as "layer3.0.conv1>features.2.conv".
 """
 
+import copy
 import itertools
 import json
 import math
@@ -20,7 +21,8 @@ from mergenet.errors import ConfigError, UserError
 from sweeps.config import Entry, Scalar
 
 RANK = "transfer.adapter.rank"
-SHARED = ("name", "method", "seed", "epochs", "device", "threads", "source.recording", "target.seed")
+PAIRS = "transfer.pairs"
+SHARED = ("name", "seed", "epochs", "device", "threads", "source.recording", "target.seed")
 SHAPING = re.compile(
     r"(source|target)\.(task|model\..*|data\..*)|source\.kind|transfer\.adapter\.kind"
     r"|transfer\.pairs(\.\d+(\.(source|target))?)?"
@@ -69,13 +71,14 @@ class Space:
 
     def options(self, path: str) -> dict[Scalar, Any]:
         """Label -> value of a choice; empty for a range."""
-        return {label_of(value): value for value in self.entries[path].choice or ()}
+        return {label_of(value): value for value in self.entries[path].listed}
 
     def config(self, labels: Labels, origin: str = "a draw of the search space") -> Config:
         """The base with the drawn values. Raises ConfigError."""
         values = json.loads(json.dumps(self.base))
         for path in sorted(labels, key=self.order.index):
-            set_by_path(values, path, self.options(path).get(labels[path], labels[path]))
+            value = copy.deepcopy(self.options(path).get(labels[path], labels[path]))  # set_by_path reaches into it
+            set_by_path(values, path, value)
         return parse_config(values, origin)
 
     def combinations(self) -> Iterator[Labels]:
@@ -183,6 +186,8 @@ def check_path(path: str) -> None:
 
 def check_values(space: Space, path: str, entry: Entry) -> None:
     """Try each choice, or both bounds and a value between them, in the base configuration."""
+    if entry.layers is not None and path != PAIRS:
+        raise rule_error(f"search.{path}.layers", f"be used for {PAIRS} only", entry.listed[0][0])
     if entry.choice is not None and len(space.options(path)) < len(entry.choice):
         raise rule_error(f"search.{path}.choice", "list each value once", list(entry.choice))
     if path == RANK and entry.choice is not None and not all(isinstance(rank, int) for rank in entry.choice):
@@ -204,7 +209,7 @@ def about_search(line: str, path: str) -> str:
 def samples(space: Space, path: str) -> list[Scalar]:
     """All choices, or both bounds; of a range of numbers a point between them too, which is no whole number."""
     entry = space.entries[path]
-    if entry.choice is not None:
+    if entry.bounds is None:
         return list(space.options(path))
     if entry.whole is not None:
         return [*entry.whole]
@@ -231,7 +236,7 @@ def reachable(space: Space, path: str) -> Sequence[Any]:
         return [get_by_path(space.config({}), path)]
     if entry.whole is not None:
         return range(entry.whole[0], entry.whole[1] + 1, entry.step or 1)
-    return list(entry.choice or ())
+    return list(entry.listed)
 
 
 def check_cycles(space: Space) -> None:
@@ -247,7 +252,8 @@ def check_cycles(space: Space) -> None:
 
 
 def pairs_of(space: Space, labels: Labels) -> list[dict[str, Any]]:
-    return [pair.model_dump() for pair in space.config(labels).transfer.pairs]
+    pairs = space.config(labels).transfer.pairs
+    return [] if isinstance(pairs, str) else [pair.model_dump() for pair in pairs]  # auto has no cycle of its own
 
 
 def rule_error(path: str, must: str, value: Any) -> UserError:

@@ -77,7 +77,7 @@ class Mirror:
             )
         run.define_metric(EPOCH)
         run.define_metric("*", step_metric=EPOCH)
-        run.define_metric(self.sweep.metric, step_metric=EPOCH, summary=f"{self.sweep.mode},last")
+        run.define_metric(self.sweep.objective, step_metric=EPOCH, summary=f"{self.sweep.mode},last")
         self.runs[event["job"]] = run
 
     def _log(self, event: Message) -> None:

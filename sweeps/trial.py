@@ -1,9 +1,12 @@
 """The Tune side of a trial: it hands the job to a slot and relays the epochs; it trains nothing itself.
 
-A relay takes one `trial_slot` and no CPU, and is reused for trial after trial (reuse_actors).
+A relay takes one `trial_slot` and no CPU, and is reused for trial after trial (reuse_actors). A trial that ended
+before this driver started is relayed from its record: Tune's scheduler then knows what it knew.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -11,31 +14,76 @@ from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 
-from analysis.trials import FAILED
-from sweeps.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, trial_name
+from analysis.trials import FAILED, RUNNING, TRIAL_FILE
+from mergenet.record import read_epochs
+from sweeps.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_name
 from sweeps.mailbox import NAMESPACE
+from sweeps.worker import write_trial
 
 
 class TrialFailed(RuntimeError):
     """What a job of a slot failed with."""
 
 
+def settled(folder: Path) -> Message | None:
+    """trial.json of a trial that has ended, for good or ill; None of one that is still to train."""
+    try:
+        trial: Message = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there, or torn: the run itself knows how far it is
+        return None
+    return trial if trial.get("state") != RUNNING else None
+
+
+def outcome_of(job: Message, metric: str, mode: str) -> tuple[Message, list[Message], float | None] | None:
+    """Of a trial that has ended: its trial.json, the objective epoch by epoch, and at last; else None."""
+    if (ended := settled(Path(job["folder"]))) is None:
+        return None
+    best: float | None = None
+    rows = []
+    for row in read_epochs(Path(job["folder"])):
+        best = better_of(mode, best, row.get(metric))
+        rows.append({"epoch": row["epoch"], "value": best})
+    return ended, rows, best
+
+
+def better_of(mode: str, best: float | None, value: float | None) -> float | None:
+    """The objective is the best value so far, because the best epoch's network is what is kept."""
+    if best is None or value is None:
+        return value if best is None else best
+    return max(best, value) if mode == "max" else min(best, value)
+
+
+def messages(job: Message, mailbox_name: str) -> Iterator[Message]:
+    """The job's epochs, {"row": ...}, and at last its {"end": outcome}."""
+    ended = settled(Path(job["folder"]))
+    if ended is not None:
+        yield from ({"row": row} for row in read_epochs(Path(job["folder"])))
+        yield {"end": ended}
+        return
+    mailbox = ray.get_actor(mailbox_name, NAMESPACE)
+    ray.get(mailbox.submit.remote(job))
+    while "row" in (message := ray.get(mailbox.next_row.remote(job["id"]))):
+        yield message
+    yield message
+
+
 def build_relay(jobs: Jobs, mailbox_name: str, metric: str, mode: str) -> Callable[[dict[str, Any]], None]:
-    """The trainable. The objective is the best value so far, because the best epoch's network is what is kept."""
-    better = max if mode == "max" else min
+    """The trainable."""
 
     def relay(config: dict[str, Any]) -> None:
-        mailbox = ray.get_actor(mailbox_name, NAMESPACE)
         job = jobs.trial(config["number"], config["params"])
-        ray.get(mailbox.submit.remote(job))
         best: float | None = None
-        while "row" in (message := ray.get(mailbox.next_row.remote(job["id"]))):
+        for message in messages(job, mailbox_name):
+            if "end" in message:
+                break
             row = message["row"]
             if metric not in row:
                 known = ", ".join(name for name in row if name.startswith("target_val_"))
                 raise TrialFailed(f"metric must be one that trials report ({known}), got {metric!r}")
-            best = row[metric] if best is None else better(best, row[metric])
+            best = better_of(mode, best, row[metric])
             tune.report({OBJECTIVE: best, EPOCH: row["epoch"], EPOCHS: job["config"]["epochs"]})
+        if message["end"].get("final"):
+            write_trial(job, FAILED, message["end"]["error"])
         if message["end"]["state"] == FAILED:
             raise TrialFailed(message["end"]["error"])
 

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from analysis.trials import SOURCE, TRIAL
+from analysis.trials import SOURCE, TRIAL, mode_of
+from mergenet.record import is_metric
 from sweeps.config import SweepConfig
 from sweeps.mailbox import Message
 
@@ -77,9 +78,9 @@ class View:
             return f"{head}  {event['error']}"
         if role == SOURCE:
             return head.rstrip()
-        value = best_value(rows, self.sweep.metric, self.sweep.mode)
-        shown = "no value" if value is None else show(self.sweep.metric, value)
-        return f"{head}  {label(self.sweep.metric)} {shown}  {show_params(self.params.get(job, {}))}".rstrip()
+        value = best_value(rows, self.sweep.objective)
+        shown = "no value" if value is None else show(self.sweep.objective, value)
+        return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(self.params.get(job, {}))}".rstrip()
 
     def status(self) -> RenderableType:
         """The live part: a bar over all jobs, trials by state, the best so far, the time that is left."""
@@ -104,12 +105,14 @@ class View:
     def _best_so_far(self) -> str:
         pick = max if self.sweep.mode == "max" else min
         trials = [job for job, (role, _) in self.states.items() if role == TRIAL]
-        values = {job: best_value(self.rows.get(job, []), self.sweep.metric, self.sweep.mode) for job in trials}
+        values = {job: best_value(self.rows.get(job, []), self.sweep.objective) for job in trials}
         known = {job: value for job, value in values.items() if value is not None}
         if not known:
             return "best so far: none yet"
         best = pick(known, key=lambda job: known[job])
-        return f"highest so far: {show(self.sweep.metric, known[best])} ({best}; not a gain, the best of many is lucky)"
+        extreme = "highest" if self.sweep.mode == "max" else "lowest"
+        shown = show(self.sweep.objective, known[best])
+        return f"{extreme} so far: {shown} ({best}; not a gain, the best of many is lucky)"
 
     def _seconds_left(self, done: int) -> str:
         if not self.seconds:
@@ -119,9 +122,9 @@ class View:
         return f"about {seconds // 60}:{seconds % 60:02d} left"
 
 
-def best_value(rows: Iterable[Message], metric: str, mode: str) -> float | None:
+def best_value(rows: Iterable[Message], metric: str) -> float | None:
     values = [row[metric] for row in rows if row.get(metric) is not None]
-    return (max if mode == "max" else min)(values, default=None)
+    return (max if mode_of(metric) == "max" else min)(values, default=None)
 
 
 def label(metric: str) -> str:
@@ -129,10 +132,10 @@ def label(metric: str) -> str:
 
 
 def show(metric: str, value: float | None) -> str:
-    """An accuracy in per cent, anything else as it is."""
+    """A metric in per cent, a loss as it is."""
     if value is None:
         return "-"
-    return f"{100 * value:.2f} %" if "top" in metric else f"{value:.4g}"
+    return f"{100 * value:.2f} %" if is_metric(metric) else f"{value:.4g}"
 
 
 def show_params(params: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
-"""What runs inside a slot: one process that trains job after job and lives through those that fail.
+"""What runs inside a worker group: processes that train job after job and live through those that fail.
 
-A job's failure is its own: the exception becomes the job's outcome. Only the loss of the mailbox ends the loop early.
+A job's failure is its own: the exception becomes the job's outcome. Only the loss of the mailbox, or an exception in
+one of several workers, ends the loop early.
 """
 
 import gc
+import itertools
 import os
 import traceback
 from collections.abc import Callable, Generator
@@ -11,52 +13,89 @@ from pathlib import Path
 from typing import Any
 
 from analysis.trials import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE, TRIAL_FILE
+from mergenet import distributed
 from mergenet.config import Config
 from mergenet.errors import TrainingDiverged, UserError
-from mergenet.record import EpochResult, write_json, write_text
-from sweeps.mailbox import NAMESPACE, Message
+from mergenet.record import EpochResult, read_epochs, write_json, write_text
+from sweeps.jobs import GO_ON, STOP, SUSPEND, Message
+from sweeps.mailbox import NAMESPACE
 
 Epochs = Generator[EpochResult, None, None]
+ANSWERS = (GO_ON, STOP, SUSPEND)
 
 
 def worker_loop(settings: dict[str, Any]) -> None:
-    """settings: mailbox (its name), slot (number), folder (the driver's working directory, for relative paths)."""
+    """settings: mailbox (its name), group (name), folder (the driver's working directory, for relative paths),
+    jobs (how many jobs this group does; None: until there are no more).
+    """
     import ray
     import torch
 
     os.chdir(settings["folder"])
-    mailbox = ray.get_actor(settings["mailbox"], NAMESPACE)
-    ray.get(mailbox.ready.remote(settings["slot"]))
-    while (job := ray.get(mailbox.next_job.remote())) is not None:
+    mailbox, group = ray.get_actor(settings["mailbox"], NAMESPACE), settings["group"]
+    if distributed.is_main():
+        ray.get(mailbox.ready.remote(group))
+    for turn in itertools.count() if settings["jobs"] is None else range(settings["jobs"]):
+        job = next_job(mailbox, group, turn)
+        if job is None:
+            break
 
-        def report(row: Message, name: str = job["id"]) -> bool:
-            return bool(ray.get(mailbox.report.remote(name, row)))
+        def report(row: Message, replayed: bool, name: str = job["id"]) -> str:
+            return str(ray.get(mailbox.report.remote(group, name, row, replayed)))
 
         outcome = do_job(job, report)
         gc.collect()  # networks hang in reference cycles; the next trial finds the memory free
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        ray.get(mailbox.finish.remote(job["id"], outcome))
+        if distributed.is_main():
+            ray.get(mailbox.finish.remote(group, job["id"], outcome))
 
 
-def do_job(job: Message, report: Callable[[Message], bool]) -> Message:
+def next_job(mailbox: Any, group: str, turn: int) -> Message | None:
+    import ray
+
+    job: Any = ray.get(mailbox.next_job.remote(group, turn))
+    return None if job is None else dict(job)
+
+
+def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
     """Run a job to its end, to a stop or to its failure. Returns {"state", "error"}.
 
-    The stop flag is not looked at after the last epoch: what has trained to its end is complete.
+    What `report` answers is not looked at after the last epoch: what has trained to its end is complete.
     """
     results = JOBS[job["task"]](job)
+    known = recorded_epochs(Path(job["folder"]))
     state, error = COMPLETE, None
     try:
         while (result := advance(results, job)) is not None:
             write_trial(job, RUNNING)
-            if report(result.row()) and result.epoch < job["config"]["epochs"]:
+            answer = agreed(result, report, result.epoch <= known)
+            if answer != GO_ON and result.epoch < job["config"]["epochs"]:
                 results.close()
-                state = PRUNED
+                state = PRUNED if answer == STOP else SUSPEND
                 break
     except JobFailed as failure:
         state, error = FAILED, str(failure)
-    write_trial(job, state, error)
+    write_trial(job, RUNNING if state == SUSPEND else state, error)
     return {"state": state, "error": error}
+
+
+def recorded_epochs(folder: Path) -> int:
+    try:
+        return len(read_epochs(folder))
+    except UserError:  # damaged: the run itself will say so
+        return 0
+
+
+def agreed(result: EpochResult, report: Callable[[Message, bool], str], replayed: bool) -> str:
+    """The first worker reports; all do what it was told."""
+    import torch
+
+    answer = report(result.row(), replayed) if distributed.is_main() else GO_ON
+    if distributed.world_size() == 1:
+        return answer
+    number = torch.tensor(ANSWERS.index(answer), device=distributed.device())
+    return ANSWERS[int(distributed.broadcast_(number).item())]
 
 
 class JobFailed(Exception):
@@ -64,7 +103,11 @@ class JobFailed(Exception):
 
 
 def advance(results: Epochs, job: Message) -> EpochResult | None:
-    """The next epoch, None at the end. Raises JobFailed for whatever the job raises: the slot must go on."""
+    """The next epoch, None at the end. Raises JobFailed for whatever the job raises: the group must go on.
+
+    With several workers only what all of them raise alike is the job's failure. Anything else leaves the others
+    waiting, so it ends the group, and the job is tried again.
+    """
     try:
         return next(results, None)
     except (UserError, TrainingDiverged) as error:
@@ -72,13 +115,15 @@ def advance(results: Epochs, job: Message) -> EpochResult | None:
     except Exception as error:
         folder = Path(job["folder"])
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "traceback.txt", traceback.format_exc())
+        write_text(folder / f"traceback{distributed.rank() or ''}.txt", traceback.format_exc())
+        if distributed.world_size() > 1:
+            raise
         raise JobFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
 
 def write_trial(job: Message, state: str, error: str | None = None) -> None:
     """trial.json beside the run's own files; not before its first epoch, because a run starts in an empty folder."""
-    if job["role"] == SOURCE:
+    if job["role"] == SOURCE or not distributed.is_main():
         return
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,9 +134,9 @@ def write_trial(job: Message, state: str, error: str | None = None) -> None:
 
 
 def train(job: Message) -> Epochs:
-    from mergenet.run import run
+    from mergenet.run import train_run
 
-    yield from run(Config.model_validate(job["config"]), Path(job["folder"]))
+    yield from train_run(Config.model_validate(job["config"]), Path(job["folder"]))
 
 
 def record(job: Message) -> Epochs:

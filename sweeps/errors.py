@@ -1,0 +1,17 @@
+"""How a sweep can end other than finished."""
+
+
+class SweepFailed(RuntimeError):
+    """The sweep could not go on; the message says why and what is kept."""
+
+
+class SweepStopped(Exception):
+    """The sweep was asked to stop, and has; it can be resumed. The message says how."""
+
+
+class SlotDied(RuntimeError):
+    """A slot cannot be kept up, or the mailbox is gone; the message says which and why."""
+
+
+class Suspended(Exception):
+    """The slots were asked to pause, and have."""
