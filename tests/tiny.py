@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mergenet.checkpoint import pack, unpack
 from mergenet.config import Config
-from mergenet.models import MODELS
+from mergenet.models import MODELS, image_classifier
 
 PIXELS = 3 * 8 * 8
 
@@ -54,7 +54,8 @@ def tiny_plain_cnn(num_outputs: int, _stem: str) -> nn.Module:
 
 
 def register() -> None:
-    MODELS.update(tiny_mlp=tiny_mlp, tiny_cnn=tiny_cnn, tiny_plain_cnn=tiny_plain_cnn)
+    for build in (tiny_mlp, tiny_cnn, tiny_plain_cnn):
+        MODELS[build.__name__] = image_classifier(build)
 
 
 @contextmanager

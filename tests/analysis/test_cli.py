@@ -5,8 +5,8 @@ import pytest
 from click.testing import CliRunner
 
 from analysis import overview, text
-from analysis.cli import VALIDATION_METRICS, analyze
-from analysis.load import VALIDATION, load_trials
+from analysis.cli import analyze
+from analysis.load import load_trials
 from mergenet.configfile import load_config, parse_config
 from mergenet.errors import UserError
 from mergenet.yamltext import load_yaml
@@ -139,7 +139,6 @@ def test_best_out_writes_the_file_and_tells_the_story(sweep, tmp_path):
 
 
 def test_best_by_another_metric(sweep):
-    assert VALIDATION_METRICS == VALIDATION
     output = run("best", sweep, "--metric", "target_val_loss")
     assert "target_val_loss 0.34" in output
     assert "# chosen by the lowest target_val_loss of 2 finished trials" in output
@@ -147,14 +146,49 @@ def test_best_by_another_metric(sweep):
         run("best", sweep, "--metric", "target_test_top1")
 
 
-def test_best_goes_by_the_sweeps_own_metric(sweep):
-    (sweep / "sweep.yaml").write_text("metric: target_val_loss\nmode: min\n")
-    assert "# chosen by the lowest target_val_loss of 2 finished trials" in run("best", sweep)
-    assert "chosen by the lowest target_val_loss of 2 finished trials" in run("table", sweep)
-    assert "# chosen by the highest target_val_top5" in run("best", sweep, "--metric", "target_val_top5")
-    (sweep / "sweep.yaml").write_text("metric: [a]\n")
-    with pytest.raises(UserError, match=r"sweep.yaml: metric must be one of target_val_top1, .*, got "):
-        run("best", sweep)
+MIXED = "got target_val_top1 \\(2 runs\\), target_val_em \\(1 run\\); they are of different tasks: .*with --metric"
+
+
+@pytest.fixture
+def mixed(tmp_path, write_run):
+    write_run(tmp_path / "runs" / "a", (0.5,))
+    write_run(tmp_path / "runs" / "b", (0.7,))
+    write_run(tmp_path / "runs" / "q", (0.9,), metric="em", settings={"name": "q"})
+    return tmp_path / "runs"
+
+
+def test_a_folder_of_several_tasks_is_a_table_that_says_so(mixed):
+    lines = run("table", mixed).splitlines()
+    assert lines[0].split() == [
+        "trial", "role", "state", "seed", "epochs_done", "best_epoch", "target_val_top1", "%", "target_test_top1", "%",
+        "target_val_em", "%", "target_test_em", "%", "seconds",
+    ]  # fmt: skip
+    assert [line.split()[0] for line in lines[1:4]] == ["b", "a", "q"]
+    assert lines[3].split()[6:10] == ["-", "-", "90.00", "55.00"]
+    assert lines[-1] == (
+        "runs of different tasks, not to be compared: they select by target_val_top1 (2), target_val_em (1); "
+        "- is what a run does not measure"
+    )
+
+
+def test_there_is_no_best_of_several_tasks_but_of_each(mixed):
+    with pytest.raises(UserError, match=f"^the runs must have one metric to choose by, {MIXED}"):
+        run("best", mixed)
+    with pytest.raises(UserError, match=MIXED):  # both have a loss, but of other data
+        run("best", mixed, "--metric", "target_val_loss")
+    assert "# best run: b, epoch 1 of 1: target_val_top1 70.00 %" in run("best", mixed, "--metric", "target_val_top1")
+    output = run("best", mixed, "--metric", "target_val_em")
+    assert "# best run: q, epoch 1 of 1: target_val_em 90.00 %, target_test_em 55.00 %" in output
+    assert "# chosen by the highest target_val_em of 1 finished runs" in output
+
+
+def test_a_source_that_received_has_columns_of_its_own(tmp_path, write_run):
+    source = {"source_best_epoch": 2, "source_val_em": 0.25, "source_test_em": 0.125, "source_test_loss": 1.5}
+    write_run(tmp_path / "runs" / "a", more=source)
+    write_run(tmp_path / "runs" / "b")
+    table = rows(run("table", tmp_path / "runs"))
+    assert " ".join(table[0]).endswith("target_test_top1 % source_best_epoch source_val_em % source_test_em % seconds")
+    assert {row[0]: row[-4:-1] for row in table[1:]} == {"a": ["2", "25.00", "12.50"], "b": ["-", "-", "-"]}
 
 
 def test_a_folder_without_runs_is_the_users_error(tmp_path):
@@ -185,6 +219,8 @@ def test_headers_are_the_shortest_ending_that_is_unique():
     ("column", "value", "shown"),
     [
         ("target_val_top1", 0.73125, "73.12"),
+        ("source_test_i2t_r1", 0.73125, "73.12"),
+        ("source_test_loss", 1.23456, "1.235"),
         ("target_val_loss", 1.23456, "1.235"),
         ("x", None, "-"),
         ("x", float("nan"), "-"),

@@ -13,6 +13,7 @@ from analysis.compare import gain_over, holm, paired_difference, paired_gain
 from mergenet.errors import UserError
 
 VARIANT = np.array([0.72, 0.70, 0.75, 0.71, 0.74, 0.69])
+METRIC = "target_test_top1"
 BASELINE = np.array([0.70, 0.69, 0.70, 0.72, 0.70, 0.66])
 fractions = st.floats(0, 1, width=32)
 pairs = st.lists(st.tuples(fractions, fractions), min_size=1, max_size=8)
@@ -187,7 +188,7 @@ def test_gain_over_is_in_points_best_first_with_holm():
         strong={seed: 0.5 + 0.01 * (seed + 1) for seed in range(6)},
         worse={seed: 0.5 - 0.01 * (seed + 1) for seed in range(6)},
     )
-    found = gain_over(runs, "base").set_index("variant")
+    found = gain_over(runs, "base", METRIC).set_index("variant")
     assert found.index.tolist() == ["strong", "weak", "worse"]
     assert found.loc["strong", "gain"] == pytest.approx(3.5)
     assert found.loc["strong", "standard_error"] == pytest.approx(100 * stats.sem(np.arange(1, 7) / 100))
@@ -202,13 +203,13 @@ def test_gain_over_is_in_points_best_first_with_holm():
 def test_gain_over_refuses_a_missing_seed_a_loss_and_nothing_to_compare():
     runs = table(base={1: 0.5, 2: 0.5}, full={1: 0.5, 2: 0.5}, short={1: 0.5})
     with pytest.raises(UserError, match="'base' has seed 2, which 'short' lacks"):
-        gain_over(runs, "base")
-    with pytest.raises(UserError, match=r"must be an accuracy \(fraction\), got 'target_test_loss'; for a loss use"):
+        gain_over(runs, "base", METRIC)
+    with pytest.raises(UserError, match=r"metric must be a fraction, got 'target_test_loss'; for a loss use"):
         gain_over(runs, "base", metric="target_test_loss")
     with pytest.raises(UserError, match="beside the baseline 'base', got no other"):
-        gain_over(table(base={1: 0.5}), "base")
+        gain_over(table(base={1: 0.5}), "base", METRIC)
     with pytest.raises(UserError, match="variant must be one of base, full, short, got 'nobody'"):
-        gain_over(runs, "nobody")
+        gain_over(runs, "nobody", METRIC)
 
 
 def test_holm_by_hand():

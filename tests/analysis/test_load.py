@@ -4,7 +4,17 @@ import sys
 
 import pytest
 
-from analysis.load import COLUMNS, canonical, load_trials, param_columns, varying
+from analysis.load import (
+    ABOUT,
+    COST,
+    OUTCOME,
+    canonical,
+    load_trials,
+    measure_columns,
+    param_columns,
+    selecting_metrics,
+    varying,
+)
 from mergenet.errors import UserError
 
 
@@ -36,7 +46,12 @@ def test_an_unfinished_run_has_its_validation_but_no_test_numbers(sweep):
 
 def test_params_are_the_columns_beyond_the_fixed_ones_and_vary_over_searched_trials_only(sweep):
     table = load_trials(sweep)
-    assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS
+    measures = [
+        "target_val_top1", "target_val_top5", "target_val_loss",
+        "target_test_top1", "target_test_top5", "target_test_loss",
+    ]  # fmt: skip
+    assert measure_columns(table) == measures, "the selecting metric first, the loss last"
+    assert table.columns.tolist() == [*ABOUT, *OUTCOME, *measures, *COST, "transfer.adapter.rank"]
     assert param_columns(table) == ["transfer.adapter.rank"]
     assert varying(table) == ["transfer.adapter.rank"]
     only = table[table["trial"].isin(["t1", "b0", "n0"])]  # one search trial; the baselines lack the parameter
@@ -66,30 +81,62 @@ def test_a_torn_last_line_of_epochs_is_dropped(tmp_path, write_run):
     folder = write_run(tmp_path / "one", accuracies=(0.4, 0.5, 0.6), test=None)
     text = (folder / "epochs.jsonl").read_text()
     (folder / "epochs.jsonl").write_text(text[:-20])
-    (folder / "result.json").unlink()
+    killed_before_its_result(folder)
     row = load_trials(folder).iloc[0]
     assert (row["state"], row["epochs_done"], row["best_epoch"], row["target_val_top1"]) == ("running", 2, 2, 0.5)
 
 
-def test_without_a_result_the_best_epoch_is_the_first_of_highest_validation_accuracy(tmp_path, write_run):
+def killed_before_its_result(folder):
+    """A kill after an epoch's row leaves the result of the epoch before: here of the start."""
+    at_start = {"status": "running", "error": None, "epochs_done": 0, "best_epoch": None, "metric": "target_val_top1"}
+    (folder / "result.json").write_text(json.dumps(at_start))
+
+
+def test_without_a_chosen_epoch_the_best_is_the_first_of_the_highest_metric(tmp_path, write_run):
     folder = write_run(tmp_path / "one", accuracies=(0.4, 0.7, 0.7, 0.5), test=None)
-    (folder / "result.json").unlink()
+    killed_before_its_result(folder)
     row = load_trials(folder).iloc[0]
     assert (row["best_epoch"], row["target_val_top1"]) == (2, 0.7)
 
 
 def test_a_diverged_epoch_is_not_the_best(tmp_path, write_run):
     folder = write_run(tmp_path / "one", accuracies=(0.4, float("nan")), test=None)
-    (folder / "result.json").unlink()
+    killed_before_its_result(folder)
     row = load_trials(folder).iloc[0]
     assert (row["epochs_done"], row["best_epoch"], row["target_val_top1"]) == (2, 1, 0.4)
+
+
+def test_a_record_from_before_the_metric_was_named_is_of_image_classification(tmp_path, write_run):
+    folder = write_run(tmp_path / "one", accuracies=(0.4, 0.7))
+    result = json.loads((folder / "result.json").read_text())
+    del result["metric"]
+    (folder / "result.json").write_text(json.dumps(result))
+    row = load_trials(folder).iloc[0]
+    assert (row["metric"], row["best_epoch"], row["target_val_top1"]) == ("target_val_top1", 2, 0.7)
+
+
+def test_runs_of_several_tasks_lack_each_others_metrics(tmp_path, write_run):
+    write_run(tmp_path / "runs" / "a")
+    write_run(tmp_path / "runs" / "q", metric="em")
+    table = load_trials(tmp_path / "runs").set_index("trial")
+    assert selecting_metrics(table) == {"target_val_top1": 1, "target_val_em": 1}
+    assert measure_columns(table)[:4] == ["target_val_top1", "target_val_em", "target_val_top5", "target_val_loss"]
+    assert (table.loc["a", "target_val_top1"], table.loc["q", "target_val_em"]) == (0.6, 0.6)
+    assert table["target_val_em"].isna().tolist() == table["target_test_em"].isna().tolist() == [True, False]
+
+
+def test_a_source_that_received_is_measured_too(tmp_path, write_run):
+    source = {"source_best_epoch": 2, "source_val_em": 0.25, "source_test_loss": 1.5, "source_test_em": 0.125}
+    row = load_trials(write_run(tmp_path / "one", more=source)).iloc[0]
+    assert {name: row[name] for name in source} == source
+    assert measure_columns(row.to_frame().T)[-3:] == ["source_val_em", "source_test_em", "source_test_loss"]
 
 
 def test_a_run_that_has_not_reported_has_no_numbers(tmp_path, write_run):
     folder = write_run(tmp_path / "one", accuracies=(), test=None)
     row = load_trials(folder).iloc[0]
     assert row["epochs_done"] == 0
-    assert row[["best_epoch", "target_val_top1", "adapter_parameters"]].isna().all()
+    assert row[["best_epoch", "adapter_parameters"]].isna().all()
 
 
 def test_broken_folders_are_named_and_skipped(sweep, capsys):
@@ -152,15 +199,6 @@ def test_canonical_tells_settings_apart_but_not_whole_floats_from_integers():
     assert canonical(None) == canonical(float("nan")) == ""
     assert canonical("8") != canonical(8)
     assert canonical(True) != canonical(1)
-
-
-def test_importing_analysis_brings_neither_torch_nor_ray():
-    code = (
-        "import sys, analysis.load, analysis.compare, analysis.export, analysis.overview, analysis.text, analysis.cli\n"
-        "print([name for name in ('torch', 'ray', 'optuna', 'wandb') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 def test_importing_the_command_line_does_not_bring_pandas():

@@ -16,7 +16,7 @@ import pytest
 from analysis.export import best_trial
 from mergenet.configfile import load_config
 from mergenet.record import read_run
-from mergenet.run import run
+from mergenet.run import train_run
 from sweeps.config import dump_sweep, load_sweep
 from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 
@@ -168,7 +168,7 @@ def test_best_yaml_trains_to_exactly_the_same_metrics(done: Done, tmp_path: Path
     best = read_run(done.folder / "trials" / done.summary["best"]["trial_id"])
     config = load_config(str(done.folder / "best.yaml"))
     assert config.source.kind == "live"
-    again = [result.row() for result in run(config, tmp_path / "again")]
+    again = [result.row() for result in train_run(config, tmp_path / "again")]
     assert [without_seconds(row) for row in again] == [without_seconds(row) for row in best.epochs]
     assert read_run(tmp_path / "again").result == best.result
     header = (done.folder / "best.yaml").read_text()

@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from mergenet.cli import cli
-from mergenet.configfile import field_table
+from mergenet.configfile import field_table, presets
+from mergenet.layertable import HEAD, show_network
 from mergenet.progress import describe, exhaust, show_progress
 from mergenet.record import EpochResult
 
@@ -88,7 +89,7 @@ def test_help_and_configuration_errors_import_neither_torch_nor_ray_nor_pandas()
     ("arguments", "lines"),
     [
         (["train", "digit"],
-         ["error: the preset must be one of cifar100-resnet50-mobilenetv2, digits, openmoji, got 'digit'; "
+         [f"error: the preset must be one of {', '.join(presets())}, got 'digit'; "
           "did you mean digits?; a file's name ends in .yaml or has a / in it"]),
         (["train", "digits", "--set", "seed=-1", "--set", "epochs=0"],
          ["error: seed must be >= 0, got -1 (in preset digits with --set)",
@@ -178,6 +179,7 @@ def test_train_then_evaluate_export_and_train_again() -> None:
     [folder] = Path("runs").iterdir()
     recorded = json.loads((folder / "result.json").read_text())
     assert f"best epoch   {recorded['best_epoch']} (by target_val_top1)" in lines
+    assert f"validation   top1 {recorded['target_val_top1']:.2%}" in lines
     assert f"run folder   {folder}" in lines
     for split, record in (
         ("test", recorded),
@@ -191,6 +193,16 @@ def test_train_then_evaluate_export_and_train_again() -> None:
     assert again[0] == f"{folder} is finished; this is its record"
     assert [line.removesuffix("  (recorded)") for line in again[1:3]] == lines[:2]
     assert f"{folder} holds a run of another configuration" in call("train", "digits", f"--out={folder}", code=2).stderr
+
+
+def test_a_source_that_receives_is_told_of_too() -> None:
+    lines = call(*ONE_EPOCH, "--set=transfer.pairs.0.direction=both", "--out=run").stdout.splitlines()
+    recorded = json.loads(Path("run/result.json").read_text())
+    found = [line for line in lines if line.startswith("source  ")]
+    val, test = recorded["source_val_top1"], recorded["source_test_top1"]
+    assert len(found) == 1
+    assert found[0].startswith(f"source       best epoch 1, validation top1 {val:.2%}; test ")
+    assert f"top1 {test:.2%}" in found[0]
 
 
 def test_a_recorded_source_gives_the_live_run() -> None:
@@ -312,7 +324,30 @@ def test_layers_lists_both_networks_without_needing_pairs() -> None:
     assert rows["classifier.1"][:8] == ["linear", "10", "x", "128", "10", "x", "128", "1,280"]
     total = int(titles[1].split()[-2].replace(",", ""))
     assert rows["classifier.1"][8] == f"{1280 / total:.1%}"
-    assert lines[1].split() == ["layer", "kind", "weight", "matrix", "parameters", "share"]
+    assert rows["classifier.1"][9] == "10"
+    assert re.split(r" {2,}", lines[1]) == HEAD
+    head, row = lines[1], next(line for line in lines if line.startswith("layer3.0.conv2 "))
+    assert len(head) == len(row)  # numbers are aligned right
+    assert 0 < float(row.split()[-1].removesuffix("%")) < 100
+
+
+@pytest.mark.parametrize(("kind", "roles"), [("live", ["source", "target"]), ("self", ["target"])])
+def test_layers_as_json(kind: str, roles: list[str]) -> None:
+    arguments = f"--set=source.kind={kind}", "--set=transfer.pairs=auto"
+    found = json.loads(call("layers", "digits", "--json", *arguments).stdout)
+    assert list(found) == roles
+    last = found["target"]["layers"][-1]
+    assert last["name"] == "classifier.1"
+    assert last["compute"] == pytest.approx(2 * 1280 / found["target"]["flops"])
+
+
+def test_layers_in_a_terminal_are_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"name": "fc", "kind": "linear", "weight": [3, 4], "matrix": [3, 4], "parameters": 12, "share": 0.5}
+    found = {"model": "net", "parameters": 24, "flops": 10**9, "layers": [facts | {"largest_rank": 3, "compute": None}]}
+    show_network("target", found, Console(force_terminal=True, width=120))
+    text = capsys.readouterr().out
+    assert "target: net, 1,000.00 MFLOPs an example, 24 parameters" in text
+    assert re.search(r"fc\W+linear\W+3 x 4\W+3 x 4\W+12\W+50.0%\W+3\W+-", text)
 
 
 # ---------------------------------------------------------------- plug-ins
@@ -358,6 +393,9 @@ def results(number: int, closed: list[bool]) -> Iterator[EpochResult]:
         closed.append(True)
 
 
+MEASURED = {"loss": 1.5, "em": 0.25, "f1": 0.5}
+
+
 def test_a_terminal_shows_a_bar_and_a_pipe_does_not(capsys: pytest.CaptureFixture[str]) -> None:
     line = "epoch 1/2  target: loss nan, val f1 50.00%  1.2 s"
     exhaust(show_progress(results(2, []), 2, Console()))
@@ -367,6 +405,10 @@ def test_a_terminal_shows_a_bar_and_a_pipe_does_not(capsys: pytest.CaptureFixtur
     assert line in text
     assert re.search(r"2/2\S* epochs", text)
     assert describe(EpochResult(1, 1, {}), 2) == "epoch 1/2  0.0 s"
+    metrics = {f"{role}_val_{name}": value for role in ("target", "source") for name, value in MEASURED.items()}
+    assert describe(EpochResult(1, 1, metrics), 2) == "epoch 1/2  target: val em 25.00%  source: val em 25.00%  0.0 s"
+    selected = describe(EpochResult(1, 1, metrics), 2, "target_val_f1")
+    assert selected == "epoch 1/2  target: val f1 50.00%  source: val f1 50.00%  0.0 s"
 
 
 def test_stopping_early_closes_the_training() -> None:

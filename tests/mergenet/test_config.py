@@ -409,13 +409,18 @@ def test_the_table_names_every_setting_once_and_each_is_described() -> None:
     assert child(root(), "nothing") is None
 
 
-def test_descriptions_name_all_models_and_data_sets() -> None:
+def test_descriptions_name_all_models_tasks_and_data_sets() -> None:
     from mergenet.data import DATASETS
+    from mergenet.data.text import TEXT_DATASETS
+    from mergenet.data.windows import QUESTION_SETS
     from mergenet.models import MODELS
+    from mergenet.tasks import TASKS, image_text_retrieval, visual_question_answering
 
+    image_text = visual_question_answering.DATASETS | image_text_retrieval.DATASETS
+    data = {*DATASETS, *TEXT_DATASETS, *QUESTION_SETS, *image_text}
     described = {field.path: field.description for field in field_table()}
-    for path, known in (("target.model.name", MODELS), ("target.data.name", DATASETS)):
-        assert set(described[path].partition(": ")[2].split(", ")) == set(known)
+    for path, known in (("target.model.name", MODELS), ("target.data.name", data), ("target.task", TASKS)):
+        assert set(described[path].rpartition(": ")[2].split(", ")) == set(known)
 
 
 def test_parsing_leaves_the_given_values_alone() -> None:

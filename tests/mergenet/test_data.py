@@ -158,10 +158,23 @@ def test_resize_averages_when_it_shrinks_and_keeps_a_constant() -> None:
 def test_shift_is_a_window_of_the_image() -> None:
     images = random_split(2).images
     down, right = torch.tensor([2, -1]), torch.tensor([-3, 0])
-    shifted = shift_and_flip(images, down, right, torch.tensor([False, False]))
+    shifted = shift_and_flip(images, down, right, torch.tensor([False, False]), outside=9)
     assert shifted[0, :, :6, 3:].equal(images[0, :, 2:, :5])
-    assert shifted[0, :, 6:, 3:].equal(images[0, :, 7:, :5].expand(-1, 2, -1))  # the border, repeated
+    assert shifted[0, :, 6:].unique().tolist() == shifted[0, :, :, :3].unique().tolist() == [9]
     assert shifted[1, :, 1:].equal(images[1, :, :-1])
+    assert shifted[1, :, 0].unique().tolist() == [9]
+
+
+@pytest.mark.parametrize("outside", [0, 255])
+def test_augment_is_a_crop_of_the_padded_image(outside: int) -> None:
+    """As torchvision's RandomCrop(16, padding=2, fill=outside) and then a flip: of each image one of 2 x 5 x 5."""
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2), value=outside)
+    found = augment(images, outside)
+    assert found.dtype == torch.uint8
+    crops = [padded[:, :, y : y + 16, x : x + 16] for y in range(5) for x in range(5)]
+    known = torch.stack([*crops, *(crop.flip(-1) for crop in crops)])
+    assert (known == found).flatten(2).all(dim=2).sum(dim=0).tolist() == [1] * 40
 
 
 def test_flip_mirrors_the_chosen_images_after_the_shift() -> None:

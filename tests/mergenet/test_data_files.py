@@ -17,29 +17,9 @@ from mergenet.data.cifar import CIFAR10, CIFAR100, Layout, load_cifar10, load_ci
 from mergenet.data.folder import load_folder
 from mergenet.data.images import ImageData
 from mergenet.errors import ConfigError, DataError
+from tests.samples import CIFAR, cifar_file, write_cifar_binary
 
 LOADERS = {"cifar10": (load_cifar10, CIFAR10), "cifar100": (load_cifar100, CIFAR100)}
-PER_FILE = {"cifar10": 40, "cifar100": 200}
-
-
-def examples(name: str, file: int) -> tuple[np.ndarray, np.ndarray]:
-    layout, n = LOADERS[name][1], PER_FILE[name]
-    generator = np.random.default_rng(file)
-    return generator.integers(0, 256, (n, 3072), dtype=np.uint8), (np.arange(n) % layout.num_classes)
-
-
-def write_binary(root: Path, name: str) -> Path:
-    layout: Layout = LOADERS[name][1]
-    folder = root / layout.binary
-    folder.mkdir(parents=True)
-    for i, file in enumerate((*layout.train, *layout.test)):
-        images, labels = examples(name, i)
-        columns = [labels[:, None].astype(np.uint8), images]
-        if layout.label_bytes == 2:
-            columns.insert(0, np.full((len(labels), 1), 7, dtype=np.uint8))  # coarse labels
-        (folder / f"{file}.bin").write_bytes(np.concatenate(columns, axis=1).tobytes())
-    (folder / layout.names[0]).write_text("".join(f"class{i}\n" for i in range(layout.num_classes)) + "\n")
-    return folder
 
 
 def write_pickled(root: Path, name: str) -> Path:
@@ -47,7 +27,7 @@ def write_pickled(root: Path, name: str) -> Path:
     folder = root / layout.pickled
     folder.mkdir(parents=True)
     for i, file in enumerate((*layout.train, *layout.test)):
-        images, labels = examples(name, i)
+        images, labels = cifar_file(name, i)
         batch = {"batch_label": "x", layout.labels_key: labels.tolist(), "data": images, "filenames": ["a.png"]}
         (folder / file).write_bytes(pickle.dumps(batch, protocol=2))
     names = {layout.names_key: [f"class{i}" for i in range(layout.num_classes)]}
@@ -61,17 +41,17 @@ def load(root: Path, name: str, **options: float) -> ImageData:
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_both_layouts_hold_the_same(tmp_path: Path, name: str) -> None:
-    write_binary(tmp_path / "binary", name)
+    write_cifar_binary(tmp_path / "binary", name)
     write_pickled(tmp_path / "pickled", name)
     binary, pickled = load(tmp_path / "binary", name), load(tmp_path / "pickled", name)
     assert binary.content_hash == pickled.content_hash
     assert binary.class_names == pickled.class_names
     assert binary.class_names[:2] == ("class0", "class1")
     layout = LOADERS[name][1]
-    images, labels = examples(name, len(layout.train))
+    images, labels = cifar_file(name, len(layout.train))
     assert binary.test.images.equal(torch.from_numpy(images.reshape(-1, 3, 32, 32)))
     assert binary.test.labels.tolist() == labels.tolist()
-    total = PER_FILE[name] * len(layout.train)
+    total = CIFAR[name][1] * len(layout.train)
     assert (len(binary.train.labels), len(binary.val.labels)) == (total - round(0.15 * total), round(0.15 * total))
 
 
@@ -141,7 +121,7 @@ def test_damaged_pickle(tmp_path: Path, content: bytes) -> None:
 
 
 def test_damaged_binary(tmp_path: Path) -> None:
-    folder = write_binary(tmp_path, "cifar10")
+    folder = write_cifar_binary(tmp_path, "cifar10")
     file = folder / "data_batch_2.bin"
     file.write_bytes(file.read_bytes()[:-1])
     message = r"data_batch_2\.bin must hold whole records of 3073 bytes, got 122919 bytes; fetch it again"
@@ -167,7 +147,7 @@ def test_missing_cifar_names_folder_and_command(tmp_path: Path) -> None:
 
 def test_the_command_of_the_error_fills_the_folder(tmp_path: Path) -> None:
     """With a curl that has the archive at hand."""
-    folder = write_binary(tmp_path, "cifar100")
+    folder = write_cifar_binary(tmp_path, "cifar100")
     subprocess.run(["tar", "-czf", "archive", folder.name], cwd=tmp_path, check=True)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "curl").write_text(f"#!/bin/sh\ncat '{tmp_path}/archive'\n")
@@ -181,19 +161,19 @@ def test_the_command_of_the_error_fills_the_folder(tmp_path: Path) -> None:
     assert load(root, "cifar100").content_hash == load(tmp_path, "cifar100").content_hash
 
 
-@pytest.mark.parametrize("write", [write_binary, write_pickled])
+@pytest.mark.parametrize("write", [write_cifar_binary, write_pickled])
 def test_the_preset_reads_what_its_comment_unpacks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, str], Path]
 ) -> None:
     write(tmp_path / "data", "cifar100")
     monkeypatch.chdir(tmp_path)
-    config = load_config("cifar100-resnet50-mobilenetv2")
+    config = load_config("cross-structure-full")
     for network in (config.source, config.target):
         assert len(load_cifar100(network.data).train.labels)
 
 
 def test_cifar_at_another_size(tmp_path: Path) -> None:
-    write_binary(tmp_path, "cifar10")
+    write_cifar_binary(tmp_path, "cifar10")
     assert load(tmp_path, "cifar10", image_size=16).train.images.shape[1:] == (3, 16, 16)
 
 

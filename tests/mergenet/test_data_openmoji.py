@@ -1,5 +1,8 @@
-"""OpenMoji: what is drawn, and the cache."""
+"""OpenMoji: what is drawn."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,18 +10,12 @@ import torch
 from PIL import features
 
 from mergenet.config import DataConfig
-from mergenet.data.openmoji import cache_folder, cached_images, emoji_list, load_openmoji, render
+from mergenet.data.openmoji import emoji_images, emoji_list, load_openmoji, render
 from mergenet.errors import DataError
 
 GRIN, NORWAY = (0x1F600,), (0x1F1F3, 0x1F1F4)
 SVALBARD = (0x1F1F8, 0x1F1EF)  # flies Norway's flag
 WOMAN_ROWING = (0x1F6A3, 0x200D, 0x2640, 0xFE0F)
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MERGENET_CACHE", str(tmp_path))
-    return tmp_path
 
 
 def test_list_has_the_documented_size() -> None:
@@ -76,46 +73,28 @@ def test_equal_drawings_are_split_as_one() -> None:
         assert sorted(map(int, found)) == [0, 0, 2]
 
 
-def test_cache_is_used(cache: Path) -> None:
-    drawn = cached_images([GRIN, NORWAY], 16)
-    (file,) = cache.iterdir()
-    stamp = file.stat().st_mtime_ns
-    assert cached_images([GRIN, NORWAY], 16).equal(drawn)
-    assert file.stat().st_mtime_ns == stamp
-    cached_images([GRIN, NORWAY], 24)
-    cached_images([NORWAY, GRIN], 16)
-    assert len(list(cache.iterdir())) == 3
+def test_images_are_drawn_once_a_size() -> None:
+    assert emoji_images(8) is emoji_images(8)
+    _, _, sequences = emoji_list()
+    assert emoji_images(8)[[0, 700]].equal(render(sequences, 8)[[0, 700]])
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "flipped"])
-def test_damaged_cache_is_drawn_again(cache: Path, damage: str) -> None:
-    drawn = cached_images([GRIN], 16)
-    (file,) = cache.iterdir()
-    whole = file.read_bytes()
-    middle = len(whole) - 200
-    flipped = whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :]
-    damaged = {"truncated": whole[:-7], "empty": b"", "foreign": b"not this" * 9, "flipped": flipped}[damage]
-    file.write_bytes(damaged)
-    assert cached_images([GRIN], 16).equal(drawn)
-    assert file.read_bytes() == whole
+def test_a_refused_configuration_writes_nothing(tmp_path: Path) -> None:
+    home, place = tmp_path / "home", tmp_path / "place"
+    home.mkdir()
+    place.mkdir()
+    environment = {**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    command = [sys.executable, "-m", "mergenet.cli", "train", "openmoji", "--set=transfer.adapter.rank=9999"]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.splitlines()
+    assert "transfer.adapter.rank must be" in line
+    assert [*home.iterdir(), *place.iterdir()] == []
 
 
-def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "file"
-    file.write_text("in the way")
-    monkeypatch.setenv("MERGENET_CACHE", str(file / "cache"))
-    assert cached_images([GRIN], 16).shape == (1, 3, 16, 16)
-    assert file.read_text() == "in the way"
-
-
-def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MERGENET_CACHE", "/a")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert cache_folder() == Path("/a")
-    monkeypatch.delenv("MERGENET_CACHE")
-    assert cache_folder() == Path("/b/mergenet")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder() == Path.home() / ".cache" / "mergenet"
+def test_crops_are_filled_with_the_emojis_white() -> None:
+    assert load_openmoji(DataConfig(image_size=8)).outside == 255
 
 
 def test_images_do_not_change_with_the_class_split() -> None:

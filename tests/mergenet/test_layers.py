@@ -6,8 +6,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mergenet.errors import ConfigError
-from mergenet.layers import LayerError, LayerInfo, find_layer, list_layers, matrix_shape, to_matrix, to_weight
-from mergenet.reencode import factorize
+from mergenet.layers import (
+    LayerError,
+    LayerInfo,
+    find_layer,
+    layer_flops,
+    list_layers,
+    matrix_shape,
+    to_matrix,
+    to_weight,
+)
+from mergenet.layertable import survey
+from mergenet.reencode import check_rank, factorize
+from tests.tiny import tiny_config
 
 conv_shapes = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3))
 linear_shapes = st.tuples(st.integers(1, 6), st.integers(1, 6))
@@ -36,6 +47,46 @@ def test_every_listed_layer_is_found_and_has_the_matrix_that_is_promised(model: 
         weight = find_layer(model, info.name).weight
         assert tuple(weight.shape) == info.shape
         assert tuple(to_matrix(weight).shape) == info.matrix
+
+
+@given(shape=conv_shapes | linear_shapes)
+@settings(max_examples=50, deadline=None)
+def test_the_largest_rank_is_the_largest_that_a_re_encoding_takes(shape: tuple[int, ...]) -> None:
+    if len(shape) == 2:
+        layer: nn.Module = nn.Linear(shape[1], shape[0])
+    else:
+        layer = nn.Conv2d(shape[1], shape[0], (shape[2], shape[3]))
+    [info] = list_layers(nn.Sequential(layer))
+    for rank in range(1, info.largest_rank + 1):
+        check_rank(layer, rank, "layer")
+    with pytest.raises(ConfigError):
+        check_rank(layer, info.largest_rank + 1, "layer")
+
+
+def test_flops_are_those_of_the_formula() -> None:
+    """2 * out * in of a linear layer; 2 * out * in * kernel * positions of a convolution; none where not called."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(4 * 25, 7))
+    model.unused = nn.Linear(2, 2)
+    total, by_layer = layer_flops(model, lambda: model[2](model[1](model[0](torch.randn(2, 3, 5, 5)))))
+    assert by_layer == {}  # the network itself was not called, so its layers have no names
+    total, by_layer = layer_flops(nn.Sequential(model), lambda: None)
+    assert (total, by_layer) == (0, {})
+    plain = model[:3]
+    total, by_layer = layer_flops(plain, lambda: plain(torch.randn(2, 3, 5, 5)))
+    assert by_layer == {"0": 2 * 2 * 4 * 3 * 9 * 25, "2": 2 * 2 * 7 * 100}
+    assert total == sum(by_layer.values())
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_survey_holds_every_candidate_and_its_shares() -> None:
+    network = tiny_config().target
+    found = survey(network)
+    assert [layer["name"] for layer in found["layers"]] == ["0", "3", "9"]
+    assert sum(layer["compute"] for layer in found["layers"]) == pytest.approx(1)
+    first = found["layers"][0]
+    assert first["compute"] * found["flops"] == 2 * 6 * 27 * 16
+    assert first["share"] * found["parameters"] == 6 * 27
+    assert (first["largest_rank"], first["weight"], first["matrix"]) == (3, [6, 3, 3, 3], [18, 9])
 
 
 def test_layers_are_still_listed_and_found_after_factorize(model: nn.Module) -> None:

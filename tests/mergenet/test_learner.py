@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mergenet.config import Config
 from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner import EVAL_BATCH, BatchStream, Learner, set_up, steps_per_epoch
-from mergenet.models import MODELS
+from mergenet.models import MODELS, Architecture
 from mergenet.streams import Stream
 from tests.tiny import copies, same, snapshot, tiny_config
 
@@ -67,6 +67,20 @@ def test_a_step_is_what_torch_does_with_the_same_batch() -> None:
     optimizer.step()
     assert step(one)
     assert same(one.network.state_dict(), other.network.state_dict())
+
+
+def test_a_step_on_a_given_batch_follows_the_objective_and_reports_the_tasks_loss() -> None:
+    config = tiny_config({"target.model.name": "tiny_mlp", "target.augment": False})
+    one, other = learner(config), learner(config)
+    batch = other.next_batch()
+    one.backward(batch, lambda outputs, loss: 3 * loss + outputs["logits"].square().mean())
+    logits = other.network(batch["images"])
+    loss = nn.functional.cross_entropy(logits, batch["labels"])
+    (3 * loss + logits.square().mean()).backward()
+    for mine, theirs in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    assert one.mean_loss() == pytest.approx(loss.item())
+    assert torch.equal(one.next_batch()["labels"], batch["labels"]), "the batch was given, none was drawn"
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:
@@ -190,7 +204,7 @@ class Scaled(nn.Module):
 
 
 def test_recalibration_averages_the_batch_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "scaled", lambda *_: Scaled())
+    monkeypatch.setitem(MODELS, "scaled", Architecture(lambda *_: Scaled()))
     one = learner(tiny_config({"target.model.name": "scaled", "target.batch_size": 1000}))
     one.recalibrate(1)  # the one batch is all of the training data
     images = one.task.batch("train", torch.arange(one.task.size("train")), CPU)["images"]

@@ -8,15 +8,23 @@ from pathlib import Path
 import pytest
 import torch
 from jaxtyping import Float
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
 from mergenet.errors import ConfigError
+from mergenet.layers import list_layers
 from mergenet.models import MODELS, build_model
 from mergenet.models._torchvision import torchvision_module
+from mergenet.models.zoo import torchvision_names
+from mergenet.spec import CLASSES, IMAGE, TEXT, Spec
 
+OPTIONAL = "efficientnet_lite0"  # needs a package; test_pretrained.py has it
+IMAGE_MODELS = [name for name, built in MODELS.items() if built.inputs == IMAGE and name != OPTIONAL]
 SMALL = ("resnet_small", "mobilenetv2_small")
+
+
+def images(num_outputs: int, size: int = 32) -> Spec:
+    return Spec(IMAGE, CLASSES, num_outputs, image_size=size)
 
 
 def count(model: nn.Module) -> int:
@@ -33,7 +41,7 @@ def test_imagenet_stem_is_torchvisions_network(name: str, parameters: int) -> No
     torch.manual_seed(0)
     expected = theirs().state_dict()
     torch.manual_seed(0)
-    model = build_model(ModelConfig(name=name, stem="imagenet"), 1000)
+    model = build_model(ModelConfig(name=name, stem="imagenet"), images(1000, 224))
     assert count(model) == parameters
     ours = model.state_dict()
     assert list(ours) == list(expected)
@@ -41,10 +49,10 @@ def test_imagenet_stem_is_torchvisions_network(name: str, parameters: int) -> No
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_logits_and_gradients(name: str, stem: str) -> None:
-    model = build_model(ModelConfig(name=name, stem=stem), 7)
     side = 16 if stem == "cifar" else 64
+    model = build_model(ModelConfig(name=name, stem=stem), images(7, side))
     logits = model(torch.randn(2, 3, side, side))
     assert isinstance(logits, Float[Tensor, "2 7"])
     logits.square().sum().backward()
@@ -74,7 +82,7 @@ def output_size(model: nn.Module, layer: str, image: int) -> list[int]:
     ],
 )
 def test_map_sizes(name: str, stem: str, image: int, maps: dict[str, int]) -> None:
-    model = build_model(ModelConfig(name=name, stem=stem), 10)
+    model = build_model(ModelConfig(name=name, stem=stem), images(10, image))
     for layer, size in maps.items():
         assert output_size(model, layer, image) == [size, size], layer
 
@@ -82,7 +90,7 @@ def test_map_sizes(name: str, stem: str, image: int, maps: dict[str, int]) -> No
 def test_small_networks_are_small() -> None:
     flop_counter = pytest.importorskip("torch.utils.flop_counter")
     for name, most in (("resnet_small", 30e6), ("mobilenetv2_small", 6e6)):
-        model = build_model(ModelConfig(name=name), 70).eval()
+        model = build_model(ModelConfig(name=name), images(70)).eval()
         with flop_counter.FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, 32, 32))
         assert counter.get_total_flops() / 2 < most, name
@@ -94,43 +102,76 @@ def test_initialised_from_the_global_generator(name: str) -> None:
     states = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        states.append(build_model(ModelConfig(name=name), 5).state_dict())
+        states.append(build_model(ModelConfig(name=name), images(5)).state_dict())
     assert all(states[0][key].equal(states[1][key]) for key in states[0])
     assert not all(states[0][key].equal(states[2][key]) for key in states[0])
 
 
-def test_unknown_model() -> None:
-    with pytest.raises(ConfigError, match=r"model\.name must be one of .*, got 'resnet-50'; did you mean resnet50"):
-        build_model(ModelConfig(name="resnet-50"), 10)
-
-
-def test_weights_are_loaded(tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    weights = {k: v + 1 for k, v in build_model(ModelConfig(), 5).state_dict().items()}
-    save_file(weights, tmp_path / "w.safetensors")
-    loaded = build_model(ModelConfig(weights=str(tmp_path / "w.safetensors")), 5).state_dict()
-    assert loaded.keys() == weights.keys()
-    assert all(loaded[key].equal(weights[key]) for key in weights)
-
-
-def test_weights_that_do_not_fit(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    config = ModelConfig(weights=str(path))
-    with pytest.raises(ConfigError, match=r"model\.weights must be a safetensors file, got '.*', which is not there"):
-        build_model(config, 5)
-    path.write_bytes(b"\x80\x02pickle")
-    with pytest.raises(ConfigError, match=r"model\.weights must be a safetensors file, got '.*w\.safetensors': "):
-        build_model(config, 5)
-    weights = build_model(ModelConfig(), 5).state_dict()
-    weights["extra"] = weights.pop("classifier.1.bias")
-    save_file(weights, path)
-    message = r"must fit mobilenetv2_small \(cifar stem\).*classifier\.1\.bias is missing; extra is not in the network$"
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet-50", r"^model\.name must be one of .*, torchvision/NAME, got 'resnet-50'; did you mean resnet50"),
+        ("torchvision/resnet51", r"^model\.name must be one of torchvision/alexnet, .*did you mean torchvision/resnet"),
+        ("wide_resnet50_2", r"^model\.name must be one of torchvision.*; did you mean torchvision/wide_resnet50_2 or"),
+        ("torchvision/fcn_resnet50", r"got 'torchvision/fcn_resnet50'"),  # torchvision's, but no classifier
+    ],
+)
+def test_unknown_model(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build_model(config, 5)
-    save_file(build_model(ModelConfig(), 6).state_dict(), path)
-    message = r"classifier\.1\.bias is \(6,\), the network has \(5,\); classifier\.1\.weight is \(6, 128\)"
-    with pytest.raises(ConfigError, match=message):
-        build_model(config, 5)
+        build_model(ModelConfig(name=name), images(10))
+
+
+def test_an_image_network_does_not_fit_a_text_task() -> None:
+    text = Spec(TEXT, CLASSES, 2, vocab_size=50, max_length=8)
+    for name in ("resnet_small", "torchvision/resnet18"):
+        with pytest.raises(
+            ConfigError, match=f"must fit the task, which gives text and asks for classes, got '{name}'"
+        ):
+            build_model(ModelConfig(name=name), text)
+
+
+SOME = [("googlenet", 32), ("mobilenet_v3_small", 32), ("squeezenet1_1", 32)]
+OTHER_FAMILIES = [
+    ("alexnet", 64), ("convnext_tiny", 32), ("densenet121", 32), ("efficientnet_b0", 32), ("inception_v3", 80),
+    ("maxvit_t", 224), ("mnasnet0_5", 32), ("regnet_x_400mf", 32), ("shufflenet_v2_x0_5", 32), ("swin_v2_t", 64),
+    ("vit_b_32", 64), ("vgg11_bn", 32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [*SOME, *(pytest.param(*family, marks=pytest.mark.slow) for family in OTHER_FAMILIES)]
+)
+def test_torchvisions_classifiers_by_name(name: str, size: int) -> None:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(name=f"torchvision/{name}"), images(7, size))
+    state = torch.get_rng_state()
+    assert model.training
+    with torch.no_grad():
+        logits = model(torch.randn(2, 3, size, size))
+    assert isinstance(logits, Float[Tensor, "2 7"])
+    assert list_layers(model)
+    torch.manual_seed(0)
+    options = {"vit_b_32": {"image_size": size}, "googlenet": {"init_weights": True}}.get(name, {})
+    if name not in ("inception_v3", "googlenet"):
+        theirs = torchvision_module("torchvision.models").get_model(name, num_classes=7, **options)
+        assert torch.get_rng_state().equal(state), "looking at the shapes draws nothing"
+        ours = model.state_dict()
+        assert all("running" in k or "tracked" in k or ours[k].equal(v) for k, v in theirs.state_dict().items())
+
+
+def test_every_torchvision_classifier_has_a_name() -> None:
+    names = torchvision_names()
+    assert len(names) >= 80
+    assert {"torchvision/resnet50", "torchvision/vit_h_14", "torchvision/regnet_y_128gf"} <= set(names)
+
+
+@pytest.mark.parametrize(("name", "size"), [("squeezenet1_1", 8), ("vit_b_16", 40), ("maxvit_t", 32)])
+def test_images_that_a_torchvision_network_cannot_take(name: str, size: int) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^data\.image_size must suit torchvision/{name}, got {size}: \w+"
+    ) as caught:
+        build_model(ModelConfig(name=f"torchvision/{name}"), images(7, size))
+    assert "\n" not in str(caught.value)
 
 
 def test_torchvision_imports_in_a_fresh_process() -> None:

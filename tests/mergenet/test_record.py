@@ -25,7 +25,7 @@ from mergenet.provenance import git_state
 
 CONFIG = Config(method="none", device="cpu")
 ROWS = [{"epoch": 1, "step": 10, "target_val_top1": 0.1}, {"epoch": 2, "step": 20, "target_val_top1": 0.25}]
-RESULT = {"status": "finished", "error": None, "epochs_done": 2, "best_epoch": 2}
+RESULT = {"status": "finished", "error": None, "epochs_done": 2, "best_epoch": 2, "metric": "target_val_top1"}
 
 
 @pytest.fixture
@@ -59,6 +59,26 @@ def test_a_run_that_has_not_reported_is_running(folder: Path) -> None:
     assert (run.result["status"], run.result["epochs_done"], run.result["best_epoch"]) == ("running", 0, None)
 
 
+def test_a_result_from_before_the_metric_was_named_is_of_image_classification(folder: Path) -> None:
+    record.write_json(folder / record.RESULT_FILE, {k: v for k, v in RESULT.items() if k != "metric"})
+    assert record.read_result(folder) == RESULT
+
+
+@pytest.mark.parametrize(
+    ("column", "metric", "what", "tested"),
+    [
+        ("target_val_i2t_r1", True, "i2t_r1", "target_test_i2t_r1"),
+        ("source_val_f1_best", True, "f1_best", "source_test_f1_best"),
+        ("target_val_loss", False, "loss", "target_test_loss"),
+        ("target_train_loss", False, "target_train_loss", "target_train_loss"),
+        ("target_lr", False, "target_lr", "target_lr"),
+    ],
+)
+def test_columns_say_what_they_measure(column: str, metric: bool, what: str, tested: str) -> None:
+    assert (record.is_metric(column), record.measured(column), record.test_column(column)) == (metric, what, tested)
+    assert record.is_loss(column) == column.endswith("loss")
+
+
 @pytest.mark.parametrize("name", [record.CONFIG_FILE, record.PROVENANCE_FILE])
 def test_another_folder_is_no_run(folder: Path, name: str) -> None:
     (folder / name).unlink()
@@ -84,6 +104,7 @@ def test_a_damaged_file_is_named(folder: Path, name: str, content: bytes) -> Non
         ({"status": "stopped", "error": None}, "epochs_done must be a whole number, got nothing"),
         (RESULT | {"epochs_done": True}, "epochs_done must be a whole number, got True"),
         (RESULT | {"best_epoch": "2"}, "best_epoch must be a whole number or null, got '2'"),
+        (RESULT | {"metric": "top1"}, r"metric must be a column target_val_\.\.\., got 'top1'"),
     ],
 )
 def test_a_result_that_lacks_a_key_is_damaged(folder: Path, change: dict[str, Any], message: str) -> None:

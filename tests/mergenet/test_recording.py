@@ -1,18 +1,24 @@
 """A recorded source: the replay is bitwise the live source, and no other recording is taken for it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 from mergenet.checkpoint import load_tensors, save_tensors
+from mergenet.data import load_data
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.recording import Recording
 from mergenet.source import record_source
 from mergenet.trainer import Trainer
-from tests.tiny import equal, set_up, snapshot, tiny_config, without_times
+from tests.tiny import equal, set_up, snapshot, tiny_config, tiny_mlp, without_times
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -40,7 +46,9 @@ def recording(recordings: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(recordings["tiny_mlp"], tmp_path / "recording"))
 
 
-def replayed(changes: dict[str, Any], recording: Path) -> Trainer:
+def replayed(changes: dict[str, Any], recording: Path, weights: Path | None = None) -> Trainer:
+    if weights is not None:
+        changes = {**changes, "source.model.weights": str(weights)}
     return Trainer(tiny_config({**changes, "source.kind": "recorded", "source.recording": str(recording)}))
 
 
@@ -123,7 +131,7 @@ def test_an_interval_longer_than_an_epoch(tmp_path: Path) -> None:
 )
 def test_a_recording_of_another_source_is_refused(recording: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(
-        ConfigError, match=r"source.recording must come from the same source settings, seed, number"
+        ConfigError, match=r"source.recording must come from the same source settings, starting weights, seed, number"
     ) as e:
         replayed(changes, recording)
     assert "\n" not in str(e.value)
@@ -153,6 +161,64 @@ def test_what_the_source_does_not_depend_on_may_differ(recording: Path, changes:
     live, replay = Trainer(tiny_config(changes)), replayed(changes, recording)
     rows = [without_times(next(trainer.epochs()).metrics) for trainer in (live, replay)]
     assert rows[0] == rows[1]
+
+
+def starting_weights(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    save_file(tiny_mlp(10, "").state_dict(), path)
+    return path
+
+
+def test_starting_weights_count_by_their_content(tmp_path: Path) -> None:
+    one, two = (starting_weights(tmp_path / f"{seed}.safetensors", seed) for seed in (1, 2))
+    same = Path(shutil.copy(one, tmp_path / "copy.safetensors"))
+    folder = record(tmp_path / "recording", {"source.model.weights": str(one)})
+    live, replay = Trainer(tiny_config({"source.model.weights": str(one)})), replayed({}, folder, weights=same)
+    rows = [without_times(next(trainer.epochs()).metrics) for trainer in (live, replay)]
+    assert rows[0] == rows[1]
+    for weights in (two, None):
+        with pytest.raises(ConfigError, match="the same source settings, starting weights, seed"):
+            replayed({}, folder, weights=weights)
+    starting_weights(one, 3)
+    with pytest.raises(ConfigError, match="the same source settings, starting weights, seed"):
+        replayed({}, folder, weights=one)
+    one.unlink()
+    with pytest.raises(ConfigError, match=r"^source\.model\.weights must be a file .*, which is not there$"):
+        replayed({}, folder, weights=one)
+
+
+def paint(root: Path, seed: int) -> dict[str, Any]:
+    """A data set of 20 images in two classes; the same seed paints the same images."""
+    rng = np.random.default_rng(seed)
+    for name in ("cat", "dog"):
+        (root / "train" / name).mkdir(parents=True, exist_ok=True)
+        for i in range(10):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / "train" / name / f"{i}.png")
+    load_data.cache_clear()
+    return {"name": "folder", "root": str(root), "image_size": 8}
+
+
+def test_a_recording_made_with_other_data_is_refused(tmp_path: Path) -> None:
+    ours = paint(tmp_path / "images", 0)
+    changes = {"source.data": ours, "target.data": ours, "epochs": 1, "transfer.adapter.rank": 2}
+    folder = record(tmp_path / "recording", changes)
+    paint(tmp_path / "images", 0)
+    assert list(replayed(changes, folder).epochs())
+    paint(tmp_path / "images", 1)
+    with pytest.raises(ConfigError) as caught:
+        replayed(changes, folder)
+    pattern = (
+        r"source\.recording must come from the same data as this run's, got '.*', made with \w{12} where this run "
+    )
+    assert re.fullmatch(pattern + r"has \w{12}; record again with these data", str(caught.value))
+    elsewhere = {**changes, "target.data": paint(tmp_path / "others", 1)}
+    (tmp_path / "images").rename(tmp_path / "moved")
+    replay = replayed(elsewhere, folder)
+    assert list(replay.epochs()), "a replay does not need the source's data where the target does not"
+    assert replay.source is not None
+    assert replay.source.data_hash != replay.target.task.data_hash
+    load_data.cache_clear()
 
 
 def test_a_layer_that_was_not_recorded(recording: Path) -> None:

@@ -17,7 +17,8 @@ from mergenet.checkpoint import load_latest, load_tensors
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.record import read_run
-from mergenet.run import run
+from mergenet.run import train_run
+from mergenet.spec import Spec
 from mergenet.trainer import Trainer
 from tests.tiny import equal, register, tiny_config, without_times
 
@@ -43,6 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "fp16": {"amp": "fp16", "target.optimizer.name": "adamw", "target.optimizer.lr": 0.01},
     "baseline": {"method": "none"},
+    "distilled": {"method": "kd", "source.model.name": "tiny_cnn", "distillation.warmup_fraction": 0.6},
 }
 
 
@@ -56,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def finish(config: Config, folder: Path) -> Path:
-    list(run(config, folder))
+    list(train_run(config, folder))
     return folder
 
 
@@ -79,7 +81,7 @@ def child(config: Config, folder: Path, operations: int | None) -> None:
     register()
     if operations is not None:
         die_before(operations)
-    list(run(config, folder))
+    list(train_run(config, folder))
 
 
 def die_before(operations: int) -> None:
@@ -113,21 +115,21 @@ def exit_code(process: Any) -> int | None:
 
 def test_a_run_leaves_these_files(folder: Path) -> None:
     config = tiny_config()
-    results = list(run(config, folder))
+    results = list(train_run(config, folder))
     assert {p.name for p in folder.iterdir()} == {
         "config.yaml", "provenance.json", "epochs.jsonl", "result.json", "checkpoints", "best.safetensors",
     }  # fmt: skip
     record = read_run(folder)
     assert [result.row() for result in results] == record.epochs
     assert record.result.keys() == {
-        "status", "error", "epochs_done", "best_epoch",
+        "status", "error", "epochs_done", "metric", "best_epoch",
         "target_val_top1", "target_test_top1", "target_test_top5", "target_test_loss",
     }  # fmt: skip
     assert record.result["status"] == "finished"
     assert record.result["error"] is None
     assert record.result["epochs_done"] == 2
     _, metadata = load_tensors(folder / "best.safetensors")
-    assert json.loads(metadata["num_outputs"]) == 10
+    assert Spec.from_json(metadata["spec"]).num_outputs == 10
 
 
 def test_two_runs_are_bitwise_equal_and_equal_to_one_in_memory(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_two_runs_are_bitwise_equal_and_equal_to_one_in_memory(tmp_path: Path) -
 def test_a_run_that_is_closed_after_each_epoch_is_bitwise_one_that_was_not(name: str, tmp_path: Path) -> None:
     config = config_of(name)
     for epoch in range(1, 5):
-        running = run(config, tmp_path / "stopped")
+        running = train_run(config, tmp_path / "stopped")
         for result in running:
             if result.epoch == epoch:
                 break
@@ -158,10 +160,10 @@ def test_a_run_that_is_closed_after_each_epoch_is_bitwise_one_that_was_not(name:
 
 def test_a_resumed_run_yields_the_epochs_behind_it_and_trains_only_the_rest(folder: Path) -> None:
     config = config_of("open cycle")
-    running = run(config, folder)
+    running = train_run(config, folder)
     first = [next(running), next(running)]
     running.close()
-    again = list(run(config, folder))
+    again = list(train_run(config, folder))
     assert again[:2] == first, "times too: they were read, not measured again"
     assert [result.epoch for result in again] == [1, 2, 3, 4]
 
@@ -169,7 +171,7 @@ def test_a_resumed_run_yields_the_epochs_behind_it_and_trains_only_the_rest(fold
 def test_closing_while_the_past_is_replayed_leaves_the_run_stopped(folder: Path) -> None:
     config = config_of("baseline")
     for _ in range(2):
-        running = run(config, folder)
+        running = train_run(config, folder)
         next(running)
         running.close()
         assert read_run(folder).result["status"] == "stopped"
@@ -178,7 +180,7 @@ def test_closing_while_the_past_is_replayed_leaves_the_run_stopped(folder: Path)
 
 def test_every_epoch_is_on_disk_when_it_is_yielded(folder: Path) -> None:
     config = config_of("baseline")
-    for result in run(config, folder):
+    for result in train_run(config, folder):
         record = read_run(folder)
         assert record.epochs[-1] == result.row()
         assert record.result["status"] == "running"
@@ -187,7 +189,7 @@ def test_every_epoch_is_on_disk_when_it_is_yielded(folder: Path) -> None:
         assert state is not None
         assert state["trainer"]["epoch"] == result.epoch
         best = load_tensors(folder / "best.safetensors")[0]
-        assert equal(best, state["trainer"]["best"]["network"])
+        assert equal(best, state["trainer"]["bests"]["target"]["network"])
 
 
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
@@ -237,7 +239,7 @@ def test_every_kind_of_run_survives_many_kills(name: str, seed: int, tmp_path: P
 @pytest.fixture
 def stopped(folder: Path) -> Path:
     """A run of which two of four epochs are done."""
-    running = run(config_of("open cycle"), folder)
+    running = train_run(config_of("open cycle"), folder)
     next(running)
     next(running)
     running.close()
@@ -283,7 +285,7 @@ def test_what_was_written_after_the_checkpoint_is_dropped(stopped: Path, tmp_pat
 def test_where_a_run_began_is_kept_and_where_it_went_on_is_added(stopped: Path) -> None:
     first = read_run(stopped).provenance
     for epochs in (3, 4):
-        running = run(config_of("open cycle"), stopped)
+        running = train_run(config_of("open cycle"), stopped)
         while next(running).epoch < epochs:
             pass
         running.close()
@@ -295,7 +297,7 @@ def test_where_a_run_began_is_kept_and_where_it_went_on_is_added(stopped: Path) 
 
 
 def test_a_run_without_a_finished_epoch_begins_anew(folder: Path) -> None:
-    running = run(config_of("baseline"), folder)
+    running = train_run(config_of("baseline"), folder)
     next(running)
     running.close()
     for path in (folder / "checkpoints").iterdir():
@@ -334,7 +336,7 @@ def test_another_configuration_is_refused_and_changes_nothing(stopped: Path) -> 
         finish(tiny_config({"epochs": 4}), stopped)
     assert "choose another folder with --out" in str(e.value)
     with pytest.raises(CheckpointError, match="holds a run already"):
-        list(run(config_of("open cycle"), stopped, resume=False))
+        list(train_run(config_of("open cycle"), stopped, resume=False))
     assert {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()} == before
 
 
@@ -355,31 +357,31 @@ def test_an_empty_folder_is_used(folder: Path) -> None:
 
 def test_a_finished_folder_trains_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config()
-    results = list(run(config, folder))
+    results = list(train_run(config, folder))
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
     def refuse(*_: Any) -> None:
         raise AssertionError("a finished run was built again")
 
     monkeypatch.setattr("mergenet.run.Trainer", refuse)
-    assert list(run(config, folder)) == results
+    assert list(train_run(config, folder)) == results
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()} == before
 
 
 def test_a_run_killed_before_the_test_split_was_read_only_tests(folder: Path, tmp_path: Path) -> None:
     config = tiny_config()
-    running = run(config, folder)
+    running = train_run(config, folder)
     next(running)
     next(running)
     running.close()
     assert read_run(folder).result["status"] == "stopped"
-    assert len(list(run(config, folder))) == 2
+    assert len(list(train_run(config, folder))) == 2
     assert_same_run(folder, finish(config, tmp_path / "whole"))
 
 
 def test_divergence_is_written_down_and_does_not_hide_what_was_reached(folder: Path) -> None:
     config = tiny_config({"epochs": 3})
-    running = run(config, folder)
+    running = train_run(config, folder)
     next(running)
     trainer = running.gi_yieldfrom.gi_frame.f_locals["trainer"]
     with torch.no_grad():
@@ -439,7 +441,7 @@ def interrupted(results: Iterator[Any]) -> None:
 
 
 def test_an_interrupt_leaves_the_run_stopped(folder: Path) -> None:
-    running = run(config_of("baseline"), folder)
+    running = train_run(config_of("baseline"), folder)
     with pytest.raises(KeyboardInterrupt):
         interrupted(running)
     running.close()

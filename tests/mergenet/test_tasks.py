@@ -11,7 +11,7 @@ from mergenet.config import DataConfig, NetworkConfig
 from mergenet.data import load_data
 from mergenet.errors import ConfigError
 from mergenet.tasks import Task, build_task
-from mergenet.tasks.image_classification import channel_statistics, classification_sums
+from mergenet.tasks.image_classification import channel_statistics, classification_scores
 
 CPU = torch.device("cpu")
 DIGITS = DataConfig(name="digits", image_size=8)
@@ -23,7 +23,7 @@ def digits(**options: float) -> Task:
 
 def test_describes_its_data() -> None:
     task, data = digits(), load_data(DIGITS)
-    assert (task.num_outputs, task.metric, task.data_hash) == (10, "top1", data.content_hash)
+    assert (task.spec.num_outputs, task.metric, task.data_hash) == (10, "top1", data.content_hash)
     assert [task.size(split) for split in ("train", "val", "test")] == [
         len(split.labels) for split in (data.train, data.val, data.test)
     ]
@@ -81,23 +81,24 @@ class Fixed(nn.Module):
 def test_metrics_of_a_case_computed_by_hand() -> None:
     logits = torch.tensor([[6.0, 5, 4, 3, 2, 1], [6, 5, 4, 3, 2, 1], [1, 2, 3, 4, 5, 6], [0, 0, 0, 0, 0, 9]])
     labels = torch.tensor([0, 4, 0, 5])  # first; fifth; last of six; first
-    sums = classification_sums(logits, labels)
+    scores = classification_scores(logits, labels)
     log_sum = math.log(sum(math.exp(k) for k in range(1, 7)))
     expected = (log_sum - 6) + (log_sum - 2) + (log_sum - 1) + math.log(5 + math.exp(9)) - 9
-    assert {k: v.dtype for k, v in sums.items()} == dict.fromkeys(("loss", "top1", "top5"), torch.float64)
-    assert sums["loss"].item() == pytest.approx(expected, rel=1e-6)
-    assert (sums["top1"].item(), sums["top5"].item()) == (2, 3)
+    assert {k: v.dtype for k, v in scores.items()} == dict.fromkeys(("loss", "top1", "top5"), torch.float64)
+    assert scores["loss"].sum().item() == pytest.approx(expected, rel=1e-6)
+    assert scores["top1"].tolist() == [1, 0, 0, 1]
+    assert scores["top5"].tolist() == [1, 1, 0, 1]
 
 
 def test_top5_of_fewer_classes() -> None:
-    sums = classification_sums(torch.eye(3)[:, [1, 2, 0]], torch.arange(3))
-    assert (sums["top1"].item(), sums["top5"].item()) == (0, 3)
+    scores = classification_scores(torch.eye(3)[:, [1, 2, 0]], torch.arange(3))
+    assert (scores["top1"].sum().item(), scores["top5"].sum().item()) == (0, 3)
 
 
 def test_loss_is_the_mean_and_has_a_gradient() -> None:
     task, batch = digits(), digits().batch("val", torch.arange(20), CPU)
     model = Fixed(torch.zeros(20, 10))
-    loss = task.loss(model, batch)
+    loss = task.loss(task.forward(model, batch), batch)
     assert loss.item() == pytest.approx(math.log(10))
     loss.backward()
     assert model.logits.grad is not None
@@ -105,26 +106,32 @@ def test_loss_is_the_mean_and_has_a_gradient() -> None:
     torch.testing.assert_close(model.logits.grad, expected)
 
 
-def test_label_smoothing_is_in_the_loss_and_not_in_the_measure() -> None:
+def test_label_smoothing_is_in_the_loss_and_not_in_the_metrics() -> None:
     plain, smooth = digits(), digits(label_smoothing=0.2)
     batch = plain.batch("val", torch.arange(20), CPU)
     model = Fixed(torch.randn(20, 10, generator=torch.Generator().manual_seed(0)))
     log_p = model.logits.log_softmax(1).detach()
     right = log_p.gather(1, batch["labels"][:, None]).mean()
-    assert smooth.loss(model, batch).item() == pytest.approx(-(0.8 * right + 0.2 * log_p.mean()).item(), rel=1e-5)
-    assert smooth.measure(model, batch)["loss"].item() == pytest.approx(-20 * right.item(), rel=1e-5)
+    assert smooth.loss(smooth.forward(model, batch), batch).item() == pytest.approx(-(0.8 * right + 0.2 * log_p.mean()).item(), rel=1e-5)
+    scores = smooth.score(smooth.forward(model, batch), batch)
+    assert smooth.metrics("val", scores)["loss"] == pytest.approx(-right.item(), rel=1e-5)
 
 
-def test_sums_over_batches_add_up() -> None:
+def test_scores_of_batches_are_those_of_the_whole() -> None:
     task = digits()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+
+    def score(index: Tensor) -> dict[str, Tensor]:
+        batch = task.batch("test", index, CPU)
+        return task.score(task.forward(model, batch), batch)
+
     index = torch.arange(task.size("test"))
-    whole = task.measure(model, task.batch("test", index, CPU))
-    parts = [task.measure(model, task.batch("test", part, CPU)) for part in index.split(50)]
-    for name, total in whole.items():
-        assert not total.requires_grad
-        torch.testing.assert_close(torch.stack([part[name] for part in parts]).sum(), total)
+    whole, parts = score(index), [score(part) for part in index.split(50)]
+    for name, values in whole.items():
+        assert not values.requires_grad
+        torch.testing.assert_close(torch.cat([part[name] for part in parts]), values)
+        assert task.metrics("test", whole)[name] == pytest.approx(values.mean().item())
 
 
 def test_the_task_can_be_learned() -> None:
@@ -136,11 +143,11 @@ def test_the_task_can_be_learned() -> None:
     batch = task.batch("train", torch.arange(task.size("train")), CPU)
     for _ in range(60):
         optimizer.zero_grad()
-        task.loss(model, batch).backward()
+        task.loss(task.forward(model, batch), batch).backward()
         optimizer.step()
     for split in ("train", "val", "test"):
-        size = task.size(split)
-        assert task.measure(model, task.batch(split, torch.arange(size), CPU))["top1"].item() / size > 0.92, split
+        batch = task.batch(split, torch.arange(task.size(split)), CPU)
+        assert task.metrics(split, task.score(task.forward(model, batch), batch))["top1"] > 0.92, split
 
 
 def test_unknown_task() -> None:

@@ -38,6 +38,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scale": {"transfer.optimizer_state": "scale", "transfer.adapter.learned_gate": True},
     "bf16": {"amp": "bf16"},
     "fp16": {"amp": "fp16", "target.optimizer.lr": 0.01},
+    "kd": {"method": "kd", "source.model.name": "tiny_cnn"},
+    "dkd, fp16": {"method": "dkd", "amp": "fp16", "target.optimizer.lr": 0.01},
+    "rkd, frozen": {"method": "rkd", "source.kind": "frozen", "source.model.name": "tiny_cnn"},
     "recalibrated": {"transfer.stop_fraction": 0.5, "transfer.recalibrate_batches": 2},
 }
 
@@ -98,6 +101,8 @@ TRANSFER = {"num_transfers", "source_dependence", "gate", "adapter_loss", "adapt
         ({"source.kind": "frozen"}, TARGET | TIMES | TRANSFER),
         ({"transfer.update.rule": "gradient"}, TARGET | SOURCE | TIMES | TRANSFER - {"adapter_loss"}),
         ({"method": "none"}, TARGET | TIMES),
+        ({"method": "kd"}, TARGET | SOURCE | TIMES | {"distillation_loss"}),
+        ({"method": "rkd", "source.kind": "frozen"}, TARGET | TIMES | {"distillation_loss"}),
     ],
 )
 def test_an_epoch_reports_these_columns(changes: dict[str, Any], columns: set[str]) -> None:
@@ -128,6 +133,22 @@ def test_the_source_takes_as_many_steps_as_the_target_whatever_its_data() -> Non
     assert count == [14]
 
 
+def test_a_source_that_receives_is_tested_at_its_own_best_epoch() -> None:
+    trainer = Trainer(tiny_config({"transfer.pairs": [{"source": "3", "target": "9", "direction": "both"}]}))
+    results = list(trainer.epochs())
+    values = trainer.test()
+    for role in ("target", "source"):
+        column = f"{role}_val_top1"
+        best = max(results, key=lambda result: result.metrics[column])
+        assert trainer.bests[role].epoch == best.epoch
+        assert trainer.bests[role].value == best.metrics[column]
+        assert f"{role}_test_top1" in values
+    one_way = Trainer(tiny_config())
+    list(one_way.epochs())
+    assert one_way.bests.keys() == {"target"}
+    assert not [name for name in one_way.test() if name.startswith("source")]
+
+
 def test_both_networks_follow_their_own_schedules() -> None:
     changes = {"source.optimizer.schedule": "constant", "source.optimizer.lr": 0.03}
     trainer = Trainer(tiny_config(changes))
@@ -141,7 +162,7 @@ def test_of_equally_good_epochs_the_first_is_the_best() -> None:
     trainer = Trainer(
         tiny_config({"target.optimizer.lr": 1e-9, "epochs": 3, "method": "none", "target.model.name": "tiny_mlp"})
     )
-    scores = [result.metrics[trainer.metric] for result in trainer.epochs()]
+    scores = [result.metrics[trainer.target.metric] for result in trainer.epochs()]
     assert len(set(scores)) == 1
     assert trainer.best is not None
     assert trainer.best.epoch == 1

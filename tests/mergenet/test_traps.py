@@ -19,7 +19,7 @@ from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.layers import to_matrix
 from mergenet.link import Link
 from mergenet.record import read_run
-from mergenet.run import run
+from mergenet.run import train_run
 from mergenet.trainer import Trainer
 from tests.tiny import copies, same, snapshot, tiny_config, without_times
 
@@ -418,7 +418,7 @@ class TestBatchNorm:
         assert all(a == b for a, b in losses)
 
     def test_exported_weights_hold_buffers(self, tmp_path: Path) -> None:
-        list(run(tiny_config(), tmp_path / "run"))
+        list(train_run(tiny_config(), tmp_path / "run"))
         tensors, _ = load_tensors(tmp_path / "run" / "best.safetensors")
         network = build().target.network
         assert tensors.keys() == network.state_dict().keys()
@@ -500,7 +500,7 @@ class TestSelectionOnTheTestSet:
         records = []
         for name in ("digits", "corrupted"):
             config = tiny_config({**self.CHANGES, **self.PAIR, "target.data.name": name, "source.data.name": name})
-            list(run(config, tmp_path / name))
+            list(train_run(config, tmp_path / name))
             records.append(read_run(tmp_path / name))
         a, b = records
         assert [without_times(row) for row in a.epochs] == [without_times(row) for row in b.epochs]
@@ -511,7 +511,7 @@ class TestSelectionOnTheTestSet:
 
     def test_it_is_read_with_the_weights_of_the_best_validation_epoch(self, tmp_path: Path) -> None:
         config = tiny_config({**self.CHANGES, **self.PAIR})
-        list(run(config, tmp_path / "run"))
+        list(train_run(config, tmp_path / "run"))
         record = read_run(tmp_path / "run")
         scores = [row["target_val_top1"] for row in record.epochs]
         best = scores.index(max(scores)) + 1

@@ -40,7 +40,8 @@ def write_base(folder: Path) -> Path:
 
 
 def sweep_config(search: dict[str, Any], **changes: Any) -> SweepConfig:
-    return parse_sweep({"name": "tiny", "base": "base.yaml", "search": search} | changes, "the test's sweep")
+    fixed = {"name": "tiny", "base": "base.yaml", "search": search, "metric": "target_val_top1"}
+    return parse_sweep(fixed | changes, "the test's sweep")
 
 
 def space_of(search: dict[str, Any], **changes: Any) -> Space:

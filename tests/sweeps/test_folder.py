@@ -16,7 +16,6 @@ from tests.sweeps.base import sweep_config, write_base
 
 SUMMARY = {
     "metric": "target_val_top1",
-    "mode": "max",
     "trials": [],
     "baseline": None,
     "best": None,
@@ -54,6 +53,13 @@ def test_a_finished_sweep_is_shown_again(sweep: SweepConfig) -> None:
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith("sweep tiny is finished in sweep-results/tiny; this is its summary\n")
     assert done.stdout.endswith("took 1 min 1 s; all records are in sweep-results/tiny\n")
+
+
+def test_a_sweep_that_names_no_metric_is_found_by_that_of_its_task(sweep: SweepConfig) -> None:
+    write_sweep(sweep)
+    written = Path("tiny.yaml").read_text()
+    Path("tiny.yaml").write_text(written.replace("metric: target_val_top1\n", ""))
+    assert run().stdout.startswith("sweep tiny is finished in sweep-results/tiny; this is its summary\n")
 
 
 def test_another_sweep_or_another_base_is_refused_with_the_way_out(sweep: SweepConfig, tmp_path: Path) -> None:
@@ -98,11 +104,15 @@ def test_overwrite_checks_the_new_sweep_before_it_deletes_the_old(sweep: SweepCo
 def test_overwrite_empties_the_folder_before_the_new_sweep_starts(
     sweep: SweepConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found: list[list[Path]] = []
-    monkeypatch.setattr("sweeps.run.run_sweep", lambda _plan, folder, _console: found.append(list(folder.iterdir())))
+    found: list[list[str]] = []
+
+    def instead(_plan: object, folder: Path, _console: object) -> None:
+        found.append(sorted(path.name for path in folder.iterdir()))
+
+    monkeypatch.setattr("sweeps.run._guarded", instead)
     write_sweep(sweep)
     assert run("--overwrite").exit_code == 0
-    assert found == [[]]
+    assert found == [[".lock", "base.yaml", "sweep.json", "sweep.yaml"]], "nothing of the old one"
 
 
 def test_clear_empties_a_sweep_folder_and_follows_no_link(sweep: SweepConfig) -> None:

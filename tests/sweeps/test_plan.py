@@ -70,6 +70,12 @@ def test_only_the_metric_that_selects_the_best_epoch(base: str, metric: str) -> 
     assert plan_sweep(sweep_config(CYCLES, base=base, metric="target_val_top1"))
 
 
+def test_the_metric_is_that_of_the_targets_task(base: str) -> None:
+    sweep = plan_sweep(sweep_config(CYCLES, base=base, metric=None)).sweep
+    assert (sweep.metric, sweep.mode) == ("target_val_top1", "max")
+    assert "metric: target_val_top1\n" in dump_sweep(sweep)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_a_device_that_is_not_there(base: str) -> None:
     assert refused(sweep_config(CYCLES, base=base, set={"device": "cuda"})).startswith("device must be available here")

@@ -1,5 +1,6 @@
-"""Slots on a real Ray: jobs end in the right state, a failing job fails alone, a slot that dies is an error."""
+"""Slots on a real Ray: jobs end in the right state, a failing job fails alone, a worker that is lost is replaced."""
 
+import json
 import os
 import signal
 import time
@@ -13,9 +14,10 @@ from ray.util.placement_group import placement_group_table
 
 from mergenet.record import read_run
 from sweeps.cluster import local_ray, quiet
+from sweeps.errors import Suspended
 from sweeps.jobs import Jobs
 from sweeps.mailbox import Message
-from sweeps.slots import SlotDied, Slots
+from sweeps.slots import Groups, Slots
 from sweeps.source import plan_source
 from tests.sweeps.base import base_config, space_of
 
@@ -34,7 +36,10 @@ def jobs_in(folder: Path, recorded: bool = False, **changes: Any) -> Jobs:
 
 
 def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
-    """The source is recorded, a good trial replays it, a diverging and an invalid one fail alone."""
+    """The source is recorded, a good trial replays it, a diverging and an invalid one fail alone, one is stopped.
+
+    One test, because a slot takes seconds to start.
+    """
     jobs, events = jobs_in(tmp_path, recorded=True), list[Message]()
     with Slots(1, events.append) as slots:
         slots.submit(jobs.source(plan_source(jobs.space)))
@@ -44,45 +49,72 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
         broken = jobs.trial(2, {})
         broken["config"]["source"]["recording"] = "nowhere"
         slots.submit(broken)
-        outcomes = slots.wait(["trial-000", "trial-001", "trial-002"])
-    states = {name: outcome["state"] for name, outcome in outcomes.items()}
-    assert states == {"trial-000": "failed", "trial-001": "complete", "trial-002": "failed"}
+        slots.submit(jobs_in(tmp_path, epochs=40).trial(3, {}))
+        assert ray.get(slots.mailbox.next_row.remote("trial-003"))["row"]["epoch"] == 1
+        ray.get(slots.mailbox.stop.remote("trial-003"))
+        outcomes = slots.wait(["trial-000", "trial-001", "trial-002", "trial-003"])
+    assert [outcome["state"] for outcome in outcomes.values()] == ["failed", "complete", "failed", "pruned"]
     assert "lower" in outcomes["trial-000"]["error"]  # TrainingDiverged says what to lower
     assert "source.recording must be a finished recording, got 'nowhere'" in outcomes["trial-002"]["error"]
     assert read_run(tmp_path / "trials/trial-001").result["status"] == "finished"
     rows = [event for event in events if event["event"] == "row" and event["job"] == "trial-001"]
     assert [event["row"]["epoch"] for event in rows] == [1, 2]
+    stopped = read_run(tmp_path / "trials/trial-003")
+    assert stopped.result["status"] == "stopped"
+    assert len(stopped.epochs) < 40
     assert all(group["state"] == "REMOVED" for group in placement_group_table().values())
 
 
-def test_a_stopped_job_ends_after_its_epoch_and_releases_its_relay(tmp_path: Path) -> None:
-    jobs = jobs_in(tmp_path, epochs=40)
-    with Slots(1, lambda _: None) as slots:
+def test_a_lost_worker_is_replaced_and_its_job_goes_on(tmp_path: Path) -> None:
+    jobs, events = jobs_in(tmp_path, epochs=30), list[Message]()
+    with Slots(1, events.append) as slots:
         slots.submit(jobs.trial(0, {}))
-        assert ray.get(slots.mailbox.next_row.remote("trial-000"))["row"]["epoch"] == 1
-        ray.get(slots.mailbox.stop.remote("trial-000"))
-        outcome = slots.wait(["trial-000"])["trial-000"]
-    assert outcome["state"] == "pruned"
-    record = read_run(tmp_path / "trials/trial-000")
-    assert record.result["status"] == "stopped"
-    assert len(record.epochs) < 40
-
-
-def test_a_dead_slot_is_a_clear_error_and_fails_what_waits(tmp_path: Path) -> None:
-    jobs = jobs_in(tmp_path, epochs=200)
-    with Slots(1, lambda _: None) as slots:
-        slots.submit(jobs.trial(0, {}))
-        slots.submit(jobs.trial(1, {}))
-        ray.get(slots.mailbox.next_row.remote("trial-000"))
+        while ray.get(slots.mailbox.next_row.remote("trial-000"))["row"]["epoch"] < 3:
+            pass
         kill_worker()
-        with pytest.raises(SlotDied, match=r"slot 0 died: .*; what has finished is kept in the sweep's folder"):
-            slots.wait(["trial-000", "trial-001"])
-        slots.submit(jobs.trial(2, {}))  # too late
-        for waiting in ("trial-001", "trial-002"):
-            message = ray.get(slots.mailbox.next_row.remote(waiting))
-            assert message["end"]["state"] == "failed"
-            assert "slot 0 died" in message["end"]["error"]
-    assert read_run(tmp_path / "trials/trial-000").epochs  # what has trained is on disk
+        outcome = slots.wait(["trial-000"])["trial-000"]
+    assert outcome["state"] == "complete"
+    assert [event["attempts"] for event in events if event["event"] == "lost"] == [1]
+    rows = [event["row"]["epoch"] for event in events if event["event"] == "row"]
+    assert rows == list(range(1, 31)), "every epoch is told once"
+    epochs = read_run(tmp_path / "trials/trial-000").epochs
+    assert [row["epoch"] for row in epochs] == rows, "and none is trained twice"
+
+
+def test_two_workers_train_one_job_and_stop_together(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path)
+    with Slots(1, lambda _: None, Groups(jobs=None, workers=2)) as slots:
+        slots.submit(jobs.trial(0, {}))
+        slots.submit(jobs_in(tmp_path, epochs=40).trial(1, {}))
+        slots.submit(jobs.trial(2, {"target.optimizer.lr": 1e9}))
+        assert ray.get(slots.mailbox.next_row.remote("trial-001"))["row"]["epoch"] == 1
+        ray.get(slots.mailbox.stop.remote("trial-001"))
+        outcomes = slots.wait(["trial-000", "trial-001", "trial-002"])
+    assert [outcome["state"] for outcome in outcomes.values()] == ["complete", "pruned", "failed"]
+    assert read_run(tmp_path / "trials/trial-000").result["status"] == "finished"
+
+
+def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
+    jobs, events = jobs_in(tmp_path), list[Message]()
+    with Slots(1, events.append, Groups(jobs=1)) as slots:
+        slots.submit(jobs.trial(0, {}))
+        slots.wait(["trial-000"])
+        slots.submit(jobs_in(tmp_path, epochs=40).trial(1, {}))
+        slots.submit(jobs.trial(2, {}))
+        ray.get(slots.mailbox.next_row.remote("trial-001"))
+        slots.suspend()
+        with pytest.raises(Suspended):
+            slots.wait_unfinished()
+    groups = [event["group"] for event in events if event["event"] == "started"]
+    assert len(set(groups)) == len(groups) == 2, "the third job has not begun"
+    paused = read_run(tmp_path / "trials/trial-001")
+    assert paused.result["status"] == "stopped"
+    assert json.loads((tmp_path / "trials/trial-001/trial.json").read_text())["state"] == "running"
+    assert {e["job"]: e["state"] for e in events if e["event"] == "ended"} == {
+        "trial-000": "complete",
+        "trial-001": "suspend",
+        "trial-002": "suspend",
+    }
 
 
 def kill_worker() -> None:

@@ -34,6 +34,8 @@ def test_fixed_cycle_and_pairs() -> None:
         ({"transfer.adapter.encoding": {"choice": ["projected", "factorized"]}}, {}, "factorized encoding"),
         ({"transfer.pairs.0.direction": {"choice": ["to_target", "both"]}}, {}, "also gives to the source"),
         ({"transfer.pairs": {"choice": [[CONV], [HEAD | {"direction": "to_source"}]]}}, {}, "also gives to the source"),
+        ({"method": {"choice": ["none", "kd", "mergenet"]}}, {}, "because method kd learns from its outputs"),
+        ({"distillation.weight": {"float": [0, 1]}}, {"method": "rkd"}, "because method rkd learns from its outputs"),
         (CYCLES, {"source": {"kind": "self"}}, "does not train (source.kind: self)"),
         (CYCLES, {"source": {"kind": "frozen"}}, "does not train (source.kind: frozen)"),
         (CYCLES, {"source": {"kind": "recorded", "recording": "there"}}, "is recorded already"),
@@ -45,12 +47,17 @@ def test_spaces_that_cannot_replay(search: dict[str, Any], changes: dict[str, An
     assert reason in plan.reason
 
 
+def test_a_search_without_distillation_still_replays() -> None:
+    assert plan_source(space_of({"method": {"choice": ["none", "mergenet"]}})).record
+
+
 def test_replay_and_back() -> None:
     values = base_config().model_dump(mode="json")
     recorded = replay(values, "/somewhere")
     assert parse_config(recorded, "test").source.kind == "recorded"
     assert portable_config(recorded) == values
-    assert replay(values | {"method": "none"}, "/somewhere")["source"]["kind"] == "live"
+    for method in ("none", "kd"):
+        assert replay(values | {"method": method}, "/somewhere")["source"]["kind"] == "live"
     assert replay(values, None) == values
 
 

@@ -42,7 +42,7 @@ def draw(space: Space, number: int) -> list[Labels]:
         ({"transfer.adapter.gate": {"float": [0.5, 2]}}, "transfer.adapter.gate must be <= 1.0, got 2.0"),
         ({"transfer.adapter.kind": {"choice": ["lpak"]}}, "one of full_matrix, lpka, got 'lpak'; did you mean lpka?"),
         ({"seed": {"choice": [1, 2]}}, "search.seed must not be searched, all trials share it; set it under set"),
-        ({"method": {"choice": ["none"]}}, "search.method must not be searched"),
+        ({"method": {"choice": ["kd", "kid"]}}, "search.method must be one of dist, dkd, kd"),
         ({"transfer.pairs": {"choice": [[]]}}, "transfer.pairs must name at least one pair"),
         ({"transfer.pairs": {"choice": [[{"source": "fc"}]]}}, "transfer.pairs.0.target must be given"),
         ({"transfer.adapter.rank": {"choice": [4, "big"]}}, "rank.choice must be whole numbers, got [4, 'big']"),
@@ -124,6 +124,15 @@ def test_values_are_what_the_file_says() -> None:
     assert [pair.source for pair in config.transfer.pairs] == ["layer3.0.conv2", "fc"]
 
 
+def test_drawing_inside_a_chosen_pair_leaves_the_choices_as_they_are() -> None:
+    space = space_of(PAIRS | {"transfer.pairs.0.every": {"choice": [2, 4]}})
+    before = space.options("transfer.pairs").keys()
+    config = space.config({"transfer.pairs": "fc>classifier.1", "transfer.pairs.0.every": 4})
+    assert [(pair.source, pair.every) for pair in config.transfer.written_pairs] == [("fc", 4)]
+    assert space.options("transfer.pairs").keys() == before
+    assert space.values({"transfer.pairs": "fc>classifier.1"}) == {"transfer.pairs": [HEAD]}
+
+
 def test_first_point_is_the_base_if_it_lies_in_the_space() -> None:
     inside = PAIRS | {"transfer.adapter.rank": {"int": [2, 8]}, "transfer.adapter.gate": {"float": [0.05, 0.5]}}
     assert space_of(inside).first_point() == {
@@ -143,6 +152,17 @@ def test_first_point_is_what_optuna_draws_first() -> None:
     assert first is not None
     trials.enqueue_trial(first)
     assert space(trials.ask()) == {"transfer.adapter.rank": 4}
+
+
+def test_baselines_can_be_searched_beside_mergenet() -> None:
+    methods = {"method": {"choice": ["none", "kd", "mergenet"]}}
+    space = with_limits(space_of(methods | {"transfer.t_cycle": {"int": [2, 4]}}))
+    assert {space.config(labels).method for labels in draw(space, 30)} == {"none", "kd", "mergenet"}
+    assert space.first_point() == {"method": "mergenet", "transfer.t_cycle": 2}
+    with pytest.raises(ConfigError, match=r"^search\.method: source\.kind must be live or frozen for method kd"):
+        space_of({"method": {"choice": ["kd", "mergenet"]}}, source={"kind": "self"})
+    with pytest.raises(ConfigError, match=r"but with method=rkd, distillation\.temperature=4: .*must be null"):
+        space_of({"method": {"choice": ["kd", "rkd"]}, "distillation.temperature": {"choice": [4]}}, method="kd")
 
 
 def test_get_by_path() -> None:

@@ -1,0 +1,47 @@
+"""docs/python-api.md: its files, its Python and its commands, as a reader would run them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs/python-api.md"
+BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("api")
+
+
+def blocks() -> list[tuple[str, str, str]]:
+    found = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    assert len(found) >= 6
+    return found
+
+
+def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
+    for _, file, text in blocks():
+        if file:
+            (folder / file).write_text(text, encoding="utf-8")
+    code = "\n".join(text for language, file, text in blocks() if language == "python" and not file)
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    epochs = [line.split() for line in lines[:4]]
+    assert [epoch for epoch, _ in epochs] == ["1", "2", "3", "4"]
+    assert float(epochs[-1][1]) > 0.5, "three classes of stripes can be told apart"
+    assert lines[-1] == "torch.Size([1, 3])"
+
+    command = next(text for language, _, text in blocks() if language == "sh")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(
+        ["bash", "-e", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "features" not in done.stdout, "the layers are those of the page's own network"
+    assert (folder / "runs/stripes-yaml/result.json").is_file()

@@ -1,0 +1,109 @@
+"""The sweep's study on real sqlite: truthful states, draws that do not depend on how often the driver started."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mergenet.errors import UserError
+from sweeps.study import INDEX, STUDY_FILE, Drawn, SweepStudy, build_sampler
+from tests.sweeps.base import space_of, sweep_config
+
+RANK, GATE = "transfer.adapter.rank", "transfer.adapter.gate"
+SEARCH = {RANK: {"int": [2, 8]}, GATE: {"float": [0.05, 0.5]}}
+
+
+def opened(folder: Path, **changes: Any) -> SweepStudy:
+    """As a driver opens it that has just started."""
+    return SweepStudy(sweep_config(SEARCH, **changes), space_of(SEARCH), "max", folder)
+
+
+def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    """The study as somebody else opens it afterwards."""
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}").trials
+
+
+def test_the_first_trial_is_the_base(tmp_path: Path) -> None:
+    drawn = opened(tmp_path).draw(0)
+    assert (drawn.index, drawn.params) == (0, {RANK: 4, GATE: 0.1})
+    attributes = trials(tmp_path)[0].user_attrs
+    assert (attributes["trial_id"], attributes[INDEX]) == ("trial-000", 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "found"),
+    [
+        (TrialState.COMPLETE, 0.5, (TrialState.COMPLETE, 0.5)),
+        (TrialState.PRUNED, 0.5, (TrialState.PRUNED, 0.3)),  # its last intermediate value is what the study keeps
+        (TrialState.COMPLETE, math.nan, (TrialState.FAIL, None)),
+        (TrialState.COMPLETE, math.inf, (TrialState.FAIL, None)),
+        (TrialState.COMPLETE, None, (TrialState.FAIL, None)),
+        (TrialState.FAIL, 0.5, (TrialState.FAIL, None)),
+    ],
+)
+def test_states(tmp_path: Path, state: TrialState, value: float | None, found: Any) -> None:
+    study = opened(tmp_path)
+    drawn = study.draw(0)
+    study.report(drawn, 1, 0.1)
+    study.report(drawn, 2, 0.3)
+    study.report(drawn, 3, math.nan)
+    study.tell(drawn, state, value)
+    study.report(drawn, 4, 0.9)  # too late
+    study.tell(drawn, TrialState.COMPLETE, 0.9)
+    trial = trials(tmp_path)[0]
+    assert (trial.state, trial.value) == found
+    assert trial.intermediate_values == {1: 0.1, 2: 0.3}
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_draws_do_not_depend_on_restarts(tmp_path: Path, sampler: str) -> None:
+    """One driver draws eight trials; in the other folder every trial has a driver of its own."""
+
+    def go_on(study: SweepStudy, index: int) -> dict[str, Any]:
+        drawn = study.draw(index)
+        study.tell(drawn, TrialState.COMPLETE, float(drawn.params[GATE]))
+        return drawn.params
+
+    for name in ("once", "often"):
+        (tmp_path / name).mkdir()
+    study = opened(tmp_path / "once", sampler=sampler)
+    once = [go_on(study, index) for index in range(8)]
+    often = [go_on(opened(tmp_path / "often", sampler=sampler), index) for index in range(8)]
+    assert once == often
+    assert len({params[GATE] for params in once}) == 8, "no draw is repeated"
+
+
+def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
+    """Trial 0 ended unheard, trial 1 still trains, trial 2 was being drawn."""
+    study = opened(tmp_path)
+    study.draw(0)
+    study.draw(1)
+    study.study.ask()
+    again = opened(tmp_path)
+    rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.4}]
+
+    def outcome(drawn: Drawn) -> Any:
+        return ({"state": "complete"}, rows, 0.4) if drawn.index == 0 else None
+
+    again.reconcile(outcome)
+    states = [trial.state for trial in trials(tmp_path)]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL]
+    assert trials(tmp_path)[0].intermediate_values == {1: 0.2, 2: 0.4}
+    assert [drawn.index for drawn in again.known()] == [0, 1]
+    assert again.draw(2).index == 2, "the trial that was lost in drawing is drawn again"
+
+
+def test_a_file_that_is_no_study(tmp_path: Path) -> None:
+    (tmp_path / STUDY_FILE).write_text("no database")
+    with pytest.raises(UserError, match=r"study\.db must be the Optuna study of this sweep, and cannot be opened: "):
+        opened(tmp_path)
+
+
+def test_the_sampler() -> None:
+    sampler = build_sampler(sweep_config(SEARCH, num_trials=12))
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    assert (sampler._multivariate, sampler._constant_liar, sampler._n_startup_trials) == (False, False, 4)
+    assert isinstance(build_sampler(sweep_config(SEARCH, sampler="random")), optuna.samplers.RandomSampler)
