@@ -171,12 +171,15 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     from mergenet.distributed import num_started
     from mergenet.pairs import resolve_pairs
     from mergenet.progress import exhaust, show_progress
+    from mergenet.record import CHECKPOINT_FOLDER
+    from mergenet.recording import INFO
     from mergenet.source import record_source
 
     if num_started() > 1:
         raise Failure(f"a source must be recorded by one process, got {num_started()}; leave torchrun away", 2)
     checked = load_config(config, settings)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    unfinished = (out / CHECKPOINT_FOLDER).is_dir() and not (out / INFO).exists()
+    if out.exists() and not unfinished and (not out.is_dir() or any(out.iterdir())):
         raise CheckpointError(f"--out must be a new or empty folder, got {str(out)!r}; choose another")
     chosen = names or tuple(dict.fromkeys(pair.source for pair in resolve_pairs(checked).transfer.written_pairs))
     console = _console()
@@ -184,7 +187,7 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     try:
         exhaust(show_progress(results, checked.epochs, console))
     except KeyboardInterrupt:
-        raise Failure(f"interrupted; {out} is no whole recording: remove it and record again", 130) from None
+        raise Failure("interrupted; the same command goes on after the last whole epoch", 130) from None
     console.print(f"recorded {', '.join(chosen)} in {out}", soft_wrap=True)
     console.print(f"next: --set source.kind=recorded --set source.recording={shlex.quote(str(out))}", soft_wrap=True)
 

@@ -1,9 +1,12 @@
 """Writing files so that a killed process, a full disk or a power cut never leaves half of one."""
 
 import contextlib
+import fcntl
 import json
 import os
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,33 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, obj: Any) -> None:
     """`write_bytes` of indented JSON; a float that is not finite becomes NaN or Infinity."""
     write_text(path, json.dumps(obj, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path, patience: float) -> Iterator[None]:
+    """Holds the folder against other processes that ask for it in this way; the hold ends with the process.
+
+    patience: seconds to wait for one that holds it; a worker whose driver was killed notices at its epoch's end.
+    Raises CheckpointError if it is still held then. File systems that know no locks hold nothing.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    deadline = time.monotonic() + patience
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise CheckpointError(
+                        f"{folder} is being written by another process; wait for it, stop it, or choose another folder"
+                    ) from None
+                time.sleep(0.1)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_bytes(path: Path) -> bytes:

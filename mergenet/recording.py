@@ -2,10 +2,12 @@
 
 Folder: recording.json (what was trained, which layers, how often), epoch-0001.safetensors, ... with one tensor per
 step and layer named "<step>/<layer>". recording.json is written last: a folder without it is not a recording.
+Until then there is checkpoints/, from which a recording that was stopped goes on.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +17,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from mergenet.checkpoint import check_tensors, save_tensors
+from mergenet.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, unknown_name
 from mergenet.layers import Layer
-from mergenet.learner import errors_of
+from mergenet.learner import Learner, errors_of
 from mergenet.models import weights_hash
-from mergenet.record import write_json
+from mergenet.record import CHECKPOINT_FOLDER, write_json
 
 FORMAT = 1
+INFO = "recording.json"
 KEYS = {"fingerprint", "layers", "every", "steps_per_epoch", "epochs", "data_hash"}
 
 
@@ -51,7 +54,7 @@ class Recording:
     def open(cls, folder: Path) -> Self:
         """Raises CheckpointError if the folder is not a finished recording."""
         try:
-            info = json.loads((folder / "recording.json").read_text())
+            info = json.loads((folder / INFO).read_text())
             if info["format"] == FORMAT and (absent := KEYS - info.keys()):
                 raise KeyError(*absent)
             if info["format"] != FORMAT:
@@ -124,12 +127,39 @@ class Recording:
 
 
 class Recorder:
-    """Writes a recording; `snapshot` before each optimizer step, `end_epoch` after the last of an epoch."""
+    """Writes a recording; `snapshot` before each optimizer step, `end_epoch` after the last of an epoch.
 
-    def __init__(self, folder: Path, layers: Mapping[str, Layer], every: int, steps_per_epoch: int) -> None:
-        self.folder, self.layers, self.every, self.steps_per_epoch = folder, layers, every, steps_per_epoch
+    Like a run, a recording that was stopped goes on from its last epoch. What another configuration left in the folder
+    is replaced.
+    """
+
+    def __init__(
+        self, config: Config, total_steps: int, folder: Path, layers: Mapping[str, Layer], every: int, per_epoch: int
+    ) -> None:
+        self.folder, self.layers, self.every = folder, layers, every
+        self.what = {
+            "format": FORMAT,
+            "fingerprint": fingerprint(config, total_steps),
+            "layers": list(layers),
+            "every": every,
+            "steps_per_epoch": per_epoch,
+            "total_steps": total_steps,
+            "source": config.source.model_dump(mode="json"),
+        }
         self.tensors: dict[str, Tensor] = {}
         self.epochs: list[dict[str, float]] = []
+
+    def resume(self, learner: Learner) -> None:
+        """Bring the learner, and `epochs`, to where this recording stopped; nothing if it has not begun."""
+        self.what["data_hash"] = learner.task.data_hash
+        if self._is_finished():
+            self.epochs = json.loads((self.folder / INFO).read_text())["epochs"]
+            return
+        checkpoints = self.folder / CHECKPOINT_FOLDER
+        state = load_latest(checkpoints) if checkpoints.is_dir() else None
+        if state is not None and state["what"] == json.dumps(self.what):
+            learner.load_state_dict(state["learner"])
+            self.epochs = state["epochs"]
 
     def snapshot(self, step: int) -> None:
         if step % self.every == 0:
@@ -137,27 +167,33 @@ class Recorder:
                 weight = layer.weight.detach().to("cpu", torch.float32)
                 self.tensors[f"{step}/{name}"] = weight.clone()
 
-    def end_epoch(self, metrics: dict[str, float]) -> None:
+    def end_epoch(self, metrics: dict[str, float], learner: Learner) -> None:
+        if not self.epochs:
+            self._open()
         self.epochs.append(metrics)
+        if self.tensors:  # an epoch between two snapshots has none
+            save_tensors(self.folder / f"epoch-{len(self.epochs):04d}.safetensors", self.tensors, {})
+        self.tensors = {}
+        state = {"what": json.dumps(self.what), "learner": learner.state_dict(), "epochs": self.epochs}
+        save_checkpoint(self.folder / CHECKPOINT_FOLDER, len(self.epochs), state)
+
+    def finish(self) -> None:
+        if not self._is_finished():
+            write_json(self.folder / INFO, self.what | {"epochs": self.epochs})
+        shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
+
+    def _open(self) -> None:
+        """The folder, without what an older recording left in it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"{self.folder} could not be made: {error.strerror}; choose another") from None
-        (self.folder / "recording.json").unlink(missing_ok=True)  # an older recording ends here
-        if self.tensors:  # an epoch between two snapshots has none
-            save_tensors(self.folder / f"epoch-{len(self.epochs):04d}.safetensors", self.tensors, {})
-        self.tensors = {}
+        (self.folder / INFO).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
-    def finish(self, config: Config, total_steps: int, data_hash: str) -> None:
-        info = {
-            "format": FORMAT,
-            "fingerprint": fingerprint(config, total_steps),
-            "layers": list(self.layers),
-            "every": self.every,
-            "steps_per_epoch": self.steps_per_epoch,
-            "total_steps": total_steps,
-            "source": config.source.model_dump(mode="json"),
-            "data_hash": data_hash,
-            "epochs": self.epochs,
-        }
-        write_json(self.folder / "recording.json", info)
+    def _is_finished(self) -> bool:
+        try:
+            info = json.loads((self.folder / INFO).read_text())
+        except (OSError, ValueError):
+            return False
+        return isinstance(info, dict) and {key: info.get(key) for key in self.what} == self.what

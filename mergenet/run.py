@@ -6,6 +6,7 @@ its checkpoint. So no finished epoch is trained twice, and a resumed run ends wi
 
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mergenet.checkpoint import load_latest, save_checkpoint, save_tensors
 from mergenet.config import Config
 from mergenet.configfile import dump_yaml, load_config
 from mergenet.errors import CheckpointError
+from mergenet.files import only_writer
 from mergenet.record import (
     BEST_EPOCH,
     BEST_FILE,
@@ -45,6 +47,8 @@ from mergenet.record import (
 )
 from mergenet.trainer import Trainer
 
+PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
+
 
 def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterator[EpochResult]:
     """Trains `config` into `folder`; yields each epoch once it is safely on disk.
@@ -63,11 +67,29 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
     elif folder.exists() and not (folder.is_dir() and all(path.match(".*.tmp*") for path in folder.iterdir())):
         raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
     trainer = Trainer(config)
-    history = _restore(trainer, folder) if known else []
-    if distributed.is_main():
-        _open(config, folder, trainer, history)
-    distributed.barrier()
-    yield from _train(trainer, folder, history)
+    with _held(folder):
+        history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else []
+        distributed.barrier()  # all have read before the first writes
+        if distributed.is_main():
+            _open(config, folder, trainer, history)
+        distributed.barrier()
+        yield from _train(trainer, folder, history)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The run folder, made if need be, with these workers as its only writers."""
+    with ExitStack() as stack:
+        if distributed.is_main():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CheckpointError(
+                    f"{folder} could not be made: {error.strerror}; choose another with --out"
+                ) from None
+            stack.enter_context(only_writer(folder, PATIENCE))
+        distributed.barrier()
+        yield
 
 
 def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterator[EpochResult]:
@@ -116,10 +138,6 @@ def _recorded(folder: Path) -> Iterator[EpochResult]:
 def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochResult]) -> None:
     """Writes what stands in the folder while the run trains. A kill after any of the files leaves a run to resume."""
     origin = _origin(config, folder, trainer, len(history))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder} could not be made: {error.strerror}; choose another with --out") from None
     write_text(folder / CONFIG_FILE, dump_yaml(config))
     write_json(folder / PROVENANCE_FILE, origin)
     write_epochs(folder, [result.row() for result in history])

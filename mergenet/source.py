@@ -4,6 +4,7 @@ With one-way transfer the source never sees the target, so its trajectory is the
 in the same way. `recording.py` keeps that trajectory; here it is replayed, bit for bit.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,11 @@ def build_source(config: Config, target: Learner, total_steps: int) -> Source:
         return _recorded(config, target, total_steps)
     if kind == "self":
         return Source(None, _layers_of(target), lambda _: {}, target.task.data_hash)
+    if kind == "frozen" and config.source.model.weights is None:
+        warnings.warn(
+            "the source is frozen and source.model.weights names none: it stays random and has nothing to give",
+            stacklevel=2,
+        )
     learner = Learner("source", config.source, config, target.device, prepare=factorizer(config, "source"))
     trainee = learner if kind == "live" else None
     return Source(trainee, _layers_of(learner), lambda _: {}, learner.task.data_hash, learner)
@@ -111,6 +117,7 @@ def _recorded(config: Config, target: Learner, total_steps: int) -> Source:
 def record_source(config: Config, folder: Path, layers: Sequence[str], every: int) -> Iterator[EpochResult]:
     """Trains the source by itself, as a live source of `config` would, and records `layers` every `every` steps.
 
+    Goes on where the same recording into the same folder was stopped; one that is whole is only read.
     Raises ConfigError for unknown layers or a source that takes no steps, before anything is written.
     """
     if config.source.kind not in ("live", "recorded") or not layers or every < 1:
@@ -123,8 +130,11 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
     found = {name: find_layer(learner.network, name, "layer") for name in layers}
     per_epoch = steps_per_epoch(config)
     total_steps = per_epoch * config.epochs
-    recorder = Recorder(folder, found, every, per_epoch)
-    for epoch in range(1, config.epochs + 1):
+    recorder = Recorder(config, total_steps, folder, found, every, per_epoch)
+    recorder.resume(learner)
+    for epoch, metrics in enumerate(recorder.epochs[:], start=1):
+        yield EpochResult(epoch, epoch * per_epoch, metrics)
+    for epoch in range(len(recorder.epochs) + 1, config.epochs + 1):
         for step in range((epoch - 1) * per_epoch, epoch * per_epoch):
             recorder.snapshot(step)
             learner.set_rate(step, total_steps, per_epoch)
@@ -132,6 +142,6 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
             learner.update()
             learner.check_finite(step)
         metrics = learner.results()
-        recorder.end_epoch(metrics)
+        recorder.end_epoch(metrics, learner)
         yield EpochResult(epoch, epoch * per_epoch, metrics)
-    recorder.finish(config, total_steps, learner.task.data_hash)
+    recorder.finish()

@@ -16,7 +16,7 @@ from analysis.trials import FAILED, PRUNED
 from sweeps.jobs import GO_ON, STOP, SUSPEND, Message
 
 NAMESPACE = "mergenet-sweep"
-MAX_ATTEMPTS = 3  # worker groups that a job may lose before it fails
+MAX_ATTEMPTS = 3  # worker groups that a job may lose, one after the other without a new epoch, before it fails
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Desk:
     job: Message
     rows: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     last_epoch: int = 0  # reported
-    attempts: int = 0
+    attempts: int = 0  # that were lost since the last new epoch
     stopped: bool = False
     ended: bool = False
 
@@ -92,7 +92,7 @@ class Mailbox:
             await self._end(name, {"state": FAILED, "error": reason})
 
     async def lost(self, group: str, reason: str) -> None:
-        """A worker group ended before its work was done. Its job is queued again, at the third time it fails."""
+        """A worker group ended before its work was done. Its job is queued again, or fails after MAX_ATTEMPTS."""
         self.gone.add(group)
         name = self.working.pop(group, None)
         if name is None or self.desks[name].ended:
@@ -147,6 +147,7 @@ class Mailbox:
             return SUSPEND
         if row["epoch"] > desk.last_epoch:
             desk.last_epoch = row["epoch"]
+            desk.attempts = 0
             await desk.rows.put({"row": row})
             await self._tell(job, "row", row=row, replayed=replayed)
         return STOP if desk.stopped else SUSPEND if self.suspended else GO_ON

@@ -19,6 +19,7 @@ from mergenet.models._torchvision import torchvision_module
 CIFAR = {"cifar10": (CIFAR10, 40), "cifar100": (CIFAR100, 200)}  # layout, images a file
 QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
 ANNOTATIONS = "v2_mscoco_{}_annotations.json"
+BLIP = {"width": 48, "inner": 192, "heads": 4}  # of `write_blip`, as mergenet.models.vision_language.Blip names them
 CONTEXT = "Norway's capital is Oslo. Oslo lies at the Oslofjord."
 SOME_WORDS = f"where is {CONTEXT} splendid awful film how many it blue picture seen here there far ?".lower()
 
@@ -168,10 +169,11 @@ def write_distilbert(folder: Path) -> None:
 
 
 def write_blip(folder: Path) -> None:
-    """blip-itm-base-coco at its full size (0.8 GB) but for the vocabulary."""
-    vision = {"image_size": 384, "layer_norm_eps": 1e-5, "initializer_range": 0.02}
+    """blip-itm-base-coco; width 48."""
+    sizes = {"hidden_size": BLIP["width"], "intermediate_size": BLIP["inner"], "num_attention_heads": BLIP["heads"]}
+    vision = sizes | {"image_size": 384, "layer_norm_eps": 1e-5, "initializer_range": 0.02}
     size = write_tokenizer(folder) + 2  # the decoder's tokens, which the published tokenizer lacks
-    text = {"vocab_size": size, "num_attention_heads": 12, "bos_token_id": size - 2, "sep_token_id": 3}
+    text = sizes | {"vocab_size": size, "bos_token_id": size - 2, "sep_token_id": 3}
     config = transformers().BlipConfig(vision_config=vision, text_config=text, image_text_hidden_size=256)
     transformers().BlipForImageTextRetrieval(config).save_pretrained(folder)
 

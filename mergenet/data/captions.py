@@ -18,14 +18,20 @@ from mergenet.data.image_text import (
     share_of_images,
 )
 from mergenet.data.openmoji import emoji_images, emoji_list
-from mergenet.data.records import field, read_json, text_field
+from mergenet.data.records import field, folder_with, read_json, text_field
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
 from mergenet.data.tokens import tokenizer_for, vocabulary_size
-from mergenet.errors import ConfigError, DataError
+from mergenet.errors import DataError
 
 KARPATHY = "dataset_coco.json"
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}  # Karpathy's -> ours
 FOLDERS = ("train2014", "val2014")
+FILL = (
+    "mkdir -p ROOT && cd ROOT && "
+    "curl -fLO https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip && "
+    "unzip caption_datasets.zip; "
+    "for f in train2014 val2014; do curl -fLO http://images.cocodataset.org/zips/$f.zip && unzip -q $f.zip; done"
+)
 
 
 @dataclass(frozen=True)
@@ -85,13 +91,7 @@ def load_coco(config: DataConfig) -> CaptionData:
     `val_fraction` and the split's seed do not matter; `train_fraction` keeps a random share of the training images.
     Raises ConfigError without data.root, DataError for files that are missing or malformed.
     """
-    if config.root is None:
-        raise ConfigError(
-            f"data.root must name the folder of MSCOCO, got None; it holds {KARPATHY} (of caption_datasets.zip, "
-            "https://cs.stanford.edu/people/karpathy/deepimagesent) and the images in train2014 and val2014 "
-            "(https://cocodataset.org/#download)"
-        )
-    entries = read_karpathy(Path(config.root))
+    entries = read_karpathy(folder_with(config, [KARPATHY, *FOLDERS], FILL))
     kept = share_of_images(torch.arange(len(entries["train"])), config.train_fraction, config.split_seed)
     entries["train"] = [entries["train"][i] for i in kept.tolist()]
     splits = []

@@ -1,15 +1,31 @@
 """Fields of JSON files that others wrote: every one is checked when it is taken."""
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mergenet.config import shown
-from mergenet.errors import DataError
+from mergenet.config import DataConfig, shown
+from mergenet.errors import ConfigError, DataError
 
 T = TypeVar("T", str, int, bool, list)
 
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
+
+
+def folder_with(config: DataConfig, names: Sequence[str], commands: str) -> Path:
+    """`config.root`, which holds the files `names`. commands: shell commands that fill a folder ROOT with them.
+
+    Raises ConfigError without a root, DataError for files that are not there; both end with the commands.
+    """
+    fill = f"fill it with: {commands.replace('ROOT', shlex.quote(config.root or 'FOLDER'))}"
+    if config.root is None:
+        raise ConfigError(f"data.root must name the folder of {config.name}, got None; {fill}")
+    root = Path(config.root)
+    if missing := [name for name in names if not (root / name).exists()]:
+        raise DataError(f"data.root must hold {', '.join(names)}, {config.root!r} lacks {', '.join(missing)}; {fill}")
+    return root
 
 
 def read_json(path: Path) -> object:

@@ -1,6 +1,5 @@
 """Questions about texts from files in the JSON format of SQuAD v2.0 and v1.1, https://rajpurkar.github.io/SQuAD-explorer."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,9 @@ from pathlib import Path
 import torch
 
 from mergenet.config import DataConfig, shown
-from mergenet.data.records import field, read_json, text_field
+from mergenet.data.records import field, folder_with, read_json, text_field
 from mergenet.data.splits import hold_out_groups, stratified_order
-from mergenet.errors import ConfigError, DataError
+from mergenet.errors import DataError
 
 URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset"
 VERSIONS = {"squad2": "v2.0", "squad1": "v1.1"}
@@ -46,20 +45,12 @@ def load_squad(config: DataConfig) -> QuestionSets:
     """
     version = VERSIONS[config.name]
     names = [f"{part}-{version}.json" for part in ("train", "dev")]
-    place = shlex.quote(config.root or "FOLDER")
-    fill = f"mkdir -p {place} && curl -fL --create-dirs --output-dir {place} --remote-name-all " + " ".join(
-        f"{URL}/{name}" for name in names
+    urls = " ".join(f"{URL}/{name}" for name in names)
+    root = folder_with(
+        config, names, f"mkdir -p ROOT && curl -fL --create-dirs --output-dir ROOT --remote-name-all {urls}"
     )
-    if config.root is None:
-        raise ConfigError(f"data.root must name the folder of {config.name}, got None; fill one with: {fill}")
-    paths = [Path(config.root) / name for name in names]
-    if missing := [path.name for path in paths if not path.is_file()]:
-        raise DataError(
-            f"data.root must hold {' and '.join(names)}, {config.root!r} lacks {', '.join(missing)}; "
-            f"fill it with: {fill}"
-        )
-    train, test = map(read_squad, paths)
-    return split_articles(train, test, config, str(paths[0]))
+    train, test = (read_squad(root / name) for name in names)
+    return split_articles(train, test, config, str(root / names[0]))
 
 
 def split_articles(train: Sequence[Question], test: Sequence[Question], config: DataConfig, where: str) -> QuestionSets:

@@ -21,14 +21,20 @@ from mergenet.data.image_text import (
     read_images,
     share_of_images,
 )
-from mergenet.data.records import field, read_json, text_field
+from mergenet.data.records import field, folder_with, read_json, text_field
 from mergenet.data.splits import hold_out_groups
 from mergenet.data.tokens import tokenizer_for, vocabulary_size
 from mergenet.data.vqa_answers import NUM_HUMANS, normalise, soft_scores
-from mergenet.errors import ConfigError, DataError
+from mergenet.errors import DataError
 
 MIN_COUNT, MAX_ANSWERS = 9, 3129  # the usual choice for VQA v2.0: answers given to at least 9 training questions
 FOLDERS = ("train2014", "val2014")
+QUESTIONS, ANNOTATIONS = "v2_OpenEnded_mscoco_{}_questions.json", "v2_mscoco_{}_annotations.json"
+FILL = (
+    "mkdir -p ROOT && cd ROOT && for f in Questions_Train Questions_Val Annotations_Train Annotations_Val; do "
+    "curl -fLO https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa/v2_${f}_mscoco.zip && unzip v2_${f}_mscoco.zip; done; "
+    "for f in train2014 val2014; do curl -fLO http://images.cocodataset.org/zips/$f.zip && unzip -q $f.zip; done"
+)
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,9 @@ class VqaData:
 
 def load_vqa2(config: DataConfig) -> VqaData:
     """Raises ConfigError without data.root, DataError for files that are missing or malformed."""
-    if config.root is None:
-        raise ConfigError(
-            "data.root must name VQA v2.0's folder, got None; it holds v2_OpenEnded_mscoco_train2014_questions.json "
-            "and v2_mscoco_train2014_annotations.json, the same for val2014 (https://visualqa.org/download.html) and "
-            "COCO's images in train2014 and val2014 (https://cocodataset.org/#download)"
-        )
-    train, test = (read_vqa2(Path(config.root), folder) for folder in FOLDERS)
+    names = [name.format(folder) for folder in FOLDERS for name in (QUESTIONS, ANNOTATIONS)]
+    root = folder_with(config, [*names, *FOLDERS], FILL)
+    train, test = (read_vqa2(root, folder) for folder in FOLDERS)
     return vqa_data(train, test, config, MIN_COUNT)
 
 
@@ -135,8 +137,8 @@ def best_guesses(records: Sequence[Record], scores: Sequence[dict[int, float]]) 
 
 def read_vqa2(root: Path, folder: str) -> list[Record]:
     """The questions of train2014 or val2014, in the file's order. Raises DataError naming file and record."""
-    asked = root / f"v2_OpenEnded_mscoco_{folder}_questions.json"
-    answered = root / f"v2_mscoco_{folder}_annotations.json"
+    asked = root / QUESTIONS.format(folder)
+    answered = root / ANNOTATIONS.format(folder)
     annotations: dict[int, tuple[str, tuple[str, ...]]] = {}
     for n, entry in enumerate(field(read_json(answered), "annotations", list, str(answered))):
         where = f"{answered}: annotations[{n}]"

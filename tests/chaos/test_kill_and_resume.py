@@ -6,6 +6,7 @@ process that builds a slot, or the mailbox. After the death of the driver the ne
 running driver must survive, or end with a line that says how to go on.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -13,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import pytest
 
 from mergenet.record import read_run
 from sweeps.config import dump_sweep
-from tests.integration.test_sweep import COMMAND, MARK
+from tests.integration.test_sweep import COMMAND
 from tests.sweeps.base import sweep_config, write_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
@@ -34,12 +34,7 @@ SEARCH = {
     "target.optimizer.lr": {"float": [0.01, 0.1], "log": True},
     "transfer.adapter.rank": {"int": [2, 12]},
 }
-VICTIMS = {
-    "driver": b"from sweeps.cli import sweep",
-    "worker": b"RayTrainWorker",
-    "controller": b"TrainController",
-    "mailbox": b"Mailbox",
-}
+VICTIMS = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController", "mailbox": "ray::Mailbox"}
 
 
 def sweep_file(folder: Path, num_trials: int, epochs: int) -> Path:
@@ -57,38 +52,35 @@ def sweep_file(folder: Path, num_trials: int, epochs: int) -> Path:
     return folder
 
 
-def start(folder: Path, mark: str, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     root = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {MARK: mark, "PYTHONPATH": path}
     out = (folder / "out.txt").open("a")
+    command = [sys.executable, "-c", COMMAND, *arguments]
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *arguments], cwd=folder, env=environment, stdout=out, stderr=out, text=True
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, stdout=out, stderr=out, text=True
     )
 
 
-def processes(mark: str) -> dict[int, bytes]:
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (process / "environ").read_bytes():
-                found[int(process.name)] = (process / "cmdline").read_bytes()
-        except OSError:  # gone meanwhile, or another user's
-            continue
-    return found
+def family(driver: int) -> dict[int, str]:
+    """The driver and all that descend from it: process number -> command line."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in table.splitlines()]
+    found = {driver}
+    while len(more := found | {int(pid) for pid, parent, *_ in rows if int(parent) in found}) > len(found):
+        found = more
+    return {int(row[0]): row[2] if len(row) > 2 else "" for row in rows if int(row[0]) in found}
 
 
-def kill(mark: str, kind: str, rng: random.Random) -> bool:
+def kill(driver: int, kind: str, rng: random.Random) -> bool:
     """SIGKILL to one process of that kind; with the driver all of its Ray, as when a machine goes down."""
-    alive = {pid: line for pid, line in processes(mark).items() if VICTIMS[kind] in line.replace(b"\0", b" ")}
-    if not alive:
+    alive = family(driver)
+    of_kind = [driver] if kind == "driver" else sorted(pid for pid, line in alive.items() if VICTIMS[kind] in line)
+    if not of_kind:
         return False
-    victims = processes(mark) if kind == "driver" else [rng.choice(sorted(alive))]
-    for pid in victims:
-        try:
+    for pid in alive if kind == "driver" else [rng.choice(of_kind)]:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     return True
 
 
@@ -118,29 +110,35 @@ def check_whole(folder: Path, num_trials: int, epochs: int) -> None:
 
 def disturb(folder: Path, kills: int, rng: random.Random) -> Counter[str]:
     """Runs the sweep to its end with that many kills in between; what was killed how often."""
-    sweep, killed, mark = folder / "sweep-results/tiny", Counter[str](), uuid.uuid4().hex
-    driver = start(folder, mark, "run", "tiny.yaml")
+    sweep, killed = folder / "sweep-results/tiny", Counter[str]()
+    driver = start(folder, "run", "tiny.yaml")
     while driver.poll() is None or killed.total() < kills:
-        if driver.poll() is not None:  # it was killed, or gave up with a line
-            for pid in processes(mark):  # what a dead driver leaves goes with its machine
-                os.kill(pid, signal.SIGKILL)
-            if (sweep / "summary.json").exists() and "finished" in (sweep / "sweep.json").read_text():
+        if driver.poll() is not None:  # it was killed, or gave up with a line that says how to go on
+            if status(sweep) == "finished":
                 break
-            again = ("resume", "sweep-results/tiny") if (sweep / "sweep.json").exists() else ("run", "tiny.yaml")
-            driver = start(folder, mark, *again)
+            driver = start(folder, *again(sweep))
         time.sleep(rng.uniform(0.5, 14))
         if killed.total() < kills and driver.poll() is None:
-            kind = rng.choice(["driver", "driver", "worker", "worker", "controller", "mailbox"])
-            killed[kind] += kill(mark, kind, rng)
+            kind = rng.choice(["driver", "worker", "worker", "controller", "mailbox"])
+            killed[kind] += kill(driver.pid, kind, rng)
     while driver.wait() != 0:
-        driver = start(folder, mark, "resume", "sweep-results/tiny")
+        driver = start(folder, *again(sweep))
     return killed
+
+
+def status(sweep: Path) -> str:
+    path = sweep / "sweep.json"
+    return str(json.loads(path.read_text())["status"]) if path.exists() else "not begun"
+
+
+def again(sweep: Path) -> tuple[str, ...]:
+    return ("resume", "sweep-results/tiny") if (sweep / "sweep.json").exists() else ("run", "tiny.yaml")
 
 
 def test_a_disturbed_sweep_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     num_trials, epochs = 16, 12
     calm, wild = sweep_file(tmp_path / "calm", num_trials, epochs), sweep_file(tmp_path / "wild", num_trials, epochs)
-    assert start(calm, uuid.uuid4().hex, "run", "tiny.yaml").wait() == 0, (calm / "out.txt").read_text()
+    assert start(calm, "run", "tiny.yaml").wait() == 0, (calm / "out.txt").read_text()
     killed = disturb(wild, KILLS, random.Random(SEED))
     print(dict(killed))
     assert killed.total() >= KILLS, f"the sweep ended before it was disturbed enough: {killed}"

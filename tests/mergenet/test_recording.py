@@ -303,6 +303,36 @@ def test_an_unfinished_recording_is_no_recording(tmp_path: Path) -> None:
         Recording.open(folder)
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_recording_that_was_stopped_goes_on(tmp_path: Path, epochs: int) -> None:
+    """Epochs that were whole are not trained again, and the result is bitwise the same."""
+    folder = tmp_path / "recording"
+    writing = record_source(tiny_config(), folder, LAYERS["tiny_mlp"], 1)
+    for _ in range(epochs):
+        next(writing)
+    writing.close()
+    (folder / "epoch-0001.safetensors").touch()
+    kept = (folder / "epoch-0001.safetensors").stat().st_mtime_ns
+    results = list(record_source(tiny_config(), folder, LAYERS["tiny_mlp"], 1))
+    assert [result.epoch for result in results] == list(range(1, tiny_config().epochs + 1))
+    assert (folder / "epoch-0001.safetensors").stat().st_mtime_ns == kept
+    assert files(folder) == files(record(tmp_path / "whole"))
+    assert list(record_source(tiny_config(), folder, LAYERS["tiny_mlp"], 1)) == results, "a whole one is only read"
+
+
+def test_what_another_configuration_left_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "recording"
+    writing = record_source(tiny_config({"source.optimizer.lr": 0.01}), folder, LAYERS["tiny_mlp"], 1)
+    next(writing)
+    writing.close()
+    list(record_source(tiny_config(), folder, LAYERS["tiny_mlp"], 1))
+    assert files(folder) == files(record(tmp_path / "whole"))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
 def test_a_second_recording_into_the_folder_ends_the_first(recording: Path) -> None:
     """Or else a killed second recording leaves a mixture that looks whole."""
     writing = record_source(tiny_config({"source.optimizer.lr": 0.01}), recording, ["3"], 1)

@@ -446,3 +446,13 @@ def test_an_interrupt_leaves_the_run_stopped(folder: Path) -> None:
         interrupted(running)
     running.close()
     assert read_run(folder).result["status"] == "stopped"
+
+
+def test_two_processes_cannot_write_to_one_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mergenet.run.PATIENCE", 0.2)
+    running = train_run(config_of("baseline"), folder)
+    next(running)
+    with pytest.raises(CheckpointError, match="is being written by another process; wait for it, stop it, or choose"):
+        next(train_run(config_of("baseline"), folder))
+    assert len(list(running)) == config_of("baseline").epochs - 1, "the first goes on undisturbed"
+    assert read_run(folder).result["status"] == "finished"

@@ -182,11 +182,12 @@ def test_the_best_weights_are_a_copy_and_the_test_leaves_them_in_the_target() ->
     )
     states = [copies(trainer.target.network.state_dict()) for _ in trainer.epochs()]
     assert trainer.best is not None
-    assert trainer.best.epoch == 2
-    assert same(trainer.best.network, states[1])
+    best = trainer.best.epoch
+    assert best < 4, "the best epoch must not be the last here, or a copy could not be told from the network"
+    assert same(trainer.best.network, states[best - 1])
     metrics = trainer.test()
     assert metrics.keys() == {"target_test_loss", "target_test_top1", "target_test_top5"}
-    assert same(dict(trainer.target.network.state_dict()), states[1])
+    assert same(dict(trainer.target.network.state_dict()), states[best - 1])
 
 
 def test_losses_fall_when_there_is_something_to_learn() -> None:

@@ -367,7 +367,8 @@ def test_every_kind_of_layer_gives_to_every_other(target: str, source: str, adap
 
 @pytest.mark.parametrize("encoding", ["projected", "factorized"])
 def test_a_frozen_source_gives_but_never_learns(encoding: str) -> None:
-    trainer = build({"source.kind": "frozen", "transfer.adapter.encoding": encoding})
+    with pytest.warns(UserWarning, match="the source is frozen and source.model.weights names none"):
+        trainer = build({"source.kind": "frozen", "transfer.adapter.encoding": encoding})
     assert trainer.learners == [trainer.target]
     (link,) = trainer.transfer.links
     shown, ask = [], link.ask

@@ -256,9 +256,9 @@ def test_malformed_vqa2(tmp_path: Path, file: str, change: Any, message: str) ->
 
 
 def test_missing_and_torn_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data.root must name VQA v2.0's folder, got None"):
+    with pytest.raises(ConfigError, match=r"name the folder of vqa2, got None; fill it with: mkdir -p FOLDER"):
         load_vqa2(DataConfig(name="vqa2"))
-    with pytest.raises(DataError, match=r"train2014_annotations.json cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"lacks v2_OpenEnded_mscoco_train2014_questions.json, .*; fill it with"):
         load_vqa2(config_of(tmp_path))
     write_vqa2(tmp_path, num_images=24)
     image = tmp_path / "val2014" / "COCO_val2014_000000001003.jpg"

@@ -77,7 +77,8 @@ def test_an_unfinished_sweep_is_refused_with_the_way_out(sweep: SweepConfig) -> 
     write_sweep(sweep, "interrupted")
     done = run()
     assert done.exit_code == 2
-    assert "which holds a sweep that has not finished (status: interrupted); choose another" in done.stderr
+    assert "which holds a sweep that has not finished (status: interrupted); go on with it by" in done.stderr
+    assert "`mergenet sweep resume sweep-results/tiny`" in done.stderr
 
 
 @pytest.mark.usefixtures("sweep")

@@ -1,0 +1,27 @@
+"""Every sweep that ships can be planned: its base, its layers and the values it draws fit together."""
+
+import importlib.resources
+from pathlib import Path
+
+import pytest
+
+from mergenet.configfile import presets
+from sweeps.config import load_sweep, sweeps
+from sweeps.plan import plan_sweep
+
+
+@pytest.mark.parametrize("name", sweeps())
+def test_a_shipped_sweep_can_be_planned(name: str) -> None:
+    sweep = load_sweep(name)
+    plan = plan_sweep(sweep)
+    assert sweep.name == name
+    assert sweep.base in presets()
+    assert plan.num_jobs > sweep.num_trials
+    assert not any(Path(name).exists() for name in ("sweep-results",)), "planning creates nothing"
+    header = (importlib.resources.files("sweeps") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    assert f"#   mergenet sweep run {name}\n" in header
+
+
+def test_every_setting_has_a_sweep() -> None:
+    settings = {name.removesuffix("-full") for name in presets() if name.endswith("-full")}
+    assert settings <= set(sweeps())
