@@ -70,6 +70,34 @@ def resume_command(folder: Path) -> None:
         resume_sweep(plan_sweep(config), folder, console)
 
 
+@sweep.command("sync")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--project", help="Project on W&B [default: that of the sweep].")
+@click.option(
+    "--mode",
+    type=click.Choice(["online", "offline"]),
+    default="online",
+    show_default=True,
+    help="offline: into files for `wandb sync`.",
+)
+def sync_command(folder: Path, project: str | None, mode: str) -> None:
+    """Add to Weights & Biases what it lacks of the sweep in DIR, from the sweep's own records.
+
+    For sweeps that ran offline, while W&B was down, or without it. The key comes from WANDB_API_KEY or ~/.netrc.
+    """
+    console = console_of()
+    try:
+        from sweeps.sync import sync_sweep
+
+        sync_sweep(folder, mode, project, lambda text: console.print(text, markup=False, soft_wrap=True))
+    except UserError as error:
+        raise Failure(str(error), 2) from error
+    except KeyboardInterrupt:
+        raise Failure("interrupted; the same command goes on from there", 130) from None
+    except RuntimeError as error:
+        raise Failure(str(error), 1) from error
+
+
 def console_of() -> "Console":
     from rich.console import Console
 

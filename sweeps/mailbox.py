@@ -48,7 +48,9 @@ class Mailbox:
 
     async def submit(self, job: Message) -> None:
         self.desks[job["id"]] = Desk(job)
-        await self._tell(job["id"], "queued", params=job.get("params", {}))
+        values = job.get("config", {})
+        about = {"number": job.get("number"), "seed": values.get("seed"), "method": values.get("method")}
+        await self._tell(job["id"], "queued", params=job.get("params", {}), **about)
         if self.broken is not None:
             await self._end(job["id"], {"state": FAILED, "error": self.broken})
         else:

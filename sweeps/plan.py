@@ -10,6 +10,7 @@ from sweeps.base import load_base
 from sweeps.config import SweepConfig
 from sweeps.source import SourcePlan, pin_source, plan_source
 from sweeps.space import Space, build_space, probes
+from sweeps.wandbrun import check_key
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ def plan_sweep(sweep: SweepConfig) -> Plan:
     space = with_limits(with_layers(space))
     sweep = with_metric(sweep, base)
     check_recording(space)
+    check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
     return Plan(sweep, space, plan_source(space), config_hash(base))
 

@@ -48,6 +48,7 @@ from sweeps.best import write_best
 from sweeps.cluster import local_ray, quiet
 from sweeps.config import dump_sweep
 from sweeps.errors import Suspended, SweepFailed, SweepStopped
+from sweeps.eventfiles import EventFiles
 from sweeps.folder import (
     BASE_FILE,
     STATE_FILE,
@@ -64,7 +65,7 @@ from sweeps.plan import Plan, fresh_seeds
 from sweeps.report import print_summary, summarize
 from sweeps.results import best_record, best_trial, read_trials
 from sweeps.tracking import Mirror
-from sweeps.view import View
+from sweeps.view import View, say
 
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
@@ -104,7 +105,8 @@ def resume_sweep(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
 
 def _guarded(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
     try:
-        summary = _run(plan, folder, console)
+        with closing(Mirror(plan.sweep, folder, lambda text: say(console, text))) as mirror:
+            summary = _run(plan, folder, console, mirror)
     except (SweepStopped, KeyboardInterrupt):
         write_status(folder, plan, STOPPED)
         raise
@@ -115,21 +117,21 @@ def _guarded(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
     return summary
 
 
-def _run(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
+def _run(plan: Plan, folder: Path, console: Console, mirror: Mirror) -> dict[str, Any]:
     sweep, times = plan.sweep, {"start": time.monotonic()}
     view = View(console, sweep, plan.num_jobs)
-    mirror = Mirror(sweep, folder, view.say)
+    files = EventFiles(folder, view.say)
 
     def listener(event: dict[str, Any]) -> None:
-        view(event)
-        mirror(event)
+        for listen in (view, mirror, files):
+            listen(event)
 
     def mark(step: str) -> None:
         times[step] = time.monotonic()
         write_status(folder, plan, RUNNING, seconds=spent(before, seconds(times)))
 
     before = read_state(folder).get("seconds", {})
-    with quiet(), view, closing(mirror), local_ray(sweep.slots):
+    with quiet(), view, closing(files), local_ray(sweep.slots):
         from sweeps.slots import Slots  # after `quiet`: ray reads its environment when it is imported
 
         mark("ray")
@@ -155,6 +157,8 @@ def _run(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
             raise SweepStopped(f"go on with it by `mergenet sweep resume {shown_path(folder)}`") from None
     summary = summarize(plan, folder, spent(before, seconds(times)))
     write_json(folder / SUMMARY_FILE, summary)
+    mirror.summarize(summary)
+    mirror.close()  # what it has to say comes before the summary
     print_summary(folder, summary, console)
     if best is None:
         raise SweepFailed(f"no trial trained to its end; their messages are in {shown_path(folder / TRIALS_FOLDER)}")

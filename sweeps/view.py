@@ -18,6 +18,11 @@ from sweeps.config import SweepConfig
 from sweeps.mailbox import Message
 
 
+def say(console: Console, text: str) -> None:
+    """A line as it is, however long."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 class View:
     """Listens to the events of the slots. Use as a context manager around the whole sweep.
 
@@ -44,7 +49,7 @@ class View:
             self.live.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self.console, text)
 
     def __call__(self, event: Message) -> None:
         """One event of the mailbox. Called from a thread of the slots."""

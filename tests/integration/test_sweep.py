@@ -22,6 +22,7 @@ from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 
 pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machine may be busy
 
+CANARY = "cafe" * 10  # a key of W&B's form: it must not be found anywhere
 MARK = "MERGENET_TEST_MARK"
 COMMAND = "from sweeps.cli import sweep; sweep()"
 SEARCH = {
@@ -48,7 +49,7 @@ def sweep_command(folder: Path, *arguments: str) -> tuple[subprocess.CompletedPr
     mark = uuid.uuid4().hex
     root = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {MARK: mark, "PYTHONPATH": path}
+    environment = os.environ | {MARK: mark, "PYTHONPATH": path, "WANDB_API_KEY": CANARY}
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, *arguments],
         cwd=folder,
@@ -182,7 +183,24 @@ def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_mirror_has_a_run_for_each_job(done: Done) -> None:
     runs = list(done.folder.glob("wandb/offline-run-*/*.wandb"))
-    assert len(runs) == 1 + 6 + 4
+    assert len(runs) == 1 + 6 + 4 + 1  # baseline, trials, confirmations, the sweep itself
+
+
+def test_every_trial_that_reported_has_its_tensorboard_files(done: Done) -> None:
+    for folder in (done.folder / "trials").iterdir():
+        epochs = folder / "epochs.jsonl"  # empty of a trial that failed in its first epoch
+        reported = epochs.exists() and epochs.stat().st_size > 0
+        assert bool(list(folder.glob("tensorboard/events.*"))) == reported
+
+
+def test_no_key_is_written_anywhere(done: Done) -> None:
+    """The sweep folder, W&B's files, what is printed, Ray's session folder."""
+    ray_session = Path("/tmp/ray/session_latest").resolve()
+    files = [path for root in (done.folder, ray_session) for path in root.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    assert any(path.suffix == ".log" for path in files)
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    assert CANARY not in done.process.stdout + done.process.stderr
 
 
 def test_the_sweep_folder_says_what_it_was(done: Done) -> None:

@@ -1,0 +1,53 @@
+"""The run of the whole sweep on Weights & Biases: its trials as a table, the best, the confirmation."""
+
+import html
+from typing import Any
+
+from mergenet.record import test_column
+from sweeps.space import label_of
+
+COLUMNS = ("trial_id", "state", "epochs", "value")
+
+
+def table_config(summary: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the run."""
+    return {"role": "summary", "metric": summary["metric"]}
+
+
+def log_summary(run: Any, summary: dict[str, Any]) -> None:
+    """summary: that of report.py. The table is HTML: a W&B table would need an artifact, which can be refused."""
+    import wandb
+
+    run.log({"trials": wandb.Html(trials_html(summary["trials"]), inject=False)})
+    run.summary.update(numbers(summary))
+
+
+def numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """Shallow scalars: trials by state, the best trial, no transfer, the gain of the confirmation."""
+    trials, best, baseline = summary["trials"], summary["best"], summary["baseline"]
+    states = [trial["state"] for trial in trials]
+    found: dict[str, Any] = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
+    if best is not None:
+        found |= {"best_trial": best["trial_id"], "best_value": best["value"]}
+        found |= {f"best_{path.replace('.', '_')}": label_of(value) for path, value in best["params"].items()}
+    if baseline is not None:
+        found["baseline_value"] = baseline["value"]
+    confirmed = summary["confirmation"] or {}
+    for metric in (summary["metric"], test_column(summary["metric"])):
+        gain = confirmed.get(metric, {}).get("gain", {})
+        found |= {f"gain_{metric}_{key}": value for key, value in gain.items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def trials_html(trials: list[dict[str, Any]]) -> str:
+    paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
+    lines = [row("th", [*COLUMNS, *paths])]
+    for trial in trials:
+        values = [label_of(trial["params"][path]) if path in trial["params"] else None for path in paths]
+        lines.append(row("td", [*(trial[column] for column in COLUMNS), *values]))
+    return f"<table>{''.join(lines)}</table>"
+
+
+def row(tag: str, cells: list[Any]) -> str:
+    shown = ("" if cell is None else html.escape(str(cell)) for cell in cells)
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in shown)}</tr>"

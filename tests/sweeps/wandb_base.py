@@ -1,0 +1,81 @@
+"""Sweep folders, events and a client for the tests of the mirror."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+
+from analysis.trials import SWEEP_FILE
+from mergenet.files import write_json, write_text
+from mergenet.record import write_epochs
+from sweeps.config import SweepConfig, dump_sweep
+from sweeps.tracking import Mirror
+from tests.sweeps.base import CONV, sweep_config
+
+KEY = "c0ffee" * 6 + "c0ff"  # of 40 digits, as the client wants it
+SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
+PARAMS = {"transfer.pairs": [CONV], "transfer.t_cycle": 4}
+
+
+def client_environment(folder: Path, url: str = "http://127.0.0.1:9") -> dict[str, str]:
+    """Everything that the client reads or writes stays below the folder; the default url has no server."""
+    places = {f"WANDB_{name}_DIR": str(folder / f"client-{name.lower()}") for name in ("CONFIG", "CACHE", "DATA")}
+    fixed = {"WANDB_API_KEY": KEY, "WANDB_ERROR_REPORTING": "false", "WANDB_BASE_URL": url, "HOME": str(folder)}
+    return places | fixed | {"WANDB_DIR": str(folder)}
+
+
+@contextlib.contextmanager
+def client(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str = "http://127.0.0.1:9") -> Iterator[None]:
+    """The real client with that environment, in a process of its own that ends with the block."""
+    for name, value in client_environment(folder, url).items():
+        monkeypatch.setenv(name, value)
+    yield
+    with contextlib.suppress(ConnectionError):
+        wandb.teardown()
+
+
+def sweep_folder(folder: Path, mode: str, **changes: Any) -> tuple[SweepConfig, Path]:
+    sweep = sweep_config(SEARCH, wandb={"mode": mode}, **changes)
+    path = folder / "sweep"
+    path.mkdir(exist_ok=True)
+    write_text(path / SWEEP_FILE, dump_sweep(sweep))
+    write_json(path / "sweep.json", {"status": "running"})
+    return sweep, path
+
+
+def rows(first: int, last: int) -> list[dict[str, Any]]:
+    return [{"epoch": epoch, "step": 10 * epoch, "target_val_top1": epoch / 10} for epoch in range(first, last + 1)]
+
+
+def record(folder: Path, job: str, last: int, state: str = "complete", role: str = "trial") -> None:
+    """What the worker would have written of a job with so many epochs."""
+    path = folder / "trials" / job
+    path.mkdir(parents=True, exist_ok=True)
+    write_epochs(path, rows(1, last))
+    about = {"trial_id": job, "role": role, "params": PARAMS, "number": 3, "seed": 0, "state": state, "error": None}
+    write_json(path / "trial.json", about)
+    write_text(path / "config.yaml", "method: mergenet\n")
+    write_json(path / "provenance.json", {})
+    result = {"status": "finished", "error": None, "epochs_done": last, "best_epoch": last}
+    write_json(path / "result.json", result | {"metric": "target_val_top1", "target_test_top1": 0.75})
+
+
+def play(mirror: Mirror, job: str, *events: dict[str, Any], role: str = "trial") -> None:
+    for event in events:
+        mirror(event | {"job": job, "role": role, "time": 0.0})
+
+
+def begin() -> list[dict[str, Any]]:
+    queued = {"event": "queued", "params": PARAMS, "number": 3, "seed": 0, "method": "mergenet"}
+    return [queued, {"event": "started", "group": "g"}]
+
+
+def epochs(first: int, last: int, replayed: bool = False) -> list[dict[str, Any]]:
+    return [{"event": "row", "row": row, "replayed": replayed} for row in rows(first, last)]
+
+
+def end(state: str = "complete", error: str | None = None) -> dict[str, Any]:
+    return {"event": "ended", "state": state, "error": error}

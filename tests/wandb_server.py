@@ -1,0 +1,210 @@
+"""A stand-in for the W&B server on the loopback: as much of its protocol as the real client needs.
+
+Runs are kept as the client sends them: configuration, summary, history by line, state. `down` answers everything
+with 503, `refuse_artifacts` answers those with 400. What the client sent is in `bodies`, to look for keys in.
+"""
+
+import base64
+import gzip
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+ENTITY = {"id": "e1", "name": "stand-in"}
+VIEWER = {"id": "u1", "entity": "stand-in", "username": "stand-in", "email": "", "admin": False, "flags": "{}"}
+Values = dict[str, Any]
+
+
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed resets its connections: nothing to say."""
+
+
+@dataclass
+class Run:
+    """history: line number -> row. state: running, finished, failed or preempting, as W&B would show it."""
+
+    project: str
+    name: str
+    config: Values = field(default_factory=dict)
+    summary: Values = field(default_factory=dict)
+    history: dict[int, Values] = field(default_factory=dict)
+    about: Values = field(default_factory=dict)
+    preempting: bool = False
+    exit_code: int | None = None
+
+    @property
+    def id(self) -> str:
+        return base64.b64encode(f"Run:v1:{self.name}:{self.project}:stand-in".encode()).decode()
+
+    @property
+    def epochs(self) -> list[Any]:
+        return [row.get("epoch") for _, row in sorted(self.history.items())]
+
+    def setting(self, key: str) -> Any:
+        return self.config[key]["value"]
+
+    def bucket(self) -> Values:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "displayName": self.about.get("displayName") or self.name,
+            "description": None,
+            "sweepName": None,
+            "historyLineCount": len(self.history),
+            "config": json.dumps(self.config),
+            "project": {"id": "p1", "name": self.project, "entity": ENTITY},
+        }
+
+    def resume_status(self) -> Values:
+        last = [json.dumps(self.history[max(self.history)])] if self.history else []
+        counts = {"eventsLineCount": 0, "logLineCount": 0, "historyTail": json.dumps(last), "eventsTail": "[]"}
+        known = {"summaryMetrics": json.dumps(self.summary), "tags": [], "wandbConfig": json.dumps({"t": 1})}
+        about = {"group": self.about.get("groupName"), "jobType": self.about.get("jobType")}
+        return self.bucket() | counts | known | about
+
+
+class WandbServer:
+    """Use as a context manager; `url` is what WANDB_BASE_URL must be."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Run] = {}
+        self.files: dict[str, bytes] = {}
+        self.bodies: list[bytes] = []
+        self.artifacts = 0
+        self.down = self.refuse_artifacts = False
+        self.lock = threading.RLock()
+        self.http = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"server_": self}))
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+    def answer(self, path: str, body: bytes) -> tuple[int, Any]:
+        with self.lock:
+            self.bodies.append(body)
+            if self.down:
+                return 503, {"error": "down"}
+            if path == "/graphql" and not body:  # only whether there is a server
+                return 405, {}
+            if path == "/graphql":
+                asked = json.loads(body)
+                name = asked.get("operationName") or re.findall(r"(?:query|mutation)\s+(\w+)", asked["query"])[0]
+                if self.refuse_artifacts and "Artifact" in name:
+                    return 400, {"errors": [{"message": "no artifacts here"}]}
+                if name not in OPERATIONS:
+                    return 400, {"errors": [{"message": f"the stand-in knows no {name}"}]}
+                return 200, {"data": OPERATIONS[name](self, asked.get("variables") or {})}
+            if found := re.fullmatch(r"/files/[^/]+/([^/]+)/([^/]+)/file_stream", path):
+                self._stream(self.run(*found.groups()), json.loads(body))
+                return 200, {"limits": {}}
+            if path.startswith("/upload/"):
+                self.files[path.removeprefix("/upload/")] = body
+                return 200, {}
+            return 404, {"error": f"no {path}"}
+
+    def run(self, project: str, name: str) -> Run:
+        return self.runs.setdefault(name, Run(project, name))
+
+    def _stream(self, run: Run, sent: Values) -> None:
+        for name, chunk in (sent.get("files") or {}).items():
+            for number, line in enumerate(chunk["content"], start=chunk["offset"]):
+                if name.endswith("history.jsonl"):
+                    run.history[number] = json.loads(line)
+                elif name.endswith("summary.json"):
+                    run.summary = json.loads(line)
+        run.preempting |= bool(sent.get("preempting"))
+        if sent.get("complete"):
+            run.exit_code = sent.get("exitcode")
+
+    def upsert(self, asked: Values) -> Values:
+        name = asked.get("name") or next(run.name for run in self.runs.values() if run.id == asked["id"])
+        new = name not in self.runs
+        run = self.run(asked.get("project") or "uncategorized", name)
+        run.config |= json.loads(asked.get("config") or "{}")
+        run.summary |= json.loads(asked.get("summaryMetrics") or "{}")
+        run.about |= {key: value for key, value in asked.items() if value is not None}
+        return {"upsertBucket": {"bucket": run.bucket(), "inserted": new}}
+
+    def resume_status(self, asked: Values) -> Values:
+        run = self.runs.get(asked["name"])
+        bucket = None if run is None else run.resume_status()
+        return {"model": {"id": "p1", "name": asked["project"], "entity": ENTITY, "bucket": bucket}}
+
+    def upload_urls(self, asked: Values) -> Values:
+        names = asked["files"]
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload/{asked['run']}/{name}"} for name in names]
+        run = self.run(asked["project"], asked["run"])
+        return {"createRunFiles": {"runID": run.id, "uploadHeaders": [], "files": files}}
+
+    def create_artifact(self, _asked: Values) -> Values:
+        self.artifacts += 1
+        sequence = {"id": "S1", "latestArtifact": None}
+        artifact = {"id": f"A{self.artifacts}", "state": "PENDING", "artifactSequence": sequence}
+        return {"createArtifact": {"artifact": artifact}}
+
+    def manifest(self, key: str) -> Values:
+        url = f"{self.url}/upload/manifest/{len(self.files)}"
+        file = {"id": "f", "name": "manifest", "displayName": "manifest", "uploadUrl": url, "uploadHeaders": []}
+        return {f"{key}ArtifactManifest": {"artifactManifest": {"id": "M1", "file": file}}}
+
+    def artifact_files(self, asked: Values) -> Values:
+        nodes = []
+        for file in asked["input"]["artifactFiles"]:
+            name, url = file["name"], f"{self.url}/upload/artifact/{file['name']}"
+            node = {"id": "f", "name": name, "displayName": name, "uploadUrl": url, "uploadHeaders": []}
+            more = {"uploadMultipartUrls": None, "storagePath": name, "artifact": {"id": file["artifactID"]}}
+            nodes.append({"node": node | more})
+        return {"createArtifactFiles": {"files": {"edges": nodes}}}
+
+
+OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
+    "ServerFeaturesQuery": lambda _, __: {"serverInfo": {"features": []}},
+    "Viewer": lambda _, __: {"viewer": VIEWER | {"teams": {"edges": []}, "apiKeys": {"edges": []}}},
+    "OrganizationCoreWeaveOrganizationID": lambda _, __: {"entity": {"organization": None}},
+    "GetDefaultEntity": lambda _, __: {"viewer": {"id": "u1", "entity": "stand-in"}},
+    "UpsertBucket": WandbServer.upsert,
+    "RunResumeStatus": WandbServer.resume_status,
+    "CreateRunFiles": WandbServer.upload_urls,
+    "MarkRunFilesUploaded": lambda _, __: {"markRunFilesUploaded": {"success": True}},
+    "CreateArtifact": WandbServer.create_artifact,
+    "CreateArtifactManifest": lambda server, _: server.manifest("create"),
+    "UpdateArtifactManifest": lambda server, _: server.manifest("update"),
+    "CreateArtifactFiles": WandbServer.artifact_files,
+    "CommitArtifact": lambda _, asked: {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": "d"}}},
+    "FetchArtifactDigestAlgorithm": lambda _, __: {"project": None},
+    "XXHashDigestsEnabled": lambda _, __: {"entity": None},
+    "OrgFeatureFlags": lambda _, __: {"organization": None},
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server_: WandbServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        code, values = self.server_.answer(self.path.partition("?")[0], body)
+        data = json.dumps(values).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_PUT = do_POST
