@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mergenet import distributed
 from mergenet.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, unknown_name
@@ -130,7 +131,7 @@ class Recorder:
     """Writes a recording; `snapshot` before each optimizer step, `end_epoch` after the last of an epoch.
 
     Like a run, a recording that was stopped goes on from its last epoch. What another configuration left in the folder
-    is replaced.
+    is replaced. Of several workers only the first writes.
     """
 
     def __init__(
@@ -162,15 +163,17 @@ class Recorder:
             self.epochs = state["epochs"]
 
     def snapshot(self, step: int) -> None:
-        if step % self.every == 0:
+        if step % self.every == 0 and distributed.is_main():
             for name, layer in self.layers.items():
                 weight = layer.weight.detach().to("cpu", torch.float32)
                 self.tensors[f"{step}/{name}"] = weight.clone()
 
     def end_epoch(self, metrics: dict[str, float], learner: Learner) -> None:
-        if not self.epochs:
+        if not self.epochs and distributed.is_main():
             self._open()
         self.epochs.append(metrics)
+        if not distributed.is_main():
+            return
         if self.tensors:  # an epoch between two snapshots has none
             save_tensors(self.folder / f"epoch-{len(self.epochs):04d}.safetensors", self.tensors, {})
         self.tensors = {}
@@ -178,6 +181,8 @@ class Recorder:
         save_checkpoint(self.folder / CHECKPOINT_FOLDER, len(self.epochs), state)
 
     def finish(self) -> None:
+        if not distributed.is_main():
+            return
         if not self._is_finished():
             write_json(self.folder / INFO, self.what | {"epochs": self.epochs})
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)

@@ -118,6 +118,7 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
     """Trains the source by itself, as a live source of `config` would, and records `layers` every `every` steps.
 
     Goes on where the same recording into the same folder was stopped; one that is whole is only read.
+    Several workers train it together; the first one writes.
     Raises ConfigError for unknown layers or a source that takes no steps, before anything is written.
     """
     if config.source.kind not in ("live", "recorded") or not layers or every < 1:

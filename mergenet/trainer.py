@@ -147,6 +147,17 @@ class Trainer:
             self.transfer.finish(step, stepped)
         return rates["target"]
 
+    def time_steps(self, steps: int) -> dict[str, float]:
+        """Seconds of each phase (`seconds_target`, ...) in so many steps from the start of a transfer cycle.
+
+        One step goes before and is not counted: in it kernels are chosen and memory is allocated. The networks learn.
+        """
+        self._step(0)
+        self.clock.lap()
+        for step in range(steps):
+            self._step(step)
+        return self.clock.lap()
+
     def _lesson(self, step: int) -> dict[str, Any]:
         """The target's batch and objective at this step, if the source teaches it; the teacher's answer is timed."""
         if self.distiller is None:

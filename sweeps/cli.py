@@ -1,10 +1,12 @@
 """`mergenet sweep`: search over training configurations. Ray and torch are imported when a sweep starts."""
 
+import functools
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,14 +27,57 @@ def sweep() -> None:
     """Search over MergeNet's settings: trials in parallel, early stopping, a confirmed best."""
 
 
+class Workers(click.ParamType):
+    """N, or FEWEST-MOST for a group that grows and shrinks; as it stands in a sweep file."""
+
+    name = "N|MIN-MAX"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        parts = value.split("-")
+        if not 1 <= len(parts) <= 2 or not all(part.isdecimal() for part in parts):
+            self.fail(f"must be a number, as 2, or a range, as 1-4, got {value!r}", param, ctx)
+        return parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
+
+
+# option -> the key of the sweep file that it changes
+EXECUTOR_OPTIONS = {
+    "executor": "executor",
+    "workers_per_trial": "workers_per_trial",
+    "gpus_per_trial": "gpus_per_trial",
+    "max_concurrent": "slots",
+}
+
+
+def changes_sweep(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `overrides`: of --set, and of the options that are short for it."""
+
+    @click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the sweep: num_trials=4, set.epochs=3."
+    )
+    @click.option(
+        "--executor", type=click.Choice(["slots", "per_trial"]), help="Processes that are kept, or a trial's own."
+    )
+    @click.option("--workers-per-trial", type=Workers(), help="Processes that train a trial together.")
+    @click.option("--gpus-per-trial", type=float, help="GPUs of a trial; a fraction shares one.")
+    @click.option("--max-concurrent", type=int, help="Trials at the same time (slots).")
+    @functools.wraps(command)
+    def changed(*args: Any, overrides: tuple[str, ...], **options: Any) -> None:
+        given = {key: options.pop(option) for option, key in EXECUTOR_OPTIONS.items()}
+        short = [f"{key}={value}" for key, value in given.items() if value is not None]
+        command(*args, overrides=(*overrides, *short), **options)
+
+    return changed
+
+
 @sweep.command("run")
 @click.argument("sweep_file", metavar="SWEEP")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Sweep folder [default: sweep-results/NAME].")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the sweep: num_trials=4, set.epochs=3."
-)
 @click.option("--overwrite", is_flag=True, help="Delete the sweep that the sweep folder holds, then run.")
-def run_command(sweep_file: str, folder: Path | None, overrides: tuple[str, ...], overwrite: bool) -> None:
+@click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+@changes_sweep
+def run_command(
+    sweep_file: str, folder: Path | None, overrides: tuple[str, ...], overwrite: bool, address: str | None
+) -> None:
     """Run SWEEP: the name of a shipped sweep, such as quickstart, or a YAML file.
 
     Trains trials on this machine, confirms the best with fresh seeds, and writes best.yaml for `mergenet train`.
@@ -49,12 +94,43 @@ def run_command(sweep_file: str, folder: Path | None, overrides: tuple[str, ...]
         config = load_sweep(sweep_file, overrides)
         folder = folder or Path("sweep-results") / config.name
         if overwrite or not show_finished(config, folder, console):
-            _run(config, folder, overwrite, console)
+            _run(config, folder, overwrite, console, address)
+
+
+@sweep.command("plan")
+@click.argument("sweep_file", metavar="SWEEP")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Sweep folder to be, for the free disk.")
+@click.option(
+    "--pair-sd", type=click.FloatRange(min=0, min_open=True), help="Standard deviation of a paired gain, points."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@changes_sweep
+def plan_command(
+    sweep_file: str, folder: Path | None, overrides: tuple[str, ...], pair_sd: float | None, as_json: bool
+) -> None:
+    """Show what SWEEP will cost and can show, before anything runs: time, disk, memory, statistics.
+
+    Times a few steps of the base configuration; creates nothing.
+    """
+    from sweeps.config import load_sweep
+
+    with failures(lambda: None):
+        config = load_sweep(sweep_file, overrides)
+        from sweeps.estimate import estimate
+        from sweeps.plan import plan_sweep
+        from sweeps.planview import plan_lines
+        from sweeps.probe import measure
+
+        plan = plan_sweep(config)
+        measured = measure(plan.space.base, plan.source.layers)
+        found = estimate(plan, measured, folder or Path("sweep-results") / config.name, pair_sd)
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(plan_lines(found)))
 
 
 @sweep.command("resume")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def resume_command(folder: Path) -> None:
+@click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+def resume_command(folder: Path, address: str | None) -> None:
     """Go on with the sweep in DIR that was stopped, failed or killed, and end as if nothing had happened.
 
     What has ended is read from its records, what was training goes on from its last checkpoint.
@@ -67,7 +143,59 @@ def resume_command(folder: Path) -> None:
         from sweeps.plan import plan_sweep
         from sweeps.run import resume_sweep
 
-        resume_sweep(plan_sweep(config), folder, console)
+        resume_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, address)
+
+
+@sweep.command("launch")
+@click.argument("sweep_file", metavar="SWEEP")
+@click.option("--to", "kind", required=True, type=click.Choice(["job", "slurm", "ray-up", "kuberay"]), help="Cluster.")
+@click.option("--print", "printed", is_flag=True, help="Print the file; nothing is ever submitted from here.")
+@click.option("--dir", "folder", required=True, help="Sweep folder, absolute, on storage that all nodes share.")
+@click.option("--nodes", type=click.IntRange(min=1), help="slurm, kuberay: nodes [default: 2].")
+@click.option("--cpus", type=click.IntRange(min=1), help="CPUs of a node [default: 4].")
+@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of a node [default: 0].")
+@click.option("--memory-gib", type=click.IntRange(min=1), help="Memory of a node [default: 16].")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="slurm: time limit [default: 12].")
+@click.option("--partition", help="slurm: partition.")
+@click.option("--hosts", help="ray-up: addresses, the head first, separated by commas.")
+@click.option("--user", help="ray-up: SSH user [default: ubuntu].")
+@click.option("--image", help="kuberay: image that holds mergenet.")
+@click.option("--claim", help="kuberay: PersistentVolumeClaim of the shared storage.")
+def launch_command(sweep_file: str, kind: str, printed: bool, hosts: str | None, **options: Any) -> None:
+    """Print the file that runs SWEEP on a cluster: for `ray job submit`, sbatch, `ray up` or kubectl.
+
+    Tokens are on and ports private; secrets come from the environment of the cluster only. See docs/cluster.md.
+    """
+    from sweeps.cluster.launch import Launch, render
+    from sweeps.config import load_sweep
+
+    given = {name: value for name, value in options.items() if value is not None}
+    with failures(lambda: None):
+        if not printed:
+            raise UserError(f"--print must be given, nothing is submitted from here; for example --to {kind} --print")
+        name = load_sweep(sweep_file).name
+        click.echo(
+            render(kind, Launch(name, sweep_file, hosts=tuple((hosts or "").split(",")) if hosts else (), **given))
+        )
+
+
+@sweep.command("status")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, a line each look.")
+@click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again until no driver is at work.")
+def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
+    """Show how the sweep in DIR stands, from any shell: states, best so far, time left, what to do next.
+
+    Reads the folder only; a running sweep does not notice.
+    """
+    from sweeps import status
+
+    with failures(lambda: None):
+        for number, found in enumerate(status.watch(folder, watch) if watch else [status.read_status(folder)]):
+            if as_json:
+                click.echo(json.dumps(found))
+            else:
+                click.echo(("\n" if number else "") + "\n".join(status.status_lines(found)))
 
 
 @sweep.command("sync")
@@ -126,13 +254,13 @@ def holds(folder: Path | None) -> bool:
     return folder is not None and holds_sweep(folder)
 
 
-def _run(config: "SweepConfig", folder: Path, overwrite: bool, console: "Console") -> None:
+def _run(config: "SweepConfig", folder: Path, overwrite: bool, console: "Console", address: str | None) -> None:
     from sweeps.folder import check_deletable, check_folder
     from sweeps.plan import plan_sweep
     from sweeps.run import run_sweep
 
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
-    run_sweep(plan_sweep(config), folder, console, overwrite)
+    run_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, overwrite, address)
 
 
 def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from analysis.trials import mode_of
 from mergenet.config import PairConfig, Seed, Strict, rule, shown
@@ -27,6 +27,7 @@ from mergenet.yamltext import dump_yaml_values, load_yaml
 
 Scalar = str | int | float | bool | None
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Workers = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Entry(Strict):
@@ -96,18 +97,42 @@ class SweepConfig(Strict):
         description="validation metric that decides: the one by which the target's task selects its best epoch",
     )
     num_trials: Count = Field(20, description="configurations to try")
-    slots: Annotated[int, Field(ge=1, le=1024)] = Field(2, description="trials that train at the same time")
+    slots: Workers = Field(2, description="trials that train at the same time")
+    executor: Literal["slots", "per_trial"] = Field(
+        "slots", description="worker processes that do trial after trial, or new ones for each trial (10 s more)"
+    )
+    workers_per_trial: int | tuple[int, int] = Field(
+        1, description="processes that train one trial together (DDP); [fewest, most]: as many as there is room for"
+    )
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1024)] | None = Field(
+        None, description="a fraction lets trials share a GPU; null: this machine's GPUs are shared evenly"
+    )
     sampler: Literal["tpe", "random"] = Field("tpe", description="how the next configuration is drawn")
     scheduler: Literal["asha", "none"] = Field("asha", description="asha stops trials that lag behind early")
     grace_epochs: Count = Field(2, description="asha: epochs that every trial may train")
     reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(
         3, description="asha: one of this many trials goes on at each rung"
     )
+    budget_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="hours of search after which no more trials begin; those that run end, the best is confirmed"
+    )
+    budget_epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="epochs of all trials together after which no more begin"
+    )
     confirm_seeds: Annotated[int, Field(ge=0, le=1000)] = Field(
         6, description="fresh seeds for the best configuration and for no transfer, after the search"
     )
     seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
     wandb: WandbConfig = Field(default_factory=WandbConfig)
+
+    @field_validator("workers_per_trial", mode="before")
+    @classmethod
+    def _check_workers(cls, value: Any) -> Any:
+        pair = isinstance(value, list | tuple) and len(value) == 2
+        numbers = value if pair else [value]
+        if not all(type(number) is int and 1 <= number <= 1024 for number in numbers):
+            raise rule("workers_per_trial", "be a whole number from 1 to 1024, or [fewest, most] of them", value)
+        return tuple(numbers) if pair else value
 
     @property
     def objective(self) -> str:

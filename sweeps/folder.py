@@ -5,16 +5,18 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from analysis.trials import SWEEP_FILE
 from mergenet.errors import ConfigError
 from mergenet.record import FINISHED
 from sweeps.config import SweepConfig, dump_sweep, load_sweep
 
+SCRATCH = ".mergenet-ray-"  # folders of Ray's own files while a sweep runs
 STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
 
 
@@ -30,18 +32,28 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ConfigError(f"the sweep folder {str(folder)!r} cannot be written: {error.strerror}") from None
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not take_lock(file):
             file.seek(0)
             driver = file.read(200).strip() or "another process"
             raise ConfigError(
                 f"the sweep folder {str(folder)!r} is in use by {driver}; wait for it, stop it, or choose another one"
-            ) from None
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def take_lock(file: IO[str]) -> bool:
+    """Tries for a moment: who only looks (status.py) holds the lock for microseconds."""
+    for _ in range(5):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def is_used(folder: Path) -> bool:
@@ -94,6 +106,12 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def clear_scratch(folder: Path) -> None:
+    """Delete what drivers that were killed left of Ray's own files."""
+    for path in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def holds_sweep(folder: Path) -> bool:

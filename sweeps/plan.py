@@ -8,6 +8,7 @@ from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.provenance import config_hash
 from sweeps.base import load_base
 from sweeps.config import SweepConfig
+from sweeps.executors import check_executor
 from sweeps.source import SourcePlan, pin_source, plan_source
 from sweeps.space import Space, build_space, probes
 from sweeps.wandbrun import check_key
@@ -34,19 +35,31 @@ class Plan:
         return int(self.source.record) + 1 + self.sweep.num_trials + 2 * self.sweep.confirm_seeds
 
 
-def plan_sweep(sweep: SweepConfig) -> Plan:
-    """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing."""
+def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
+    """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing.
+
+    elsewhere: it will run on a cluster, so this machine need not have the device.
+    """
     base = load_base(sweep)
     space = build_space(base, sweep.search)
     from sweeps.layers import with_layers, with_limits  # torch
 
-    check_device(base)
+    if not elsewhere:
+        check_device(base)
+    check_executor(sweep, space, None if elsewhere else num_gpus())
     space = with_limits(with_layers(space))
     sweep = with_metric(sweep, base)
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
     return Plan(sweep, space, plan_source(space), config_hash(base))
+
+
+def num_gpus() -> int:
+    """Of this machine. Counting them does not start CUDA."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def check_device(base: Config) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from analysis.trials import BASELINE, TRIAL, mode_of
 from mergenet.record import is_metric, test_column
+from sweeps.budget import budget_line
 from sweeps.folder import shown_path
 from sweeps.plan import Plan
 from sweeps.results import best_trial, confirmation, read_trials
@@ -17,7 +18,7 @@ from sweeps.view import clock, label, show, trials_table
 LEVEL = 0.05  # of the verdict
 
 
-def summarize(plan: Plan, folder: Path, times: dict[str, float]) -> dict[str, Any]:
+def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[str, Any] | None) -> dict[str, Any]:
     """All numbers of the sweep, from the records on disk."""
     sweep = plan.sweep
     trials = read_trials(folder, sweep, TRIAL)
@@ -30,6 +31,7 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float]) -> dict[str, An
         "baseline": baseline[0] if baseline else None,
         "best": best,
         "confirmation": confirmation(folder, sweep),
+        "budget": budget,
         "seconds": times,
     }
 
@@ -44,6 +46,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     say("trials")
     console.print(trials_table(summary["trials"], metric))
     say()
+    if summary.get("budget") is not None:
+        say(budget_line(summary["budget"]))
     if baseline is not None:
         say(f"no transfer, same recipe and seed: {label(metric)} {show(metric, baseline['value'])}")
     if best is not None:

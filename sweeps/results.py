@@ -8,9 +8,18 @@ from typing import Any
 import numpy as np
 
 from analysis.compare import paired_difference
-from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, TRIAL_FILE, TRIALS_FOLDER, best_first, mode_of
+from analysis.trials import (
+    CONFIRM_BEST,
+    CONFIRM_NONE,
+    RUNNING,
+    TRIAL,
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    best_first,
+    mode_of,
+)
 from mergenet.errors import CheckpointError
-from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_run, test_column
+from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_epochs, read_run, test_column
 from sweeps.config import SweepConfig
 from sweeps.view import best_value
 
@@ -37,6 +46,19 @@ def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, A
     files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
     trials = [read_trial(file.parent, sweep) for file in files]
     return sorted((t for t in trials if t["role"] == role), key=lambda t: t["number"])
+
+
+def settled_trials(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+    """Trials of the search that have ended: name -> state, epochs. What cannot be read is left out."""
+    found = {}
+    for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
+        try:
+            trial = json.loads(path.read_text(encoding="utf-8"))
+            if trial["role"] == TRIAL and trial["state"] != RUNNING:
+                found[path.parent.name] = (trial["state"], read_epochs(path.parent))
+        except (OSError, ValueError, KeyError, TypeError):  # torn: the run itself will say so
+            continue
+    return found
 
 
 def best_trial(trials: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:

@@ -12,13 +12,11 @@ A sweep that was stopped or killed goes on from these: every step below is taken
 ended is read from them instead of trained.
 """
 
-import itertools
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -45,25 +43,29 @@ from mergenet.configfile import dump_yaml
 from mergenet.files import write_json, write_text
 from mergenet.record import FINISHED, STOPPED
 from sweeps.best import write_best
-from sweeps.cluster import local_ray, quiet
-from sweeps.config import dump_sweep
+from sweeps.budget import SEARCH, Budget, Clock
+from sweeps.config import SweepConfig, dump_sweep
 from sweeps.errors import Suspended, SweepFailed, SweepStopped
 from sweeps.eventfiles import EventFiles
+from sweeps.executors import groups_of, num_cpus
 from sweeps.folder import (
     BASE_FILE,
+    SCRATCH,
     STATE_FILE,
     SUMMARY_FILE,
     check_deletable,
     check_folder,
     clear,
+    clear_scratch,
     locked,
     read_state,
     shown_path,
 )
 from sweeps.jobs import Jobs
-from sweeps.plan import Plan, fresh_seeds
+from sweeps.plan import Plan, fresh_seeds, num_gpus
+from sweeps.ray_session import cluster_gpus, cluster_text, joined_ray, local_ray, quiet
 from sweeps.report import print_summary, summarize
-from sweeps.results import best_record, best_trial, read_trials
+from sweeps.results import best_record, best_trial, read_trials, settled_trials
 from sweeps.tracking import Mirror
 from sweeps.view import View, say
 
@@ -80,9 +82,12 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
     write_json(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
 
 
-def run_sweep(plan: Plan, folder: Path, console: Console, overwrite: bool = False) -> dict[str, Any]:
+def run_sweep(
+    plan: Plan, folder: Path, console: Console, overwrite: bool = False, address: str | None = None
+) -> dict[str, Any]:
     """Run the whole sweep in a new folder; returns what summary.json holds.
 
+    address: of a running Ray, whose nodes must all see the folder; None: on this machine.
     Raises SlotDied, SweepFailed or SweepStopped; whatever happens, the records that exist are kept.
     """
     (check_deletable if overwrite else check_folder)(folder)
@@ -92,21 +97,22 @@ def run_sweep(plan: Plan, folder: Path, console: Console, overwrite: bool = Fals
         write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
         write_status(folder, plan, RUNNING, base_hash=plan.base_hash)
-        return _guarded(plan, folder, console)
+        return _guarded(plan, folder, console, address)
 
 
-def resume_sweep(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
+def resume_sweep(plan: Plan, folder: Path, console: Console, address: str | None = None) -> dict[str, Any]:
     """Go on with the sweep in a folder, from `load_resumable`'s plan of it. As `run_sweep`."""
     folder = folder.absolute()
     with locked(folder):
+        clear_scratch(folder)
         write_status(folder, plan, RUNNING)
-        return _guarded(plan, folder, console)
+        return _guarded(plan, folder, console, address)
 
 
-def _guarded(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
+def _guarded(plan: Plan, folder: Path, console: Console, address: str | None) -> dict[str, Any]:
     try:
         with closing(Mirror(plan.sweep, folder, lambda text: say(console, text))) as mirror:
-            summary = _run(plan, folder, console, mirror)
+            summary = _run(plan, folder, console, mirror, address)
     except (SweepStopped, KeyboardInterrupt):
         write_status(folder, plan, STOPPED)
         raise
@@ -117,45 +123,50 @@ def _guarded(plan: Plan, folder: Path, console: Console) -> dict[str, Any]:
     return summary
 
 
-def _run(plan: Plan, folder: Path, console: Console, mirror: Mirror) -> dict[str, Any]:
-    sweep, times = plan.sweep, {"start": time.monotonic()}
-    view = View(console, sweep, plan.num_jobs)
+def _run(plan: Plan, folder: Path, console: Console, mirror: Mirror, address: str | None) -> dict[str, Any]:
+    sweep, shared = plan.sweep, None if address is None else folder
+    clock = Clock(
+        read_state(folder).get("seconds", {}), lambda seconds: write_status(folder, plan, RUNNING, seconds=seconds)
+    )
+    budget = Budget(sweep, folder, lambda: clock.seconds().get(SEARCH, 0.0))
+    view = View(console, sweep, plan.num_jobs, budget)
+    view.remember(settled_trials(folder))
     files = EventFiles(folder, view.say)
 
     def listener(event: dict[str, Any]) -> None:
-        for listen in (view, mirror, files):
-            listen(event)
+        for listens in (budget, view, mirror, files, clock.beat):
+            listens(event)
 
-    def mark(step: str) -> None:
-        times[step] = time.monotonic()
-        write_status(folder, plan, RUNNING, seconds=spent(before, seconds(times)))
-
-    before = read_state(folder).get("seconds", {})
-    with quiet(), view, closing(files), local_ray(sweep.slots):
+    clock.begin("ray")
+    with quiet(), view, closing(files), session(sweep, address):
         from sweeps.slots import Slots  # after `quiet`: ray reads its environment when it is imported
 
-        mark("ray")
+        clock.begin("slots")
+        if shared is not None:
+            view.say(f"joined Ray at {address}: {cluster_text()}")
+        groups = groups_of(sweep, plan.space.base, num_gpus() if shared is None else cluster_gpus())
         try:
-            with Slots(sweep.slots, listener) as slots, interruptible(slots.suspend, view.say):
+            with Slots(sweep.slots, listener, groups, shared) as slots, interruptible(slots.suspend, view.say):
                 jobs = Jobs(folder, plan.space, str(folder / SOURCE) if plan.source.record else None)
                 slots.wait_ready(1)
-                mark("slots")
+                clock.begin("source")
                 submit_source(plan, jobs, slots, view)
                 slots.submit(jobs.baseline())  # beside the source: it needs none
                 wait_source(plan, slots)
-                mark("source")
-                search(plan, jobs, slots)
-                mark("search")
+                clock.begin(SEARCH)
+                search(plan, jobs, slots, budget.spent, shared)
+                clock.begin("confirm")
+                view.searched()
                 best = best_trial(read_trials(folder, sweep, TRIAL), sweep.objective)
                 if best is not None:
                     write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
                     confirm(plan, jobs, slots, best)
                 slots.wait([BASELINE])
-                mark("confirm")
         except Suspended:
-            mark("stopped")
             raise SweepStopped(f"go on with it by `mergenet sweep resume {shown_path(folder)}`") from None
-    summary = summarize(plan, folder, spent(before, seconds(times)))
+        finally:
+            clock.begin(None)
+    summary = summarize(plan, folder, clock.seconds(), budget.facts())
     write_json(folder / SUMMARY_FILE, summary)
     mirror.summarize(summary)
     mirror.close()  # what it has to say comes before the summary
@@ -163,6 +174,11 @@ def _run(plan: Plan, folder: Path, console: Console, mirror: Mirror) -> dict[str
     if best is None:
         raise SweepFailed(f"no trial trained to its end; their messages are in {shown_path(folder / TRIALS_FOLDER)}")
     return summary
+
+
+def session(sweep: SweepConfig, address: str | None) -> AbstractContextManager[None]:
+    """Ray: this machine's own, or the one at an address."""
+    return local_ray(num_cpus(sweep)) if address is None else joined_ray(address)
 
 
 @contextmanager
@@ -213,8 +229,8 @@ def wait_source(plan: Plan, slots: Any) -> None:
         raise SweepFailed(f"the source could not be recorded: {outcome['error']}")
 
 
-def search(plan: Plan, jobs: Jobs, slots: Any) -> None:
-    """The trials, drawn by Optuna, scheduled by Tune, trained in the slots."""
+def search(plan: Plan, jobs: Jobs, slots: Any, spent: Callable[[], bool], shared: Path | None) -> None:
+    """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
     from ray import tune
 
     from sweeps.search import StudySearch, build_scheduler
@@ -228,13 +244,13 @@ def search(plan: Plan, jobs: Jobs, slots: Any) -> None:
     def paused() -> bool:
         return slots.suspending or slots.died is not None
 
-    with tempfile.TemporaryDirectory(prefix="mergenet-tune-", ignore_cleanup_errors=True) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=shared, ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             build_relay(jobs, slots.name, sweep.objective, sweep.mode),
             tune_config=tune.TuneConfig(
                 num_samples=sweep.num_trials,
                 max_concurrent_trials=sweep.slots,
-                search_alg=StudySearch(study, sweep.mode, sweep.num_trials, closed=paused, paused=paused),
+                search_alg=StudySearch(study, sweep.mode, sweep.num_trials, closed=paused, paused=paused, spent=spent),
                 scheduler=build_scheduler(sweep, sweep.mode, plan.epochs),
                 reuse_actors=True,
             ),
@@ -260,14 +276,3 @@ def confirm(plan: Plan, jobs: Jobs, slots: Any, best: dict[str, Any]) -> None:
             slots.submit(job)
             names.append(job["id"])
     slots.wait(names)
-
-
-def spent(before: dict[str, float], now: dict[str, float]) -> dict[str, float]:
-    """Seconds of each step, those of earlier drivers included."""
-    return {name: round(before.get(name, 0.0) + now.get(name, 0.0), 2) for name in {**before, **now}}
-
-
-def seconds(times: dict[str, float]) -> dict[str, float]:
-    names = list(times)
-    steps = {name: times[name] - times[before] for before, name in itertools.pairwise(names)}
-    return {name: round(value, 2) for name, value in steps.items()}

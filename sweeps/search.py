@@ -20,15 +20,23 @@ class StudySearch(Searcher):
     records. A trial stopped before its last epoch is PRUNED; one that raised, or whose value is missing or
     not finite, is FAIL.
 
-    closed: asked before each draw; once it is true nothing new begins.
+    closed: asked before each suggestion; once it is true nothing begins or goes on.
+    spent: asked before each draw; once it is true nothing new is drawn, and what was drawn before goes on.
     paused: once it is true, what ends before its last epoch was not stopped for good, and stays as it is.
     """
 
     def __init__(
-        self, study: SweepStudy, mode: str, num_trials: int, closed: Callable[[], bool], paused: Callable[[], bool]
+        self,
+        study: SweepStudy,
+        mode: str,
+        num_trials: int,
+        closed: Callable[[], bool],
+        paused: Callable[[], bool],
+        spent: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode=mode)
-        self.study, self.num_trials, self.closed, self.paused = study, num_trials, closed, paused
+        self.study, self.num_trials = study, num_trials
+        self.closed, self.paused, self.spent = closed, paused, spent
         self.known = study.known()
         self.next_index = len(self.known)
         self.drawn: dict[str, Drawn] = {}
@@ -38,7 +46,7 @@ class StudySearch(Searcher):
             return Searcher.FINISHED
         if self.known:
             drawn = self.known.pop(0)
-        elif self.next_index < self.num_trials:
+        elif self.next_index < self.num_trials and not self.spent():
             drawn = self.study.draw(self.next_index)
             self.next_index += 1
         else:

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from sweeps.errors import SlotDied, Suspended
+from sweeps.folder import SCRATCH
 from sweeps.jobs import SUSPEND, Message
 from sweeps.mailbox import NAMESPACE, Mailbox
+from sweeps.ray_session import HEAD
 from sweeps.worker import worker_loop
 
 Listener = Callable[[Message], None]
@@ -51,20 +52,18 @@ class Groups:
         return TorchTrainer(worker_loop, train_loop_config=settings, scaling_config=scaling, run_config=run_config)
 
 
-def shared_gpus(slots: int) -> float:
-    """GPUs of each slot's worker when this machine's are shared evenly."""
-    return min(1.0, torch.cuda.device_count() / slots)
-
-
 class Slots:
     """The slots of a sweep and what has happened in them. Use as a context manager.
 
     listener: called in a thread of ours with every event of the mailbox, in order.
+    shared: a folder that all nodes see, for what Ray Train writes; None: all is on this machine.
     """
 
-    def __init__(self, count: int, listener: Listener, groups: Groups | None = None) -> None:
-        self.count, self.listener = count, listener
-        self.groups = Groups(gpus=shared_gpus(count)) if groups is None else groups
+    def __init__(
+        self, count: int, listener: Listener, groups: Groups | None = None, shared: Path | None = None
+    ) -> None:
+        self.count, self.listener, self.shared = count, listener, shared
+        self.groups = groups or Groups()
         self.name = f"mailbox-{uuid.uuid4().hex[:8]}"
         self.outcomes: dict[str, Message] = {}
         self.ready: set[str] = set()
@@ -75,8 +74,9 @@ class Slots:
         self.closing = False
 
     def __enter__(self) -> "Slots":
-        self.scratch = tempfile.TemporaryDirectory(prefix="mergenet-sweep-", ignore_cleanup_errors=True)
-        self.mailbox: Any = ray.remote(num_cpus=0)(Mailbox).options(name=self.name, namespace=NAMESPACE).remote()
+        self.scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.shared, ignore_cleanup_errors=True)
+        actor: Any = ray.remote(num_cpus=0, resources=HEAD)(Mailbox)
+        self.mailbox: Any = actor.options(name=self.name, namespace=NAMESPACE).remote()
         self.threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(self.count)]
         self.pump = threading.Thread(target=self._pump, daemon=True)
         for thread in [self.pump, *self.threads]:

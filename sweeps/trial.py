@@ -1,7 +1,8 @@
 """The Tune side of a trial: it hands the job to a slot and relays the epochs; it trains nothing itself.
 
-A relay takes one `trial_slot` and no CPU, and is reused for trial after trial (reuse_actors). A trial that ended
-before this driver started is relayed from its record: Tune's scheduler then knows what it knew.
+A relay takes no CPU (see ray_session.HEAD); Tune runs as many as there are slots, and each is reused for trial after
+trial (reuse_actors). A trial that ended before this driver started is relayed from its record: Tune's scheduler then
+knows what it knew.
 """
 
 import json
@@ -18,6 +19,7 @@ from analysis.trials import FAILED, RUNNING, TRIAL_FILE
 from mergenet.record import read_epochs
 from sweeps.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_name
 from sweeps.mailbox import NAMESPACE
+from sweeps.ray_session import HEAD
 from sweeps.worker import write_trial
 
 
@@ -87,7 +89,7 @@ def build_relay(jobs: Jobs, mailbox_name: str, metric: str, mode: str) -> Callab
         if message["end"]["state"] == FAILED:
             raise TrialFailed(message["end"]["error"])
 
-    return tune.with_resources(relay, {"trial_slot": 1})
+    return tune.with_resources(relay, HEAD)
 
 
 class StopJobs(Callback):

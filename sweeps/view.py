@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,10 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from analysis.trials import SOURCE, TRIAL, mode_of
+from analysis.trials import BASELINE, SOURCE, TRIAL, mode_of
 from mergenet.record import is_metric
+from sweeps.budget import Budget, budget_line
 from sweeps.config import SweepConfig
 from sweeps.mailbox import Message
+
+UNDONE = ("waiting", "running", "retrying")
 
 
 def say(console: Console, text: str) -> None:
@@ -26,15 +29,17 @@ def say(console: Console, text: str) -> None:
 class View:
     """Listens to the events of the slots. Use as a context manager around the whole sweep.
 
-    num_jobs: how many jobs the sweep will have in all, for the time that is left.
+    num_jobs: how many jobs this driver will have in all, for the time that is left.
+    budget: of the search, to be shown.
     """
 
-    def __init__(self, console: Console, sweep: SweepConfig, num_jobs: int) -> None:
-        self.console, self.sweep, self.num_jobs = console, sweep, num_jobs
+    def __init__(self, console: Console, sweep: SweepConfig, num_jobs: int, budget: Budget | None = None) -> None:
+        self.console, self.sweep, self.num_jobs, self.budget = console, sweep, num_jobs, budget
         self.params: dict[str, dict[str, Any]] = {}
         self.started: dict[str, float] = {}
         self.rows: dict[str, list[Message]] = {}
         self.states: dict[str, tuple[str, str]] = {}  # job -> role, state
+        self.lost = 0  # times that a job lost its workers
         self.seconds: list[float] = []
         self.lock = threading.Lock()
         self.live = Live(get_renderable=self.status, console=console, transient=True) if console.is_terminal else None
@@ -63,10 +68,28 @@ class View:
                 self.states[job] = (event["role"], "running")
             elif event["event"] == "row":
                 self.rows.setdefault(job, []).append(event["row"])
+            elif event["event"] == "lost":
+                self.lost += 1
+                self.states[job] = (event["role"], "retrying")
             elif event["event"] == "ended":
                 self._end(event)
         if event["event"] == "ended":
             self.say(self.line(event))
+        elif event["event"] == "lost":
+            self.say(f"{job:<14} lost     its workers, time {event['attempts']} ({event['reason']}); it is tried again")
+
+    def remember(self, trials: Mapping[str, tuple[str, list[Message]]]) -> None:
+        """Trials that ended under an earlier driver, name -> state, epochs: no event will tell of them."""
+        with self.lock:
+            self.states |= {name: (TRIAL, state) for name, (state, _) in trials.items()}
+            self.rows |= {name: rows for name, (_, rows) in trials.items()}
+
+    def searched(self) -> None:
+        """The search has ended; a budget may have ended it early, and then there are fewer jobs."""
+        with self.lock:
+            self.num_jobs = min(self.num_jobs, len(self.states) + 2 * self.sweep.confirm_seeds)
+        if self.budget is not None and self.budget.spent():
+            self.say(f"the {budget_line(self.budget.facts() or {})} is spent: no more trials begin")
 
     def _end(self, event: Message) -> None:
         self.states[event["job"]] = (event["role"], event["state"])
@@ -90,11 +113,14 @@ class View:
     def status(self) -> RenderableType:
         """The live part: a bar over all jobs, trials by state, the best so far, the time that is left."""
         with self.lock:
-            done = sum(state not in ("waiting", "running") for _, state in self.states.values())
+            done = sum(state not in UNDONE for _, state in self.states.values())
             counts = Counter(state for role, state in self.states.values() if role == TRIAL)
             running = [job for job, (_, state) in self.states.items() if state == "running"]
             text = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none yet"
-            lines = [Text(f"trials: {text}"), Text(self._best_so_far())]
+            lost = f"; workers lost {self.lost} times" if self.lost else ""
+            lines = [Text(f"trials: {text}{lost}"), Text(self._best_so_far())]
+            if self.budget is not None and (facts := self.budget.facts()) is not None:
+                lines.append(Text(budget_line(facts)))
             lines += [Text(f"  {job}: {len(self.rows.get(job, []))} epochs", style="dim") for job in running]
             left = self._seconds_left(done)
         columns = (
@@ -108,16 +134,8 @@ class View:
         return Group(bar, *lines)
 
     def _best_so_far(self) -> str:
-        pick = max if self.sweep.mode == "max" else min
-        trials = [job for job, (role, _) in self.states.items() if role == TRIAL]
-        values = {job: best_value(self.rows.get(job, []), self.sweep.objective) for job in trials}
-        known = {job: value for job, value in values.items() if value is not None}
-        if not known:
-            return "best so far: none yet"
-        best = pick(known, key=lambda job: known[job])
-        extreme = "highest" if self.sweep.mode == "max" else "lowest"
-        shown = show(self.sweep.objective, known[best])
-        return f"{extreme} so far: {shown} ({best}; not a gain, the best of many is lucky)"
+        trials = {job: self.rows.get(job, []) for job, (role, _) in self.states.items() if role == TRIAL}
+        return best_text(leader(trials, self.rows.get(BASELINE, []), self.sweep.objective), self.sweep.objective)
 
     def _seconds_left(self, done: int) -> str:
         if not self.seconds:
@@ -125,6 +143,45 @@ class View:
         mean = sum(self.seconds) / len(self.seconds)
         seconds = int(mean * (self.num_jobs - done) / self.sweep.slots)
         return f"about {seconds // 60}:{seconds % 60:02d} left"
+
+
+def leader(trials: Mapping[str, Sequence[Message]], baseline: Sequence[Message], metric: str) -> dict[str, Any] | None:
+    """The best trial so far by its rows, and how far it leads no transfer; None if no trial has a value.
+
+    lead: trial minus baseline, both at their best within as many epochs as the trial has; None until the baseline
+    has trained them.
+    """
+    values = {job: best_value(rows, metric) for job, rows in trials.items()}
+    known = {job: value for job, value in values.items() if value is not None}
+    if not known:
+        return None
+    best = (max if mode_of(metric) == "max" else min)(known, key=lambda job: known[job])
+    epochs = len(trials[best])
+    other = best_value(baseline[:epochs], metric) if len(baseline) >= epochs else None
+    return {
+        "trial": best,
+        "value": known[best],
+        "epochs": epochs,
+        "lead": None if other is None else known[best] - other,
+    }
+
+
+def best_text(best: dict[str, Any] | None, metric: str) -> str:
+    """Never calls the lead a gain: that is what the confirmation is for."""
+    if best is None:
+        return "best so far: none yet"
+    extreme = "highest" if mode_of(metric) == "max" else "lowest"
+    lead = (
+        "no transfer is not there yet" if best["lead"] is None else f"{show_lead(metric, best['lead'])} to no transfer"
+    )
+    return (
+        f"{extreme} so far: {show(metric, best['value'])} ({best['trial']}, {lead}; "
+        "not a gain, the best of many is lucky)"
+    )
+
+
+def show_lead(metric: str, lead: float) -> str:
+    return f"{100 * lead:+.2f} points" if is_metric(metric) else f"{lead:+.4g}"
 
 
 def best_value(rows: Iterable[Message], metric: str) -> float | None:

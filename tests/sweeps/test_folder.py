@@ -107,7 +107,7 @@ def test_overwrite_empties_the_folder_before_the_new_sweep_starts(
 ) -> None:
     found: list[list[str]] = []
 
-    def instead(_plan: object, folder: Path, _console: object) -> None:
+    def instead(_plan: object, folder: Path, *_: object) -> None:
         found.append(sorted(path.name for path in folder.iterdir()))
 
     monkeypatch.setattr("sweeps.run._guarded", instead)

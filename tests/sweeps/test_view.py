@@ -1,13 +1,16 @@
 """What the user sees: a line for each job that ends, the live status, the text of a gain."""
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from sweeps.budget import Budget
 from sweeps.report import gain_text, verdict
-from sweeps.results import gain
+from sweeps.results import gain, settled_trials
 from sweeps.view import View, show, trials_table
 from tests.sweeps.base import HEAD, sweep_config
 
@@ -48,7 +51,53 @@ def test_the_live_status_counts_and_calls_nothing_a_gain() -> None:
     assert "trials: 1 complete" in text
     assert "1/3" in text
     assert "about 0:10 left" in text  # two jobs of 10 s on two slots
-    assert "highest so far: 50.00 % (trial-000; not a gain, the best of many is lucky)" in text
+    assert "highest so far: 50.00 % (trial-000, no transfer is not there yet; not a gain, the best of many is" in text
+
+
+def test_the_lead_is_over_as_many_epochs_and_lost_workers_are_counted() -> None:
+    view, out = view_and_output(terminal=True)
+    play(view, "baseline", "baseline", [0.25, 0.375, 0.75])
+    play(view, "trial-000", "trial", [0.25, 0.5])
+    view({"job": "trial-001", "role": "trial", "event": "queued", "time": 0, "params": {}})
+    view({"job": "trial-001", "role": "trial", "event": "lost", "time": 3, "reason": "it died", "attempts": 1})
+    view.console.print(view.status())
+    text = out.getvalue()
+    assert "trial-001      lost     its workers, time 1 (it died); it is tried again" in text
+    assert "trials: 1 complete, 1 retrying; workers lost 1 times" in text
+    assert "(trial-000, +12.50 points to no transfer" in text
+    view.searched()
+    assert view.num_jobs == 3, "a whole search changes nothing"
+
+
+def test_a_resumed_view_knows_what_ended_before(tmp_path: Path) -> None:
+    for name, role, state in (
+        ("trial-000", "trial", "complete"),
+        ("trial-001", "trial", "running"),
+        ("b", "x", "failed"),
+    ):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+        (tmp_path / "trials" / name / "trial.json").write_text(json.dumps({"role": role, "state": state}))
+        (tmp_path / "trials" / name / "epochs.jsonl").write_text('{"epoch": 1, "target_val_top1": 0.5}\n')
+    (tmp_path / "trials/trial-001/trial.json").write_text('{"torn')
+    view, out = view_and_output(terminal=True)
+    view.remember(settled_trials(tmp_path))
+    view.console.print(view.status())
+    assert "trials: 1 complete" in out.getvalue()
+    assert "1/3" in out.getvalue()
+    assert "highest so far: 50.00 % (trial-000" in out.getvalue()
+
+
+def test_a_budget_that_is_spent_means_fewer_jobs(tmp_path: Path) -> None:
+    out = io.StringIO()
+    sweep = sweep_config({"transfer.t_cycle": {"choice": [2, 4]}}, budget_epochs=2, confirm_seeds=1)
+    budget = Budget(sweep, tmp_path, lambda: 0.0)
+    view = View(Console(file=out, width=120), sweep, 23, budget)
+    play(view, "trial-000", "trial", [0.25, 0.5])
+    for epoch in (1, 2):
+        budget({"job": "trial-000", "role": "trial", "event": "row", "row": {"epoch": epoch}})
+    view.searched()
+    assert view.num_jobs == 1 + 2
+    assert "the budget of the search: 2 of 2 epochs is spent: no more trials begin" in out.getvalue()
 
 
 def test_table_has_a_column_for_each_path_and_a_dash_where_nothing_was_drawn() -> None:

@@ -1,14 +1,21 @@
-"""The Ray that a sweep runs on: this machine's, started for the sweep and stopped with it.
+"""The Ray that a sweep runs on: this machine's, started for the sweep and stopped with it, or a cluster's, joined.
 
 Ray says a lot; a user sees only the sweep's own lines. A Ray that runs already is used and left running.
+
+What only waits (the mailbox, Tune's relays) takes a thousandth of a resource that every head node has, and no CPU:
+drivers that took CPUs would leave workers without, and wait for them for ever. So it also stays on the head, which
+lives as long as the cluster, wherever nodes come and go.
 """
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mergenet.errors import ConfigError
 
 QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how often a slot's controller looks; the default, 2 s, costs seconds
@@ -27,28 +34,22 @@ QUIET = {
 }
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
+HEAD = {"node:__internal_head__": 0.001}
 TOKEN = Path("~/.ray/auth_token")
 
 
 @contextmanager
-def local_ray(slots: int) -> Iterator[None]:
-    """Inside, Ray is up with a `trial_slot` for each slot.
-
-    To be used inside `quiet`. Raises RuntimeError if a running Ray lacks the slots.
-    """
+def local_ray(num_cpus: int) -> Iterator[None]:
+    """Inside, Ray is up. num_cpus: of a Ray that is started here. To be used inside `quiet`."""
     import ray
 
     if ray.is_initialized():
-        free = ray.cluster_resources().get("trial_slot", 0)
-        if free < slots:
-            raise RuntimeError(f'the running Ray must have {slots} of "trial_slot", got {free:g}; start it with them')
         yield
         return
     try:
         ray.init(
             address="local",  # never a cluster that RAY_ADDRESS happens to name
-            num_cpus=max(slots, os.cpu_count() or 1),
-            resources={"trial_slot": slots},
+            num_cpus=num_cpus,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
@@ -59,6 +60,60 @@ def local_ray(slots: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def joined_ray(address: str) -> Iterator[None]:
+    """Inside, this process is a driver of the Ray that runs at an address; "auto" is the one of this machine.
+
+    Workers elsewhere are given the settings of `quiet`; they hold no secret. Raises ConfigError if there is no Ray.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        check_reachable(address)
+        ray.init(
+            address=address,
+            runtime_env={"env_vars": {name: os.environ[name] for name in QUIET}},
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            configure_logging=False,
+        )
+    except Exception as error:  # OSError, ConnectionError, ValueError, RuntimeError: they have no common base
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"--address must be that of a running Ray, as auto or HOST:6379, got {address!r} ({reason}); "
+            "leave it out to run on this machine alone"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_reachable(address: str) -> None:
+    """Raises OSError or ValueError at once where Ray itself would try for minutes."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def cluster_text() -> str:
+    """What the cluster has now, for a line; nodes may come and go."""
+    import ray
+
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    has = ray.cluster_resources()
+    return f"{nodes} nodes, {has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
+
+
+def cluster_gpus() -> float:
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0.0))
 
 
 def keep_token_private() -> None:

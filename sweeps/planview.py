@@ -1,0 +1,96 @@
+"""The text of `mergenet sweep plan`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+GIB, MIB = 1024**3, 1024**2
+
+
+def plan_lines(found: dict[str, Any]) -> Iterator[str]:
+    """found: of `sweeps.estimate.estimate`."""
+    epochs, space, time = found["epochs"], found["space"], found["time"]
+    yield f"sweep {found['name']}: nothing has been created"
+    yield f"trials: {found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best"
+    yield (
+        f"epochs: {epochs['expected']:.0f} expected with early stopping, at most {epochs['full']} "
+        f"(search {epochs['search_expected']:.0f} of {epochs['search_full']}; {epochs['of_a_run']} a run)"
+    )
+    continuous = f", times {space['continuous']} ranges of numbers" if space["continuous"] else ""
+    yield f"space: {space['combinations']:,} combinations at most{continuous}"
+    yield f"source: {source_text(found['source'])}"
+    yield f"budget: {budget_text(found['budget'])}"
+    yield (
+        f"time: about {duration(time['hours'])}, {duration(time['trial_hours'])} of all trials together, "
+        f"{time['gpu_hours']:.2f} GPU-hours"
+    )
+    yield (
+        f"  from {time['timed_steps']} timed steps of the base configuration on {time['device']}: "
+        f"{time['epoch_seconds']:.2f} s an epoch alone, times {time['slower_when_busy']:g} with all slots busy"
+    )
+    if time["budget_ends_search"]:
+        yield "  the budget ends the search before all trials have begun"
+    yield from disk_lines(found["disk"])
+    yield from memory_lines(found["memory"])
+    yield from statistics_lines(found["statistics"])
+
+
+def source_text(source: dict[str, Any]) -> str:
+    if source["recorded"]:
+        return f"trains once, {len(source['layers'])} layers recorded; all trials replay it"
+    return str(source["reason"])
+
+
+def budget_text(budget: dict[str, Any]) -> str:
+    limits = [f"{budget['hours']:g} hours"] if budget["hours"] is not None else []
+    limits += [f"{budget['epochs']} epochs"] if budget["epochs"] is not None else []
+    return f"the search begins no more trials after {' or '.join(limits)}" if limits else "none"
+
+
+def disk_lines(disk: dict[str, int]) -> Iterator[str]:
+    needed = disk["checkpoints"] + disk["best_networks"] + disk["recording"]
+    parts = ", ".join(
+        f"{size(disk[key])} {key.replace('_', ' ')}" for key in ("checkpoints", "best_networks", "recording")
+    )
+    yield f"disk: {size(needed)} ({parts}); {size(disk['free'])} free"
+    if needed > disk["free"]:
+        yield "  warning: that is more than is free"
+
+
+def memory_lines(memory: dict[str, int]) -> Iterator[str]:
+    needed = memory["worker"] * memory["workers"]
+    yield (
+        f"memory: {size(memory['worker'])} a worker (measured: peak of the timed steps), {size(needed)} with "
+        f"{memory['workers']} at a time; this machine has {size(memory['machine'])}"
+    )
+    if "gpu_worker" in memory:
+        yield f"  GPU: {size(memory['gpu_worker'])} a worker (measured: reserved by torch)"
+    if needed > memory["machine"]:
+        yield "  warning: that is more than there is; lower slots"
+
+
+def statistics_lines(found: dict[str, Any]) -> Iterator[str]:
+    seeds, level = found["seeds"], f"{100 * found['level']:g} %"
+    if not seeds:
+        yield "seeds: none confirm the best (confirm_seeds: 0), so no gain can be shown"
+        return
+    shows = "can be below" if found["can_show"] else "cannot be below"
+    smallest = f"2/2^{seeds} = {found['smallest_p']:.2g}"
+    yield f"seeds: {seeds} pairs; the smallest two-sided sign-flip p is {smallest}, {shows} {level}"
+    if not found["can_show"]:
+        yield "  warning: they can show nothing at that level; raise confirm_seeds to 6 or more"
+    if found["gain_in_sd"] is None:
+        return
+    gain = f"{found['gain_in_sd']:.2f} standard deviations of a pair's difference"
+    points = ", whose size is unknown: give --pair-sd"
+    if found["gain_points"] is not None:
+        points = f" = {found['gain_points']:.2f} points, if that deviation is {found['pair_sd_points']:g} points"
+    yield f"  a gain of {gain}{points}, is found {100 * found['power']:g} times in 100 (t test, {level})"
+
+
+def size(number: float) -> str:
+    return f"{number / GIB:.1f} GiB" if number >= GIB else f"{number / MIB:.1f} MiB"
+
+
+def duration(hours: float) -> str:
+    minutes = hours * 60
+    return f"{hours:.1f} hours" if hours >= 2 else f"{minutes:.1f} minutes"

@@ -1,0 +1,147 @@
+"""`mergenet sweep status DIR`: how a sweep stands, read from its folder alone, whether its driver lives or not."""
+
+import fcntl
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from analysis.trials import BASELINE, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
+from mergenet.configfile import load_config
+from mergenet.errors import ConfigError, UserError
+from mergenet.record import FINISHED, read_epochs
+from sweeps.budget import HOUR, SEARCH, budget_facts, budget_line
+from sweeps.config import SweepConfig, load_sweep
+from sweeps.folder import BASE_FILE, LOCK_FILE, STATE_FILE, SUMMARY_FILE, holds_sweep, read_json, read_state, shown_path
+from sweeps.forecast import forecast
+from sweeps.report import gain_text, verdict
+from sweeps.view import best_text, clock, leader
+
+KILLED, UNFINISHED, WAITING = "killed", "unfinished", "waiting"
+TRAINING = (SOURCE, SEARCH, "confirm")  # steps in which epochs are trained
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """All facts of a sweep. Raises ConfigError if the folder holds no sweep. Writes nothing and disturbs no driver."""
+    if not folder.is_dir() or not holds_sweep(folder):
+        raise ConfigError(
+            f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE} and {STATE_FILE}) to have a status; "
+            "`mergenet sweep run` makes one"
+        )
+    sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
+    status = KILLED if state["status"] == RUNNING and not alive else str(state["status"])
+    runs = {path.name: epochs_of(path) for path in sorted((folder / TRIALS_FOLDER).glob("*/"))}
+    trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
+    seconds = state.get("seconds", {})
+    return {
+        "name": sweep.name,
+        "folder": str(shown_path(folder)),
+        "status": status,
+        "error": state.get("error"),
+        "driver": alive,
+        "metric": sweep.metric,
+        "trials": trial_states(folder, sweep, list(trials), alive),
+        "best": leader(trials, runs.get(BASELINE, []), sweep.objective),
+        "confirmation": read_json(folder / SUMMARY_FILE).get("confirmation") if status == FINISHED else None,
+        "budget": budget_facts(sweep, seconds.get(SEARCH, 0.0), sum(map(len, trials.values()))),
+        **progress(folder, sweep, state, {name: len(rows) for name, rows in runs.items()}),
+    }
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a driver holds the folder. The look takes a shared lock for microseconds; a driver tries again then."""
+    try:
+        with (folder / LOCK_FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # never run, or a file system without locks
+        return False
+
+
+def epochs_of(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return read_epochs(folder)
+    except UserError:  # damaged, or being replaced: the next look will tell
+        return []
+
+
+def trial_states(folder: Path, sweep: SweepConfig, names: list[str], alive: bool) -> dict[str, int]:
+    """Number of trials by state. Those that have not ended are running, or unfinished if no driver lives."""
+    files = (folder / TRIALS_FOLDER / name / TRIAL_FILE for name in names)
+    counts = Counter(read_json(path).get("state", RUNNING) for path in files)
+    if not alive and RUNNING in counts:
+        counts[UNFINISHED] = counts.pop(RUNNING)
+    if len(names) < sweep.num_trials and not read_json(folder / SUMMARY_FILE):
+        counts[WAITING] = sweep.num_trials - len(names)
+    return dict(counts)
+
+
+def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: dict[str, int]) -> dict[str, Any]:
+    """epochs_done and epochs_expected of all runs, their rate, and seconds_left; None where that is not known."""
+    recorded = bool(state.get("source", {}).get("recorded"))
+    of_a_run = load_config(str(folder / BASE_FILE)).epochs
+    planned = forecast(sweep, of_a_run, recorded)
+    searching = not any(name.startswith("confirm-") for name in epochs)
+    searched = sum(count for name, count in epochs.items() if name.startswith(TRIAL))
+    source = len(list((folder / SOURCE).glob("epoch-*.safetensors"))) if recorded else 0
+    done = sum(epochs.values()) + source
+    seconds = state.get("seconds", {})
+    search = max(planned.search, searched) if searching else searched
+    if searching and sweep.budget_hours is not None and seconds.get(SEARCH):
+        search = max(searched, min(search, searched * sweep.budget_hours * HOUR / seconds[SEARCH]))
+    expected = planned.source + planned.baseline + search + planned.confirmation
+    spent = sum(seconds.get(step, 0.0) for step in TRAINING)
+    rate = done / spent if spent > 0 and done else None
+    finished = state["status"] == FINISHED
+    left = 0.0 if finished else None if rate is None else max(0.0, expected - done) / rate
+    return {
+        "epochs_done": done,
+        "epochs_expected": done if finished else round(expected),
+        "epochs_per_minute": None if rate is None else round(60 * rate, 2),
+        "seconds_spent": round(sum(seconds.values()), 1),
+        "seconds_left": None if left is None else round(left),
+        "written": state.get("written"),
+    }
+
+
+def status_lines(found: dict[str, Any]) -> Iterator[str]:
+    """The facts for a reader."""
+    metric, driver = found["metric"], "a driver is at work" if found["driver"] else "no driver"
+    yield f"sweep {found['name']} in {found['folder']}: {found['status']} ({driver})"
+    if found["error"]:
+        yield f"  {found['error']}"
+    yield f"trials: {', '.join(f'{number} {state}' for state, number in sorted(found['trials'].items())) or 'none yet'}"
+    yield best_text(found["best"], metric)
+    if found["confirmation"] is not None:
+        gain = found["confirmation"][metric]["gain"]
+        yield f"confirmed on fresh seeds: {gain_text(metric, gain)}; {verdict(gain, mode_of(metric))}"
+    if found["budget"] is not None:
+        yield budget_line(found["budget"])
+    left = "unknown" if found["seconds_left"] is None else f"about {clock(found['seconds_left'])}"
+    rate = "" if found["epochs_per_minute"] is None else f", {found['epochs_per_minute']:g} a minute"
+    epochs = f"{found['epochs_done']} of about {found['epochs_expected']}{rate}"
+    yield f"epochs: {epochs}; took {clock(found['seconds_spent'])}"
+    yield from next_lines(found, left)
+
+
+def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
+    folder = found["folder"]
+    if found["status"] == FINISHED:
+        yield f"next: mergenet train {folder}/best.yaml; mergenet analyze table {folder}"
+    elif found["driver"]:
+        yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"
+    else:
+        yield f"next: mergenet sweep resume {folder} (time left then: {left})"
+
+
+def watch(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
+    """The status again and again, until no driver is at work."""
+    while True:
+        found = read_status(folder)
+        yield found
+        if not found["driver"]:
+            return
+        time.sleep(seconds)

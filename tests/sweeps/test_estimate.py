@@ -1,0 +1,156 @@
+"""What `mergenet sweep plan` says: epochs, hours, disk, memory and what the seeds can show."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy import stats
+
+from analysis.power import smallest_gain, smallest_p
+from mergenet.run import train_run
+from sweeps.cli import sweep as command
+from sweeps.config import dump_sweep, parse_sweep
+from sweeps.estimate import estimate, space_size
+from sweeps.forecast import asha_epochs, forecast, quantile
+from sweeps.plan import plan_sweep
+from sweeps.planview import plan_lines
+from sweeps.probe import Measured, probe
+from tests.sweeps.base import base_config, space_of, sweep_config, write_base
+
+SEARCH = {
+    "transfer.t_cycle": {"choice": [2, 4]},
+    "transfer.adapter.rank": {"int": [2, 12], "step": 2},
+    "transfer.adapter.gate": {"float": [0.1, 0.5]},
+}
+MEASURED = Measured(
+    device="cpu",
+    steps=16,
+    steps_per_epoch=10,
+    setup=1.0,
+    target=0.1,
+    source=0.2,
+    transfer=0.05,
+    validate_target=2.0,
+    validate_source=3.0,
+    target_bytes=1000,
+    source_bytes=5000,
+    adapter_bytes=100,
+    network_bytes=400,
+    layers_bytes=64,
+    memory_bytes=10**9,
+    gpu_memory_bytes=0,
+)
+
+
+def found(tmp_path: Path, pair_sd: float | None = None, **changes: Any) -> dict[str, Any]:
+    write_base(tmp_path)
+    fixed = {"num_trials": 4, "confirm_seeds": 6, "slots": 1, "scheduler": "none"}
+    plan = plan_sweep(sweep_config(SEARCH, base=str(tmp_path / "base.yaml"), **(fixed | changes)))
+    return estimate(plan, MEASURED, tmp_path / "not/there", pair_sd)
+
+
+def test_epochs_without_early_stopping_are_all() -> None:
+    epochs = forecast(sweep_config(SEARCH, num_trials=4, scheduler="none"), 10, recorded=True)
+    assert (epochs.source, epochs.baseline, epochs.search, epochs.confirmation) == (10, 10, 40, 120)
+    assert epochs.expected == epochs.full == 180
+    assert forecast(sweep_config(SEARCH, grace_epochs=10), 10, recorded=False).search == 200
+    assert forecast(sweep_config(SEARCH, budget_epochs=30), 10, recorded=False).search == 30
+
+
+def test_early_stopping_tends_to_its_share_and_lets_the_first_trials_go_on() -> None:
+    """In the long run 2/3 end an epoch after the only rung (of 2), a third trains 6 epochs: 4 on average."""
+    assert asha_epochs(3000, 6, 2, 3) / 3000 == pytest.approx(2 / 3 * 3 + 1 / 3 * 6, rel=0.02)
+    assert asha_epochs(1, 6, 2, 3) == 6
+    assert asha_epochs(4, 6, 2, 3) / 4 > 4.2
+    values = sorted([0.3, 0.1, 0.9, 0.5])
+    assert quantile(values, 2 / 3) == pytest.approx(np.percentile(values, 100 * 2 / 3))
+
+
+def test_space() -> None:
+    assert space_size(space_of(SEARCH)) == {"combinations": 2 * 6, "continuous": 1}
+
+
+def test_hours_follow_from_the_steps(tmp_path: Path) -> None:
+    """2 epochs a run; a trial's epoch takes 10 * 0.15 + 2 s, one without transfer 3 s, the source's 10 * 0.2 + 3 s."""
+    time = found(tmp_path)["time"]
+    job = 1.0 + 0.3
+    source, baseline = 2 * 5 + 1, 2 * 3 + job
+    search, confirm = 4 * (2 * 3.5 + job), 6 * (2 * 3.5 + 2 * 3 + 2 * job)
+    assert time["trial_hours"] * 3600 == pytest.approx(source + baseline + search + confirm, abs=0.2)
+    assert time["hours"] * 3600 == pytest.approx(15 + source + baseline + search + confirm, abs=0.2)
+    assert time["gpu_hours"] == 0
+    assert found(tmp_path, slots=2)["time"]["hours"] < time["hours"]
+    assert found(tmp_path, executor="per_trial")["time"]["hours"] > time["hours"]
+
+
+def test_a_budget_caps_the_hours(tmp_path: Path) -> None:
+    time = found(tmp_path, budget_hours=0.001)["time"]
+    assert time["budget_ends_search"]
+    assert time["hours"] < found(tmp_path)["time"]["hours"]
+
+
+def test_disk(tmp_path: Path) -> None:
+    """10 runs with transfer, 7 without; two checkpoints each, with the best network inside; 10 points of 64 bytes."""
+    disk = found(tmp_path)["disk"]
+    assert disk["checkpoints"] == 2 * (10 * (1000 + 400 + 100) + 7 * (1000 + 400))
+    assert disk["best_networks"] == 17 * 400
+    assert disk["recording"] == 10 * 64
+    assert disk["free"] > 0
+
+
+def test_what_seeds_can_show(tmp_path: Path) -> None:
+    six = found(tmp_path, pair_sd=2.0)["statistics"]
+    assert (six["smallest_p"], six["can_show"]) == (2 / 64, True)
+    assert six["gain_points"] == pytest.approx(2 * six["gain_in_sd"], abs=0.01)
+    text = "\n".join(plan_lines(found(tmp_path, confirm_seeds=5)))
+    assert "5 pairs; the smallest two-sided sign-flip p is 2/2^5 = 0.062, cannot be below 5 %" in text
+    assert "warning: they can show nothing at that level; raise confirm_seeds to 6 or more" in text
+    assert "so no gain can be shown" in "\n".join(plan_lines(found(tmp_path, confirm_seeds=0)))
+
+
+@pytest.mark.parametrize("pairs", [3, 6, 12])
+def test_the_smallest_gain_is_found_four_times_in_five(pairs: int) -> None:
+    gain = smallest_gain(pairs)
+    assert gain is not None
+    draws = np.random.default_rng(0).normal(gain, 1, (40_000, pairs))
+    test = stats.ttest_1samp(draws, 0, axis=1)
+    assert np.mean((test.pvalue < 0.05) & (test.statistic > 0)) == pytest.approx(0.8, abs=0.01)
+    assert smallest_p(pairs) == 2 / 2**pairs
+    assert smallest_gain(1) is None
+
+
+def test_a_probe_of_the_real_networks_measures_what_a_run_writes(tmp_path: Path) -> None:
+    """The sizes are those of the files that the run then writes, but for headers."""
+    config = base_config(epochs=1)
+    measured = probe(config.model_dump(mode="json"), ["layer3.0.conv2"])
+    assert min(measured.target, measured.source, measured.transfer, measured.setup) > 0
+    assert measured.memory_bytes > 10**8
+    list(train_run(config, tmp_path / "run"))
+    written = (tmp_path / "run/checkpoints/epoch-000001/tensors.safetensors").stat().st_size
+    parts = measured.target_bytes + measured.source_bytes + measured.adapter_bytes + measured.network_bytes
+    assert written == pytest.approx(parts, rel=0.1)
+    assert (tmp_path / "run/best.safetensors").stat().st_size == pytest.approx(measured.network_bytes, rel=0.2)
+
+
+def test_the_command_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(dump_sweep(sweep_config(SEARCH)))
+    before = sorted(tmp_path.rglob("*"))
+    done = CliRunner().invoke(command, ["plan", "tiny.yaml", "--json", "--max-concurrent", "1"])
+    assert done.exit_code == 0, done.output
+    facts = json.loads(done.stdout)
+    assert (facts["trials"], facts["memory"]["workers"], facts["time"]["device"]) == (20, 1, "cpu")
+    assert sorted(tmp_path.rglob("*")) == before
+    bad = CliRunner().invoke(command, ["plan", "tiny.yaml", "--set", "budget_hours=0"])
+    assert (bad.exit_code, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("error: budget_hours must be > 0, got 0")
+
+
+def test_bad_workers_are_one_line() -> None:
+    with pytest.raises(ValueError, match="workers_per_trial") as caught:
+        parse_sweep({"name": "a", "base": "b", "search": SEARCH, "workers_per_trial": "two"}, "s.yaml")
+    assert len(str(caught.value).splitlines()) == 1
