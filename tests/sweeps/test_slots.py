@@ -127,9 +127,17 @@ def kill_worker() -> None:
 
 def is_worker(cmdline: Path) -> bool:
     try:
-        return b"RayTrainWorker" in cmdline.read_bytes()
+        return b"RayTrainWorker" in cmdline.read_bytes() and is_ours(int(cmdline.parent.name))
     except OSError:  # gone meanwhile
         return False
+
+
+def is_ours(pid: int) -> bool:
+    """A descendant of this process: other Rays may run on the machine."""
+    while pid not in (0, os.getpid()):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return pid != 0
 
 
 def test_a_running_ray_is_used_and_left_running() -> None:
