@@ -107,11 +107,24 @@ class SweepConfig(Strict):
     gpus_per_trial: Annotated[float, Field(ge=0, le=1024)] | None = Field(
         None, description="a fraction lets trials share a GPU; null: this machine's GPUs are shared evenly"
     )
-    sampler: Literal["tpe", "random"] = Field("tpe", description="how the next configuration is drawn")
-    scheduler: Literal["asha", "none"] = Field("asha", description="asha stops trials that lag behind early")
-    grace_epochs: Count = Field(2, description="asha: epochs that every trial may train")
+    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "qmc", "random", "grid", "top_k"] = Field(
+        "tpe",
+        description="how the next configuration is drawn; top_k: at random, for one epoch, the best again in full",
+    )
+    top_k: Count = Field(3, description="sampler top_k: how many of num_trials, the last, train in full")
+    scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
+        "asha", description="which trials that lag behind are stopped early; hyperband: asha in several brackets"
+    )
+    grace_epochs: Count | Literal["auto"] = Field(
+        2,
+        description="epochs that every trial may train; auto: measured on the first trials, none of which is stopped",
+    )
     reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(
-        3, description="asha: one of this many trials goes on at each rung"
+        3, description="asha and hyperband: one of this many trials goes on at each rung"
+    )
+    storage: Literal["sqlite", "journal", "postgresql"] = Field(
+        "sqlite",
+        description="where the Optuna study is; postgresql: at the URL in the environment variable MERGENET_STUDY_URL",
     )
     budget_hours: Annotated[float, Field(gt=0)] | None = Field(
         None, description="hours of search after which no more trials begin; those that run end, the best is confirmed"

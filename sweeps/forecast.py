@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 from sweeps.config import SweepConfig
+from sweeps.samplers import num_short
 
 REPEATS = 200  # simulated searches; the mean is good to about 1 %
 
@@ -30,12 +31,17 @@ class Epochs:
 
 
 def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
-    """epochs: of one run. recorded: whether the source is trained by itself, once."""
+    """epochs: of one run. recorded: whether the source is trained by itself, once.
+
+    What hyperband, median and a grace that is yet to be measured will save is not known before: they count in full.
+    """
     full = sweep.num_trials * epochs
-    early = sweep.scheduler == "asha" and sweep.grace_epochs < epochs
-    search = float(full)
-    if early:
-        search = asha_epochs(sweep.num_trials, epochs, sweep.grace_epochs, sweep.reduction_factor)
+    search, grace = float(full), sweep.grace_epochs
+    if sweep.sampler == "top_k":
+        short = num_short(sweep)
+        search = float(short + (sweep.num_trials - short) * epochs)
+    elif sweep.scheduler == "asha" and isinstance(grace, int) and grace < epochs:
+        search = asha_epochs(sweep.num_trials, epochs, grace, sweep.reduction_factor)
     if sweep.budget_epochs is not None:  # trials that run when it is reached go on
         search = min(search, float(sweep.budget_epochs))
     return Epochs(epochs if recorded else 0, epochs, search, full, 2 * sweep.confirm_seeds * epochs)

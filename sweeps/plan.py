@@ -43,11 +43,15 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     base = load_base(sweep)
     space = build_space(base, sweep.search)
     from sweeps.layers import with_layers, with_limits  # torch
+    from sweeps.storage import check_storage
+    from sweeps.suitable import check_sampler
 
     if not elsewhere:
         check_device(base)
     check_executor(sweep, space, None if elsewhere else num_gpus())
     space = with_limits(with_layers(space))
+    check_sampler(sweep, space)
+    check_storage(sweep.storage)
     sweep = with_metric(sweep, base)
     check_recording(space)
     check_key(sweep)

@@ -154,7 +154,7 @@ def _run(plan: Plan, folder: Path, console: Console, mirror: Mirror, address: st
                 slots.submit(jobs.baseline())  # beside the source: it needs none
                 wait_source(plan, slots)
                 clock.begin(SEARCH)
-                search(plan, jobs, slots, budget.spent, shared)
+                search(plan, jobs, slots, budget.spent, shared, view.say)
                 clock.begin("confirm")
                 view.searched()
                 best = best_trial(read_trials(folder, sweep, TRIAL), sweep.objective)
@@ -229,11 +229,14 @@ def wait_source(plan: Plan, slots: Any) -> None:
         raise SweepFailed(f"the source could not be recorded: {outcome['error']}")
 
 
-def search(plan: Plan, jobs: Jobs, slots: Any, spent: Callable[[], bool], shared: Path | None) -> None:
+def search(
+    plan: Plan, jobs: Jobs, slots: Any, spent: Callable[[], bool], shared: Path | None, say: Callable[[str], None]
+) -> None:
     """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
     from ray import tune
 
-    from sweeps.search import StudySearch, build_scheduler
+    from sweeps.schedule import build_scheduler
+    from sweeps.search import StudySearch
     from sweeps.study import SweepStudy
     from sweeps.trial import StopJobs, StopWhenDead, build_relay, outcome_of
 
@@ -251,7 +254,7 @@ def search(plan: Plan, jobs: Jobs, slots: Any, spent: Callable[[], bool], shared
                 num_samples=sweep.num_trials,
                 max_concurrent_trials=sweep.slots,
                 search_alg=StudySearch(study, sweep.mode, sweep.num_trials, closed=paused, paused=paused, spent=spent),
-                scheduler=build_scheduler(sweep, sweep.mode, plan.epochs),
+                scheduler=build_scheduler(study, plan.epochs, say),
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

@@ -5,10 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from optuna.trial import TrialState
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sweeps.config import SweepConfig
 from sweeps.jobs import EPOCH, EPOCHS, OBJECTIVE
 from sweeps.study import Drawn, SweepStudy
 
@@ -41,16 +39,18 @@ class StudySearch(Searcher):
         self.next_index = len(self.known)
         self.drawn: dict[str, Drawn] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override] # Tune takes FINISHED too
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # Tune takes FINISHED too
         if self.closed():
             return Searcher.FINISHED
         if self.known:
             drawn = self.known.pop(0)
-        elif self.next_index < self.num_trials and not self.spent():
+        elif self.next_index >= self.num_trials or self.spent():
+            return Searcher.FINISHED
+        elif not self.study.may_draw(self.next_index):
+            return None
+        else:
             drawn = self.study.draw(self.next_index)
             self.next_index += 1
-        else:
-            return Searcher.FINISHED
         self.drawn[trial_id] = drawn
         return {"number": drawn.index, "params": drawn.params}
 
@@ -80,18 +80,3 @@ class StudySearch(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         raise AssertionError(f"a sweep goes on from its own records, not from {checkpoint_path}")
-
-
-def build_scheduler(sweep: SweepConfig, mode: str, epochs: int) -> TrialScheduler:
-    """ASHA on our own epoch, which unlike `training_iteration` never restarts; never stops at the last epoch."""
-    if sweep.scheduler == "none" or sweep.grace_epochs >= epochs:
-        return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr=EPOCH,
-        metric=OBJECTIVE,
-        mode=mode,
-        max_t=epochs,
-        grace_period=sweep.grace_epochs,
-        reduction_factor=sweep.reduction_factor,
-        stop_last_trials=False,
-    )

@@ -4,29 +4,27 @@ Trials are counted by `index`, from 0, in the order in which they were drawn who
 of it: a driver that is killed while it draws leaves a trial that never began.
 
 What trial `index` draws depends on the sweep's seed, the index and the study so far, and not on how often the
-driver was started: the sampler is made anew for every draw.
+driver was started: the sampler is made anew for every draw (samplers.py).
 """
 
 import json
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mergenet.errors import UserError
 from sweeps.config import SweepConfig
 from sweeps.jobs import Message, trial_name
+from sweeps.samplers import build_sampler, num_short
 from sweeps.space import Labels, Space
+from sweeps.storage import open_study, study_in
+from sweeps.studied import INDEX, PARAMS, TRIAL_ID, by_index
 
-STUDY_FILE = "study.db"
-INDEX, PARAMS, TRIAL_ID = "index", "params", "trial_id"  # user attributes
+GRACE = "grace_epochs"  # user attribute of the study
 TOLD = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -41,23 +39,50 @@ class Drawn:
 
 
 class SweepStudy:
-    def __init__(self, sweep: SweepConfig, space: Space, mode: str, folder: Path) -> None:
-        """Opens the study in the folder, or makes it. Raises UserError if the file is no study of this sweep."""
+    def __init__(self, sweep: SweepConfig, space: Space, mode: str, place: Path | BaseStorage) -> None:
+        """Opens the study of the sweep folder, or makes it; or in a storage.
+
+        Raises UserError if what is there is no study of this sweep.
+        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.space = sweep, space
-        self.study = open_study(sweep.name, mode, folder / STUDY_FILE)
+        if isinstance(place, Path):
+            self.study = open_study(sweep.storage, sweep.name, mode, place)
+        else:
+            self.study = study_in(place, sweep.name, mode)
         first = space.first_point()
         if first is not None and not self.study.trials:
             self.study.enqueue_trial(first)
 
     def known(self) -> list[Drawn]:
         """All trials that were drawn whole, by index."""
-        trials = [t for t in self.study.get_trials(deepcopy=False) if INDEX in t.user_attrs]
-        return sorted((drawn_of(trial) for trial in trials), key=lambda drawn: drawn.index)
+        return [drawn_of(trial) for trial in by_index(self.study)]
+
+    def may_draw(self, index: int) -> bool:
+        """Whether all is known that the draw depends on: `top_k` waits until all short trials have ended."""
+        short = num_short(self.sweep)
+        first = [trial for trial in by_index(self.study) if trial.user_attrs[INDEX] < short]
+        return index < short or all(trial.state.is_finished() for trial in first)
+
+    def curves(self) -> tuple[dict[int, dict[int, float]], set[int]]:
+        """What the trials have reported so far, by index and epoch, and which of them have ended."""
+        trials = by_index(self.study)
+        curves = {trial.user_attrs[INDEX]: dict(trial.intermediate_values) for trial in trials}
+        return curves, {trial.user_attrs[INDEX] for trial in trials if trial.state.is_finished()}
+
+    @property
+    def grace(self) -> int | None:
+        """The grace in epochs, if it was measured already."""
+        found = self.study.user_attrs.get(GRACE)
+        return None if found is None else int(found)
+
+    @grace.setter
+    def grace(self, epochs: int) -> None:
+        self.study.set_user_attr(GRACE, epochs)
 
     def draw(self, index: int) -> Drawn:
         """The next trial, with its labels and names in the study before anybody hears of it."""
-        self.study.sampler = build_sampler(self.sweep, index)
+        self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
         trial = self.study.ask()
         values = self.space(trial)
         params = {path: values[path] for path in self.space.order}
@@ -111,27 +136,3 @@ class SweepStudy:
 def drawn_of(trial: FrozenTrial) -> Drawn:
     attributes = trial.user_attrs
     return Drawn(attributes[INDEX], json.loads(attributes[PARAMS]), trial.number, trial._trial_id)
-
-
-def open_study(name: str, mode: str, path: Path) -> optuna.Study:
-    direction: Literal["minimize", "maximize"] = "minimize" if mode == "min" else "maximize"
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
-        return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
-    except Exception as error:  # SQLAlchemy's and Optuna's have no common base
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{path} must be the Optuna study of this sweep, and cannot be opened: {reason}") from None
-
-
-def build_sampler(sweep: SweepConfig, index: int = 0) -> BaseSampler:
-    """The sampler for draw number `index`.
-
-    TPE univariate and without constant liar: the best of the variants measured with few trials and ASHA.
-    """
-    seed = int(np.random.SeedSequence([sweep.seed, index]).generate_state(1)[0])
-    if sweep.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    startup = min(10, max(3, sweep.num_trials // 3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(n_startup_trials=startup, multivariate=False, constant_liar=False, seed=seed)

@@ -35,7 +35,10 @@ def test_quickstart_is_a_sweep_of_at_least_12_trials() -> None:
         ({"num_trials": "many"}, "num_trials must be a whole number, got 'many'"),
         ({"slots": 0}, "slots must be >= 1, got 0"),
         ({"epochs": 3}, "epochs must be a key of a sweep, got a setting of its trials; write it under set"),
-        ({"sampler": "tpee"}, "sampler must be one of random, tpe, got 'tpee'; did you mean tpe?"),
+        (
+            {"sampler": "tpee"},
+            "sampler must be one of cmaes, gp, grid, nsga2, qmc, random, top_k, tpe, got 'tpee'; did you mean tpe?",
+        ),
         ({"num_trails": 3}, "did you mean num_trials"),
         ({"mode": "min"}, "mode must be one of "),  # the metric says it
         ({"metric": "target_test_top1"}, "metric must be a validation metric (target_val_...), got 'target_test_top1'"),
@@ -101,7 +104,7 @@ def test_unknown_sweep_and_missing_file() -> None:
 
 @given(
     st.integers(1, 50),
-    st.sampled_from(["tpe", "random"]),
+    st.sampled_from(["tpe", "random", "top_k"]),
     st.lists(st.integers(0, 9) | st.text("ab", max_size=2), min_size=1, unique=True),
 )
 def test_dump_reads_back(num_trials: int, sampler: str, choice: list[Any]) -> None:

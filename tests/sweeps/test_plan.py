@@ -111,3 +111,18 @@ def test_networks_are_checked_whatever_the_adapter_and_named_by_role(base: str, 
     assert text.startswith("source.model.name must be one of ")
     text = refused(sweep_config(CYCLES, base=base, set=changes | {"target.data.name": "digit"}))
     assert text.startswith("target.data.name must be one of ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler": "qmc"}, "sampler qmc must draw numbers from ranges only, got a choice at search.transfer.t_cycle"),
+        ({"sampler": "grid", "num_trials": 3}, "num_trials must be at most 2, the points of the grid, got 3"),
+        ({"storage": "postgresql"}, "MERGENET_STUDY_URL must be set to a postgresql URL with storage postgresql, got"),
+    ],
+)
+def test_samplers_and_storages_are_checked_in_a_plan(
+    base: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str
+) -> None:
+    monkeypatch.delenv("MERGENET_STUDY_URL", raising=False)
+    assert refused(sweep_config(CYCLES, base=base, **changes)).startswith(message)

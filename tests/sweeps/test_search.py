@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.jobs import OBJECTIVE
-from sweeps.search import StudySearch, build_scheduler
+from sweeps.search import StudySearch
 from sweeps.study import SweepStudy
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.test_study import SEARCH, opened, trials
@@ -93,9 +92,3 @@ def test_equal_seeds_draw_equally(tmp_path: Path) -> None:
         search = Driver().search(SweepStudy(sweep_config(SEARCH, seed=3), space_of(SEARCH), "max", folder))
         drawn.append([search.suggest(str(i)) for i in range(5)])
     assert drawn[0] == drawn[1]
-
-
-def test_schedulers() -> None:
-    assert isinstance(build_scheduler(sweep_config(SEARCH), "max", 6), ASHAScheduler)
-    assert isinstance(build_scheduler(sweep_config(SEARCH, scheduler="none"), "max", 6), FIFOScheduler)
-    assert isinstance(build_scheduler(sweep_config(SEARCH, grace_epochs=6), "max", 6), FIFOScheduler)

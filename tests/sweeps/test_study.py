@@ -9,7 +9,10 @@ import pytest
 from optuna.trial import TrialState
 
 from mergenet.errors import UserError
-from sweeps.study import INDEX, STUDY_FILE, Drawn, SweepStudy, build_sampler
+from sweeps.samplers import build_sampler
+from sweeps.storage import STUDY_FILE
+from sweeps.studied import INDEX
+from sweeps.study import Drawn, SweepStudy
 from tests.sweeps.base import space_of, sweep_config
 
 RANK, GATE = "transfer.adapter.rank", "transfer.adapter.gate"
@@ -58,24 +61,6 @@ def test_states(tmp_path: Path, state: TrialState, value: float | None, found: A
     assert trial.intermediate_values == {1: 0.1, 2: 0.3}
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_draws_do_not_depend_on_restarts(tmp_path: Path, sampler: str) -> None:
-    """One driver draws eight trials; in the other folder every trial has a driver of its own."""
-
-    def go_on(study: SweepStudy, index: int) -> dict[str, Any]:
-        drawn = study.draw(index)
-        study.tell(drawn, TrialState.COMPLETE, float(drawn.params[GATE]))
-        return drawn.params
-
-    for name in ("once", "often"):
-        (tmp_path / name).mkdir()
-    study = opened(tmp_path / "once", sampler=sampler)
-    once = [go_on(study, index) for index in range(8)]
-    often = [go_on(opened(tmp_path / "often", sampler=sampler), index) for index in range(8)]
-    assert once == often
-    assert len({params[GATE] for params in once}) == 8, "no draw is repeated"
-
-
 def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
     """Trial 0 ended unheard, trial 1 still trains, trial 2 was being drawn."""
     study = opened(tmp_path)
@@ -102,8 +87,8 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
-def test_the_sampler() -> None:
-    sampler = build_sampler(sweep_config(SEARCH, num_trials=12))
+def test_the_sampler(tmp_path: Path) -> None:
+    study = opened(tmp_path, num_trials=12)
+    sampler = build_sampler(study.sweep, study.space, study.study, 0)
     assert isinstance(sampler, optuna.samplers.TPESampler)
     assert (sampler._multivariate, sampler._constant_liar, sampler._n_startup_trials) == (False, False, 4)
-    assert isinstance(build_sampler(sweep_config(SEARCH, sampler="random")), optuna.samplers.RandomSampler)

@@ -1,0 +1,129 @@
+"""How good is what a sweep finds, against Ray's own search as it comes, at equal numbers of trained epochs?
+
+    python -m benchmarks.search --lcbench DIR --tasks 3945,7593 --seeds 10 --json
+
+DIR holds a surrogate of LCBench (YAHPO Gym): model.onnx predicts the validation accuracy of a small network by epoch,
+from seven hyper-parameters. Nothing is trained. Ours is the default of a sweep file; its searcher and its scheduler are
+the objects that Tune is given in a sweep, called here in the order in which Tune calls them, by four workers in
+simulated time. Ray's are OptunaSearch and ASHAScheduler as they come, once more with the grace that suits these curves.
+
+Regret is (top - found) / (top - median): 0 is the best configuration known, 1 a typical random one. `found` is the best
+validation accuracy of a trial that trained to its end; a side that has none yet has regret 1. top and median are of
+20,000 random configurations after the last epoch, and of all that was found here.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import common
+from benchmarks.search_sides import SIDES, Side
+from benchmarks.surrogate import EPOCHS, Curve, Surrogate
+from mergenet.configfile import load_config
+
+NAME = "search"
+BUDGETS = (10, 20, 50)  # full trainings
+GOAL = 0.5  # of stock's regret, at the two larger budgets
+OURS, STOCK = "ours", "stock"
+
+Job = tuple[str, str, int]  # side, task, seed
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    parser = common.parser(NAME, "Regret of a sweep's search against stock Ray OptunaSearch + ASHAScheduler.")
+    parser.add_argument("--lcbench", type=Path, required=True, metavar="DIR", help="folder of the surrogate")
+    parser.add_argument("--tasks", required=True, help="OpenML tasks, separated by commas")
+    parser.add_argument("--seeds", type=common.count, default=10, help="searches a task and side")
+    parser.add_argument("--sides", default=",".join(SIDES), help=f"of {', '.join(SIDES)}; separated by commas")
+    parser.add_argument("--jobs", type=common.count, default=os.cpu_count() or 1, help="processes")
+    return parser.parse_args(arguments)
+
+
+def found_by(folder: Path, job: Job) -> list[float]:
+    """The best accuracy of a complete trial at each budget, NaN without one. Runs in a process."""
+    logging.disable(logging.WARNING)
+    side, task, seed = job
+    curve = simulated(Surrogate(folder, task), SIDES[side](seed))
+    return [max((value for spent, value in curve if spent <= budget * EPOCHS), default=np.nan) for budget in BUDGETS]
+
+
+def simulated(surrogate: Surrogate, side: Side, workers: int = 4) -> list[tuple[int, float]]:
+    """Epochs spent and best accuracy of each trial that trained to its end. All workers are equally fast."""
+    ended: list[tuple[int, float]] = []
+    running = [start(surrogate, side, f"first-{worker}") for worker in range(workers)]
+    for spent in range(1, BUDGETS[-1] * EPOCHS + 1):
+        worker = spent % workers
+        name, curve, epoch = running[worker]
+        value = curve(epoch)
+        stopped = side.report(name, epoch, value)
+        if not stopped and epoch < EPOCHS:
+            running[worker] = (name, curve, epoch + 1)
+            continue
+        if epoch == EPOCHS:
+            ended.append((spent, curve.best))
+        running[worker] = start(surrogate, side, f"after-{spent}")
+    return ended
+
+
+def start(surrogate: Surrogate, side: Side, name: str) -> tuple[str, Curve, int]:
+    """A new trial: its name, its curve, its first epoch."""
+    return name, surrogate.curve(side.suggest(name)), 1
+
+
+def regrets(found: dict[Job, list[float]], folder: Path) -> dict[Job, list[float]]:
+    out = {}
+    for task in {task for _, task, _ in found}:
+        mine = {job: values for job, values in found.items() if job[1] == task}
+        random = Surrogate(folder, task).random_accuracies(20_000)
+        top, middle = max(random.max(), np.nanmax(list(mine.values()))), np.median(random)
+        for job, values in mine.items():
+            regret = (top - np.array(values)) / (top - middle)
+            out[job] = [float(value) for value in np.nan_to_num(np.minimum(regret, 1.0), nan=1.0)]
+    return out
+
+
+def summarize(regret: dict[Job, list[float]], sides: Sequence[str]) -> dict[str, Any]:
+    """Mean regret of each side by budget, and the ratio of ours to every other side's."""
+    means = {side: np.mean([values for job, values in regret.items() if job[0] == side], axis=0) for side in sides}
+    ratios = {side: (means[OURS] / means[side]).tolist() for side in sides if side != OURS} if OURS in means else {}
+    return {"budgets": list(BUDGETS), "regret": {side: mean.tolist() for side, mean in means.items()}, "ratio": ratios}
+
+
+def report(figures: dict[str, Any]) -> None:
+    print("mean normalised regret after " + ", ".join(map(str, BUDGETS)) + " full trainings; ours divided by it")
+    for side, mean in figures["regret"].items():
+        ratio = figures["ratio"].get(side, [])
+        print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + "   " + "".join(f" {x:5.2f}" for x in ratio))
+    if STOCK in figures["ratio"]:
+        met = all(ratio <= GOAL for ratio in figures["ratio"][STOCK][1:])
+        print(f"goal, at most {GOAL} of {STOCK}'s at {BUDGETS[1]} and {BUDGETS[2]}: {'met' if met else 'NOT met'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parse(arguments)
+    sides, tasks = options.sides.split(","), options.tasks.split(",")
+    facts = common.machine(load_config("digits")) | {"jobs": options.jobs}
+    common.header(NAME, arguments, facts)
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the processes below
+    jobs = [(side, task, seed) for seed in range(options.seeds) for side in sides for task in tasks]
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:  # NumPy reads its environment when imported
+        found = dict(zip(jobs, pool.map(partial(found_by, options.lcbench), jobs), strict=True))
+    figures = summarize(regrets(found, options.lcbench), sides)
+    report(figures)
+    if options.json:
+        names = ("side", "task", "seed", "found")
+        runs = [dict(zip(names, (*job, values), strict=True)) for job, values in found.items()]
+        common.footer(NAME, facts, range(options.seeds), figures | {"tasks": tasks, "runs": runs})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""A search space without choices as a unit cube: for samplers that move in real numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna._transform import _SearchSpaceTransform
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from sweeps.space import Labels, Space
+
+
+@dataclass(frozen=True)
+class Cube:
+    distributions: dict[str, BaseDistribution]
+
+    @classmethod
+    def of(cls, space: Space) -> "Cube":
+        """The same for every draw of a space that has neither choices nor conditions; a plan sees to that."""
+        asked = Asked()
+        space(asked)
+        return cls(asked.distributions)
+
+    @property
+    def transform(self) -> _SearchSpaceTransform:
+        """Logarithms are taken; a whole number has a cell of the cube's edge to itself."""
+        return _SearchSpaceTransform(self.distributions, transform_0_1=True)
+
+    def point(self, x: NDArray[np.float64]) -> dict[str, Any]:
+        """The values, by Optuna's names, at a point of the cube."""
+        return self.transform.untransform(x)
+
+    def coordinates(self, values: Mapping[str, Any]) -> NDArray[np.float64]:
+        return self.transform.transform(dict(values))
+
+
+class Asked:
+    """Answers with the first choice or the lower bound, and notes what it was asked."""
+
+    def __init__(self, point: Labels | None = None) -> None:
+        self.point, self.distributions = point or {}, dict[str, BaseDistribution]()
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        self.distributions[name] = CategoricalDistribution(choices)
+        return self.point.get(name, choices[0])
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        self.distributions[name] = IntDistribution(low, high, step=step, log=log)
+        return low
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.distributions[name] = FloatDistribution(low, high, log=log)
+        return low

@@ -1,0 +1,50 @@
+"""From which epoch on trials may be compared: given, or measured on the first trials that trained to their end."""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import spearmanr
+
+Curves = dict[int, dict[int, float]]  # trial number -> epoch -> objective; more is better
+
+MIN_TRIALS = 5  # that must have trained to their end
+AGREEMENT = 0.8  # Spearman's rank correlation with the last epoch
+
+
+def agreement(curves: Curves, epochs: int) -> list[float]:
+    """Spearman's correlation of each epoch's values with those of the last, over trials that have all epochs.
+
+    0 where all values are equal: such an epoch ranks nothing.
+    """
+    table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in complete(curves, epochs)])
+    last = table[:, -1]
+    if np.ptp(last) == 0:
+        return [0.0] * epochs
+    return [0.0 if np.ptp(column) == 0 else float(spearmanr(column, last).statistic) for column in table.T]
+
+
+def complete(curves: Curves, epochs: int) -> list[dict[int, float]]:
+    """Of the first trials MIN_TRIALS that have a value at every epoch; those that came later were selected."""
+    return [curves[number] for number in sorted(curves) if len(curves[number]) == epochs][:MIN_TRIALS]
+
+
+def measured_grace(curves: Curves, epochs: int) -> int | None:
+    """The first epoch from which on all rank the trials as the last does, or nearly; None with too few trials."""
+    if len(complete(curves, epochs)) < MIN_TRIALS:
+        return None
+    found = agreement(curves, epochs)
+    bad = [epoch for epoch, value in enumerate(found, start=1) if value < AGREEMENT]
+    return min(max(bad, default=0) + 1, epochs)
+
+
+class Grace:
+    """The grace in epochs; None until it is known. keep: called once with what was measured."""
+
+    def __init__(self, epochs: int, known: int | None, keep: Callable[[int], None]) -> None:
+        self.epochs, self.known, self.keep = epochs, known, keep
+
+    def of(self, curves: Curves) -> int | None:
+        if self.known is None and (found := measured_grace(curves, self.epochs)) is not None:
+            self.known = found
+            self.keep(found)
+        return self.known

@@ -1,0 +1,88 @@
+"""Where the Optuna study of a sweep is kept, by name. `optuna-dashboard` opens each of them.
+
+sqlite       study.db in the sweep folder: optuna-dashboard sqlite:///FOLDER/study.db
+journal      study.journal in the sweep folder, for file systems on which SQLite cannot lock
+postgresql   a server, at the URL in the environment variable MERGENET_STUDY_URL; the URL may hold a password, so it is
+             in no file of ours. Sweeps share a server, so study.json in the folder holds this one's name there.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.exc import SQLAlchemyError
+
+from mergenet.errors import ConfigError, UserError
+from mergenet.files import write_json
+
+STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
+URL = "MERGENET_STUDY_URL"
+
+
+def sqlite(folder: Path) -> BaseStorage:
+    return RDBStorage(f"sqlite:///{(folder / STUDY_FILE).absolute()}")
+
+
+def journal(folder: Path) -> BaseStorage:
+    return JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE)))
+
+
+def postgresql(folder: Path) -> BaseStorage:
+    """Raises ConfigError, which never holds the URL."""
+    del folder
+    check_storage("postgresql")
+    try:
+        return RDBStorage(os.environ[URL])
+    except (ImportError, ValueError, SQLAlchemyError) as error:
+        kind = type(error).__name__  # its text may quote the URL
+    raise ConfigError(
+        f"{URL} must be the URL of a PostgreSQL server that answers, for example "
+        f"postgresql+psycopg://USER@HOST/DATABASE with psycopg installed, got one that fails with {kind}"
+    )
+
+
+STORAGES: dict[str, Callable[[Path], BaseStorage]] = {"sqlite": sqlite, "journal": journal, "postgresql": postgresql}
+
+
+def check_storage(name: str) -> None:
+    """Raises ConfigError if the environment lacks what the storage needs."""
+    if name == "postgresql" and not os.environ.get(URL, "").startswith("postgresql"):
+        got = "another URL" if os.environ.get(URL) else "nothing"
+        raise ConfigError(f"{URL} must be set to a postgresql URL with storage postgresql, got {got}; or use sqlite")
+
+
+def study_name(storage: str, sweep: str, folder: Path) -> str:
+    """The sweep's name; on a server that others share with a suffix, made once and kept in the folder."""
+    if storage != "postgresql":
+        return sweep
+    path = folder / NAME_FILE
+    if not path.exists():
+        write_json(path, {"study_name": f"{sweep}-{uuid.uuid4().hex[:12]}"})
+    return str(json.loads(path.read_text(encoding="utf-8"))["study_name"])
+
+
+def open_study(storage: str, sweep: str, mode: str, folder: Path) -> optuna.Study:
+    """The study in the folder or on the server, made if need be. Raises UserError if it is none of this sweep."""
+    try:
+        return study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), mode)
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy's and Optuna's have no common base
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        where = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}.get(storage)
+        if where is None:
+            raise UserError(f"{URL} must be the URL of a study server, which failed: {type(error).__name__}") from None
+        raise UserError(
+            f"{folder / where} must be the Optuna study of this sweep, and cannot be opened: {reason}"
+        ) from None
+
+
+def study_in(storage: BaseStorage, name: str, mode: str) -> optuna.Study:
+    direction: Literal["minimize", "maximize"] = "minimize" if mode == "min" else "maximize"
+    return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)

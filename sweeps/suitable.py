@@ -1,0 +1,89 @@
+"""Which sampler suits which search space: found out when a sweep is planned, one line for each refusal."""
+
+import itertools
+from collections.abc import Callable
+
+from mergenet.errors import ConfigError
+from sweeps.config import SweepConfig
+from sweeps.space import Space
+
+MAX_GRID = 100_000
+
+Check = Callable[[SweepConfig, Space], None]
+
+
+def check_sampler(sweep: SweepConfig, space: Space) -> None:
+    """Raises ConfigError if the sampler cannot draw from the space, or not as often as it should."""
+    for check in CHECKS.get(sweep.sampler, ()):
+        check(sweep, space)
+    if sweep.sampler == "top_k":
+        check_top_k(sweep)
+
+
+def no_choices(sweep: SweepConfig, space: Space) -> None:
+    path = next((path for path, entry in space.entries.items() if entry.bounds is None), None)
+    if path is not None:
+        raise refusal(sweep, "draw numbers from ranges only", f"a choice at search.{path}")
+
+
+def several(sweep: SweepConfig, space: Space) -> None:
+    if len(space.entries) < 2:
+        raise refusal(sweep, "have at least two values to draw", f"{len(space.entries)}")
+
+
+def unconditional(sweep: SweepConfig, space: Space) -> None:
+    """What only some trials draw, or draw from other bounds, such a sampler would draw at random unsaid."""
+    from sweeps.cube import Asked
+
+    first = None
+    for labels in space.combinations():
+        space(asked := Asked(labels))
+        first = first or asked.distributions
+        other = first.items() ^ asked.distributions.items() if asked.distributions != first else set()
+        if other:
+            name = min(name for name, _ in other)
+            raise refusal(sweep, "draw every value of every trial from the same bounds", f"other bounds of {name}")
+
+
+def countable(sweep: SweepConfig, space: Space) -> None:
+    """A grid has no ranges, at most MAX_GRID points, and no fewer than there are trials."""
+    from sweeps.samplers import grid_points
+
+    path = next((path for path, entry in space.entries.items() if entry.real is not None), None)
+    if path is not None:
+        raise ConfigError(
+            f"sampler grid must have no range of numbers, got one at search.{path}; list them as a choice"
+        )
+    count = sum(1 for _ in itertools.islice(grid_points(space), MAX_GRID + 1))
+    if count > MAX_GRID:
+        raise refusal(sweep, f"have at most {MAX_GRID} points", "more")
+    if count < sweep.num_trials:
+        raise ConfigError(
+            f"num_trials must be at most {count}, the points of the grid, got {sweep.num_trials}; lower it"
+        )
+
+
+def check_top_k(sweep: SweepConfig) -> None:
+    if sweep.scheduler != "none":
+        raise ConfigError(
+            f"scheduler must be none with sampler top_k, which stops trials itself, got {sweep.scheduler!r}; "
+            "write scheduler: none"
+        )
+    if sweep.top_k >= sweep.num_trials:
+        raise ConfigError(
+            f"top_k must be less than num_trials ({sweep.num_trials}), got {sweep.top_k}; "
+            "num_trials counts the short trials and those in full"
+        )
+
+
+def refusal(sweep: SweepConfig, must: str, got: str) -> ConfigError:
+    return ConfigError(f"sampler {sweep.sampler} must {must}, got {got}; use tpe or random")
+
+
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "cmaes": (no_choices, several, unconditional),
+    "qmc": (no_choices, unconditional),
+    "gp": (unconditional,),
+    "nsga2": (unconditional,),
+    "grid": (countable,),
+}

@@ -1,0 +1,69 @@
+"""The search benchmark on a surrogate of four numbers: budgets, stops, regret."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks import search
+from benchmarks.search_sides import SIDES
+from benchmarks.surrogate import EPOCHS, SEARCH, Surrogate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Accuracy = 0.5 a epoch + 30 momentum, whatever else."""
+    path = tmp_path_factory.mktemp("lcbench")
+    weights = np.zeros((8, 6), np.float32)
+    weights[0, 1], weights[1 + list(SEARCH).index("momentum"), 1] = 0.5, 30.0
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x_cont", "w"], ["y"])],
+        "linear",
+        [
+            helper.make_tensor_value_info("x_cat", TensorProto.INT32, ["n", 1]),
+            helper.make_tensor_value_info("x_cont", TensorProto.FLOAT, ["n", 8]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path / "model.onnx")
+    (path / "encoding.json").write_text(json.dumps({"OpenML_task_id": {"7": 3}}))
+    return path
+
+
+def test_a_curve_is_the_models(folder: Path) -> None:
+    surrogate = Surrogate(folder, "7")
+    curve = surrogate.curve(dict.fromkeys(SEARCH, 0.4))
+    assert [curve(epoch) for epoch in (1, 5, 2)] == pytest.approx([12.5, 14.5, 13.0])
+    assert len(curve.known) < EPOCHS, "only as far as it trained"
+    assert curve(EPOCHS) == curve.best == pytest.approx(38.0)
+    assert surrogate.random_accuracies(2000).mean() == pytest.approx(26 + 30 * 0.545, abs=0.5)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_side_spends_its_budget_and_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch, side: str) -> None:
+    monkeypatch.setattr(search, "BUDGETS", (1, 4, 6))
+    found = search.found_by(folder, (side, "7", 0))
+    assert math.isnan(found[0]), "four workers have trained 13 epochs each"
+    assert 26 < found[1] <= found[2] < 56
+    assert found[1:] == search.found_by(folder, (side, "7", 0))[1:], "the same seed, the same search"
+
+
+def test_regret_is_of_the_way_from_the_median_to_the_top(folder: Path) -> None:
+    random = Surrogate(folder, "7").random_accuracies(20_000)
+    top, middle = float(random.max()), float(np.median(random))
+    found = {
+        ("ours", "7", 0): [math.nan, middle, top],
+        ("ours", "7", 1): [middle, top, top],
+        ("stock", "7", 0): [0.0, middle, (top + middle) / 2],
+    }
+    regret = search.regrets(found, folder)
+    assert regret["ours", "7", 0] == [1.0, pytest.approx(1.0), 0.0]
+    assert regret["stock", "7", 0] == [1.0, pytest.approx(1.0), pytest.approx(0.5)]
+    figures = search.summarize(regret, ["ours", "stock"])
+    assert figures["ratio"]["stock"] == pytest.approx([1.0, 0.5, 0.0])

@@ -1,0 +1,44 @@
+"""The same sweep file and seed with one slot: the same trials, ended alike, with the same metrics."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mergenet.record import read_run
+from sweeps.config import dump_sweep
+from tests.integration.test_sweep import sweep_command, without_seconds
+from tests.sweeps.base import sweep_config, write_base
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SEARCH = {
+    "target.optimizer.lr": {"float": [0.001, 0.1], "log": True},
+    "transfer.adapter.rank": {"int": [2, 12], "log": True},
+    "transfer.t_cycle": {"choice": [2, 4]},
+}
+
+
+def trials_of(folder: Path) -> dict[str, Any]:
+    """How each trial ended and every number that it measured, but seconds."""
+    write_base(folder)
+    sweep = sweep_config(SEARCH, num_trials=6, slots=1, confirm_seeds=0, grace_epochs=1, set={"epochs": 3})
+    (folder / "tiny.yaml").write_text(dump_sweep(sweep))
+    process, _ = sweep_command(folder, "run", "tiny.yaml")
+    assert process.returncode == 0, process.stdout + process.stderr
+    found = {}
+    for path in sorted((folder / "sweep-results/tiny/trials").iterdir()):
+        record = read_run(path)
+        rows = [without_seconds(row) for row in record.epochs]
+        found[path.name] = (record.config["transfer"], record.config["target"]["optimizer"], rows)
+    return found
+
+
+def test_one_slot_repeats_itself(tmp_path: Path) -> None:
+    runs = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        runs.append(trials_of(tmp_path / name))
+    assert len(runs[0]) == 1 + 6  # the baseline
+    assert runs[0] == runs[1]
+    assert {len(rows) for _, _, rows in runs[0].values()} > {3}, "some were stopped early"
