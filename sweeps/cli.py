@@ -12,7 +12,7 @@ import click
 
 from mergenet.commands import Failure
 from mergenet.errors import UserError
-from sweeps.errors import SweepStopped
+from sweeps.errors import SlotDied, SweepStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -244,6 +244,9 @@ def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
         raise Failure(f"interrupted, what has trained is kept{way_out}", 130) from None
     except SweepStopped as stopped:
         raise Failure(f"stopped, nothing is lost; {stopped}", 130) from None
+    except SlotDied as died:
+        way_out = f"what has trained is kept, `mergenet sweep resume {folder()}` goes on from there"
+        raise Failure(f"the sweep failed: {died}; {way_out}", 1) from died
     except RuntimeError as error:
         raise Failure(f"the sweep failed: {error}", 1) from error
 

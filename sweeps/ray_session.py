@@ -128,7 +128,7 @@ def quiet() -> Iterator[None]:
     """Ray's environment and log levels for a sweep; both are as before afterwards. Ray reads some when imported."""
     before = {name: os.environ.get(name) for name in QUIET}
     os.environ.update({name: value for name, value in QUIET.items() if before[name] is None})
-    import ray  # noqa: F401 - its import sets log levels, so ours come after it
+    import ray._private.worker as driver  # its import sets log levels, so ours come after it
 
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     for name in LOGGERS:
@@ -136,9 +136,12 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+        # a paragraph for each process that dies, whatever log_to_driver says; the sweep says it in a line
+        said, driver.print_to_stdstream = driver.print_to_stdstream, lambda *_, **__: None
         try:
             yield
         finally:
+            driver.print_to_stdstream = said
             for name, value in before.items():
                 if value is None:
                     os.environ.pop(name, None)

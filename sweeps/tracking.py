@@ -208,9 +208,10 @@ EVENTS: dict[str, Callable[[Mirror, Message], None]] = {
 
 
 def dead_client() -> tuple[type[Exception], ...]:
-    from wandb.sdk.mailbox import MailboxClosedError
+    """What a call raises once the client's process is gone: which of them is a matter of moments."""
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
-    return ConnectionError, MailboxClosedError
+    return ConnectionError, HandleAbandonedError, MailboxClosedError
 
 
 def one_line(error: Exception) -> str:

@@ -11,13 +11,14 @@ from sweeps.plan import plan_sweep
 
 
 @pytest.mark.parametrize("name", sweeps())
-def test_a_shipped_sweep_can_be_planned(name: str) -> None:
+def test_a_shipped_sweep_can_be_planned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     sweep = load_sweep(name)
     plan = plan_sweep(sweep)
     assert sweep.name == name
     assert sweep.base in presets()
     assert plan.num_jobs > sweep.num_trials
-    assert not any(Path(name).exists() for name in ("sweep-results",)), "planning creates nothing"
+    assert not list(tmp_path.iterdir()), "planning creates nothing"
     header = (importlib.resources.files("sweeps") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     assert f"#   mergenet sweep run {name}\n" in header
 

@@ -190,7 +190,7 @@ def test_a_dead_client_is_replaced(offline: Path) -> None:
         play(mirror, job, *epochs(3, 4), end())
     mirror.close()
     assert len(said) == 1
-    assert said[0].startswith("wandb: its process died (ConnectionResetError: ")
+    assert said[0].startswith("wandb: its process died (")
     for job in ("trial-000", "trial-001"):
         logged = [row["epoch"] for path in run_files(folder, f"tiny-{job}") for row in rows(path)]
         assert sorted(logged) == [1, 2, 3, 4]
