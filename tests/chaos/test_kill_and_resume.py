@@ -26,7 +26,7 @@ from sweeps.config import dump_sweep
 from tests.integration.test_sweep import COMMAND
 from tests.sweeps.base import sweep_config, write_base
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3000)]
 
 KILLS = int(os.environ.get("MERGENET_CHAOS_KILLS", "30"))
 SEED = int(os.environ.get("MERGENET_CHAOS_SEED", "0"))

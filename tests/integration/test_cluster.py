@@ -20,7 +20,7 @@ from sweeps.slots import Groups, Slots
 from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import space_of, sweep_config, write_base
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
 MEMORY = 100 * 1024**2  # of an object store: jobs and rows only

@@ -12,7 +12,7 @@ from sweeps.status import read_status, status_lines
 from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import sweep_config, write_base
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 SEARCH = {"transfer.adapter.rank": {"int": [2, 12], "log": True}, "transfer.t_cycle": {"choice": [2, 4]}}
 

@@ -32,7 +32,7 @@ from mergenet.models.vision_language import Blip
 blip = Architecture(Blip(**%r), "image_text", ("classes", "embedding"), reads_folders=True)
 """
 COMMAND = [sys.executable, "-m", "mergenet.cli"]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
