@@ -1,4 +1,7 @@
-"""The same sweep file and seed with one slot: the same trials, ended alike, with the same metrics."""
+"""The same sweep file and seed with one slot: the same trials with the same metrics.
+
+Without early stopping: a trial trains on while it is decided whether to stop it, so its last epoch depends on timing.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,9 @@ SEARCH = {
 
 
 def trials_of(folder: Path) -> dict[str, Any]:
-    """How each trial ended and every number that it measured, but seconds."""
+    """What each trial drew and every number that it measured, but seconds."""
     write_base(folder)
-    sweep = sweep_config(SEARCH, num_trials=6, slots=1, confirm_seeds=0, grace_epochs=1, set={"epochs": 3})
+    sweep = sweep_config(SEARCH, num_trials=6, slots=1, confirm_seeds=0, scheduler="none", set={"epochs": 3})
     (folder / "tiny.yaml").write_text(dump_sweep(sweep))
     process, _ = sweep_command(folder, "run", "tiny.yaml")
     assert process.returncode == 0, process.stdout + process.stderr
@@ -41,4 +44,4 @@ def test_one_slot_repeats_itself(tmp_path: Path) -> None:
         runs.append(trials_of(tmp_path / name))
     assert len(runs[0]) == 1 + 6  # the baseline
     assert runs[0] == runs[1]
-    assert {len(rows) for _, _, rows in runs[0].values()} > {3}, "some were stopped early"
+    assert len({transfer["adapter"]["rank"] for transfer, _, _ in runs[0].values()}) > 1, "trials differ"
