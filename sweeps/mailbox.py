@@ -5,6 +5,9 @@ that. Events, in order: {"job", "role", "event": "queued" | "started" | "row" | 
 
 A worker group that is lost gives its job back; the next group goes on from the job's last checkpoint. Epochs that
 were reported before are not reported again.
+
+A job that is `judged` waits after each epoch but its last until it is said that the epoch has been judged, so that
+its last epoch, if it is stopped early, does not depend on how quickly somebody decided.
 """
 
 import asyncio
@@ -26,9 +29,14 @@ class Desk:
     job: Message
     rows: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     last_epoch: int = 0  # reported
+    judged_epoch: int = 0  # of a judged job: up to here it may go on
     attempts: int = 0  # that were lost since the last new epoch
+    judged: bool = False
     stopped: bool = False
     ended: bool = False
+
+    def may_go_on(self, epoch: int) -> bool:
+        return not self.judged or epoch <= self.judged_epoch or epoch >= self.job["config"]["epochs"]
 
 
 class Mailbox:
@@ -46,8 +54,9 @@ class Mailbox:
 
     # those who want a job done
 
-    async def submit(self, job: Message) -> None:
-        self.desks[job["id"]] = Desk(job)
+    async def submit(self, job: Message, judged: bool = False) -> None:
+        """judged: who submits it calls `judge` for each of its epochs."""
+        self.desks[job["id"]] = Desk(job, judged=judged)
         values = job.get("config", {})
         about = {"number": job.get("number"), "seed": values.get("seed"), "method": values.get("method")}
         await self._tell(job["id"], "queued", params=job.get("params", {}), **about)
@@ -60,6 +69,12 @@ class Mailbox:
         """The next {"row": ...} of a job, at last {"end": {"state", "error"}}; "final": no worker wrote that down."""
         return await self.desks[job].rows.get()
 
+    async def judge(self, job: str, epoch: int) -> None:
+        """The job need not stop at this epoch."""
+        async with self.news:
+            self.desks[job].judged_epoch = epoch
+            self.news.notify_all()
+
     async def unfinished(self) -> list[str]:
         """The jobs that were submitted and have not ended."""
         return [name for name, desk in self.desks.items() if not desk.ended]
@@ -67,12 +82,16 @@ class Mailbox:
     async def stop(self, job: str) -> None:
         """Ask the job to end after its current epoch, and release who waits for its rows now."""
         if (desk := self.desks.get(job)) is not None and not desk.ended:
-            desk.stopped = True
+            async with self.news:
+                desk.stopped = True
+                self.news.notify_all()
             await desk.rows.put({"end": {"state": PRUNED, "error": None}})
 
     async def suspend(self) -> None:
         """Ask all jobs to pause after their current epoch; those that have not begun do not begin."""
-        self.suspended = True
+        async with self.news:
+            self.suspended = True
+            self.news.notify_all()
         while not self.queue.empty():
             name = self.queue.get_nowait()
             if name is not None:
@@ -140,7 +159,7 @@ class Mailbox:
         await self.queue.put(None)
 
     async def report(self, group: str, job: str, row: Message, replayed: bool) -> str:
-        """Pass an epoch on, unless it was reported before. Answers GO_ON, STOP or SUSPEND.
+        """Pass an epoch on, unless it was reported before, and wait for its judgement. Answers GO_ON, STOP or SUSPEND.
 
         replayed: the epoch was recorded before this group took the job.
         """
@@ -152,7 +171,14 @@ class Mailbox:
             desk.attempts = 0
             await desk.rows.put({"row": row})
             await self._tell(job, "row", row=row, replayed=replayed)
+        async with self.news:
+            await self.news.wait_for(lambda: desk.may_go_on(row["epoch"]) or self._released(group, desk))
+        if group in self.gone:
+            return SUSPEND
         return STOP if desk.stopped else SUSPEND if self.suspended else GO_ON
+
+    def _released(self, group: str, desk: Desk) -> bool:
+        return desk.stopped or desk.ended or self.suspended or group in self.gone
 
     async def finish(self, group: str, job: str, outcome: Message) -> None:
         if group not in self.gone:

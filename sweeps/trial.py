@@ -56,16 +56,17 @@ def better_of(mode: str, best: float | None, value: float | None) -> float | Non
 
 
 def messages(job: Message, mailbox_name: str) -> Iterator[Message]:
-    """The job's epochs, {"row": ...}, and at last its {"end": outcome}."""
+    """The job's epochs, {"row": ...}, and at last its {"end": outcome}. Who asks for the next has judged this one."""
     ended = settled(Path(job["folder"]))
     if ended is not None:
         yield from ({"row": row} for row in read_epochs(Path(job["folder"])))
         yield {"end": ended}
         return
     mailbox = ray.get_actor(mailbox_name, NAMESPACE)
-    ray.get(mailbox.submit.remote(job))
+    ray.get(mailbox.submit.remote(job, judged=True))
     while "row" in (message := ray.get(mailbox.next_row.remote(job["id"]))):
         yield message
+        mailbox.judge.remote(job["id"], message["row"]["epoch"])
     yield message
 
 
@@ -83,7 +84,9 @@ def build_relay(jobs: Jobs, mailbox_name: str, metric: str, mode: str) -> Callab
                 known = ", ".join(name for name in row if name.startswith("target_val_"))
                 raise TrialFailed(f"metric must be one that trials report ({known}), got {metric!r}")
             best = better_of(mode, best, row[metric])
-            tune.report({OBJECTIVE: best, EPOCH: row["epoch"], EPOCHS: job["config"]["epochs"]})
+            tune.report(
+                {OBJECTIVE: best, EPOCH: row["epoch"], EPOCHS: job["config"]["epochs"]}
+            )  # returns if it goes on
         if message["end"].get("final"):
             write_trial(job, FAILED, message["end"]["error"])
         if message["end"]["state"] == FAILED:

@@ -1,7 +1,4 @@
-"""The same sweep file and seed with one slot: the same trials with the same metrics.
-
-Without early stopping: a trial trains on while it is decided whether to stop it, so its last epoch depends on timing.
-"""
+"""The same sweep file and seed with one slot: the same trials with the same metrics, stopped at the same epochs."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,7 @@ SEARCH = {
 def trials_of(folder: Path) -> dict[str, Any]:
     """What each trial drew and every number that it measured, but seconds."""
     write_base(folder)
-    sweep = sweep_config(SEARCH, num_trials=6, slots=1, confirm_seeds=0, scheduler="none", set={"epochs": 3})
+    sweep = sweep_config(SEARCH, num_trials=6, slots=1, confirm_seeds=0, grace_epochs=1, set={"epochs": 4})
     (folder / "tiny.yaml").write_text(dump_sweep(sweep))
     process, _ = sweep_command(folder, "run", "tiny.yaml")
     assert process.returncode == 0, process.stdout + process.stderr
@@ -44,4 +41,5 @@ def test_one_slot_repeats_itself(tmp_path: Path) -> None:
         runs.append(trials_of(tmp_path / name))
     assert len(runs[0]) == 1 + 6  # the baseline
     assert runs[0] == runs[1]
+    assert len({len(rows) for _, _, rows in runs[0].values()}) > 1, "some trials are stopped early"
     assert len({transfer["adapter"]["rank"] for transfer, _, _ in runs[0].values()}) > 1, "trials differ"

@@ -11,7 +11,7 @@ from sweeps.mailbox import MAX_ATTEMPTS, Mailbox
 
 
 def job(name: str) -> Message:
-    return {"id": name, "role": "trial", "params": {}}
+    return {"id": name, "role": "trial", "params": {}, "config": {"epochs": 4}}
 
 
 def run(script: Coroutine[Any, Any, None]) -> None:
@@ -133,5 +133,50 @@ def test_after_breaking_off_every_job_fails() -> None:
         for name in "abc":
             end = (await mailbox.next_row(name))["end"]
             assert (end["state"], end["error"]) == ("failed", "slot 0 lost its workers 5 times in a row")
+
+    run(script())
+
+
+def test_a_judged_job_waits_for_the_judgement_of_each_epoch_but_its_last() -> None:
+    async def script() -> None:
+        mailbox = Mailbox()
+        await mailbox.submit(job("a"), judged=True)
+        await mailbox.next_job("g", 0)
+        waiting = asyncio.ensure_future(mailbox.report("g", "a", {"epoch": 1}, False))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        await mailbox.judge("a", 1)
+        assert await waiting == GO_ON
+        waiting = asyncio.ensure_future(mailbox.report("g", "a", {"epoch": 2}, False))
+        await mailbox.lost("g", "killed")
+        assert await waiting == SUSPEND, "nobody waits for a group that is gone"
+        await mailbox.next_job("h", 0)
+        assert await mailbox.report("h", "a", {"epoch": 1}, True) == GO_ON, "judged before the group was lost"
+        waiting = asyncio.ensure_future(mailbox.report("h", "a", {"epoch": 2}, True))
+        await asyncio.sleep(0.01)
+        assert not waiting.done(), "told before, not judged yet"
+        await mailbox.judge("a", 2)
+        assert await waiting == GO_ON
+        await mailbox.judge("a", 3)
+        assert await mailbox.report("h", "a", {"epoch": 3}, False) == GO_ON
+        assert await mailbox.report("h", "a", {"epoch": 4}, False) == GO_ON, "after the last epoch nothing is to judge"
+
+    run(script())
+
+
+@pytest.mark.parametrize("release", ["stop", "suspend", "break_off"])
+def test_who_waits_for_a_judgement_is_released(release: str) -> None:
+    async def script() -> None:
+        mailbox = Mailbox()
+        await mailbox.submit(job("a"), judged=True)
+        await mailbox.next_job("g", 0)
+        waiting = asyncio.ensure_future(mailbox.report("g", "a", {"epoch": 1}, False))
+        await asyncio.sleep(0.01)
+        await {
+            "stop": lambda: mailbox.stop("a"),
+            "suspend": mailbox.suspend,
+            "break_off": lambda: mailbox.break_off("x"),
+        }[release]()
+        assert await waiting == {"stop": STOP, "suspend": SUSPEND, "break_off": GO_ON}[release]
 
     run(script())
