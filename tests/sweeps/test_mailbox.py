@@ -1,7 +1,7 @@
 """The mailbox without Ray: who gets which job, what is told once, and what becomes of a lost group's job."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -164,19 +164,22 @@ def test_a_judged_job_waits_for_the_judgement_of_each_epoch_but_its_last() -> No
     run(script())
 
 
-@pytest.mark.parametrize("release", ["stop", "suspend", "break_off"])
-def test_who_waits_for_a_judgement_is_released(release: str) -> None:
+@pytest.mark.parametrize(
+    ("release", "answer"),
+    [
+        (lambda mailbox: mailbox.stop("a"), STOP),
+        (lambda mailbox: mailbox.suspend(), SUSPEND),
+        (lambda mailbox: mailbox.break_off("no slot is left"), GO_ON),  # it ends with its mailbox
+    ],
+)
+def test_who_waits_for_a_judgement_is_released(release: Callable[[Mailbox], Any], answer: str) -> None:
     async def script() -> None:
         mailbox = Mailbox()
         await mailbox.submit(job("a"), judged=True)
         await mailbox.next_job("g", 0)
         waiting = asyncio.ensure_future(mailbox.report("g", "a", {"epoch": 1}, False))
         await asyncio.sleep(0.01)
-        await {
-            "stop": lambda: mailbox.stop("a"),
-            "suspend": mailbox.suspend,
-            "break_off": lambda: mailbox.break_off("x"),
-        }[release]()
-        assert await waiting == {"stop": STOP, "suspend": SUSPEND, "break_off": GO_ON}[release]
+        await release(mailbox)
+        assert await waiting == answer
 
     run(script())
