@@ -1,5 +1,6 @@
 """Where a result came from: versions, commit, machine, seeds and hashes. Imports no torch."""
 
+import functools
 import hashlib
 import json
 import os
@@ -37,7 +38,7 @@ def provenance(config: Config, data_hashes: dict[str, str]) -> dict[str, Any]:
 
     data_hashes: data set's role ("source", "target") -> SHA-256 of its content.
     """
-    commit, dirty = git_state(Path(__file__).parent)
+    commit, dirty = _code_state()
     device, gpu = _device(config.device)
     return {
         "config_hash": config_hash(config),
@@ -96,6 +97,12 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
         return None, None
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
     return _git(folder, "rev-parse", "HEAD"), None if changes is None else bool(changes)
+
+
+@functools.cache
+def _code_state() -> tuple[str | None, bool | None]:
+    """`git_state` of this package, asked once a process: what is committed or edited later is not what runs here."""
+    return git_state(Path(__file__).parent)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -15,7 +15,7 @@ ended is read from them instead of trained.
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -61,13 +61,15 @@ from sweeps.folder import (
     read_state,
     shown_path,
 )
-from sweeps.jobs import Jobs
+from sweeps.jobs import Jobs, Message
 from sweeps.plan import Plan, fresh_seeds, num_gpus
 from sweeps.ray_session import cluster_gpus, cluster_text, joined_ray, local_ray, quiet
 from sweeps.report import print_summary, summarize
 from sweeps.results import best_record, best_trial, read_trials, settled_trials
 from sweeps.tracking import Mirror
 from sweeps.view import View, say
+
+Listener = Callable[[Message], None]
 
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
@@ -83,11 +85,17 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
 
 
 def run_sweep(
-    plan: Plan, folder: Path, console: Console, overwrite: bool = False, address: str | None = None
+    plan: Plan,
+    folder: Path,
+    console: Console,
+    overwrite: bool = False,
+    address: str | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> dict[str, Any]:
     """Run the whole sweep in a new folder; returns what summary.json holds.
 
     address: of a running Ray, whose nodes must all see the folder; None: on this machine.
+    listeners: called with every event of the jobs (mailbox.py), in a thread of the slots.
     Raises SlotDied, SweepFailed or SweepStopped; whatever happens, the records that exist are kept.
     """
     (check_deletable if overwrite else check_folder)(folder)
@@ -97,7 +105,7 @@ def run_sweep(
         write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
         write_status(folder, plan, RUNNING, base_hash=plan.base_hash)
-        return _guarded(plan, folder, console, address)
+        return _guarded(plan, folder, console, address, listeners)
 
 
 def resume_sweep(plan: Plan, folder: Path, console: Console, address: str | None = None) -> dict[str, Any]:
@@ -109,10 +117,12 @@ def resume_sweep(plan: Plan, folder: Path, console: Console, address: str | None
         return _guarded(plan, folder, console, address)
 
 
-def _guarded(plan: Plan, folder: Path, console: Console, address: str | None) -> dict[str, Any]:
+def _guarded(
+    plan: Plan, folder: Path, console: Console, address: str | None, listeners: Sequence[Listener] = ()
+) -> dict[str, Any]:
     try:
         with closing(Mirror(plan.sweep, folder, lambda text: say(console, text))) as mirror:
-            summary = _run(plan, folder, console, mirror, address)
+            summary = _run(plan, folder, console, mirror, address, listeners)
     except (SweepStopped, KeyboardInterrupt):
         write_status(folder, plan, STOPPED)
         raise
@@ -123,7 +133,9 @@ def _guarded(plan: Plan, folder: Path, console: Console, address: str | None) ->
     return summary
 
 
-def _run(plan: Plan, folder: Path, console: Console, mirror: Mirror, address: str | None) -> dict[str, Any]:
+def _run(
+    plan: Plan, folder: Path, console: Console, mirror: Mirror, address: str | None, listeners: Sequence[Listener]
+) -> dict[str, Any]:
     sweep, shared = plan.sweep, None if address is None else folder
     clock = Clock(
         read_state(folder).get("seconds", {}), lambda seconds: write_status(folder, plan, RUNNING, seconds=seconds)
@@ -133,8 +145,10 @@ def _run(plan: Plan, folder: Path, console: Console, mirror: Mirror, address: st
     view.remember(settled_trials(folder))
     files = EventFiles(folder, view.say)
 
-    def listener(event: dict[str, Any]) -> None:
-        for listens in (budget, view, mirror, files, clock.beat):
+    told: list[Listener] = [budget, view, mirror, files, clock.beat, *listeners]
+
+    def listener(event: Message) -> None:
+        for listens in told:
             listens(event)
 
     clock.begin("ray")

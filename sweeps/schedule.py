@@ -6,6 +6,7 @@ should stop. Curves hold the objective turned so that more is better. Rules are 
 a sweep begins with the curves of all trials so far.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,15 +60,19 @@ def hyperband(at: Moment) -> bool:
     """Asynchronous successive halving in brackets, of which each begins at another rung (arXiv 1810.05934, 3.2)."""
     graces = rungs(at, at.grace)
     bracket = bracket_of(at, at.number, len(graces))
+    if at.epoch not in graces[bracket:]:
+        return False
     same = [number for number in at.curves if bracket_of(at, number, len(graces)) == bracket]
-    return at.epoch in graces[bracket:] and behind(at, same)
+    return behind(at, same)
 
 
 def median(at: Moment) -> bool:
     """Below the median of what the others had on average up to this epoch (Golovin et al. 2017, Vizier)."""
+    if at.epoch < at.grace:
+        return False
     curves = [curve for number, curve in at.curves.items() if number != at.number and at.epoch in curve]
     means = [np.mean([value for epoch, value in curve.items() if epoch <= at.epoch]) for curve in curves]
-    return at.epoch >= at.grace and len(means) >= MIN_OTHERS and bool(at.value < np.median(means))
+    return len(means) >= MIN_OTHERS and bool(at.value < np.median(means))
 
 
 RULES: dict[str, Callable[[Moment], bool]] = {"asha": asha, "hyperband": hyperband, "median": median, "none": none}
@@ -91,8 +96,14 @@ def bracket_of(at: Moment, number: int, count: int) -> int:
 
     So each bracket trains about as many epochs as the others (arXiv 1603.06560).
     """
-    weights = np.array([at.sweep.reduction_factor**-s * count / (count - s) for s in range(count)])
-    draw = np.random.default_rng([at.sweep.seed, number]).random()
+    return drawn_bracket(at.sweep.seed, at.sweep.reduction_factor, number, count)
+
+
+@functools.cache
+def drawn_bracket(seed: int, factor: int, number: int, count: int) -> int:
+    """Asked for all trials at every rung: a generator for each would cost more and more."""
+    weights = np.array([factor**-s * count / (count - s) for s in range(count)])
+    draw = np.random.default_rng([seed, number]).random()
     return int(np.searchsorted(np.cumsum(weights / weights.sum()), draw, side="right"))
 
 

@@ -61,8 +61,10 @@ class SweepStudy:
     def may_draw(self, index: int) -> bool:
         """Whether all is known that the draw depends on: `top_k` waits until all short trials have ended."""
         short = num_short(self.sweep)
+        if index < short or not short:
+            return True
         first = [trial for trial in by_index(self.study) if trial.user_attrs[INDEX] < short]
-        return index < short or all(trial.state.is_finished() for trial in first)
+        return all(trial.state.is_finished() for trial in first)
 
     def curves(self) -> tuple[dict[int, dict[int, float]], set[int]]:
         """What the trials have reported so far, by index and epoch, and which of them have ended."""

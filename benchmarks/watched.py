@@ -1,0 +1,98 @@
+"""A sweep in a process of its own, as `mergenet sweep run` is, with what its jobs did and when written down.
+
+    python -m benchmarks.watched SWEEP FOLDER EVENTS
+
+SWEEP as for `mergenet sweep run`; EVENTS becomes a file of JSON lines, the mailbox's events: job, role, event, time
+(seconds since 1970), the group of a job that started, the seconds that an epoch trained, and as a job ends the memory
+and the CPU time of the driver and of all processes that it started.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")
+KEPT = "job", "role", "event", "time", "group", "state"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A sweep that has ended. seconds: from the start of its process to its end."""
+
+    seconds: float
+    events: list[dict[str, Any]]
+
+
+def watched_sweep(sweep: Path, folder: Path) -> Watched:
+    """Run the sweep of a file. What it says is in FOLDER.log. Raises SystemExit with the last of it if it fails."""
+    log, events = folder.with_suffix(".log"), folder.with_suffix(".events")
+    command = [sys.executable, "-m", "benchmarks.watched", str(sweep), str(folder), str(events)]
+    with log.open("w", encoding="utf-8") as file:
+        start = time.perf_counter()
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+        seconds = time.perf_counter() - start
+    if done.returncode:
+        raise SystemExit(f"the sweep of {sweep} failed, its last lines:\n{log.read_text(encoding='utf-8')[-2000:]}")
+    return Watched(seconds, [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()])
+
+
+class Watch:
+    """Listens to the events of a sweep and writes them to a file."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self.file = file
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        line = {key: event[key] for key in KEPT if key in event}
+        if event["event"] == "row":
+            line["trained"] = sum(value for name, value in event["row"].items() if name.startswith("seconds_"))
+        elif event["event"] == "ended":
+            line |= usage(os.getpid())
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+
+
+def usage(driver: int) -> dict[str, float]:
+    """Of a process and of all that it started, and they, as far as they run now: MiB that are resident, seconds of CPU.
+
+    From /proc of Linux. Pages that processes share count in each of them.
+    """
+    parents, facts = dict[int, int](), dict[int, tuple[float, float]]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()  # from the third of proc(5) on
+        except OSError:  # it has ended meanwhile
+            continue
+        process = int(path.parent.name)
+        parents[process] = int(fields[1])
+        facts[process] = int(fields[21]) * PAGE / 2**20, (int(fields[11]) + int(fields[12])) / TICKS
+    others, new = set[int](), {driver}
+    while new:
+        new = {process for process, parent in parents.items() if parent in new}
+        others |= new
+    sums = [sum(facts[process][i] for process in others) for i in range(2)]
+    names = "driver_mib", "driver_cpu", "others_mib", "others_cpu"
+    return dict(zip(names, [*facts[driver], *sums], strict=True))
+
+
+def main(arguments: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from sweeps.config import load_sweep
+    from sweeps.plan import plan_sweep
+    from sweeps.run import run_sweep
+
+    sweep, folder, events = arguments
+    with Path(events).open("w", encoding="utf-8") as file:
+        run_sweep(plan_sweep(load_sweep(sweep)), Path(folder), Console(), listeners=[Watch(file)])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
