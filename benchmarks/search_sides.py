@@ -33,8 +33,8 @@ class Side(Protocol):
 class PlainSpace(Space):
     """A space of paths that no training configuration has; so there is no base whose values come first."""
 
-    def first_point(self) -> Labels | None:
-        return None
+    def first_points(self) -> list[Labels]:
+        return []
 
 
 class Ours:

@@ -8,6 +8,16 @@ search:                        # dotted paths into it, drawn for each trial
   transfer.adapter.gate: {float: [0.05, 0.5], log: true}
   transfer.pairs: {layers: {source: "layer3.*", target: "features.*"}}   # one pair of layers that match
 num_trials: 12
+
+Branches: an entry with `when` is drawn only where another searched path was drawn with one of the values named there;
+elsewhere the base's value stands. Several paths must all have theirs.
+
+search:
+  method: {choice: [mergenet, none, kd]}
+  transfer.t_cycle: {choice: [4, 8, 16], when: {method: mergenet}}
+  distillation.weight: {float: [0.1, 2.0], when: {method: kd}}
+
+warm_start: [sweep-results/first]   # what the trials of earlier sweeps of the same base found is known from the start
 """
 
 import importlib.resources
@@ -24,6 +34,7 @@ from mergenet.errors import ConfigError, unknown_name
 from mergenet.problems import SECRET, printable, problem
 from mergenet.schema import node_at
 from mergenet.yamltext import dump_yaml_values, load_yaml
+from sweeps.branches import check_conditions, conditions_of
 
 Scalar = str | int | float | bool | None
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -41,6 +52,14 @@ class Entry(Strict):
     )
     log: bool = Field(False, description="draw the logarithm uniformly")
     step: Count | None = Field(None, description="int: distance between the values; default: 1")
+    when: dict[str, tuple[Scalar, ...]] = Field(
+        default_factory=dict, description="drawn only if these searched paths have (one of) these values"
+    )
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _check_when(cls, value: Any) -> Any:
+        return conditions_of(value)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,6 +115,9 @@ class SweepConfig(Strict):
         pattern=r"^target_val_[a-z0-9_]+$",
         description="validation metric that decides: the one by which the target's task selects its best epoch",
     )
+    warm_start: tuple[str, ...] = Field(
+        (), description="folders of earlier sweeps of the same base, whose trials the sampler knows from the start"
+    )
     num_trials: Count = Field(20, description="configurations to try")
     slots: Workers = Field(2, description="trials that train at the same time")
     executor: Literal["slots", "per_trial"] = Field(
@@ -137,6 +159,12 @@ class SweepConfig(Strict):
     )
     seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
     wandb: WandbConfig = Field(default_factory=WandbConfig)
+
+    @field_validator("search")
+    @classmethod
+    def _check_conditions(cls, search: dict[str, Entry]) -> dict[str, Entry]:
+        check_conditions(search)
+        return search
 
     @field_validator("workers_per_trial", mode="before")
     @classmethod
@@ -181,22 +209,22 @@ def load_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepConfig:
 
 
 def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
-    """A checked sweep. folder: where a relative `base` file is looked for first. Raises ConfigError."""
+    """A checked sweep. folder: where what is relative is looked for first. Raises ConfigError."""
     try:
         sweep = SweepConfig.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         lines = dict.fromkeys(_problem(item) for item in error.errors(include_url=False))
         raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
-    if (folder / sweep.base).is_file():
-        return sweep.model_copy(update={"base": str(folder / sweep.base)})
-    return sweep
+    warm = tuple(str(folder / path) if (folder / path).is_dir() else path for path in sweep.warm_start)
+    base = str(folder / sweep.base) if (folder / sweep.base).is_file() else sweep.base
+    return sweep.model_copy(update={"base": base, "warm_start": warm})
 
 
 def dump_sweep(sweep: SweepConfig) -> str:
     """The sweep as YAML with every setting; `load_sweep` reads the same sweep back."""
     values = sweep.model_dump(mode="json", by_alias=True)
     for entry in values["search"].values():
-        for key in [key for key, value in entry.items() if value is None or value is False]:
+        for key in [key for key, value in entry.items() if value is None or value is False or value == {}]:
             del entry[key]
     return dump_yaml_values(values)
 
@@ -246,10 +274,10 @@ def _problem(item: Any) -> str:
     if item["type"] == "extra_forbidden" and len(location) == 1 and node_at(location) is not None:
         return f"{path} must be a key of a sweep, got a setting of its trials; write it under set"
     if item["type"] == "extra_forbidden":
-        return f"{unknown_name(path, location[-1], _known(location))[:300]}"
+        return f"{unknown_name(path, location[-1], _known(location))[:600]}"
     if item["type"] == "value_error":  # rules of an Entry do not know their path
         text = str(item["ctx"]["error"])
-        return f"{path}{text}" if text.startswith(" ") else text
+        return f"{path}{text}" if text.startswith((" ", ".")) else text
     if item["type"] == "string_pattern_mismatch" and location[-1] == "metric":
         return f"metric must be a validation metric (target_val_...), got {shown(item['input'])}"
     if item["type"] == "missing" or not location:

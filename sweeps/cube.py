@@ -37,7 +37,7 @@ class Cube:
 
 
 class Asked:
-    """Answers with the first choice or the lower bound, and notes what it was asked."""
+    """Answers from a point, by Optuna's names, else with the first choice or the lower bound; notes what was asked."""
 
     def __init__(self, point: Labels | None = None) -> None:
         self.point, self.distributions = point or {}, dict[str, BaseDistribution]()
@@ -48,8 +48,8 @@ class Asked:
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         self.distributions[name] = IntDistribution(low, high, step=step, log=log)
-        return low
+        return self.point.get(name, low)  # type: ignore[return-value] # a point's values are of its space
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         self.distributions[name] = FloatDistribution(low, high, log=log)
-        return low
+        return self.point.get(name, low)  # type: ignore[return-value]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.power import LEVEL, POWER, smallest_gain, smallest_p
+from sweeps.branches import size
 from sweeps.executors import num_cpus, worker_gpus, worker_range
 from sweeps.forecast import Epochs, forecast
 from sweeps.plan import Plan, num_gpus
@@ -38,6 +39,7 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
             "expected": round(epochs.expected, 1),
         },
         "space": space_size(plan.space),
+        "warm_start": plan.warm.facts(),
         "source": {"recorded": plan.source.record, "layers": list(plan.source.layers), "reason": plan.source.reason},
         "budget": {"hours": plan.sweep.budget_hours, "epochs": plan.sweep.budget_epochs},
         "time": times(plan, measured, epochs),
@@ -48,11 +50,13 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
 
 
 def space_size(space: Space) -> dict[str, int]:
-    """combinations: of all values that can be counted; continuous: how many ranges of numbers come on top."""
-    entries = space.entries.values()
-    counts = [len(entry.listed) or 1 for entry in entries]
-    counts += [len(range(e.whole[0], e.whole[1] + 1, e.step or 1)) for e in entries if e.whole is not None]
-    return {"combinations": math.prod(counts), "continuous": sum(entry.real is not None for entry in entries)}
+    """combinations: of all values that can be counted, each branch with its own; conditional: values with conditions.
+
+    continuous: how many ranges of numbers come on top, in the branch that has most.
+    """
+    combinations, continuous = size(space.entries)
+    conditional = sum(bool(entry.when) for entry in space.entries.values())
+    return {"combinations": combinations, "continuous": continuous, "conditional": conditional}
 
 
 def epoch_seconds(plan: Plan, measured: Measured) -> tuple[float, float, float]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mergenet.errors import ConfigError
 from sweeps.config import SweepConfig
-from sweeps.space import Space, reachable
+from sweeps.reach import reachable
+from sweeps.space import Space
 
 if TYPE_CHECKING:
     from sweeps.slots import Groups

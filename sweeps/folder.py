@@ -119,14 +119,17 @@ def holds_sweep(folder: Path) -> bool:
 
 
 def load_resumable(folder: Path) -> SweepConfig:
-    """The sweep of a folder, on the base that it started with. Raises ConfigError if there is none to resume."""
+    """The sweep of a folder, on the base that it started with, its warm start read already.
+
+    Raises ConfigError if there is none to resume.
+    """
     if not folder.is_dir() or not holds_sweep(folder) or not (folder / BASE_FILE).is_file():
         raise ConfigError(
             f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}) to be resumed; "
             "`mergenet sweep run` makes one"
         )
     sweep = load_sweep(str(folder / SWEEP_FILE), ())
-    return sweep.model_copy(update={"base": str(folder / BASE_FILE), "overrides": {}})
+    return sweep.model_copy(update={"base": str(folder / BASE_FILE), "overrides": {}, "warm_start": ()})
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import itertools
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from types import EllipsisType
 from typing import Any, TypeVar
 
 from torch import nn
@@ -17,10 +17,14 @@ from mergenet.learner import errors_of
 from mergenet.models import build_model
 from mergenet.pairs import is_written, matches, resolve_pairs, with_pairs
 from mergenet.tasks import build_task
-from sweeps.config import Entry
-from sweeps.space import MAX_COMBINATIONS, PAIRS, RANK, Labels, Space
+from sweeps.branches import holds
+from sweeps.config import Entry, Scalar
+from sweeps.space import MAX_COMBINATIONS, PAIRS, RANK, Labels, Space, transfers
+
+MANY = 100_000  # combinations are not counted further
 
 T = TypeVar("T")
+Key = tuple[Scalar | EllipsisType, ...]
 PlainPair = dict[str, Any]
 Pairs = tuple[PairConfig, ...] | str
 
@@ -44,7 +48,8 @@ def with_layers(space: Space) -> Space:
     if entry is None:
         return dataclasses.replace(space, base=values)
     once = [pairs for i, pairs in enumerate(found) if pairs not in found[:i]]  # two patterns may mean the same
-    return dataclasses.replace(space, base=values, entries=space.entries | {PAIRS: Entry(choice=tuple(once))})
+    listed = Entry(choice=tuple(once), when=entry.when)
+    return dataclasses.replace(space, base=values, entries=space.entries | {PAIRS: listed})
 
 
 def check_numbers(space: Space, values: Sequence[Pairs]) -> None:
@@ -61,10 +66,9 @@ def check_numbers(space: Space, values: Sequence[Pairs]) -> None:
 def networks(space: Space) -> Iterator[tuple[Labels, Config]]:
     """One configuration for each combination of what is searched but pairs and changes the candidate layers."""
     paths = [path for path in space.shaping if not path.startswith(PAIRS)]
-    for values in itertools.product(*(space.options(path) for path in paths)):
-        labels: Labels = dict(zip(paths, values, strict=True))
-        config = space.config(labels)
-        adapter = config.transfer.adapter.model_copy(update={"rank": lowest_rank(space, labels)})
+    for labels in transferring(space.branches(paths)):
+        config = space.config(space.filled(labels))
+        adapter = config.transfer.adapter.model_copy(update={"rank": lowest_rank(space, config)})
         transfer = config.transfer.model_copy(update={"adapter": adapter})
         yield labels, config.model_copy(update={"method": "mergenet", "transfer": transfer})
 
@@ -124,18 +128,36 @@ def with_limits(space: Space) -> Space:
 
     Builds the networks and reads the data once, which is also the check that they exist. Raises ConfigError.
     """
-    count = math.prod(len(space.options(path)) for path in space.shaping)
+    count = len({space.key(labels) for labels in itertools.islice(space.combinations(), MANY)})
     if count > MAX_COMBINATIONS:
+        got = f"{count} or more" if count == MANY else count
         raise ConfigError(
-            f"search must have at most {MAX_COMBINATIONS} combinations of pairs, models and data, got {count}; "
+            f"search must have at most {MAX_COMBINATIONS} combinations of pairs, models and data, got {got}; "
             "list fewer choices"
         )
-    limits = {}
+    limits: dict[Key, int] = {}
+    transfer = transferring(space.combinations())
     for labels in space.combinations():
-        limit = rank_limit(space.config(labels), describe(labels))
-        check_rank(space, labels, limit)
-        limits[tuple(labels.values())] = limit
+        config = space.config(space.filled(labels))
+        if labels not in transfer:  # its pairs are not used
+            check_networks(config)
+            continue
+        limit = limits[space.key(labels)] = rank_limit(config, describe(labels))
+        check_rank(space, labels, config, limit)
     return dataclasses.replace(space, limits=limits)
+
+
+def check_networks(config: Config) -> None:
+    """Both networks can be built. Raises UserError."""
+    for side in ("source", "target"):
+        with errors_of(side):
+            network_layers(network_key(getattr(config, side)))
+
+
+def transferring(branches: Iterable[Labels]) -> list[Labels]:
+    """Those with transfer; all of them if none has it."""
+    found = list(branches)
+    return list(filter(transfers, found)) or found
 
 
 def describe(labels: Labels) -> str:
@@ -143,20 +165,25 @@ def describe(labels: Labels) -> str:
     return f" (with {drawn})" if drawn else ""
 
 
-def check_rank(space: Space, labels: Labels, limit: int) -> None:
-    """The smallest rank that can be drawn must fit every combination. Raises ConfigError."""
-    lowest = lowest_rank(space, labels)
+def check_rank(space: Space, labels: Labels, config: Config, limit: int) -> None:
+    """The smallest rank that can be drawn must fit every combination, or the base's where none is drawn.
+
+    config: of the labels. Raises ConfigError.
+    """
+    drawn = RANK in space.entries and holds(space.entries[RANK], labels)
+    lowest = lowest_rank(space, config) if drawn else config.transfer.adapter.rank
     if lowest > limit:
-        path = f"search.{RANK}" if RANK in space.entries else RANK
+        path = f"search.{RANK}" if drawn else RANK
         raise ConfigError(
             str(rule(path, f"allow a rank of at most {limit}{describe(labels)}", lowest, "lower it or change the pair"))
         )
 
 
-def lowest_rank(space: Space, labels: Labels) -> int:
+def lowest_rank(space: Space, config: Config) -> int:
+    """The smallest that can be drawn; the configuration's own if ranks are not searched."""
     entry = space.entries.get(RANK)
     if entry is None:
-        return space.config(labels).transfer.adapter.rank
+        return config.transfer.adapter.rank
     return entry.whole[0] if entry.whole is not None else min(entry.listed)
 
 
@@ -173,15 +200,19 @@ def rank_limit(config: Config, where: str = "") -> int:
 
 
 def layer_limit(network: NetworkConfig, name: str, path: str) -> int:
-    layers = network_layers(network.model_dump_json(include={"task", "model", "data"}))
+    layers = network_layers(network_key(network))
     if name not in layers:
         find_layer(build(network), name, path)  # raises, with the nearest names
     return layers[name].largest_rank
 
 
+def network_key(network: NetworkConfig) -> str:
+    return network.model_dump_json(include={"task", "model", "data"})
+
+
 @functools.lru_cache(maxsize=64)
 def network_layers(network: str) -> dict[str, LayerInfo]:
-    """Layers by name. network: NetworkConfig as JSON, a key that can be cached."""
+    """Layers by name. network: `network_key`, which can be cached."""
     return {info.name: info for info in list_layers(build(NetworkConfig.model_validate_json(network)))}
 
 

@@ -1,6 +1,6 @@
 """All that a sweep decides before anything is created; every bad value is found here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mergenet.config import Config
@@ -10,21 +10,24 @@ from sweeps.base import load_base
 from sweeps.config import SweepConfig
 from sweeps.executors import check_executor
 from sweeps.source import SourcePlan, pin_source, plan_source
-from sweeps.space import Space, build_space, probes
+from sweeps.space import Space
+from sweeps.spacecheck import build_space, probes
 from sweeps.wandbrun import check_key
+from sweeps.warmstart import WarmStart, read_warm_start
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that is decided before anything is created.
 
-    sweep: with its metric. base_hash: of the base with the changes of `set`.
+    sweep: with its metric. base_hash: of the base with the changes of `set`. warm: what earlier sweeps found.
     """
 
     sweep: SweepConfig
     space: Space
     source: SourcePlan
     base_hash: str
+    warm: WarmStart = field(default_factory=WarmStart)
 
     @property
     def epochs(self) -> int:
@@ -56,7 +59,7 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
-    return Plan(sweep, space, plan_source(space), config_hash(base))
+    return Plan(sweep, space, plan_source(space), config_hash(base), read_warm_start(sweep, space))
 
 
 def num_gpus() -> int:

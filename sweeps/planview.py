@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from sweeps.warmstart import warm_lines
+
 GIB, MIB = 1024**3, 1024**2
 
 
@@ -15,8 +17,11 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
         f"epochs: {epochs['expected']:.0f} expected with early stopping, at most {epochs['full']} "
         f"(search {epochs['search_expected']:.0f} of {epochs['search_full']}; {epochs['of_a_run']} a run)"
     )
-    continuous = f", times {space['continuous']} ranges of numbers" if space["continuous"] else ""
-    yield f"space: {space['combinations']:,} combinations at most{continuous}"
+    upto = "up to " if space["conditional"] else ""
+    continuous = f", times {upto}{space['continuous']} ranges of numbers" if space["continuous"] else ""
+    branches = f"; {space['conditional']} values are drawn in some branches only" if space["conditional"] else ""
+    yield f"space: {space['combinations']:,} combinations at most{continuous}{branches}"
+    yield from warm_lines(found["warm_start"])
     yield f"source: {source_text(found['source'])}"
     yield f"budget: {budget_text(found['budget'])}"
     yield (

@@ -6,7 +6,7 @@ The sweep folder:
     base.yaml      the base that it started with      study.db      the Optuna study
     source/        the recorded source                .lock         held by the driver
     trials/NAME/   a run folder + trial.json          best.yaml     the best trial for `mergenet train`
-    summary.json   what is printed at the end
+    summary.json   what is printed at the end     warm_start.json   trials of earlier sweeps, if asked for
 
 A sweep that was stopped or killed goes on from these: every step below is taken again, and what the records say has
 ended is read from them instead of trained.
@@ -68,6 +68,7 @@ from sweeps.report import print_summary, summarize
 from sweeps.results import best_record, best_trial, read_trials, settled_trials
 from sweeps.tracking import Mirror
 from sweeps.view import View, say
+from sweeps.warmstart import load_warm_start, warm_lines, write_warm_start
 
 Listener = Callable[[Message], None]
 
@@ -104,6 +105,7 @@ def run_sweep(
         (clear if overwrite else check_folder)(folder)  # again: another driver may have been quicker
         write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
+        write_warm_start(folder, plan.warm)
         write_status(folder, plan, RUNNING, base_hash=plan.base_hash)
         return _guarded(plan, folder, console, address, listeners)
 
@@ -255,7 +257,10 @@ def search(
     from sweeps.trial import StopJobs, StopWhenDead, build_relay, outcome_of
 
     sweep = plan.sweep
-    study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder)
+    warm = load_warm_start(jobs.folder)
+    for line in warm_lines(warm.facts()):
+        say(line)
+    study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
     study.reconcile(lambda drawn: outcome_of(jobs.trial(drawn.index, drawn.params), sweep.objective, sweep.mode))
 
     def paused() -> bool:

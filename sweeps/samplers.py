@@ -88,18 +88,15 @@ def cmaes(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
 
 
 def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """Point number `index` of the grid in an order shuffled once; the base's own point, the first trial, comes first.
+    """Point number `index` of the grid in an order shuffled once, but the points of the first trials come first.
 
     A prefix of the grid is then a fair sample of it.
     """
     del study
     points = list(grid_points(space))
     np.random.default_rng(sweep.seed).shuffle(points)
-    first = space.first_point()
-    if first in points:
-        points.remove(first)
-        points.insert(0, first)
-    return PointSampler(points[index])
+    first = space.first_points()
+    return PointSampler([*first, *(point for point in points if point not in first)][index])
 
 
 def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergenet.config import PUBLISHED, Config
-from sweeps.space import Space, reachable
+from sweeps.reach import reachable
+from sweeps.space import CYCLE, Space, transfers
 
 # Drawn values that change the source's trajectory: its own settings, the number of steps, the arithmetic.
 CHANGES_SOURCE = ("source.", "target.batch_size", "target.data.", "target.task", "amp", "deterministic")
@@ -30,12 +31,12 @@ class SourcePlan:
 
 def plan_source(space: Space) -> SourcePlan:
     """Record if every configuration of the space can replay one recording."""
-    configs = [space.config(labels) for labels in space.combinations()]
+    configs = [space.config(space.filled(labels)) for labels in filter(transfers, space.combinations())]
     reason = why_not(space, configs)
     if reason:
         return SourcePlan(reason=reason)
     layers = {pair.source: None for config in configs for pair in config.transfer.written_pairs}
-    every = math.gcd(*reachable(space, "transfer.t_cycle"))
+    every = math.gcd(*reachable(space, CYCLE, transferring=True))
     return SourcePlan(tuple(layers), every)
 
 
@@ -51,12 +52,13 @@ def why_not(space: Space, configs: list[Config]) -> str:
     if searched:
         return f"trains beside every trial, because {searched[0]} is searched"
     directions: set[str] = {pair.direction for config in configs for pair in config.transfer.written_pairs}
-    directions |= {str(v) for path in space.entries if path.endswith(".direction") for v in reachable(space, path)}
+    searched = [path for path in space.entries if path.endswith(".direction")]
+    directions |= {str(v) for path in searched for v in reachable(space, path, transferring=True)}
     if directions != {"to_target"}:
         return "trains beside every trial, because a pair also gives to the source"
-    if "factorized" in reachable(space, "transfer.adapter.encoding"):
+    if "factorized" in reachable(space, "transfer.adapter.encoding", transferring=True):
         return "trains beside every trial, because the factorized encoding trains it differently at every rank"
-    return ""
+    return "" if configs else "is not recorded: no trial learns from it"
 
 
 def pin_source(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ driver was started: the sampler is made anew for every draw (samplers.py).
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from sweeps.jobs import Message, trial_name
 from sweeps.samplers import build_sampler, num_short
 from sweeps.space import Labels, Space
 from sweeps.storage import open_study, study_in
-from sweeps.studied import INDEX, PARAMS, TRIAL_ID, by_index
+from sweeps.studied import INDEX, PARAMS, TRIAL_ID, by_index, known_points
+from sweeps.told import tell_known
+from sweeps.warmstart import Known
 
 GRACE = "grace_epochs"  # user attribute of the study
 TOLD = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -39,9 +41,12 @@ class Drawn:
 
 
 class SweepStudy:
-    def __init__(self, sweep: SweepConfig, space: Space, mode: str, place: Path | BaseStorage) -> None:
+    def __init__(
+        self, sweep: SweepConfig, space: Space, mode: str, place: Path | BaseStorage, warm: Iterable[Known] = ()
+    ) -> None:
         """Opens the study of the sweep folder, or makes it; or in a storage.
 
+        warm: trials of earlier sweeps that it is to know, in this order.
         Raises UserError if what is there is no study of this sweep.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -50,9 +55,10 @@ class SweepStudy:
             self.study = open_study(sweep.storage, sweep.name, mode, place)
         else:
             self.study = study_in(place, sweep.name, mode)
-        first = space.first_point()
-        if first is not None and not self.study.trials:
-            self.study.enqueue_trial(first)
+        for point in space.first_points()[: num_short(sweep) or None]:  # what top_k draws at last is not theirs
+            if point not in known_points(self.study):
+                self.study.enqueue_trial(point)
+        tell_known(self.study, space, warm)
 
     def known(self) -> list[Drawn]:
         """All trials that were drawn whole, by index."""
@@ -86,8 +92,7 @@ class SweepStudy:
         """The next trial, with its labels and names in the study before anybody hears of it."""
         self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
         trial = self.study.ask()
-        values = self.space(trial)
-        params = {path: values[path] for path in self.space.order}
+        params = self.space(trial)
         trial.set_user_attr(TRIAL_ID, trial_name(index))
         trial.set_user_attr(PARAMS, json.dumps(params))
         trial.set_user_attr(INDEX, index)  # last: a trial that has it is whole

@@ -36,12 +36,14 @@ def unconditional(sweep: SweepConfig, space: Space) -> None:
     from sweeps.cube import Asked
 
     first = None
-    for labels in space.combinations():
-        space(asked := Asked(labels))
+    for labels in space.branches(space.shaping, space.entries):
+        space(asked := Asked(space.named(labels)))
         first = first or asked.distributions
         other = first.items() ^ asked.distributions.items() if asked.distributions != first else set()
         if other:
             name = min(name for name, _ in other)
+            if name in space.entries and space.entries[name].when:
+                raise refusal(sweep, "draw every value in every trial", f"a condition at search.{name}.when")
             raise refusal(sweep, "draw every value of every trial from the same bounds", f"other bounds of {name}")
 
 

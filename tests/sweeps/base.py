@@ -6,7 +6,8 @@ from typing import Any
 from mergenet.config import Config
 from mergenet.configfile import dump_yaml, parse_config
 from sweeps.config import SweepConfig, parse_sweep
-from sweeps.space import Space, build_space
+from sweeps.space import Space
+from sweeps.spacecheck import build_space
 
 CONV = {"source": "layer3.0.conv2", "target": "features.5.conv.2"}
 HEAD = {"source": "fc", "target": "classifier.1"}

@@ -70,7 +70,7 @@ def test_early_stopping_tends_to_its_share_and_lets_the_first_trials_go_on() -> 
 
 
 def test_space() -> None:
-    assert space_size(space_of(SEARCH)) == {"combinations": 2 * 6, "continuous": 1}
+    assert space_size(space_of(SEARCH)) == {"combinations": 2 * 6, "continuous": 1, "conditional": 0}
 
 
 def test_hours_follow_from_the_steps(tmp_path: Path) -> None:

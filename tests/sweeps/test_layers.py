@@ -119,7 +119,7 @@ def test_auto_is_chosen_for_the_smallest_rank_that_can_be_drawn() -> None:
     space = space_of(
         RANKS | {"transfer.pairs": {"choice": ["auto"]}}, transfer={"pairs": "auto", "adapter": {"rank": 65}}
     )
-    assert lowest_rank(space, {}) == 2
+    assert lowest_rank(space, space.config({})) == 2
     assert labels(with_limits(with_layers(space))) == ["layer3.0.conv2>features.5.conv.2"]
 
 

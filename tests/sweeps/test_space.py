@@ -43,6 +43,10 @@ def draw(space: Space, number: int) -> list[Labels]:
         ({"transfer.adapter.kind": {"choice": ["lpak"]}}, "one of full_matrix, lpka, got 'lpak'; did you mean lpka?"),
         ({"seed": {"choice": [1, 2]}}, "search.seed must not be searched, all trials share it; set it under set"),
         ({"method": {"choice": ["kd", "kid"]}}, "search.method must be one of dist, dkd, kd"),
+        (
+            {"transfer.pairs": {"choice": [[CONV], [CONV | {"direction": "to_target"}]]}},
+            "search.transfer.pairs.choice must list each value once, got a list of 2",
+        ),
         ({"transfer.pairs": {"choice": [[]]}}, "transfer.pairs must name at least one pair"),
         ({"transfer.pairs": {"choice": [[{"source": "fc"}]]}}, "transfer.pairs.0.target must be given"),
         ({"transfer.adapter.rank": {"choice": [4, "big"]}}, "rank.choice must be whole numbers, got [4, 'big']"),

@@ -1,0 +1,220 @@
+"""Warm start: what the trials of earlier sweeps found is known to the sampler before the first draw.
+
+Only results that would be the same here are told: of the same base and metric, of trials whose configuration is one
+that this space can draw. They are read from the run records when the sweep is planned and kept in warm_start.json, so
+that a sweep that is resumed does not need the earlier folder. For how the study gets them see told.py.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.trials import (
+    COMPLETE,
+    PRUNED,
+    RUNNING,
+    SWEEP_FILE,
+    TRIAL,
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    mode_of,
+    portable_config,
+)
+from mergenet.config import Config, shown
+from mergenet.configfile import load_config, parse_config
+from mergenet.errors import ConfigError, UserError
+from mergenet.files import write_json
+from mergenet.record import EPOCH, read_run
+from sweeps.config import SweepConfig, load_sweep
+from sweeps.folder import BASE_FILE, STATE_FILE, holds_sweep, read_json
+from sweeps.space import Labels, Space
+
+WARM_FILE = "warm_start.json"
+LEARNS = ("tpe", "gp")  # samplers that look at all trials of the study
+SAME = ("metric",)  # settings of a sweep that say what the value of a trial is
+
+OUTSIDE, REPEATED, UNREADABLE = "outside this space", "repeated", "not readable"
+FAILED, TRAINING, NO_VALUE = "failed", "still training", "without a value"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trial of an earlier sweep. sweep: its folder; params: labels of this space by path.
+
+    values: the objective, the best value so far, by epoch; complete: it trained to its last epoch.
+    """
+
+    sweep: str
+    name: str
+    params: Labels
+    values: dict[int, float]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """left_out: sweep folder -> reason -> number of trials that are not told."""
+
+    trials: tuple[Known, ...] = ()
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def facts(self) -> list[dict[str, Any]]:
+        """How many trials of each folder are told, and how many are left out for which reason."""
+        used = Counter((trial.sweep, trial.complete) for trial in self.trials)
+        return [
+            {"sweep": sweep, "complete": used[sweep, True], "stopped": used[sweep, False], "left_out": left_out}
+            for sweep, left_out in self.left_out.items()
+        ]
+
+
+def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
+    """The trials of the folders in `warm_start`. space: as planned. Raises ConfigError; writes nothing."""
+    if sweep.warm_start and sweep.sampler not in LEARNS:
+        raise ConfigError(
+            f"warm_start must be given to a sampler that learns from it ({', '.join(LEARNS)}), got {sweep.sampler}; "
+            "leave it out"
+        )
+    found = []
+    for folder in dict.fromkeys(sweep.warm_start):
+        check_sweep(sweep, space, Path(folder))
+        found += [(folder, trial) for trial in read_folder(Path(folder), space, str(sweep.metric))]
+    found = without_repeats(found)
+    reasons = {folder: Counter[str]() for folder in sweep.warm_start}
+    for folder, trial in found:
+        if isinstance(trial, str):
+            reasons[folder][trial] += 1
+    trials = tuple(trial for _, trial in found if isinstance(trial, Known))
+    return WarmStart(trials, {folder: dict(counts) for folder, counts in reasons.items()})
+
+
+def check_sweep(sweep: SweepConfig, space: Space, folder: Path) -> None:
+    """Raises ConfigError unless the folder holds a sweep of the same base and metric."""
+    if not folder.is_dir() or not holds_sweep(folder) or not (folder / BASE_FILE).is_file():
+        raise ConfigError(
+            f"warm_start must name sweep folders (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}), "
+            f"got {str(folder)!r}; `mergenet sweep run` makes one"
+        )
+    earlier = load_sweep(str(folder / SWEEP_FILE))
+    for name in SAME:
+        mine, theirs = getattr(sweep, name), getattr(earlier, name)
+        if mine != theirs:
+            raise ConfigError(
+                f"warm_start must name sweeps with {name} {shown(mine)}, got {str(folder)!r} with {shown(theirs)}; "
+                "leave it out"
+            )
+    base = load_config(str(folder / BASE_FILE))
+    other = differences(base, space.config({}), [*earlier.search, *space.entries])
+    if other:
+        (path, (theirs, mine)), more = next(iter(other.items())), len(other) - 1
+        best = folder / "best.yaml"
+        raise ConfigError(
+            f"warm_start must name sweeps of the same base, got {str(folder)!r}, where {path} is {shown(theirs)} and "
+            f"not {shown(mine)}{f' ({more} more differ)' if more else ''}; "
+            + (f"base: {best} starts from its best instead" if best.is_file() else "leave it out")
+        )
+
+
+def differences(one: Config, other: Config, searched: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+    """Path -> both values, of the settings in which two bases differ, but for names and what is searched."""
+    ours, theirs = (dict(leaves(config.model_dump(mode="json", exclude={"name"}))) for config in (one, other))
+    changed = {
+        path: (ours.get(path), theirs.get(path)) for path in {**ours, **theirs} if ours.get(path) != theirs.get(path)
+    }
+    inside = [f"{path}." for path in searched]
+    return {path: pair for path, pair in changed.items() if not any(f"{path}.".startswith(start) for start in inside)}
+
+
+def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The plain values of nested ones, by dotted path."""
+    items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else None
+    if items is None:
+        yield path, values
+        return
+    for key, value in items:
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
+
+
+def read_folder(folder: Path, space: Space, metric: str) -> Iterator[Known | str]:
+    """The trials of a sweep's search by number, or why one is left out."""
+    files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
+    trials = [(path.parent, read_json(path)) for path in files]
+    for path, trial in sorted(trials, key=lambda pair: (pair[1].get("number", 0), pair[0])):
+        if trial.get("role") == TRIAL:
+            yield read_known(path, trial, space, metric)
+
+
+def read_known(folder: Path, trial: dict[str, Any], space: Space, metric: str) -> Known | str:
+    state = trial.get("state")
+    if state not in (COMPLETE, PRUNED):
+        return TRAINING if state == RUNNING else FAILED
+    try:
+        record = read_run(folder)
+        config = parse_config(portable_config(record.config), str(folder))
+    except UserError:
+        return UNREADABLE
+    values = best_so_far(record.epochs, metric)
+    if not values:
+        return NO_VALUE
+    labels = space.locate(config)
+    if labels is None or not the_same(space.config(labels), config):
+        return OUTSIDE
+    return Known(str(folder.parent.parent), folder.name, labels, values, state == COMPLETE)
+
+
+def best_so_far(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float]:
+    """The objective of a trial: the best finite value up to each epoch that has one."""
+    better = max if mode_of(metric) == "max" else min
+    found: dict[int, float] = {}
+    for row in rows:
+        value = row.get(metric)
+        if value is not None and math.isfinite(value):
+            found[int(row[EPOCH])] = better([value, *found.values()])
+    return found
+
+
+def the_same(one: Config, other: Config) -> bool:
+    """Whether two configurations train the same: a recording replays what the live source gives."""
+    values = [portable_config(config.model_dump(mode="json", exclude={"name"})) for config in (one, other)]
+    return bool(values[0] == values[1])
+
+
+def without_repeats(found: Sequence[tuple[str, Known | str]]) -> list[tuple[str, Known | str]]:
+    """Of trials of one configuration the one that trained longest counts, of equals the first."""
+    best: dict[frozenset[Any], Known] = {}
+    for _, trial in found:
+        if isinstance(trial, Known):
+            key = frozenset(trial.params.items())
+            best[key] = max(best.get(key, trial), trial, key=lambda one: (one.complete, len(one.values)))
+    kept = [id(trial) for trial in best.values()]
+    return [
+        (folder, REPEATED if isinstance(trial, Known) and id(trial) not in kept else trial) for folder, trial in found
+    ]
+
+
+def write_warm_start(folder: Path, warm: WarmStart) -> None:
+    if warm.left_out:
+        write_json(folder / WARM_FILE, asdict(warm))
+
+
+def load_warm_start(folder: Path) -> WarmStart:
+    """What `write_warm_start` wrote into a sweep folder."""
+    values = read_json(folder / WARM_FILE)
+    trials = [
+        Known(**one | {"values": {int(epoch): value for epoch, value in one["values"].items()}})
+        for one in values.get("trials", ())
+    ]
+    return WarmStart(tuple(trials), values.get("left_out", {}))
+
+
+def warm_lines(facts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """facts: of `WarmStart.facts`."""
+    for found in facts:
+        left_out = ", ".join(f"{number} {reason}" for reason, number in found["left_out"].items())
+        yield (
+            f"warm start: {found['complete'] + found['stopped']} trials of {found['sweep']} "
+            f"({found['complete']} complete, {found['stopped']} stopped early)"
+            + (f"; left out: {left_out}" if left_out else "")
+        )
