@@ -44,15 +44,16 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
     help="What chooses, at each run's best epoch: a column target_val_... of the table. "
     "Default: that by which the runs select their best epochs.",
 )
-def best(folder: Path, out: Path | None, metric: str | None) -> None:
+@click.option("--trial", "name", metavar="NAME", help="This trial instead of the best, such as one of a Pareto front.")
+def best(folder: Path, out: Path | None, metric: str | None, name: str | None) -> None:
     """The best finished trial of DIR, and its configuration as `mergenet train` accepts it."""
     from analysis import export, overview
     from analysis.load import load_trials
 
     trials = load_trials(folder)
     metric = export.choosing_metric(trials, metric)
-    chosen = export.choose_best(trials, metric)
-    story = "\n".join(overview.story(trials, chosen, metric))
+    chosen = export.choose_best(trials, metric) if name is None else export.named(trials, name)
+    story = "\n".join(overview.story(trials, chosen, metric, asked=name is not None))
     if out is None:
         # the story as comments: the output is the file, `analyze best DIR > best.yaml` works
         click.echo(export.config_text(chosen, story), nl=False)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.compare import PairedDifference, paired_gain
-from analysis.load import canonical, is_missing, load_trials, measure_columns, param_columns, selecting_metrics
+from analysis.load import BREAKS, canonical, is_missing, load_trials, measure_columns, param_columns, selecting_metrics
 from analysis.trials import COMPLETE, CONFIRM_BEST, CONFIRM_NONE, RUN, TRIAL, best_first, mode_of, portable_config
 from mergenet.configfile import dump_yaml, parse_config
-from mergenet.errors import UserError
+from mergenet.errors import UserError, unknown_name
 from mergenet.files import write_text
 from mergenet.record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, read_run, test_column
 
@@ -42,15 +42,17 @@ def choosing_metric(table: pd.DataFrame, metric: str | None = None) -> str:
 
 
 def choose_best(table: pd.DataFrame, metric: str | None = None) -> pd.Series:
-    """The best finished trial by validation, in the order of `best_first`; metric as for `choosing_metric`.
+    """The best finished trial by validation that breaks no constraint of its sweep, in the order of `best_first`.
 
-    Raises UserError also if no trial finished.
+    metric: as for `choosing_metric`. Raises UserError also if there is no such trial.
     """
     metric = choosing_metric(table, metric)
     candidates = searched(table, metric)
     if candidates.empty:
         states = table["state"][table["role"].isin((TRIAL, RUN))].value_counts()
         found = ", ".join(f"{count} {state}" for state, count in states.items()) or "no trial"
+        if broke := int(table[BREAKS].notna().sum()):
+            found += f"; {broke} break a constraint"
         raise UserError(f"there must be a finished trial with a {metric} to choose from, got {found}")
     mode = mode_of(metric)
 
@@ -62,12 +64,23 @@ def choose_best(table: pd.DataFrame, metric: str | None = None) -> pd.Series:
     return candidates.iloc[min(range(len(candidates)), key=key)]
 
 
+def named(table: pd.DataFrame, trial: str) -> pd.Series:
+    """The row of a trial by its name. Raises UserError if there is none, or it never had a configuration."""
+    found = table[table["trial"] == trial]
+    if found.empty:
+        raise UserError(unknown_name("--trial", trial, map(str, table["trial"])))
+    row = found.iloc[0]
+    if not (Path(row["folder"]) / CONFIG_FILE).is_file():
+        raise UserError(f"--trial must be a trial that began to train, got {trial!r}, which failed before")
+    return row
+
+
 def searched(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The finished search trials that measured the metric; in a folder of plain runs, the finished runs.
+    """The finished search trials that measured the metric and break no constraint; of plain runs, the finished ones.
 
     Where tasks are mixed, only those that select by it: of another task the same name is another thing.
     """
-    finished = table[table["state"] == COMPLETE]
+    finished = table[(table["state"] == COMPLETE) & table[BREAKS].isna()]
     role = TRIAL if (table["role"] == TRIAL).any() else RUN
     found = finished[finished["role"] == role]
     if metric not in found.columns:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.measures import STEP_SECONDS, Bounds, broken, measure, step_seconds
 from analysis.trials import (
     BASELINE,
     COMPLETE,
@@ -16,6 +17,7 @@ from analysis.trials import (
     CONFIRM_NONE,
     FAILED,
     RUN,
+    SWEEP_FILE,
     TRIAL,
     TRIAL_FILE,
     TRIALS_FOLDER,
@@ -40,6 +42,7 @@ from mergenet.record import (
     measured,
     read_run,
 )
+from mergenet.yamltext import load_yaml
 
 TRIAL_KEYS = ("trial_id", "role", "params", "seed", "number", "state")
 RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
@@ -48,9 +51,10 @@ ROLES = (TRIAL, RUN, BASELINE, CONFIRM_BEST, CONFIRM_NONE)  # in the order that 
 # Every table has these columns. Between OUTCOME and COST it has what the runs measured: target_val_* at the best epoch
 # and target_test_* of its weights (finished runs only); of a source that also receives, source_val_METRIC and
 # source_test_*. All others are hyper-parameters, by dotted path.
+BREAKS = "breaks"  # the sweep's constraints that a run does not keep, as text; missing if it keeps all
 ABOUT = ("trial", "role", "state", "number", "seed", "method", "config_hash", METRIC)
 OUTCOME = ("epochs_done", BEST_EPOCH, SOURCE_BEST_EPOCH)  # the source's: of one that also receives
-COST = (ADAPTER_PARAMETERS, "seconds", "error", "folder")
+COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
 COLUMNS = (*ABOUT, *OUTCOME, *COST)
 
 _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a plain run's hyper-parameters
@@ -62,17 +66,18 @@ def load_trials(folder: Path) -> pd.DataFrame:
     Columns: ABOUT, OUTCOME, what was measured (of each split the selecting metric first, the loss last; NaN where a
     run's task has no such metric), COST, then a column for each hyper-parameter: those that trial.json names or, where
     there is no trial.json, the settings in which the runs differ. Metrics are fractions (0 to 1), seconds the sum of
-    all phases of all epochs. What cannot be read is left out, told on stderr and in `table.attrs["problems"]`.
+    all phases of all epochs, step_seconds as in measures.py. What cannot be read is left out, told on stderr and in
+    `table.attrs["problems"]`.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
     rows: list[dict[str, Any]] = []
     params: list[dict[str, Any]] = []
     problems: list[str] = []
-    candidates = run_folders(folder)
+    candidates, bounds = run_folders(folder), read_bounds(folder)
     for number, path in enumerate(candidates):
         try:
-            row, values = _read(path, number)
+            row, values = _read(path, number, bounds)
         except (UserError, OSError) as error:
             problems.append(f"skipped a run: {_one_line(error)}")
             continue
@@ -108,6 +113,18 @@ def run_folders(folder: Path) -> list[Path]:
     return found
 
 
+def read_bounds(folder: Path) -> Bounds:
+    """The constraints in a sweep folder's sweep.yaml; none elsewhere. Raises UserError if it is damaged."""
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        return {}
+    values = load_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    bounds = values.get("constraints", {}) if isinstance(values, dict) else None
+    if not isinstance(bounds, dict) or not all(isinstance(limits, dict) for limits in bounds.values()):
+        raise UserError(f"{path} must be a sweep file, and its constraints a mapping; the file is damaged")
+    return bounds
+
+
 def measure_columns(table: pd.DataFrame) -> list[str]:
     """The columns that hold what the runs measured on validation and test split."""
     return [column for column in table.columns if MEASURE.fullmatch(column)]
@@ -141,7 +158,7 @@ def _looks_like_run(path: Path) -> bool:
     return any((path / name).is_file() for name in (*RUN_FILES, TRIAL_FILE))
 
 
-def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: Path, number: int, bounds: Bounds) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's row and its hyper-parameters."""
     trial = _read_trial(path / TRIAL_FILE)
     if trial is None and path.parent.name == TRIALS_FOLDER:
@@ -167,6 +184,7 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "config_hash": record.provenance.get("config_hash"),
         METRIC: record.result.get(METRIC),
         **_outcome(record),
+        BREAKS: _breaks(record, bounds) if trial["role"] == TRIAL else None,
         "error": trial.get("error") or record.result.get(ERROR),
         "folder": str(path),
     }
@@ -205,7 +223,12 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
         for name, value in row.items()
         if name.startswith("seconds_") and isinstance(value, int | float) and math.isfinite(value)
     )
-    return {"epochs_done": len(record.epochs), **values, "seconds": seconds}
+    return {"epochs_done": len(record.epochs), **values, STEP_SECONDS: step_seconds(record.epochs), "seconds": seconds}
+
+
+def _breaks(record: RunRecord, bounds: Bounds) -> str | None:
+    metric = record.result.get(METRIC) or ""
+    return "; ".join(broken(bounds, {name: measure(name, record.epochs, metric) for name in bounds})) or None
 
 
 def _best_row(record: RunRecord) -> dict[str, Any]:
@@ -229,7 +252,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: list[str]) -> pd.DataFrame:
     measures = _measures(rows)
     table = pd.DataFrame(rows, columns=[*ABOUT, *OUTCOME, *measures, *COST])
-    for column in (*measures, "seconds"):
+    for column in (*measures, STEP_SECONDS, "seconds"):
         table[column] = table[column].astype(float)
     for column in (BEST_EPOCH, SOURCE_BEST_EPOCH, ADAPTER_PARAMETERS):
         table[column] = table[column].astype("Float64").round().astype("Int64")  # whole numbers, some missing

@@ -8,10 +8,20 @@ import pandas as pd
 
 from analysis import text
 from analysis.export import choose_best, confirmed_gain, searched, write_file
-from analysis.load import ROLES, canonical, is_missing, measure_columns, param_columns, selecting_metrics, varying
+from analysis.load import (
+    BREAKS,
+    ROLES,
+    canonical,
+    is_missing,
+    measure_columns,
+    param_columns,
+    selecting_metrics,
+    varying,
+)
+from analysis.measures import STEP_SECONDS
 from analysis.trials import COMPLETE, RUN, TRIAL, mode_of
 from mergenet.errors import UserError, unknown_name
-from mergenet.record import BEST_EPOCH, METRIC, SOURCE_BEST_EPOCH, is_metric, test_column
+from mergenet.record import ADAPTER_PARAMETERS, BEST_EPOCH, METRIC, SOURCE_BEST_EPOCH, is_metric, test_column
 
 
 def ordered(table: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
@@ -60,7 +70,8 @@ def selected(table: pd.DataFrame, everything: bool = False) -> pd.DataFrame:
     outcome = ["epochs_done", BEST_EPOCH, *_selecting(table, "target_val_")]
     if table[SOURCE_BEST_EPOCH].notna().any():
         outcome += [SOURCE_BEST_EPOCH, *_selecting(table, "source_val_")]
-    return table[["trial", "role", "state", "seed", *method, *varying(table), *outcome, "seconds"]]
+    breaks = [STEP_SECONDS, ADAPTER_PARAMETERS, BREAKS] if table[BREAKS].notna().any() else []
+    return table[["trial", "role", "state", "seed", *method, *varying(table), *outcome, *breaks, "seconds"]]
 
 
 def _selecting(table: pd.DataFrame, prefix: str) -> list[str]:
@@ -108,27 +119,36 @@ def footer(table: pd.DataFrame) -> list[str]:
     return lines
 
 
-def story(table: pd.DataFrame, best: pd.Series, metric: str) -> list[str]:
-    """The chosen trial's numbers, how it was chosen, and the gain that was confirmed for it."""
+def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False) -> list[str]:
+    """The chosen trial's numbers, how it was chosen, and the gain that was confirmed for it.
+
+    asked: it was named by the user and is not the best.
+    """
     role = str(best["role"])
     finished = len(searched(table, metric))
     others = table[(table["role"] == role) & (table["state"] != COMPLETE)]
-    left_out = f" ({text.counted(others['state'])} left out)" if len(others) else ""
+    out = [text.counted(others["state"])] if len(others) else []
+    broke = int(((table["state"] == COMPLETE) & table[BREAKS].notna()).sum())
+    out += [f"{broke} that break a constraint"] if broke else []
+    left_out = f" ({', '.join(out)} left out)" if out else ""
     extreme = "lowest" if mode_of(metric) == "min" else "highest"
     mine = [best[METRIC], test_column(best[METRIC])]
     tests = [name for name in measure_columns(table) if name.startswith("target_test_")]
     names = [name for name in dict.fromkeys((metric, *mine, *tests)) if name in table.columns]
     names = [name for name in names if name in (metric, *mine) or not is_missing(best[name])]
+    breaks = "" if is_missing(best[BREAKS]) else f"; it breaks {best[BREAKS]}"
     lines = [
-        f"best {role}: {best['trial']}, epoch {best[BEST_EPOCH]} of {best['epochs_done']}: "
+        f"{role if asked else f'best {role}'}: {best['trial']}, epoch {best[BEST_EPOCH]} of {best['epochs_done']}: "
         + ", ".join(_measured(name, best[name]) for name in names),
-        f"chosen by the {extreme} {metric} of {finished} finished {role}s{left_out}; "
+        f"named by --trial, {best['state']}{breaks}"
+        if asked
+        else f"chosen by the {extreme} {metric} of {finished} finished {role}s{left_out}; "
         "of equals the one with fewer adapter parameters, then the earlier one",
     ]
     settings = ", ".join(f"{name} {text.setting(best[name])}" for name in varying(table) if not is_missing(best[name]))
     if settings:
         lines.insert(1, f"its settings: {settings}")
-    if finished > 1:
+    if finished > 1 and not asked:
         candidates = "searched trials" if role == TRIAL else "runs"
         lines.append(
             f"the best of {finished} {candidates} is optimistic: the {extreme} of {finished} noisy numbers; "

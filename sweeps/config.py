@@ -18,16 +18,25 @@ search:
   distillation.weight: {float: [0.1, 2.0], when: {method: kd}}
 
 warm_start: [sweep-results/first]   # what the trials of earlier sweeps of the same base found is known from the start
+minimize: [adapter_parameters, step_seconds]   # objectives beside the metric: the result is a Pareto front
+constraints:                   # a trial that breaks one is never the best and not on the front
+  adapter_parameters: {max: 100000}
+  target_val_loss: {max: 2.0}
+
+analysis/measures.py says what adapter_parameters and step_seconds are. Early stopping looks at the metric alone, so a
+cheap trial of a low metric is stopped, too; with scheduler: none the front has all of them.
 """
 
 import importlib.resources
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from analysis.measures import COSTS, Bounds
 from analysis.trials import mode_of
 from mergenet.config import PairConfig, Seed, Strict, rule, shown
 from mergenet.errors import ConfigError, unknown_name
@@ -98,6 +107,21 @@ class Entry(Strict):
         return self.whole if self.whole is not None else self.real
 
 
+class Limits(Strict):
+    """What a measure may be at least and at most."""
+
+    min: float | None = Field(None, description="at least this")
+    max: float | None = Field(None, description="at most this")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min is None and self.max is None:
+            raise rule("", "have min, max or both", "neither", "for example {max: 100000}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise rule("", "have min <= max", [self.min, self.max])
+        return self
+
+
 class WandbConfig(Strict):
     """A mirror on Weights & Biases. Keys come from the environment or ~/.netrc, never from a file here."""
 
@@ -117,6 +141,13 @@ class SweepConfig(Strict):
     )
     warm_start: tuple[str, ...] = Field(
         (), description="folders of earlier sweeps of the same base, whose trials the sampler knows from the start"
+    )
+    minimize: tuple[Literal["adapter_parameters", "step_seconds", "target_val_loss"], ...] = Field(
+        (), description="objectives beside the metric, all to be small; seconds compare on like machines only"
+    )
+    constraints: dict[str, Limits] = Field(
+        default_factory=dict,
+        description="bounds of adapter_parameters, step_seconds, target_val_loss and the metric: {max: 100000}",
     )
     num_trials: Count = Field(20, description="configurations to try")
     slots: Workers = Field(2, description="trials that train at the same time")
@@ -175,6 +206,35 @@ class SweepConfig(Strict):
             raise rule("workers_per_trial", "be a whole number from 1 to 1024, or [fewest, most] of them", value)
         return tuple(numbers) if pair else value
 
+    @field_validator("constraints")
+    @classmethod
+    def _check_constraints(cls, value: dict[str, Limits]) -> dict[str, Limits]:
+        for name in value:
+            if name not in COSTS and not re.fullmatch(r"target_val_[a-z0-9_]+", name):
+                known = [*COSTS, "target_val_METRIC"]
+                raise ValueError(unknown_name("the name of a constraint", name[:60], known))
+        return value
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise rule("minimize", "list each objective once, and not the metric", list(self.minimize))
+        return self
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The metric, or "metric" before a plan knows it, and what is minimized beside it."""
+        return self.metric or "metric", *self.minimize
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Of each objective."""
+        return self.mode, *("min" for _ in self.minimize)
+
+    @property
+    def bounds(self) -> Bounds:
+        return {name: limits.model_dump() for name, limits in self.constraints.items()}
+
     @property
     def objective(self) -> str:
         """The metric that decides; a plan has it (plan.py)."""
@@ -226,6 +286,7 @@ def dump_sweep(sweep: SweepConfig) -> str:
     for entry in values["search"].values():
         for key in [key for key, value in entry.items() if value is None or value is False or value == {}]:
             del entry[key]
+    values["constraints"] = {name: limits.model_dump(exclude_none=True) for name, limits in sweep.constraints.items()}
     return dump_yaml_values(values)
 
 
@@ -290,5 +351,6 @@ def _known(location: Sequence[str]) -> list[str]:
         if len(location) > 3:  # inside layers
             return list(PairConfig.model_fields)
         return [field.alias or name for name, field in Entry.model_fields.items()]
-    model = WandbConfig if location[0] == "wandb" and len(location) > 1 else SweepConfig
+    sections: dict[str, type[Strict]] = {"wandb": WandbConfig, "constraints": Limits}
+    model = sections.get(location[0], SweepConfig) if len(location) > 1 else SweepConfig
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.power import LEVEL, POWER, smallest_gain, smallest_p
+from mergenet.record import ADAPTER_PARAMETERS
 from sweeps.branches import size
 from sweeps.executors import num_cpus, worker_gpus, worker_range
 from sweeps.forecast import Epochs, forecast
+from sweeps.objectives import asked
 from sweeps.plan import Plan, num_gpus
 from sweeps.probe import Measured
 from sweeps.space import Space
@@ -40,6 +42,9 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
         },
         "space": space_size(plan.space),
         "warm_start": plan.warm.facts(),
+        "objectives": dict(zip(plan.sweep.objectives, plan.sweep.modes, strict=True)),
+        "constraints": plan.sweep.bounds,
+        "adapter_parameters": adapter_range(plan),
         "source": {"recorded": plan.source.record, "layers": list(plan.source.layers), "reason": plan.source.reason},
         "budget": {"hours": plan.sweep.budget_hours, "epochs": plan.sweep.budget_epochs},
         "time": times(plan, measured, epochs),
@@ -57,6 +62,14 @@ def space_size(space: Space) -> dict[str, int]:
     combinations, continuous = size(space.entries)
     conditional = sum(bool(entry.when) for entry in space.entries.values())
     return {"combinations": combinations, "continuous": continuous, "conditional": conditional}
+
+
+def adapter_range(plan: Plan) -> list[int] | None:
+    """Fewest and most of the space; None if the sweep does not ask for them, or they are too many to be counted."""
+    from sweeps.adaptersize import adapter_sizes
+
+    sizes = adapter_sizes(plan.space) if ADAPTER_PARAMETERS in asked(plan.sweep) else None
+    return None if sizes is None else [sizes[0], sizes[-1]]
 
 
 def epoch_seconds(plan: Plan, measured: Measured) -> tuple[float, float, float]:

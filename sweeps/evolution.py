@@ -4,6 +4,7 @@ A trial notes the generation in which it was drawn. Once as many trials of a gen
 ended, the next one begins; what ends later is not looked at, so that the replay is the same ever after.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.cube import Cube
-from sweeps.studied import by_index
+from sweeps.studied import by_index, violation
 
 GENERATION = "generation"  # user attribute
 SIGMA = 1 / 6  # of the unit cube, as Optuna has it: the cube's edge is six standard deviations
@@ -42,12 +43,12 @@ def inside(cube: Cube, trial: FrozenTrial) -> np.ndarray:
     return np.clip(cube.coordinates(trial.params), EPSILON, 1 - EPSILON)
 
 
-def merit(trial: FrozenTrial, direction: StudyDirection) -> tuple[int, float]:
-    """Sorts the best first: what trained further ranks before what was stopped, and failures come last.
+def merit(trial: FrozenTrial, direction: StudyDirection) -> tuple[float, int, float]:
+    """Sorts the best first: what keeps the constraints, then what trained further; failures come last.
 
     CMA-ES looks at ranks only.
     """
     if trial.state == TrialState.FAIL or trial.value is None:
-        return 1, 0.0
+        return math.inf, 1, 0.0
     epochs = -max(trial.intermediate_values, default=0)
-    return epochs, -trial.value if direction == StudyDirection.MAXIMIZE else trial.value
+    return violation(trial), epochs, -trial.value if direction == StudyDirection.MAXIMIZE else trial.value

@@ -9,6 +9,7 @@ from mergenet.provenance import config_hash
 from sweeps.base import load_base
 from sweeps.config import SweepConfig
 from sweeps.executors import check_executor
+from sweeps.objectives import check_names
 from sweeps.source import SourcePlan, pin_source, plan_source
 from sweeps.space import Space
 from sweeps.spacecheck import build_space, probes
@@ -45,7 +46,8 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     """
     base = load_base(sweep)
     space = build_space(base, sweep.search)
-    from sweeps.layers import with_layers, with_limits  # torch
+    from sweeps.adaptersize import check_size  # torch
+    from sweeps.layers import with_layers, with_limits
     from sweeps.storage import check_storage
     from sweeps.suitable import check_sampler
 
@@ -56,6 +58,8 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     check_sampler(sweep, space)
     check_storage(sweep.storage)
     sweep = with_metric(sweep, base)
+    check_names(sweep)
+    check_size(space, sweep.bounds)
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from analysis.measures import excesses
 from sweeps.warmstart import warm_lines
 
 GIB, MIB = 1024**3, 1024**2
@@ -22,6 +23,7 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     branches = f"; {space['conditional']} values are drawn in some branches only" if space["conditional"] else ""
     yield f"space: {space['combinations']:,} combinations at most{continuous}{branches}"
     yield from warm_lines(found["warm_start"])
+    yield from objective_lines(found)
     yield f"source: {source_text(found['source'])}"
     yield f"budget: {budget_text(found['budget'])}"
     yield (
@@ -37,6 +39,19 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     yield from disk_lines(found["disk"])
     yield from memory_lines(found["memory"])
     yield from statistics_lines(found["statistics"])
+
+
+def objective_lines(found: dict[str, Any]) -> Iterator[str]:
+    extreme = {"max": "highest", "min": "lowest"}
+    objectives = ", ".join(f"{extreme[mode]} {name}" for name, mode in found["objectives"].items())
+    yield f"objective{'s' if len(found['objectives']) > 1 else ''}: {objectives}"
+    if len(found["objectives"]) > 1:
+        yield f"  early stopping looks at {next(iter(found['objectives']))} alone"
+    if rules := list(excesses(found["constraints"], {})):
+        yield f"constraints: {', '.join(rules)}"
+    if found["adapter_parameters"] is not None:
+        fewest, most = found["adapter_parameters"]
+        yield f"  adapters of this space have {fewest:,} to {most:,} parameters"
 
 
 def source_text(source: dict[str, Any]) -> str:

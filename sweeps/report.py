@@ -11,9 +11,10 @@ from analysis.trials import BASELINE, TRIAL, mode_of
 from mergenet.record import is_metric, test_column
 from sweeps.budget import budget_line
 from sweeps.folder import shown_path
+from sweeps.objectives import infeasible, infeasible_text, pareto_front
 from sweeps.plan import Plan
 from sweeps.results import best_trial, confirmation, read_trials
-from sweeps.view import clock, label, show, trials_table
+from sweeps.view import clock, front_table, label, show, trials_table
 
 LEVEL = 0.05  # of the verdict
 
@@ -27,6 +28,10 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
     return {
         "name": sweep.name,
         "metric": sweep.objective,
+        "objectives": list(sweep.objectives),
+        "front": pareto_front(sweep, trials) if sweep.minimize else None,
+        "constraints": sweep.bounds,
+        "infeasible": infeasible(trials),
         "trials": trials,
         "baseline": baseline[0] if baseline else None,
         "best": best,
@@ -44,8 +49,12 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     metric, best, baseline = summary["metric"], summary["best"], summary["baseline"]
     say()
     say("trials")
-    console.print(trials_table(summary["trials"], metric))
+    constraints = summary.get("constraints") or {}
+    others = [name for name in dict.fromkeys((*summary.get("objectives", ()), *constraints)) if name != metric]
+    console.print(trials_table(summary["trials"], metric, others))
     say()
+    if constraints:
+        say(infeasible_text(summary["infeasible"]))
     if summary.get("budget") is not None:
         say(budget_line(summary["budget"]))
     if baseline is not None:
@@ -53,6 +62,10 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     if best is not None:
         say(f"best trial: {best['trial_id']}, {label(metric)} {show(metric, best['value'])}")
         say(f"  the best of {len(summary['trials'])} is a lucky one: its lead over no transfer is not a gain")
+        if summary.get("front"):
+            say("Pareto front: none of these is beaten by another trial in all objectives")
+            console.print(front_table(summary["front"]))
+            say(f"  a configuration of it: mergenet analyze best {shlex.quote(str(folder))} --trial NAME")
         print_confirmation(summary["confirmation"], metric, say)
         say(f"best configuration: {folder / 'best.yaml'}")
         say("next:")

@@ -21,24 +21,37 @@ from analysis.trials import (
 from mergenet.errors import CheckpointError
 from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_epochs, read_run, test_column
 from sweeps.config import SweepConfig
+from sweeps.objectives import breaks, measured
 from sweeps.view import best_value
 
 
 def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
     """trial.json with epochs, the best value by validation (None if it never reported) and the test metrics.
 
-    adapter_parameters: 0 without an adapter.
+    measured: what else the sweep asks for; broken: the constraints that it breaks. adapter_parameters: 0 without an
+    adapter.
     """
     trial = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
     try:
         record = read_run(folder)
     except CheckpointError:  # failed before its run began
-        return trial | {"epochs": 0, "value": None, "finished": False, "test": {}, ADAPTER_PARAMETERS: 0}
+        nothing: dict[str, Any] = {
+            "epochs": 0,
+            "value": None,
+            "finished": False,
+            "test": {},
+            "measured": {},
+            "broken": [],
+        }
+        return trial | nothing | {ADAPTER_PARAMETERS: 0}
     test = {name: value for name, value in record.result.items() if name.startswith("target_test_")}
     value = best_value(record.epochs, sweep.objective)
     finished = record.result[STATUS] == FINISHED
     parameters = {ADAPTER_PARAMETERS: record.epochs[-1].get(ADAPTER_PARAMETERS, 0) if record.epochs else 0}
-    return trial | {"epochs": len(record.epochs), "value": value, "finished": finished, "test": test} | parameters
+    asked = {"measured": measured(sweep, record.epochs), "broken": breaks(sweep, record.epochs)}
+    return (
+        trial | {"epochs": len(record.epochs), "value": value, "finished": finished, "test": test} | asked | parameters
+    )
 
 
 def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, Any]]:
@@ -62,8 +75,8 @@ def settled_trials(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
 
 
 def best_trial(trials: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
-    """The best of the trials that trained to their end, by validation, in the order of `best_first`."""
-    done = [trial for trial in trials if trial["finished"] and trial["value"] is not None]
+    """The best of the trials that trained to their end and break no constraint, in the order of `best_first`."""
+    done = [t for t in trials if t["finished"] and t["value"] is not None and not t.get("broken")]
 
     def key(trial: dict[str, Any]) -> tuple[float, float, int]:
         return best_first(trial["value"], mode_of(metric), trial[ADAPTER_PARAMETERS], trial["number"])

@@ -62,6 +62,7 @@ from sweeps.folder import (
     shown_path,
 )
 from sweeps.jobs import Jobs, Message
+from sweeps.objectives import infeasible_text
 from sweeps.plan import Plan, fresh_seeds, num_gpus
 from sweeps.ray_session import cluster_gpus, cluster_text, joined_ray, local_ray, quiet
 from sweeps.report import print_summary, summarize
@@ -188,8 +189,16 @@ def _run(
     mirror.close()  # what it has to say comes before the summary
     print_summary(folder, summary, console)
     if best is None:
-        raise SweepFailed(f"no trial trained to its end; their messages are in {shown_path(folder / TRIALS_FOLDER)}")
+        raise SweepFailed(no_best(summary, folder))
     return summary
+
+
+def no_best(summary: dict[str, Any], folder: Path) -> str:
+    """Why a sweep has no best trial, and where to look."""
+    trials = shown_path(folder / TRIALS_FOLDER)
+    if summary["infeasible"]["infeasible"]:
+        return f"{infeasible_text(summary['infeasible'])}, so none is the best; all records are kept in {trials}"
+    return f"no trial trained to its end; their messages are in {trials}"
 
 
 def session(sweep: SweepConfig, address: str | None) -> AbstractContextManager[None]:
@@ -261,14 +270,14 @@ def search(
     for line in warm_lines(warm.facts()):
         say(line)
     study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
-    study.reconcile(lambda drawn: outcome_of(jobs.trial(drawn.index, drawn.params), sweep.objective, sweep.mode))
+    study.reconcile(lambda drawn: outcome_of(jobs.trial(drawn.index, drawn.params), sweep))
 
     def paused() -> bool:
         return slots.suspending or slots.died is not None
 
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=shared, ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
-            build_relay(jobs, slots.name, sweep.objective, sweep.mode),
+            build_relay(jobs, slots.name, sweep),
             tune_config=tune.TuneConfig(
                 num_samples=sweep.num_trials,
                 max_concurrent_trials=sweep.slots,

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial
 from sweeps.config import SweepConfig
 from sweeps.cube import Cube
 from sweeps.space import Labels, Space
-from sweeps.studied import INDEX, by_index, first_value
+from sweeps.studied import INDEX, by_index, first_value, violation
 
 Build = Callable[[SweepConfig, Space, optuna.Study, int], BaseSampler]
 
@@ -102,16 +102,17 @@ def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> B
 def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
     """Random draws for the first epoch; then again the best of them, which now train in full (arXiv 2307.15422).
 
-    A random draw takes the place of one that is missing because too few trials reached their first epoch's end.
+    What breaks a constraint comes after what does not. A random draw takes the place of one that is missing because
+    too few trials reached their first epoch's end.
     """
     rank = index - num_short(sweep)
     if rank < 0:
         return random(sweep, space, study, index)
     known = [trial for trial in by_index(study) if trial.user_attrs[INDEX] < num_short(sweep)]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-    values = [(sign * value, trial) for trial in known if (value := first_value(trial)) is not None]
-    best = sorted(values, key=lambda pair: pair[0])  # stable: of equals the earlier one
-    return PointSampler(best[rank][1].params) if rank < len(best) else random(sweep, space, study, index)
+    values = [(violation(trial), sign * value, trial) for trial in known if (value := first_value(trial)) is not None]
+    best = sorted(values, key=lambda row: row[:2])  # stable: of equals the earlier one
+    return PointSampler(best[rank][2].params) if rank < len(best) else random(sweep, space, study, index)
 
 
 def num_short(sweep: SweepConfig) -> int:

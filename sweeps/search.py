@@ -8,11 +8,14 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from sweeps.jobs import EPOCH, EPOCHS, OBJECTIVE
+from sweeps.objectives import asked
 from sweeps.study import Drawn, SweepStudy
 
 
 class StudySearch(Searcher):
-    """A result holds `epoch`, `epochs` and `objective`. A suggestion is {"number": index, "params": labels by path}.
+    """A result holds `epoch`, `epochs`, `objective`, and by name what else the sweep asks for.
+
+    A suggestion is {"number": index, "params": labels by path}.
 
     Trials that the study knows already come first, in their order: Tune's scheduler sees them again from their
     records. A trial stopped before its last epoch is PRUNED; one that raised, or whose value is missing or
@@ -70,7 +73,8 @@ class StudySearch(Searcher):
         else:
             state = TrialState.PRUNED
         if state == TrialState.COMPLETE or not self.paused():
-            self.study.tell(drawn, state, value)
+            measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
+            self.study.tell(drawn, state, value, measured)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune's snapshots are not what a sweep goes on from, and locks cannot be written

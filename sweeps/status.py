@@ -15,6 +15,7 @@ from sweeps.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.folder import BASE_FILE, LOCK_FILE, STATE_FILE, SUMMARY_FILE, holds_sweep, read_json, read_state, shown_path
 from sweeps.forecast import forecast
+from sweeps.objectives import breaks
 from sweeps.report import gain_text, verdict
 from sweeps.view import best_text, clock, leader
 
@@ -33,6 +34,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     status = KILLED if state["status"] == RUNNING and not alive else str(state["status"])
     runs = {path.name: epochs_of(path) for path in sorted((folder / TRIALS_FOLDER).glob("*/"))}
     trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
+    feasible = {name: rows for name, rows in trials.items() if not breaks(sweep, rows)}
     seconds = state.get("seconds", {})
     return {
         "name": sweep.name,
@@ -42,7 +44,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         "driver": alive,
         "metric": sweep.metric,
         "trials": trial_states(folder, sweep, list(trials), alive),
-        "best": leader(trials, runs.get(BASELINE, []), sweep.objective),
+        "best": leader(feasible, runs.get(BASELINE, []), sweep.objective),
         "confirmation": read_json(folder / SUMMARY_FILE).get("confirmation") if status == FINISHED else None,
         "budget": budget_facts(sweep, seconds.get(SEARCH, 0.0), sum(map(len, trials.values()))),
         **progress(folder, sweep, state, {name: len(rows) for name, rows in runs.items()}),

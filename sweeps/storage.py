@@ -9,13 +9,14 @@ postgresql   a server, at the URL in the environment variable MERGENET_STUDY_URL
 import json
 import os
 import uuid
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError
@@ -67,10 +68,13 @@ def study_name(storage: str, sweep: str, folder: Path) -> str:
     return str(json.loads(path.read_text(encoding="utf-8"))["study_name"])
 
 
-def open_study(storage: str, sweep: str, mode: str, folder: Path) -> optuna.Study:
-    """The study in the folder or on the server, made if need be. Raises UserError if it is none of this sweep."""
+def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: Path) -> optuna.Study:
+    """The study in the folder or on the server, made if need be. objectives: "max" or "min" of each, by name.
+
+    Raises UserError if it is none of this sweep.
+    """
     try:
-        return study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), mode)
+        return study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), objectives)
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's and Optuna's have no common base
@@ -83,6 +87,12 @@ def open_study(storage: str, sweep: str, mode: str, folder: Path) -> optuna.Stud
         ) from None
 
 
-def study_in(storage: BaseStorage, name: str, mode: str) -> optuna.Study:
-    direction: Literal["minimize", "maximize"] = "minimize" if mode == "min" else "maximize"
-    return optuna.create_study(storage=storage, study_name=name, direction=direction, load_if_exists=True)
+def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> optuna.Study:
+    """The study of that name in a storage, made if need be. The objectives' names are for optuna-dashboard."""
+    directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+    if study.metric_names != list(objectives):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(objectives))
+    return study

@@ -1,5 +1,13 @@
-"""What a study's trials are known by: user attributes, order and values."""
+"""What a study's trials are known by: user attributes, order and values, and how far they break the constraints.
 
+Two things are kept where Optuna's samplers and optuna-dashboard find them, and each is behind a function here:
+
+* the metric by epoch: as intermediate values, but with several objectives as an attribute, because there TPE fails
+  on a pruned trial with intermediate values (it asks for the one direction, and there are several);
+* the constraints: as a list, 0 and below is kept, in the system attribute that both read.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -7,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 INDEX, PARAMS, TRIAL_ID = "index", "params", "trial_id"  # user attributes
 WARM = "warm_start"  # user attribute of a trial of an earlier sweep, which has none of the others: its folder
+CURVE = "metric_by_epoch"  # user attribute, with several objectives
+CONSTRAINTS = "constraints"  # Optuna's system attribute
 
 
 def by_index(study: optuna.Study) -> list[FrozenTrial]:
@@ -24,4 +34,28 @@ def known_points(study: optuna.Study) -> list[dict[str, Any] | None]:
 
 def first_value(trial: FrozenTrial) -> float | None:
     """The value after the first epoch; None if it was never heard of."""
-    return trial.intermediate_values.get(1)
+    return reported(trial).get(1)
+
+
+def reported(trial: FrozenTrial) -> dict[int, float]:
+    """The metric by epoch."""
+    return {int(epoch): value for epoch, value in trial.user_attrs.get(CURVE, trial.intermediate_values).items()}
+
+
+def report(study: optuna.Study, key: int, epoch: int, value: float) -> None:
+    """Add the metric of an epoch to a trial, by its id."""
+    if len(study.directions) == 1:
+        study._storage.set_trial_intermediate_value(key, epoch, value)
+        return
+    curve = reported(study._storage.get_trial(key)) | {epoch: value}
+    study._storage.set_trial_user_attr(key, CURVE, {str(epoch): value for epoch, value in curve.items()})
+
+
+def constrain(study: optuna.Study, key: int, excesses: Mapping[str, float]) -> None:
+    """Note how far a trial exceeds each constraint (0 and below: not at all). Before it ends: then nothing changes."""
+    study._storage.set_trial_system_attr(key, CONSTRAINTS, list(excesses.values()))
+
+
+def violation(trial: FrozenTrial) -> float:
+    """By how much a trial exceeds its constraints together; 0 if it keeps them, or if nothing is known of them."""
+    return sum(max(0.0, excess) for excess in trial.system_attrs.get(CONSTRAINTS, ()))

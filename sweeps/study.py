@@ -17,12 +17,14 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.measures import excesses
 from sweeps.config import SweepConfig
-from sweeps.jobs import Message, trial_name
+from sweeps.jobs import trial_name
+from sweeps.objectives import Measured, Outcome, values_of
 from sweeps.samplers import build_sampler, num_short
 from sweeps.space import Labels, Space
 from sweeps.storage import open_study, study_in
-from sweeps.studied import INDEX, PARAMS, TRIAL_ID, by_index, known_points
+from sweeps.studied import INDEX, PARAMS, TRIAL_ID, by_index, constrain, known_points, report, reported
 from sweeps.told import tell_known
 from sweeps.warmstart import Known
 
@@ -51,10 +53,11 @@ class SweepStudy:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.space = sweep, space
+        objectives = {sweep.objective: mode} | dict.fromkeys(sweep.minimize, "min")
         if isinstance(place, Path):
-            self.study = open_study(sweep.storage, sweep.name, mode, place)
+            self.study = open_study(sweep.storage, sweep.name, objectives, place)
         else:
-            self.study = study_in(place, sweep.name, mode)
+            self.study = study_in(place, sweep.name, objectives)
         for point in space.first_points()[: num_short(sweep) or None]:  # what top_k draws at last is not theirs
             if point not in known_points(self.study):
                 self.study.enqueue_trial(point)
@@ -75,7 +78,7 @@ class SweepStudy:
     def curves(self) -> tuple[dict[int, dict[int, float]], set[int]]:
         """What the trials have reported so far, by index and epoch, and which of them have ended."""
         trials = by_index(self.study)
-        curves = {trial.user_attrs[INDEX]: dict(trial.intermediate_values) for trial in trials}
+        curves = {trial.user_attrs[INDEX]: reported(trial) for trial in trials}
         return curves, {trial.user_attrs[INDEX] for trial in trials if trial.state.is_finished()}
 
     @property
@@ -99,32 +102,43 @@ class SweepStudy:
         return Drawn(index, params, trial.number, trial._trial_id)
 
     def report(self, drawn: Drawn, epoch: int, value: float | None) -> None:
-        """An intermediate value; ignored once the trial has ended, and if it is missing or not finite."""
+        """The metric so far; ignored once the trial has ended, and if it is missing or not finite."""
         if value is not None and math.isfinite(value) and self.is_running(drawn):
-            self.study._storage.set_trial_intermediate_value(drawn.key, epoch, value)
+            report(self.study, drawn.key, epoch, value)
 
-    def tell(self, drawn: Drawn, state: TrialState, value: float | None = None) -> None:
-        """How the trial ended; only the first time counts. A value that is missing or not finite is a failure.
+    def tell(
+        self, drawn: Drawn, state: TrialState, value: float | None = None, measured: Measured | None = None
+    ) -> None:
+        """How the trial ended; only the first time counts. What is missing or not finite makes it a failure.
 
-        PRUNED keeps its last intermediate value.
+        value: of the metric. measured: all else that the sweep asks for. PRUNED keeps its last intermediate value if
+        there is one objective, and no value if there are several; what it was measured to break is known of it, too.
         """
         if not self.is_running(drawn):
             return
-        if state == TrialState.COMPLETE:
-            if value is None or not math.isfinite(value):
-                self.study.tell(drawn.number, state=TrialState.FAIL)
-            else:
-                self.study.tell(drawn.number, value)
-        else:
-            self.study.tell(drawn.number, state=state)
+        values = values_of(self.sweep, value, measured or {})
+        if values is None and state == TrialState.COMPLETE:
+            state = TrialState.FAIL
+        if values is not None and state != TrialState.FAIL:
+            self._note(drawn, {**(measured or {}), self.sweep.objective: value})
+        self.study.tell(drawn.number, values if state == TrialState.COMPLETE else None, state=state)
+
+    def _note(self, drawn: Drawn, measured: Measured) -> None:
+        """What the constraints say of a trial, and what they are about. A driver may be killed here: told again, the
+        same is noted again."""
+        if not self.sweep.constraints:
+            return
+        for name in self.sweep.constraints:
+            self.study._storage.set_trial_user_attr(drawn.key, name, measured[name])
+        constrain(self.study, drawn.key, excesses(self.sweep.bounds, measured))
 
     def is_running(self, drawn: Drawn) -> bool:
         return not self.study._storage.get_trial(drawn.key).state.is_finished()
 
-    def reconcile(self, outcome: Callable[[Drawn], tuple[Message, list[Message], float | None] | None]) -> None:
+    def reconcile(self, outcome: Callable[[Drawn], Outcome | None]) -> None:
         """Bring the study up to the records that a killed driver left behind.
 
-        outcome: of a trial that has ended its trial.json, its {"epoch", "value"} and its final value; else None.
+        outcome: of a trial that has ended how it did; else None.
         What was never drawn whole has failed; what has ended is told; the rest goes on running.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -134,10 +148,9 @@ class SweepStudy:
             drawn = drawn_of(trial)
             if (found := outcome(drawn)) is None:
                 continue
-            record, rows, value = found
-            for row in rows:
+            for row in found.rows:
                 self.report(drawn, row["epoch"], row["value"])
-            self.tell(drawn, TOLD[record["state"]], value)
+            self.tell(drawn, TOLD[found.state], found.value, found.measured)
 
 
 def drawn_of(trial: FrozenTrial) -> Drawn:

@@ -8,12 +8,18 @@ from sweeps.config import SweepConfig
 from sweeps.space import Space
 
 MAX_GRID = 100_000
+ONE_OBJECTIVE = ("cmaes", "top_k")  # samplers that rank trials by the metric
 
 Check = Callable[[SweepConfig, Space], None]
 
 
 def check_sampler(sweep: SweepConfig, space: Space) -> None:
     """Raises ConfigError if the sampler cannot draw from the space, or not as often as it should."""
+    if sweep.minimize and sweep.sampler in ONE_OBJECTIVE:
+        raise ConfigError(
+            f"sampler {sweep.sampler} must have one objective, got minimize: {list(sweep.minimize)}; "
+            "use tpe, nsga2, gp, random, qmc or grid, or make it a constraint"
+        )
     for check in CHECKS.get(sweep.sampler, ()):
         check(sweep, space)
     if sweep.sampler == "top_k":

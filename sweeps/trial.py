@@ -17,8 +17,10 @@ from ray.tune.experiment import Trial
 
 from analysis.trials import FAILED, RUNNING, TRIAL_FILE
 from mergenet.record import read_epochs
+from sweeps.config import SweepConfig
 from sweeps.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_name
 from sweeps.mailbox import NAMESPACE
+from sweeps.objectives import Outcome, measured
 from sweeps.ray_session import HEAD
 from sweeps.worker import write_trial
 
@@ -36,16 +38,17 @@ def settled(folder: Path) -> Message | None:
     return trial if trial.get("state") != RUNNING else None
 
 
-def outcome_of(job: Message, metric: str, mode: str) -> tuple[Message, list[Message], float | None] | None:
-    """Of a trial that has ended: its trial.json, the objective epoch by epoch, and at last; else None."""
+def outcome_of(job: Message, sweep: SweepConfig) -> Outcome | None:
+    """How a trial ended; None of one that has not."""
     if (ended := settled(Path(job["folder"]))) is None:
         return None
     best: float | None = None
     rows = []
-    for row in read_epochs(Path(job["folder"])):
-        best = better_of(mode, best, row.get(metric))
+    epochs = read_epochs(Path(job["folder"]))
+    for row in epochs:
+        best = better_of(sweep.mode, best, row.get(sweep.objective))
         rows.append({"epoch": row["epoch"], "value": best})
-    return ended, rows, best
+    return Outcome(ended["state"], rows, best, measured(sweep, epochs))
 
 
 def better_of(mode: str, best: float | None, value: float | None) -> float | None:
@@ -70,12 +73,14 @@ def messages(job: Message, mailbox_name: str) -> Iterator[Message]:
     yield message
 
 
-def build_relay(jobs: Jobs, mailbox_name: str, metric: str, mode: str) -> Callable[[dict[str, Any]], None]:
+def build_relay(jobs: Jobs, mailbox_name: str, sweep: SweepConfig) -> Callable[[dict[str, Any]], None]:
     """The trainable."""
+    metric, mode = sweep.objective, sweep.mode
 
     def relay(config: dict[str, Any]) -> None:
         job = jobs.trial(config["number"], config["params"])
         best: float | None = None
+        rows: list[Message] = []
         for message in messages(job, mailbox_name):
             if "end" in message:
                 break
@@ -84,9 +89,10 @@ def build_relay(jobs: Jobs, mailbox_name: str, metric: str, mode: str) -> Callab
                 known = ", ".join(name for name in row if name.startswith("target_val_"))
                 raise TrialFailed(f"metric must be one that trials report ({known}), got {metric!r}")
             best = better_of(mode, best, row[metric])
-            tune.report(
-                {OBJECTIVE: best, EPOCH: row["epoch"], EPOCHS: job["config"]["epochs"]}
-            )  # returns if it goes on
+            rows.append(row)
+            more = {name: value for name, value in measured(sweep, rows).items() if value is not None}
+            # returns once Tune has decided that the trial goes on
+            tune.report({OBJECTIVE: best, EPOCH: row["epoch"], EPOCHS: job["config"]["epochs"], **more})
         if message["end"].get("final"):
             write_trial(job, FAILED, message["end"]["error"])
         if message["end"]["state"] == FAILED:

@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.trials import BASELINE, SOURCE, TRIAL, mode_of
-from mergenet.record import is_metric
+from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.budget import Budget, budget_line
 from sweeps.config import SweepConfig
 from sweeps.mailbox import Message
+from sweeps.objectives import breaks
 
 UNDONE = ("waiting", "running", "retrying")
 
@@ -135,6 +136,7 @@ class View:
 
     def _best_so_far(self) -> str:
         trials = {job: self.rows.get(job, []) for job, (role, _) in self.states.items() if role == TRIAL}
+        trials = {job: rows for job, rows in trials.items() if not breaks(self.sweep, rows)}
         return best_text(leader(trials, self.rows.get(BASELINE, []), self.sweep.objective), self.sweep.objective)
 
     def _seconds_left(self, done: int) -> str:
@@ -194,9 +196,11 @@ def label(metric: str) -> str:
 
 
 def show(metric: str, value: float | None) -> str:
-    """A metric in per cent, a loss as it is."""
+    """A metric in per cent, a number of parameters whole, anything else as it is."""
     if value is None:
         return "-"
+    if metric == ADAPTER_PARAMETERS:
+        return f"{value:.0f}"
     return f"{100 * value:.2f} %" if is_metric(metric) else f"{value:.4g}"
 
 
@@ -215,16 +219,30 @@ def show_value(value: Any) -> str:
     return f"{plain:.4g}" if isinstance(plain, float) else str(plain)
 
 
-def trials_table(trials: Sequence[dict[str, Any]], metric: str) -> Table:
-    """All trials, in the order in which they were drawn. Each: trial_id, params, epochs, value, state, error."""
+def trials_table(trials: Sequence[dict[str, Any]], metric: str, others: Sequence[str] = ()) -> Table:
+    """All trials, in the order in which they were drawn. Each: trial_id, params, epochs, value, state, error.
+
+    others: what else was measured of each.
+    """
     paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
     table = Table(box=None, pad_edge=False)
-    for name in ("trial", "state", "epochs", label(metric), *map(short, paths)):
+    for name in ("trial", "state", "epochs", label(metric), *map(label, others), *map(short, paths)):
         table.add_column(name, overflow="fold")
     for trial in trials:
         values = [show_value(trial["params"][path]) if path in trial["params"] else "-" for path in paths]
-        cells = (trial["trial_id"], trial["state"], str(trial["epochs"]), show(metric, trial["value"]), *values)
+        found = [show(name, trial["measured"].get(name)) for name in others]
+        cells = (trial["trial_id"], trial["state"], str(trial["epochs"]), show(metric, trial["value"]), *found, *values)
         table.add_row(*map(Text, cells))
+    return table
+
+
+def front_table(front: Sequence[dict[str, Any]]) -> Table:
+    """front: of objectives.py, not empty."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("trial", *map(label, front[0]["values"])):
+        table.add_column(name)
+    for point in front:
+        table.add_row(point["trial_id"], *(show(name, value) for name, value in point["values"].items()))
     return table
 
 

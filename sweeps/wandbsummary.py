@@ -27,9 +27,14 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
     trials, best, baseline = summary["trials"], summary["best"], summary["baseline"]
     states = [trial["state"] for trial in trials]
     found: dict[str, Any] = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
+    if summary.get("constraints"):
+        found["trials_infeasible"] = summary["infeasible"]["infeasible"]
+    if summary.get("front"):
+        found["front"] = ", ".join(point["trial_id"] for point in summary["front"])
     if best is not None:
         found |= {"best_trial": best["trial_id"], "best_value": best["value"]}
         found |= {f"best_{path.replace('.', '_')}": label_of(value) for path, value in best["params"].items()}
+        found |= {f"best_{name}": value for name, value in best.get("measured", {}).items()}
     if baseline is not None:
         found["baseline_value"] = baseline["value"]
     confirmed = summary["confirmation"] or {}
@@ -41,9 +46,11 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
 
 def trials_html(trials: list[dict[str, Any]]) -> str:
     paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
-    lines = [row("th", [*COLUMNS, *paths])]
+    names = list(dict.fromkeys(name for trial in trials for name in trial.get("measured", {})))
+    lines = [row("th", [*COLUMNS, *names, *paths])]
     for trial in trials:
-        values = [label_of(trial["params"][path]) if path in trial["params"] else None for path in paths]
+        values = [trial.get("measured", {}).get(name) for name in names]
+        values += [label_of(trial["params"][path]) if path in trial["params"] else None for path in paths]
         lines.append(row("td", [*(trial[column] for column in COLUMNS), *values]))
     return f"<table>{''.join(lines)}</table>"
 

@@ -77,6 +77,7 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
             f"warm_start must be given to a sampler that learns from it ({', '.join(LEARNS)}), got {sweep.sampler}; "
             "leave it out"
         )
+    check_alone(sweep)
     found = []
     for folder in dict.fromkeys(sweep.warm_start):
         check_sweep(sweep, space, Path(folder))
@@ -88,6 +89,13 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
             reasons[folder][trial] += 1
     trials = tuple(trial for _, trial in found if isinstance(trial, Known))
     return WarmStart(trials, {folder: dict(counts) for folder, counts in reasons.items()})
+
+
+def check_alone(sweep: SweepConfig) -> None:
+    """Raises ConfigError where a trial's result is more than its metric, which is all that is told of earlier ones."""
+    for name in ("minimize", "constraints"):
+        if sweep.warm_start and getattr(sweep, name):
+            raise ConfigError(f"warm_start must be without {name}, got both; leave one out")
 
 
 def check_sweep(sweep: SweepConfig, space: Space, folder: Path) -> None:

@@ -95,8 +95,9 @@ def test_csv_has_all_columns_at_full_precision(sweep, tmp_path):
     table = pd.read_csv(out, dtype={"config_hash": str})
     expected = overview.ordered(load_trials(sweep))
     assert table.columns.tolist() == expected.columns.tolist()
-    assert table["error"].isna().all()
-    pd.testing.assert_frame_equal(table.drop(columns="error"), expected.drop(columns="error"), check_dtype=False)
+    empty = ["error", "breaks"]
+    assert table[empty].isna().all(axis=None)
+    pd.testing.assert_frame_equal(table.drop(columns=empty), expected.drop(columns=empty), check_dtype=False)
 
 
 def test_csv_holds_lists_as_json(tmp_path, write_run):
@@ -236,3 +237,16 @@ def test_headers_are_the_shortest_ending_that_is_unique():
 )
 def test_cells(column, value, shown):
     assert text.cell(column, value) == shown
+
+
+def test_best_of_a_named_trial_says_that_it_was_named(sweep, tmp_path):
+    (sweep / "sweep.yaml").write_text("constraints: {target_val_loss: {max: 0.35}}")
+    out = tmp_path / "t0.yaml"
+    lines = run("best", sweep, "--trial", "t0", "--out", out).splitlines()
+    assert lines[0].startswith("trial: t0, epoch 2 of 3: target_val_top1 61.00 %")
+    assert "named by --trial, complete; it breaks target_val_loss <= 0.35" in lines
+    assert not any("optimistic" in line for line in lines)
+    assert load_config(str(out)).transfer.adapter.rank == 4
+    story = run("best", sweep)
+    assert "# chosen by the highest target_val_top1 of 1 finished trials (1 pruned, 1 failed, 1 that break" in story
+    assert "breaks" in run("table", sweep).splitlines()[0]

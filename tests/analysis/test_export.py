@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from analysis.export import best_trial, choose_best, confirmed_gain, write_best
+from analysis.export import best_trial, choose_best, confirmed_gain, named, write_best
 from analysis.load import load_trials
 from analysis.trials import best_first, portable_config
 from mergenet.configfile import load_config
@@ -120,3 +120,33 @@ def test_no_confirmation_and_a_seed_that_is_missing(sweep):
         confirmed_gain(table[~table["role"].str.startswith("confirm")], best)
     with pytest.raises(UserError, match="'confirm_best' has seed 102, which 'confirm_none' lacks"):
         confirmed_gain(table[table["trial"] != "n2"], best)
+
+
+def constrain(sweep, **constraints):
+    (sweep / "sweep.yaml").write_text(json.dumps({"constraints": constraints}))
+
+
+def test_what_breaks_a_constraint_of_the_sweep_is_not_the_best(sweep, write_run):
+    add_trial(sweep, write_run, "t9", 9, accuracy=0.9, parameters=5000)
+    assert best_trial(sweep)["trial"] == "t9"
+    constrain(sweep, adapter_parameters={"max": 2000}, step_seconds={"max": 1.0})
+    assert best_trial(sweep)["trial"] == "t1"
+    table = load_trials(sweep).set_index("trial")
+    assert table["breaks"].dropna().to_dict() == {"t9": "adapter_parameters <= 2000"}
+    assert table.loc["t1", "step_seconds"] == pytest.approx(0.15)
+    constrain(sweep, step_seconds={"max": 0.1})
+    with pytest.raises(UserError, match=r"there must be a finished trial .*; 5 break a constraint$"):
+        best_trial(sweep)
+    (sweep / "sweep.yaml").write_text("constraints: 3")
+    with pytest.raises(UserError, match=r"sweep.yaml must be a sweep file, and its constraints a mapping"):
+        load_trials(sweep)
+
+
+def test_a_trial_by_its_name(sweep):
+    table = load_trials(sweep)
+    assert named(table, "t2")["state"] == "pruned"
+    with pytest.raises(UserError, match=r"--trial must be one of .*t1.*, got 't7'; did you mean"):
+        named(table, "t7")
+    (sweep / "trials/t3/config.yaml").unlink()
+    with pytest.raises(UserError, match=r"--trial must be a trial that began to train, got 't3', which failed before"):
+        named(load_trials(sweep), "t3")

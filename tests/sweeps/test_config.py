@@ -45,6 +45,27 @@ def test_quickstart_is_a_sweep_of_at_least_12_trials() -> None:
         ({"name": "a/b"}, "name must be letters, digits, dots, dashes and underscores"),
         ({"wandb": {"api_key": "abc"}}, "wandb.api_key must not be in a sweep file"),
         ({"wandb": {"mode": "on"}}, "wandb.mode must be one of disabled, offline, online, got 'on'"),
+        (
+            {"minimize": ["adapter_params"]},
+            "minimize.0 must be one of adapter_parameters, step_seconds, target_val_loss, got 'adapter_params'; did",
+        ),
+        ({"minimize": ["step_seconds"] * 2}, "minimize must list each objective once, and not the metric, got ['step"),
+        (
+            {"metric": "target_val_loss", "minimize": ["target_val_loss"]},
+            "minimize must list each objective once, and not the metric, got ['target_val_loss']",
+        ),
+        (
+            {"constraints": {"step_second": {"max": 1}}},
+            "the name of a constraint must be one of adapter_parameters, step_seconds, target_val_METRIC, "
+            "target_val_loss, got 'step_second'; did you mean step_seconds?",
+        ),
+        ({"constraints": {"step_seconds": {}}}, "constraints.step_seconds must have min, max or both, got 'neither'"),
+        ({"constraints": {"step_seconds": 3}}, "constraints.step_seconds must be a mapping of settings, got 3"),
+        ({"constraints": {"step_seconds": {"most": 3}}}, "constraints.step_seconds.most must be one of max, min, got"),
+        (
+            {"constraints": {"step_seconds": {"min": 2, "max": 1}}},
+            "constraints.step_seconds must have min <= max, got [2.0, 1.0]",
+        ),
         ({"search": {}}, "search must have at least 1 item"),
         ({"search": {"a": {"choice": []}}}, "search.a.choice must have at least 1 item"),
         ({"search": {"a": {"int": [4, 2]}}}, "search.a must have low < high, got [4, 2]"),
@@ -109,5 +130,6 @@ def test_unknown_sweep_and_missing_file() -> None:
 )
 def test_dump_reads_back(num_trials: int, sampler: str, choice: list[Any]) -> None:
     search = GATE | {"transfer.t_cycle": {"choice": choice}, "epochs": {"int": [1, 9], "step": 2}}
-    sweep = parse_sweep(values(num_trials=num_trials, sampler=sampler, search=search), "s.yaml")
+    more = {"minimize": ["step_seconds"], "constraints": {"adapter_parameters": {"max": 100_000}}}
+    sweep = parse_sweep(values(num_trials=num_trials, sampler=sampler, search=search, **more), "s.yaml")
     assert parse_sweep(load_yaml(dump_sweep(sweep), "dump"), "dump") == sweep

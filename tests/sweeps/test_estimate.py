@@ -111,6 +111,18 @@ def test_what_seeds_can_show(tmp_path: Path) -> None:
     assert "so no gain can be shown" in "\n".join(plan_lines(found(tmp_path, confirm_seeds=0)))
 
 
+def test_objectives_and_constraints(tmp_path: Path) -> None:
+    lines = list(plan_lines(found(tmp_path)))
+    assert "objective: highest target_val_top1" in lines
+    assert not any("constraint" in line for line in lines)
+    more = {"minimize": ["adapter_parameters"], "constraints": {"adapter_parameters": {"max": 140_000}}}
+    lines = list(plan_lines(found(tmp_path, **more)))
+    assert "objectives: highest target_val_top1, lowest adapter_parameters" in lines
+    assert "  early stopping looks at target_val_top1 alone" in lines
+    assert "constraints: adapter_parameters <= 140000" in lines
+    assert "  adapters of this space have 138,416 to 148,776 parameters" in lines
+
+
 @pytest.mark.parametrize("pairs", [3, 6, 12])
 def test_the_smallest_gain_is_found_four_times_in_five(pairs: int) -> None:
     gain = smallest_gain(pairs)

@@ -118,6 +118,17 @@ def test_networks_are_checked_whatever_the_adapter_and_named_by_role(base: str, 
     [
         ({"sampler": "qmc"}, "sampler qmc must draw numbers from ranges only, got a choice at search.transfer.t_cycle"),
         ({"sampler": "grid", "num_trials": 3}, "num_trials must be at most 2, the points of the grid, got 3"),
+        ({"sampler": "cmaes", "minimize": ["step_seconds"]}, "sampler cmaes must have one objective, got minimize: ['"),
+        (
+            {"constraints": {"target_val_top5": {"min": 0.5}}},
+            "the name of a constraint must be one of adapter_parameters, step_seconds, target_val_loss, "
+            "target_val_top1, got 'target_val_top5'; did you mean target_val_top1",
+        ),
+        (
+            {"constraints": {"adapter_parameters": {"max": 1000}}},
+            "constraints: adapter_parameters <= 1000 must be possible in the search space, whose adapters have "
+            "140488 to 140488; change the bound or the space",
+        ),
         ({"storage": "postgresql"}, "MERGENET_STUDY_URL must be set to a postgresql URL with storage postgresql, got"),
     ],
 )

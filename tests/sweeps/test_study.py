@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mergenet.errors import UserError
+from sweeps.objectives import Outcome
 from sweeps.samplers import build_sampler
 from sweeps.storage import STUDY_FILE
 from sweeps.studied import INDEX
@@ -71,7 +72,7 @@ def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
     rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.4}]
 
     def outcome(drawn: Drawn) -> Any:
-        return ({"state": "complete"}, rows, 0.4) if drawn.index == 0 else None
+        return Outcome("complete", rows, 0.4) if drawn.index == 0 else None
 
     again.reconcile(outcome)
     states = [trial.state for trial in trials(tmp_path)]

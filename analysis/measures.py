@@ -1,0 +1,77 @@
+"""What is measured of a run beside the metric that decides, and whether it keeps the bounds that a sweep sets.
+
+    adapter_parameters   of all adapters together; 0 without any
+    step_seconds         wall time of one optimizer step with its transfer, the source's own step unless that is
+                         replayed, and the adapter's, without validation: the median over the epochs, because the
+                         first one warms up. It compares trials on like machines under like load only
+    target_val_*         at the run's best epoch by the metric that decides
+
+All of it comes from the rows of epochs.jsonl (mergenet/record.py), while a trial trains and ever after.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.trials import mode_of
+from mergenet.record import ADAPTER_PARAMETERS, STEP
+
+STEP_SECONDS, VAL_LOSS = "step_seconds", "target_val_loss"
+COSTS = (ADAPTER_PARAMETERS, STEP_SECONDS, VAL_LOSS)  # what a sweep can minimize beside its metric
+PHASES = ("seconds_transfer", "seconds_source", "seconds_target", "seconds_adapter")
+SIDES = {"min": ">=", "max": "<="}
+
+Rows = Sequence[Mapping[str, Any]]
+Bounds = Mapping[str, Mapping[str, float | None]]  # name -> {"min", "max"}, None where there is none
+
+
+def measure(name: str, rows: Rows, metric: str) -> float | None:
+    """One of the above after these epochs; None where it was not measured. metric: the one that decides."""
+    if name == ADAPTER_PARAMETERS:
+        return float(rows[-1].get(ADAPTER_PARAMETERS, 0)) if rows else None
+    if name == STEP_SECONDS:
+        return step_seconds(rows)
+    best = best_row(rows, metric)
+    return None if best is None else best.get(name)
+
+
+def step_seconds(rows: Rows) -> float | None:
+    """Seconds of a step: the median over the epochs of each one's mean."""
+    before, means = 0, []
+    for row in rows:
+        steps = row.get(STEP, before) - before
+        if steps > 0:
+            means.append(sum(row.get(phase, 0.0) for phase in PHASES) / steps)
+        before += steps
+    return statistics.median(means) if means else None
+
+
+def best_row(rows: Rows, metric: str) -> Mapping[str, Any] | None:
+    """The first epoch that is best by the metric; its weights are the ones that are kept."""
+    scored = [row for row in rows if row.get(metric) is not None]
+    return (max if mode_of(metric) == "max" else min)(scored, key=lambda row: row[metric], default=None)
+
+
+def excesses(bounds: Bounds, measured: Mapping[str, float | None]) -> dict[str, float]:
+    """Each bound as a rule, and by how much of itself a run exceeds it; kept at 0 and below.
+
+    Infinite where nothing, or no number, was measured.
+
+    >>> excesses({"adapter_parameters": {"min": None, "max": 1000}}, {"adapter_parameters": 1500})
+    {'adapter_parameters <= 1000': 0.5}
+    """
+    found = {}
+    for name, sides in bounds.items():
+        for side, sign in SIDES.items():
+            if (limit := sides.get(side)) is None:
+                continue
+            value = measured.get(name)
+            over = math.inf if value is None else (value - limit) if side == "max" else (limit - value)
+            found[f"{name} {sign} {limit:.15g}"] = math.inf if math.isnan(over) else over / (abs(limit) or 1.0)
+    return found
+
+
+def broken(bounds: Bounds, measured: Mapping[str, float | None]) -> list[str]:
+    """The rules that a run breaks."""
+    return [rule for rule, excess in excesses(bounds, measured).items() if excess > 0]

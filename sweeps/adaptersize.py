@@ -1,0 +1,81 @@
+"""How many parameters the adapters of a search space have, from the shapes of its layers: known before any training."""
+
+import itertools
+import math
+
+import torch
+
+from analysis.measures import Bounds, broken
+from mergenet.adapter import Adapter
+from mergenet.config import AdapterConfig, Config
+from mergenet.errors import ConfigError
+from mergenet.layers import LayerInfo
+from mergenet.record import ADAPTER_PARAMETERS
+from sweeps.layers import network_layers
+from sweeps.space import MAX_COMBINATIONS, RANK, Labels, Space, samples
+
+
+def check_size(space: Space, bounds: Bounds) -> None:
+    """Raises ConfigError if no configuration of the space can have as few, or as many, parameters as it should."""
+    if ADAPTER_PARAMETERS not in bounds or (sizes := adapter_sizes(space)) is None:
+        return
+    if all(broken({ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}, {ADAPTER_PARAMETERS: size}) for size in sizes):
+        rules = broken({ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}, {ADAPTER_PARAMETERS: sizes[0]})
+        raise ConfigError(
+            f"constraints: {' and '.join(rules)} must be possible in the search space, whose adapters have "
+            f"{sizes[0]} to {sizes[-1]}; change the bound or the space"
+        )
+
+
+def adapter_sizes(space: Space) -> list[int] | None:
+    """The parameters of the adapters at all choices and both bounds, fewest first; None if those are too many."""
+    paths = [path for path in space.order if path in space.shaping or path.startswith("transfer.")]
+    paths = [path for path in paths if path in space.shaping or matters(path)]
+    columns = [samples(space, path) for path in paths]
+    if math.prod(map(len, columns)) > MAX_COMBINATIONS:
+        return None
+    rows = (dict(zip(paths, row, strict=True)) for row in itertools.product(*columns))
+    return sorted({adapter_parameters(space.config(within(space, labels))) for labels in rows})
+
+
+def matters(path: str) -> bool:
+    return path.startswith(("transfer.adapter.", "transfer.pairs.")) or path == "transfer.control"
+
+
+def within(space: Space, labels: Labels) -> Labels:
+    """The same with a rank that the layers allow, as it would be drawn."""
+    if RANK not in labels:
+        return labels
+    limit = space.limits.get(tuple(labels[path] for path in space.shaping), math.inf)
+    rank = labels[RANK]
+    assert isinstance(rank, int)
+    return labels | {RANK: int(min(rank, limit))}
+
+
+def adapter_parameters(config: Config) -> int:
+    """Of all adapters of a run, as `Transfer.num_parameters` counts them once they are built."""
+    if config.method != "mergenet":
+        return 0
+    target = network_layers(config.target.model_dump_json(include={"task", "model", "data"}))
+    own = config.source.kind == "self"
+    source = target if own else network_layers(config.source.model_dump_json(include={"task", "model", "data"}))
+    total = 0
+    for pair in config.transfer.written_pairs:
+        ends = shape(source[pair.source], config.transfer.adapter), shape(target[pair.target], config.transfer.adapter)
+        for direction, (giver, receiver) in (("to_target", ends), ("to_source", ends[::-1])):
+            if pair.direction in (direction, "both"):
+                shown = receiver if config.transfer.control == "none" else giver
+                total += size(receiver, shown, config.transfer.adapter)
+    return total
+
+
+def shape(layer: LayerInfo, config: AdapterConfig) -> tuple[int, int]:
+    """Of the factor that stands for the layer."""
+    if config.kind == "full_matrix":
+        return layer.matrix
+    return config.rank * (layer.shape[2] if layer.kind == "conv" else 1), layer.matrix[1]
+
+
+def size(receiver: tuple[int, int], giver: tuple[int, int], config: AdapterConfig) -> int:
+    with torch.device("meta"):  # shapes without numbers
+        return sum(parameter.numel() for parameter in Adapter(receiver, giver, config).parameters())

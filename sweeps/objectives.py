@@ -1,0 +1,102 @@
+"""What a sweep asks of its trials beside the metric: further objectives, constraints, and the Pareto front of both."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from analysis.measures import Rows, broken, measure
+from mergenet.errors import ConfigError, unknown_name
+from sweeps.config import SweepConfig
+from sweeps.jobs import Message
+
+Measured = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended, by its records.
+
+    state: of its trial.json. rows: {"epoch", "value"}, the metric so far. value: at last. measured: all else that the
+    sweep asks for, at last.
+    """
+
+    state: str
+    rows: list[Message]
+    value: float | None
+    measured: Measured = field(default_factory=dict)
+
+
+def asked(sweep: SweepConfig) -> list[str]:
+    """What is measured of each trial beside the metric."""
+    return [name for name in dict.fromkeys((*sweep.minimize, *sweep.constraints)) if name != sweep.metric]
+
+
+def measured(sweep: SweepConfig, rows: Rows) -> dict[str, float | None]:
+    """All that the sweep asks for, after these epochs of a trial."""
+    return {name: measure(name, rows, sweep.objective) for name in asked(sweep)}
+
+
+def values_of(sweep: SweepConfig, value: float | None, found: Measured) -> list[float] | None:
+    """The objectives of a trial; None if one of them, or what a constraint is about, is missing or no number."""
+    needed = [value, *(found.get(name) for name in asked(sweep))]
+    if not all(number is not None and math.isfinite(number) for number in needed):
+        return None
+    every = {**found, sweep.objective: value}
+    return [float(number) for name in sweep.objectives if (number := every[name]) is not None]
+
+
+def breaks(sweep: SweepConfig, rows: Rows) -> list[str]:
+    """The constraints that a trial breaks as far as it has trained."""
+    return broken(
+        sweep.bounds, measured(sweep, rows) | {sweep.objective: measure(sweep.objective, rows, sweep.objective)}
+    )
+
+
+def pareto_front(sweep: SweepConfig, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """{"trial_id", "values" by objective} of the trials that no other beats in all objectives, best metric first.
+
+    trials: of results.py. Only those that trained to their end and break no constraint take part.
+    """
+    whole = [trial for trial in trials if trial["finished"] and not trial["broken"]]
+    found = [(t, values) for t in whole if (values := values_of(sweep, t["value"], t["measured"])) is not None]
+    if not found:
+        return []
+    signs = np.array([-1.0 if mode == "max" else 1.0 for mode in sweep.modes])
+    points = signs * np.array([values for _, values in found])
+    kept = [i for i, point in enumerate(points) if not beaten(point, points)]
+    kept.sort(key=lambda i: (*points[i], found[i][0]["number"]))
+    return [
+        {"trial_id": found[i][0]["trial_id"], "values": dict(zip(sweep.objectives, found[i][1], strict=True))}
+        for i in kept
+    ]
+
+
+def beaten(point: np.ndarray, points: np.ndarray) -> bool:
+    """Whether some other point is nowhere larger and somewhere smaller."""
+    return bool((np.all(points <= point, axis=1) & np.any(points < point, axis=1)).any())
+
+
+def infeasible(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of the trials that trained to their end: how many break a constraint, and how many which one."""
+    whole = [trial for trial in trials if trial["finished"]]
+    rules = Counter(rule for trial in whole for rule in trial["broken"])
+    return {"complete": len(whole), "infeasible": sum(bool(t["broken"]) for t in whole), "rules": dict(rules)}
+
+
+def infeasible_text(found: Mapping[str, Any]) -> str:
+    """What `infeasible` found, for a reader."""
+    rules = "; ".join(f"{rule}: {number}" for rule, number in found["rules"].items())
+    count = f"{found['infeasible']} of {found['complete']} complete trials"
+    return f"{count} break a constraint ({rules})" if rules else f"{count} break a constraint"
+
+
+def check_names(sweep: SweepConfig) -> None:
+    """Raises ConfigError for a constraint on a validation metric that does not select the best epoch."""
+    known = list(dict.fromkeys(("adapter_parameters", "step_seconds", "target_val_loss", sweep.objective)))
+    for name in sweep.constraints:
+        if name not in known:
+            raise ConfigError(unknown_name("the name of a constraint", name, known))
