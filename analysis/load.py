@@ -9,13 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import STEP_SECONDS, Bounds, broken, measure, step_seconds
+from analysis.measures import STEP_SECONDS, Bounds, broken, step_seconds
+from analysis.replicates import SD, SEEDS, folded
 from analysis.trials import (
     BASELINE,
     COMPLETE,
     CONFIRM_BEST,
     CONFIRM_NONE,
     FAILED,
+    REPLICATE,
     RUN,
     SWEEP_FILE,
     TRIAL,
@@ -46,7 +48,7 @@ from mergenet.yamltext import load_yaml
 
 TRIAL_KEYS = ("trial_id", "role", "params", "seed", "number", "state")
 RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
-ROLES = (TRIAL, RUN, BASELINE, CONFIRM_BEST, CONFIRM_NONE)  # in the order that tables show them
+ROLES = (TRIAL, RUN, REPLICATE, BASELINE, CONFIRM_BEST, CONFIRM_NONE)  # in the order that tables show them
 
 # Every table has these columns. Between OUTCOME and COST it has what the runs measured: target_val_* at the best epoch
 # and target_test_* of its weights (finished runs only); of a source that also receives, source_val_METRIC and
@@ -55,7 +57,8 @@ BREAKS = "breaks"  # the sweep's constraints that a run does not keep, as text; 
 ABOUT = ("trial", "role", "state", "number", "seed", "method", "config_hash", METRIC)
 OUTCOME = ("epochs_done", BEST_EPOCH, SOURCE_BEST_EPOCH)  # the source's: of one that also receives
 COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
-COLUMNS = (*ABOUT, *OUTCOME, *COST)
+REPEATED = (SEEDS, SD)  # behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
+COLUMNS = (*ABOUT, *OUTCOME, *REPEATED, *COST)
 
 _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a plain run's hyper-parameters
 
@@ -63,6 +66,7 @@ _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a p
 def load_trials(folder: Path) -> pd.DataFrame:
     """One row a run of a sweep folder, of a folder of run folders, or of one run folder.
 
+    A trial of several seeds is one row: the mean of its runs, see `analysis.replicates.folded`.
     Columns: ABOUT, OUTCOME, what was measured (of each split the selecting metric first, the loss last; NaN where a
     run's task has no such metric), COST, then a column for each hyper-parameter: those that trial.json names or, where
     there is no trial.json, the settings in which the runs differ. Metrics are fractions (0 to 1), seconds the sum of
@@ -77,7 +81,7 @@ def load_trials(folder: Path) -> pd.DataFrame:
     candidates, bounds = run_folders(folder), read_bounds(folder)
     for number, path in enumerate(candidates):
         try:
-            row, values = _read(path, number, bounds)
+            row, values = _read(path, number)
         except (UserError, OSError) as error:
             problems.append(f"skipped a run: {_one_line(error)}")
             continue
@@ -87,6 +91,11 @@ def load_trials(folder: Path) -> pd.DataFrame:
         print(problem, file=sys.stderr)
     if not rows:
         raise UserError(f"{folder} must hold a run that can be read, got {len(candidates)} broken; first {problems[0]}")
+    if candidates != [folder]:
+        whole = folded(rows)
+        params = [values for values, row in zip(params, whole, strict=True) if row is not None]
+        rows = [row for row in whole if row is not None]
+    rows = [row | {BREAKS: _breaks(row, bounds) if row["role"] == TRIAL else None} for row in rows]
     return _table(rows, params, problems)
 
 
@@ -158,7 +167,7 @@ def _looks_like_run(path: Path) -> bool:
     return any((path / name).is_file() for name in (*RUN_FILES, TRIAL_FILE))
 
 
-def _read(path: Path, number: int, bounds: Bounds) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's row and its hyper-parameters."""
     trial = _read_trial(path / TRIAL_FILE)
     if trial is None and path.parent.name == TRIALS_FOLDER:
@@ -184,7 +193,7 @@ def _read(path: Path, number: int, bounds: Bounds) -> tuple[dict[str, Any], dict
         "config_hash": record.provenance.get("config_hash"),
         METRIC: record.result.get(METRIC),
         **_outcome(record),
-        BREAKS: _breaks(record, bounds) if trial["role"] == TRIAL else None,
+        SEEDS: len(trial[SEEDS]) if SEEDS in trial else None,
         "error": trial.get("error") or record.result.get(ERROR),
         "folder": str(path),
     }
@@ -226,9 +235,9 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
     return {"epochs_done": len(record.epochs), **values, STEP_SECONDS: step_seconds(record.epochs), "seconds": seconds}
 
 
-def _breaks(record: RunRecord, bounds: Bounds) -> str | None:
-    metric = record.result.get(METRIC) or ""
-    return "; ".join(broken(bounds, {name: measure(name, record.epochs, metric) for name in bounds})) or None
+def _breaks(row: Mapping[str, Any], bounds: Bounds) -> str | None:
+    """Of a trial, the mean of its runs if it has several."""
+    return "; ".join(broken(bounds, {name: row.get(name) for name in bounds})) or None
 
 
 def _best_row(record: RunRecord) -> dict[str, Any]:
@@ -251,10 +260,11 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: list[str]) -> pd.DataFrame:
     measures = _measures(rows)
-    table = pd.DataFrame(rows, columns=[*ABOUT, *OUTCOME, *measures, *COST])
+    repeated = REPEATED if any(row[SEEDS] is not None for row in rows) else ()
+    table = pd.DataFrame(rows, columns=[*ABOUT, *OUTCOME, *repeated, *measures, *COST])
     for column in (*measures, STEP_SECONDS, "seconds"):
         table[column] = table[column].astype(float)
-    for column in (BEST_EPOCH, SOURCE_BEST_EPOCH, ADAPTER_PARAMETERS):
+    for column in (BEST_EPOCH, SOURCE_BEST_EPOCH, ADAPTER_PARAMETERS, *repeated[:1]):
         table[column] = table[column].astype("Float64").round().astype("Int64")  # whole numbers, some missing
     plain = [values for row, values in zip(rows, params, strict=True) if row["role"] == RUN]
     same = {name for values in plain for name in values if len({canonical(v.get(name)) for v in plain}) == 1}

@@ -19,6 +19,7 @@ from analysis.load import (
     varying,
 )
 from analysis.measures import STEP_SECONDS
+from analysis.replicates import SD, SEEDS
 from analysis.trials import COMPLETE, RUN, TRIAL, mode_of
 from mergenet.errors import UserError, unknown_name
 from mergenet.record import ADAPTER_PARAMETERS, BEST_EPOCH, METRIC, SOURCE_BEST_EPOCH, is_metric, test_column
@@ -67,7 +68,8 @@ def selected(table: pd.DataFrame, everything: bool = False) -> pd.DataFrame:
         return table
     main = table[table["role"].isin((TRIAL, RUN))]
     method = ["method"] if main["method"].nunique() > 1 else []
-    outcome = ["epochs_done", BEST_EPOCH, *_selecting(table, "target_val_")]
+    repeated = [name for name in (SEEDS, SD) if name in table.columns]
+    outcome = ["epochs_done", BEST_EPOCH, *repeated, *_selecting(table, "target_val_")]
     if table[SOURCE_BEST_EPOCH].notna().any():
         outcome += [SOURCE_BEST_EPOCH, *_selecting(table, "source_val_")]
     breaks = [STEP_SECONDS, ADAPTER_PARAMETERS, BREAKS] if table[BREAKS].notna().any() else []
@@ -137,8 +139,11 @@ def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False
     names = [name for name in dict.fromkeys((metric, *mine, *tests)) if name in table.columns]
     names = [name for name in names if name in (metric, *mine) or not is_missing(best[name])]
     breaks = "" if is_missing(best[BREAKS]) else f"; it breaks {best[BREAKS]}"
+    reached = f"epoch {best[BEST_EPOCH]} of {best['epochs_done']}"
+    if not is_missing(best.get(SEEDS)):
+        reached = f"mean over {best[SEEDS]} seeds (sd {text.cell(SD, best[SD])} points)"
     lines = [
-        f"{role if asked else f'best {role}'}: {best['trial']}, epoch {best[BEST_EPOCH]} of {best['epochs_done']}: "
+        f"{role if asked else f'best {role}'}: {best['trial']}, {reached}: "
         + ", ".join(_measured(name, best[name]) for name in names),
         f"named by --trial, {best['state']}{breaks}"
         if asked

@@ -8,18 +8,21 @@ import pandas as pd
 
 from analysis.compare import POINTS, PairedDifference
 from analysis.load import is_missing
-from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, RUN, TRIAL
+from analysis.replicates import SD
+from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, REPLICATE, RUN, TRIAL
 from mergenet.record import is_metric
 
 ROLE_LABELS = {
     TRIAL: "trial",
     RUN: "run",
+    REPLICATE: "REPLICATE",
     BASELINE: "BASELINE",
     CONFIRM_BEST: "CONFIRM-best",
     CONFIRM_NONE: "CONFIRM-none",
 }
 # what the roles in capitals are, printed once below a table that has them
 ROLE_MEANINGS = {
+    REPLICATE: "REPLICATE: another seed of a trial",
     BASELINE: "BASELINE: the target trained by itself, with the seed of the search",
     CONFIRM_BEST: "CONFIRM-best: the best trial's settings, on seeds that the search did not see",
     CONFIRM_NONE: "CONFIRM-none: the target trained by itself, on the seeds of CONFIRM-best",
@@ -33,7 +36,7 @@ def headers(columns: Sequence[str], params: Sequence[str]) -> list[str]:
 
 
 def _title(column: str) -> str:
-    return f"{column} %" if is_metric(column) else column
+    return f"{column} %" if is_metric(column) or column == SD else column
 
 
 def _shortest(path: str, columns: Sequence[str]) -> str:
@@ -51,7 +54,7 @@ def cell(column: str, value: Any) -> str:
         return "-"
     if column == "role":
         return ROLE_LABELS[value]
-    if is_metric(column):
+    if is_metric(column) or column == SD:
         return f"{100 * value:.2f}"
     if column == "seconds":
         return f"{value:.1f}"

@@ -8,8 +8,9 @@ SWEEP_FILE = "sweep.yaml"
 TRIALS_FOLDER = "trials"
 TRIAL_FILE = "trial.json"
 
-# roles of a sweep's jobs; RUN: a run folder of no sweep
+# roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline
 SOURCE, TRIAL, BASELINE, RUN = "source", "trial", "baseline", "run"
+REPLICATE = "replicate"
 CONFIRM_BEST, CONFIRM_NONE = "confirm_best", "confirm_none"
 
 # states; a run's own result.json calls the first "finished"

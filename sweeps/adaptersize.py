@@ -1,7 +1,6 @@
 """How many parameters the adapters of a search space have, from the shapes of its layers: known before any training."""
 
 import itertools
-import math
 
 import torch
 
@@ -11,8 +10,10 @@ from mergenet.config import AdapterConfig, Config
 from mergenet.errors import ConfigError
 from mergenet.layers import LayerInfo
 from mergenet.record import ADAPTER_PARAMETERS
+from sweeps.branches import ordered, walk
 from sweeps.layers import network_layers
-from sweeps.space import MAX_COMBINATIONS, RANK, Labels, Space, samples
+from sweeps.space import MAX_COMBINATIONS, RANK, Labels, Space
+from sweeps.spacecheck import samples
 
 
 def check_size(space: Space, bounds: Bounds) -> None:
@@ -29,27 +30,25 @@ def check_size(space: Space, bounds: Bounds) -> None:
 
 def adapter_sizes(space: Space) -> list[int] | None:
     """The parameters of the adapters at all choices and both bounds, fewest first; None if those are too many."""
-    paths = [path for path in space.order if path in space.shaping or path.startswith("transfer.")]
-    paths = [path for path in paths if path in space.shaping or matters(path)]
-    columns = [samples(space, path) for path in paths]
-    if math.prod(map(len, columns)) > MAX_COMBINATIONS:
+    paths = ordered(space.entries, [path for path in space.order if path in space.shaping or matters(path)])
+    points = walk(space.entries, paths, {path: samples(space, path) for path in paths})
+    few = list(itertools.islice(points, MAX_COMBINATIONS + 1))
+    if len(few) > MAX_COMBINATIONS:
         return None
-    rows = (dict(zip(paths, row, strict=True)) for row in itertools.product(*columns))
-    return sorted({adapter_parameters(space.config(within(space, labels))) for labels in rows})
+    return sorted({adapter_parameters(space.config(within(space, labels))) for labels in few})
 
 
 def matters(path: str) -> bool:
-    return path.startswith(("transfer.adapter.", "transfer.pairs.")) or path == "transfer.control"
+    return path.startswith(("transfer.adapter.", "transfer.pairs.")) or path in ("method", "transfer.control")
 
 
 def within(space: Space, labels: Labels) -> Labels:
     """The same with a rank that the layers allow, as it would be drawn."""
     if RANK not in labels:
         return labels
-    limit = space.limits.get(tuple(labels[path] for path in space.shaping), math.inf)
     rank = labels[RANK]
     assert isinstance(rank, int)
-    return labels | {RANK: int(min(rank, limit))}
+    return labels | {RANK: int(min(rank, space.limit(labels)))}
 
 
 def adapter_parameters(config: Config) -> int:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from analysis.replicates import SEEDS
 from analysis.trials import portable_config
 from mergenet.configfile import dump_yaml, parse_config
 from mergenet.record import MEASURE, RunRecord, write_text
@@ -27,6 +28,7 @@ def header(sweep: str, trial: dict[str, Any], record: RunRecord) -> str:
     lines = [
         f"The best trial of sweep {sweep} by validation: {trial['trial_id']} (number {trial['number']}).",
         f"It reached, at epoch {result['best_epoch']} of {result['epochs_done']}: {metrics}",
+        *mean_lines(trial),
         "As the best of many trials its validation value is optimistic: see the confirmation in summary.json.",
         f"Versions: {versions(record.provenance)}",
         f"Threads: {record.config['threads']}, device: {record.config['device']}, seed: {record.config['seed']}",
@@ -35,6 +37,15 @@ def header(sweep: str, trial: dict[str, Any], record: RunRecord) -> str:
         "  mergenet train best.yaml",
     ]
     return "".join(f"# {line}\n" for line in lines)
+
+
+def mean_lines(trial: dict[str, Any]) -> list[str]:
+    """For a trial that was chosen by the mean over several seeds."""
+    if SEEDS not in trial:
+        return []
+    count = len(trial["values"])
+    values = ", ".join(f"seed {seed} {value}" for seed, value in zip(trial[SEEDS], trial["values"], strict=True))
+    return [f"That is its first seed. It was chosen by the mean over {count} seeds: {trial['value']} ({values})."]
 
 
 def versions(provenance: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ class Clock:
 class Budget:
     """How much of the search's budget is spent. A listener of the slots.
 
-    seconds: of the search so far, by all drivers. What the trials in the folder have recorded counts.
+    seconds: of the search so far, by all drivers. What the trials in the folder have recorded counts, with all seeds.
     """
 
     def __init__(self, sweep: SweepConfig, folder: Path, seconds: Callable[[], float]) -> None:
@@ -73,7 +73,7 @@ class Budget:
         self.epochs = {name: count for name, count in self.epochs.items() if name.startswith(TRIAL)}
 
     def __call__(self, event: Message) -> None:
-        if event["event"] == "row" and event["role"] == TRIAL:
+        if event["event"] == "row" and event["job"].startswith(TRIAL):
             self.epochs[event["job"]] = max(self.epochs.get(event["job"], 0), event["row"]["epoch"])
 
     @property

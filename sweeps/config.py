@@ -8,6 +8,7 @@ search:                        # dotted paths into it, drawn for each trial
   transfer.adapter.gate: {float: [0.05, 0.5], log: true}
   transfer.pairs: {layers: {source: "layer3.*", target: "features.*"}}   # one pair of layers that match
 num_trials: 12
+seeds_per_trial: 3             # optional; a trial that reaches its last epoch is the mean over so many seeds
 
 Branches: an entry with `when` is drawn only where another searched path was drawn with one of the values named there;
 elsewhere the base's value stands. Several paths must all have theirs.
@@ -150,6 +151,9 @@ class SweepConfig(Strict):
         description="bounds of adapter_parameters, step_seconds, target_val_loss and the metric: {max: 100000}",
     )
     num_trials: Count = Field(20, description="configurations to try")
+    seeds_per_trial: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="seeds of a trial that reaches its last epoch; its value is the mean over them"
+    )
     slots: Workers = Field(2, description="trials that train at the same time")
     executor: Literal["slots", "per_trial"] = Field(
         "slots", description="worker processes that do trial after trial, or new ones for each trial (10 s more)"

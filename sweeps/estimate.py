@@ -32,12 +32,14 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
     return {
         "name": plan.sweep.name,
         "trials": plan.sweep.num_trials,
+        "seeds_per_trial": plan.sweep.seeds_per_trial,
         "confirmations": 2 * plan.sweep.confirm_seeds,
         "epochs": {
             "of_a_run": plan.epochs,
             "search_full": epochs.search_full,
             "search_expected": round(epochs.search, 1),
             "full": epochs.full,
+            "trainings": round(plan.sweep.num_trials + epochs.replicates, 1),
             "expected": round(epochs.expected, 1),
         },
         "space": space_size(plan.space),
@@ -97,14 +99,14 @@ def times(plan: Plan, measured: Measured, epochs: Epochs) -> dict[str, Any]:
     _, workers = worker_range(sweep)
     slower = crowding(plan, measured) / workers
     job = measured.setup + TRIAL_SECONDS[sweep.executor]
-    search = slower * epochs.search * trial + sweep.num_trials * job
+    search = slower * epochs.search * trial + (sweep.num_trials + epochs.replicates) * job
     capped = sweep.budget_hours is not None and search > sweep.budget_hours * HOUR * sweep.slots
     if capped:
         assert sweep.budget_hours is not None
         search = sweep.budget_hours * HOUR * sweep.slots
     confirm = sweep.confirm_seeds * (slower * plan.epochs * (trial + none) + 2 * job)
     recording = epochs.source * source / workers + (measured.setup if epochs.source else 0.0)
-    baseline = slower * plan.epochs * none + job
+    baseline = slower * epochs.baseline * none + sweep.seeds_per_trial * job
     clock = START_SECONDS + recording + (baseline + search) / min(sweep.slots, sweep.num_trials)
     clock += confirm / min(sweep.slots, max(1, 2 * sweep.confirm_seeds))
     total = recording + search + confirm + baseline
@@ -126,8 +128,9 @@ def disk(plan: Plan, measured: Measured, folder: Path) -> dict[str, int]:
     source = 0 if plan.source.record else measured.source_bytes
     none = measured.target_bytes + measured.network_bytes  # a checkpoint holds the best network, too
     trial = none + measured.adapter_bytes + source
-    runs = plan.sweep.num_trials + plan.sweep.confirm_seeds
-    without = 1 + plan.sweep.confirm_seeds
+    count = plan.sweep.seeds_per_trial
+    runs = count * plan.sweep.num_trials + plan.sweep.confirm_seeds
+    without = count + plan.sweep.confirm_seeds
     points = math.ceil(measured.steps_per_epoch * plan.epochs / max(1, plan.source.every))
     return {
         "checkpoints": KEPT_CHECKPOINTS * (runs * trial + without * none),

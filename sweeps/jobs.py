@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, SOURCE, TRIAL, TRIALS_FOLDER
+from analysis.replicates import SEEDS, replicate_name
+from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, REPLICATE, SOURCE, TRIAL, TRIALS_FOLDER
 from sweeps.source import SourcePlan, replay
 from sweeps.space import Labels, Space
 
@@ -24,11 +25,15 @@ def trial_name(number: int) -> str:
 
 @dataclass(frozen=True)
 class Jobs:
-    """space: its base has the source's seed pinned. recording: folder of the recorded source, if there is one."""
+    """space: its base has the source's seed pinned. recording: folder of the recorded source, if there is one.
+
+    seeds: of trials and baseline beyond the base's own.
+    """
 
     folder: Path
     space: Space
     recording: str | None
+    seeds: tuple[int, ...] = ()
 
     def source(self, plan: SourcePlan) -> Message:
         extra = {"layers": list(plan.layers), "every": plan.every}
@@ -37,16 +42,29 @@ class Jobs:
     def trial(self, number: int, labels: Labels) -> Message:
         name = trial_name(number)
         values = self.space.config(labels).model_dump(mode="json") | {"name": name}
-        return self._job(name, TRIAL, values, params=self.space.values(labels), number=number)
+        return self._job(name, TRIAL, values, params=self.space.values(labels), number=number, **self._all_seeds())
 
     def baseline(self) -> Message:
         """The same target without transfer, under the base's recipe and seed."""
-        return self._job(BASELINE, BASELINE, without_transfer(self.space.base))
+        return self._job(BASELINE, BASELINE, without_transfer(self.space.base), **self._all_seeds())
+
+    def replicates(self, first: Message) -> list[Message]:
+        """The same training with the other seeds. first: a trial's job, or the baseline's."""
+        return [self._replicate(first, place, seed) for place, seed in enumerate(self.seeds, start=2)]
+
+    def _replicate(self, first: Message, place: int, seed: int) -> Message:
+        about = {key: first[key] for key in ("params", "number")}
+        name = replicate_name(first["id"], place)
+        return self._job(name, REPLICATE, with_seed(first["config"], seed), **about)
+
+    def _all_seeds(self) -> Message:
+        """For trial.json: how many runs make the trial whole."""
+        return {SEEDS: [self.space.base["seed"], *self.seeds]} if self.seeds else {}
 
     def confirmation(self, role: str, best: dict[str, Any], params: dict[str, Any], number: int, seed: int) -> Message:
         """The best configuration, or the same recipe without transfer, with a fresh seed (number from 1)."""
         values = without_transfer(best) if role == CONFIRM_NONE else best
-        values = values | {"seed": seed, "target": values["target"] | {"seed": None}}
+        values = with_seed(values, seed)
         params = params if role == CONFIRM_BEST else {}
         return self._job(f"{role.replace('_', '-')}-{number}", role, values, params=params, number=number)
 
@@ -56,6 +74,11 @@ class Jobs:
             values = replay(values | {"name": name}, self.recording)
         job = {"id": name, "role": role, "task": "train", "folder": str(folder), "config": values}
         return job | {"params": {}, "number": 0} | more
+
+
+def with_seed(values: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Another seed for all but the source, whose own is pinned."""
+    return values | {"seed": seed, "target": values["target"] | {"seed": None}}
 
 
 def without_transfer(values: dict[str, Any]) -> dict[str, Any]:

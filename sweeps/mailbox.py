@@ -62,6 +62,8 @@ class Mailbox:
         await self._tell(job["id"], "queued", params=job.get("params", {}), **about)
         if self.broken is not None:
             await self._end(job["id"], {"state": FAILED, "error": self.broken})
+        elif self.suspended:
+            await self._end(job["id"], {"state": SUSPEND, "error": None})
         else:
             await self.queue.put(job["id"])
 

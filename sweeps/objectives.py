@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from analysis.measures import Rows, broken, measure
+from analysis.replicates import first_of
+from analysis.trials import TRIAL
 from mergenet.errors import ConfigError, unknown_name
 from sweeps.config import SweepConfig
 from sweeps.jobs import Message
+from sweeps.records import best_value, mean
 
 Measured = Mapping[str, float | None]
 
@@ -35,9 +38,9 @@ def asked(sweep: SweepConfig) -> list[str]:
     return [name for name in dict.fromkeys((*sweep.minimize, *sweep.constraints)) if name != sweep.metric]
 
 
-def measured(sweep: SweepConfig, rows: Rows) -> dict[str, float | None]:
-    """All that the sweep asks for, after these epochs of a trial."""
-    return {name: measure(name, rows, sweep.objective) for name in asked(sweep)}
+def measured(sweep: SweepConfig, runs: Sequence[Rows]) -> dict[str, float | None]:
+    """All that the sweep asks for, after these epochs of a trial: of its run, or the mean over those of its seeds."""
+    return {name: mean([measure(name, rows, sweep.objective) for rows in runs]) for name in asked(sweep)}
 
 
 def values_of(sweep: SweepConfig, value: float | None, found: Measured) -> list[float] | None:
@@ -49,11 +52,19 @@ def values_of(sweep: SweepConfig, value: float | None, found: Measured) -> list[
     return [float(number) for name in sweep.objectives if (number := every[name]) is not None]
 
 
-def breaks(sweep: SweepConfig, rows: Rows) -> list[str]:
-    """The constraints that a trial breaks as far as it has trained."""
-    return broken(
-        sweep.bounds, measured(sweep, rows) | {sweep.objective: measure(sweep.objective, rows, sweep.objective)}
-    )
+def breaks(sweep: SweepConfig, runs: Sequence[Rows]) -> list[str]:
+    """The constraints that a trial breaks as far as its runs have trained."""
+    value = mean([best_value(rows, sweep.objective) for rows in runs])
+    return broken(sweep.bounds, measured(sweep, runs) | {sweep.objective: value})
+
+
+def feasible(sweep: SweepConfig, runs: Mapping[str, Rows]) -> dict[str, Rows]:
+    """Without the runs of trials that break a constraint. runs: the epochs of each, by name."""
+    groups: dict[str, list[Rows]] = {}
+    for name, rows in runs.items():
+        groups.setdefault(first_of(name), []).append(rows)
+    out = {first for first, found in groups.items() if first.startswith(TRIAL) and breaks(sweep, found)}
+    return {name: rows for name, rows in runs.items() if first_of(name) not in out}
 
 
 def pareto_front(sweep: SweepConfig, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

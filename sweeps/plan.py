@@ -1,7 +1,9 @@
 """All that a sweep decides before anything is created; every bad value is found here."""
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, UserError
@@ -36,7 +38,9 @@ class Plan:
 
     @property
     def num_jobs(self) -> int:
-        return int(self.source.record) + 1 + self.sweep.num_trials + 2 * self.sweep.confirm_seeds
+        """If every trial reaches its last epoch."""
+        repeated = self.sweep.seeds_per_trial * (1 + self.sweep.num_trials)
+        return int(self.source.record) + repeated + 2 * self.sweep.confirm_seeds
 
 
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
@@ -124,7 +128,19 @@ def check_replay(config: Config, steps: dict[str, int]) -> None:
     recording.check(config, steps[target] * config.epochs)
 
 
+def more_seeds(plan: Plan) -> list[int]:
+    """The seeds of a trial beyond the base's own, the same for all trials."""
+    return _seeds_after(plan.space.base, plan.sweep.seeds_per_trial - 1)
+
+
 def fresh_seeds(plan: Plan) -> list[int]:
     """Seeds that no trial had: the search cannot have been lucky with them."""
-    first = int(plan.space.base["seed"]) + 1
-    return [(first + i) % 2**32 for i in range(plan.sweep.confirm_seeds)]
+    more = plan.sweep.seeds_per_trial - 1
+    return _seeds_after(plan.space.base, more + plan.sweep.confirm_seeds)[more:]
+
+
+def _seeds_after(base: dict[str, Any], count: int) -> list[int]:
+    """The numbers that follow the base's seed, but for the one that its target has for itself, if it has one."""
+    first = int(base["seed"])
+    following = ((first + i) % 2**32 for i in itertools.count(1))
+    return list(itertools.islice((seed for seed in following if seed != base["target"]["seed"]), count))

@@ -13,7 +13,13 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     """found: of `sweeps.estimate.estimate`."""
     epochs, space, time = found["epochs"], found["space"], found["time"]
     yield f"sweep {found['name']}: nothing has been created"
+    count = found["seeds_per_trial"]
     yield f"trials: {found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best"
+    if count > 1:
+        yield (
+            f"  {count} seeds of each trial that reaches its last epoch, and without transfer: about "
+            f"{epochs['trainings']:.0f} trainings of the search, at most {count * found['trials']}"
+        )
     yield (
         f"epochs: {epochs['expected']:.0f} expected with early stopping, at most {epochs['full']} "
         f"(search {epochs['search_expected']:.0f} of {epochs['search_full']}; {epochs['of_a_run']} a run)"
@@ -39,6 +45,8 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     yield from disk_lines(found["disk"])
     yield from memory_lines(found["memory"])
     yield from statistics_lines(found["statistics"])
+    if count > 1:
+        yield f"  the search compares means over {count} seeds, {count**-0.5:.2f} times as noisy as one seed"
 
 
 def objective_lines(found: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.replicates import SD
 from analysis.trials import BASELINE, TRIAL, mode_of
 from mergenet.record import is_metric, test_column
 from sweeps.budget import budget_line
@@ -58,9 +59,9 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     if summary.get("budget") is not None:
         say(budget_line(summary["budget"]))
     if baseline is not None:
-        say(f"no transfer, same recipe and seed: {label(metric)} {show(metric, baseline['value'])}")
+        say(f"no transfer, same recipe and seed{'s' * repeated(baseline)}: {value_text(baseline, metric)}")
     if best is not None:
-        say(f"best trial: {best['trial_id']}, {label(metric)} {show(metric, best['value'])}")
+        say(f"best trial: {best['trial_id']}, {value_text(best, metric)}")
         say(f"  the best of {len(summary['trials'])} is a lucky one: its lead over no transfer is not a gain")
         if summary.get("front"):
             say("Pareto front: none of these is beaten by another trial in all objectives")
@@ -72,6 +73,19 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
         say(f"  mergenet analyze table {shlex.quote(str(folder))}")
     say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
+
+
+def repeated(trial: dict[str, Any]) -> bool:
+    """Whether its value is the mean over several seeds."""
+    return len(trial.get("values", [])) > 1
+
+
+def value_text(trial: dict[str, Any], metric: str) -> str:
+    text = f"{label(metric)} {show(metric, trial['value'])}"
+    if not repeated(trial):
+        return text
+    values = ", ".join(show(metric, value) for value in trial["values"])
+    return f"{text}, mean over {len(trial['values'])} seeds ({values}; sd {show(metric, trial[SD])})"
 
 
 def print_confirmation(found: dict[str, Any] | None, metric: str, say: Callable[[str], None]) -> None:

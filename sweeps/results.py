@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from analysis.compare import paired_difference
+from analysis.measures import broken
+from analysis.replicates import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
 from analysis.trials import (
+    COMPLETE,
     CONFIRM_BEST,
     CONFIRM_NONE,
+    REPLICATE,
     RUNNING,
     TRIAL,
     TRIAL_FILE,
@@ -22,7 +26,7 @@ from mergenet.errors import CheckpointError
 from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_epochs, read_run, test_column
 from sweeps.config import SweepConfig
 from sweeps.objectives import breaks, measured
-from sweeps.view import best_value
+from sweeps.records import best_value, mean
 
 
 def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
@@ -48,26 +52,55 @@ def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
     value = best_value(record.epochs, sweep.objective)
     finished = record.result[STATUS] == FINISHED
     parameters = {ADAPTER_PARAMETERS: record.epochs[-1].get(ADAPTER_PARAMETERS, 0) if record.epochs else 0}
-    asked = {"measured": measured(sweep, record.epochs), "broken": breaks(sweep, record.epochs)}
+    asked = {"measured": measured(sweep, [record.epochs]), "broken": breaks(sweep, [record.epochs])}
     return (
         trial | {"epochs": len(record.epochs), "value": value, "finished": finished, "test": test} | asked | parameters
     )
 
 
 def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, Any]]:
-    """All jobs of a role, by number."""
+    """All jobs of a role, by number; those with several seeds as the mean of their runs, see `averaged`."""
     files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
-    trials = [read_trial(file.parent, sweep) for file in files]
-    return sorted((t for t in trials if t["role"] == role), key=lambda t: t["number"])
+    runs = [read_trial(file.parent, sweep) for file in files]
+    others: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        if is_replicate(run["trial_id"]):
+            others.setdefault(first_of(run["trial_id"]), []).append(run)
+    trials = [averaged(run, others.get(run["trial_id"], []), sweep) for run in runs if run["role"] == role]
+    return sorted(trials, key=lambda t: t["number"])
 
 
-def settled_trials(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
-    """Trials of the search that have ended: name -> state, epochs. What cannot be read is left out."""
+def averaged(first: dict[str, Any], others: list[dict[str, Any]], sweep: SweepConfig) -> dict[str, Any]:
+    """A trial from its runs; the first one's alone unless it trained to its last epoch, or if there is to be no other.
+
+    values: of the seeds that value is the mean of; none if a seed is missing, because it failed or is still to train.
+    """
+    if SEEDS not in first:
+        return first
+    if first["state"] != COMPLETE:
+        return first | {"values": [] if first["value"] is None else [first["value"]], SD: None, "finished": False}
+    runs = [first, *sorted(others, key=lambda run: first[SEEDS].index(run["seed"]))]
+    state = combined([run["state"] for run in runs], len(first[SEEDS]))
+    whole = state == COMPLETE and all(run["finished"] for run in runs)
+    found: dict[str, Any] = {"state": state, "finished": whole, "error": failure(others), "test": {}}
+    value = mean([run["value"] for run in runs]) if whole else None
+    if value is None:
+        return first | found | {"value": None, "values": [], SD: None}
+    values = [run["value"] for run in runs]
+    tests = {name: float(np.mean([run["test"][name] for run in runs])) for name in first["test"]}
+    means = {name: mean([run["measured"][name] for run in runs]) for name in first["measured"]}
+    asked = {"measured": means, "broken": broken(sweep.bounds, means | {sweep.objective: value})}
+    return first | found | {"value": value, "values": values, SD: mean_and_sd(values)[1], "test": tests} | asked
+
+
+def settled_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+    """Runs of the search that have ended, each seed one: name -> state, epochs. What cannot be read is left out."""
     found = {}
     for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
         try:
             trial = json.loads(path.read_text(encoding="utf-8"))
-            if trial["role"] == TRIAL and trial["state"] != RUNNING:
+            of_search = trial["role"] == TRIAL or (trial["role"] == REPLICATE and path.parent.name.startswith(TRIAL))
+            if of_search and trial["state"] != RUNNING:
                 found[path.parent.name] = (trial["state"], read_epochs(path.parent))
         except (OSError, ValueError, KeyError, TypeError):  # torn: the run itself will say so
             continue

@@ -27,7 +27,6 @@ from rich.console import Console
 
 import mergenet
 from analysis.trials import (
-    BASELINE,
     CONFIRM_BEST,
     CONFIRM_NONE,
     FAILED,
@@ -63,10 +62,10 @@ from sweeps.folder import (
 )
 from sweeps.jobs import Jobs, Message
 from sweeps.objectives import infeasible_text
-from sweeps.plan import Plan, fresh_seeds, num_gpus
+from sweeps.plan import Plan, fresh_seeds, more_seeds, num_gpus
 from sweeps.ray_session import cluster_gpus, cluster_text, joined_ray, local_ray, quiet
 from sweeps.report import print_summary, summarize
-from sweeps.results import best_record, best_trial, read_trials, settled_trials
+from sweeps.results import best_record, best_trial, read_trials, settled_runs
 from sweeps.tracking import Mirror
 from sweeps.view import View, say
 from sweeps.warmstart import load_warm_start, warm_lines, write_warm_start
@@ -79,6 +78,7 @@ VERSIONS = ("ray", "optuna", "torch", "wandb")
 def write_status(folder: Path, plan: Plan, status: str, error: str | None = None, **more: Any) -> None:
     versions = {"mergenet": mergenet.__version__} | {name: metadata.version(name) for name in VERSIONS}
     seeds = {"search": plan.sweep.seed, "trials": plan.space.base["seed"], "confirmation": fresh_seeds(plan)}
+    seeds |= {"replicates": found} if (found := more_seeds(plan)) else {}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     source = {"recorded": plan.source.record, "layers": list(plan.source.layers), "every": plan.source.every}
     state = {"name": plan.sweep.name, "status": status, "error": error, "written": now, "seeds": seeds}
@@ -145,7 +145,7 @@ def _run(
     )
     budget = Budget(sweep, folder, lambda: clock.seconds().get(SEARCH, 0.0))
     view = View(console, sweep, plan.num_jobs, budget)
-    view.remember(settled_trials(folder))
+    view.remember(settled_runs(folder))
     files = EventFiles(folder, view.say)
 
     told: list[Listener] = [budget, view, mirror, files, clock.beat, *listeners]
@@ -164,11 +164,14 @@ def _run(
         groups = groups_of(sweep, plan.space.base, num_gpus() if shared is None else cluster_gpus())
         try:
             with Slots(sweep.slots, listener, groups, shared) as slots, interruptible(slots.suspend, view.say):
-                jobs = Jobs(folder, plan.space, str(folder / SOURCE) if plan.source.record else None)
+                recording = str(folder / SOURCE) if plan.source.record else None
+                jobs = Jobs(folder, plan.space, recording, tuple(more_seeds(plan)))
                 slots.wait_ready(1)
                 clock.begin("source")
                 submit_source(plan, jobs, slots, view)
-                slots.submit(jobs.baseline())  # beside the source: it needs none
+                baselines = [jobs.baseline(), *jobs.replicates(jobs.baseline())]
+                for job in baselines:  # beside the source: they need none
+                    slots.submit(job)
                 wait_source(plan, slots)
                 clock.begin(SEARCH)
                 search(plan, jobs, slots, budget.spent, shared, view.say)
@@ -178,7 +181,7 @@ def _run(
                 if best is not None:
                     write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
                     confirm(plan, jobs, slots, best)
-                slots.wait([BASELINE])
+                slots.wait([job["id"] for job in baselines])
         except Suspended:
             raise SweepStopped(f"go on with it by `mergenet sweep resume {shown_path(folder)}`") from None
         finally:
@@ -260,20 +263,27 @@ def search(
     """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
     from ray import tune
 
+    from sweeps.replicates import mark_stopped, outcome_of
     from sweeps.schedule import build_scheduler
     from sweeps.search import StudySearch
     from sweeps.study import SweepStudy
-    from sweeps.trial import StopJobs, StopWhenDead, build_relay, outcome_of
+    from sweeps.trial import StopJobs, StopWhenDead, build_relay
 
     sweep = plan.sweep
     warm = load_warm_start(jobs.folder)
     for line in warm_lines(warm.facts()):
         say(line)
     study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
-    study.reconcile(lambda drawn: outcome_of(jobs.trial(drawn.index, drawn.params), sweep))
+    study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
 
     def paused() -> bool:
         return slots.suspending or slots.died is not None
+
+    def mark() -> None:
+        if jobs.seeds:
+            mark_stopped(jobs.trial(drawn.index, drawn.params) for drawn in study.pruned())
+
+    mark()  # what a driver that was killed had no time for
 
     with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=shared, ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
@@ -289,12 +299,13 @@ def search(
                 name=sweep.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[StopJobs(slots.mailbox)],
+                callbacks=[StopJobs(slots.mailbox, sweep.seeds_per_trial)],
                 stop=StopWhenDead(lambda: slots.died is not None),
             ),
         )
         tuner.fit()
     slots.wait_unfinished()
+    mark()
 
 
 def confirm(plan: Plan, jobs: Jobs, slots: Any, best: dict[str, Any]) -> None:

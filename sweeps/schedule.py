@@ -116,11 +116,14 @@ class EpochScheduler(FIFOScheduler):
         self.sign = 1.0 if mode == "max" else -1.0
         self.curves = {number: {e: self.sign * v for e, v in curve.items()} for number, curve in curves.items()}
         self.settled = settled
+        self.passed = {number: max(curve, default=0) for number, curve in curves.items()}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         del tune_controller
         number, epoch, value = trial.config["number"], result[EPOCH], result.get(OBJECTIVE)
-        if number in self.settled or value is None or not math.isfinite(value):
+        if number in self.settled or epoch < self.passed.get(number, 0):  # decided before: the trial went on
+            return TrialScheduler.CONTINUE
+        if value is None or not math.isfinite(value):
             return TrialScheduler.CONTINUE
         self.curves.setdefault(number, {})[epoch] = self.sign * value
         grace = self.grace.of(self.curves)

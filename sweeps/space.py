@@ -59,7 +59,7 @@ class Space:
         labels: Labels = {}
         for path in self.order:
             if holds(self.entries[path], labels):
-                labels[path] = self._draw(trial, path, self._limit(labels) if path == RANK else None)
+                labels[path] = self._draw(trial, path, self.limit(labels) if path == RANK else None)
         return labels
 
     @property
@@ -161,7 +161,7 @@ class Space:
             if not found:
                 return None
             labels[path] = found[0]
-        return None if RANK in labels and value_at(values, RANK) > self._limit(labels) else labels
+        return None if RANK in labels and value_at(values, RANK) > self.limit(labels) else labels
 
     def first_point(self) -> Labels | None:
         """The base's own values, by Optuna's names, if all of them lie in the space: a good first trial."""
@@ -178,7 +178,7 @@ class Space:
 
     def named(self, labels: Labels) -> Labels:
         """The labels by Optuna's names instead of paths."""
-        return {self.rank_name(self._limit(labels)) if path == RANK else path: label for path, label in labels.items()}
+        return {self.rank_name(self.limit(labels)) if path == RANK else path: label for path, label in labels.items()}
 
     def rank_name(self, limit: float) -> str:
         """Optuna refuses a categorical whose choices change, so ranks that are cut short have a name of their own."""
@@ -186,7 +186,8 @@ class Space:
         allowed = [rank for rank in choice or () if rank <= limit]
         return RANK if choice is None or len(allowed) == len(choice) else f"{RANK} (up to {max(allowed)})"
 
-    def _limit(self, labels: Labels) -> float:
+    def limit(self, labels: Labels) -> float:
+        """The largest rank that the layers drawn allow."""
         return self.limits.get(self.key(labels), math.inf)
 
     def key(self, labels: Labels) -> tuple[Scalar | EllipsisType, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import BASELINE, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
+from analysis.trials import RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
 from mergenet.configfile import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.record import FINISHED, read_epochs
@@ -15,9 +15,10 @@ from sweeps.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.folder import BASE_FILE, LOCK_FILE, STATE_FILE, SUMMARY_FILE, holds_sweep, read_json, read_state, shown_path
 from sweeps.forecast import forecast
-from sweeps.objectives import breaks
+from sweeps.objectives import feasible
 from sweeps.report import gain_text, verdict
-from sweeps.view import best_text, clock, leader
+from sweeps.standing import leader, trial_states
+from sweeps.view import best_text, clock
 
 KILLED, UNFINISHED, WAITING = "killed", "unfinished", "waiting"
 TRAINING = (SOURCE, SEARCH, "confirm")  # steps in which epochs are trained
@@ -33,8 +34,8 @@ def read_status(folder: Path) -> dict[str, Any]:
     sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
     status = KILLED if state["status"] == RUNNING and not alive else str(state["status"])
     runs = {path.name: epochs_of(path) for path in sorted((folder / TRIALS_FOLDER).glob("*/"))}
+    states = {name: read_json(folder / TRIALS_FOLDER / name / TRIAL_FILE).get("state", RUNNING) for name in runs}
     trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
-    feasible = {name: rows for name, rows in trials.items() if not breaks(sweep, rows)}
     seconds = state.get("seconds", {})
     return {
         "name": sweep.name,
@@ -43,8 +44,8 @@ def read_status(folder: Path) -> dict[str, Any]:
         "error": state.get("error"),
         "driver": alive,
         "metric": sweep.metric,
-        "trials": trial_states(folder, sweep, list(trials), alive),
-        "best": leader(feasible, runs.get(BASELINE, []), sweep.objective),
+        "trials": count_states(folder, sweep, states, alive),
+        "best": leader(feasible(sweep, runs), states, sweep.objective, sweep.seeds_per_trial),
         "confirmation": read_json(folder / SUMMARY_FILE).get("confirmation") if status == FINISHED else None,
         "budget": budget_facts(sweep, seconds.get(SEARCH, 0.0), sum(map(len, trials.values()))),
         **progress(folder, sweep, state, {name: len(rows) for name, rows in runs.items()}),
@@ -70,14 +71,16 @@ def epochs_of(folder: Path) -> list[dict[str, Any]]:
         return []
 
 
-def trial_states(folder: Path, sweep: SweepConfig, names: list[str], alive: bool) -> dict[str, int]:
+def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:
     """Number of trials by state. Those that have not ended are running, or unfinished if no driver lives."""
-    files = (folder / TRIALS_FOLDER / name / TRIAL_FILE for name in names)
-    counts = Counter(read_json(path).get("state", RUNNING) for path in files)
+    trials = trial_states(
+        {name: state for name, state in runs.items() if name.startswith(TRIAL)}, sweep.seeds_per_trial
+    )
+    counts = Counter(trials.values())
     if not alive and RUNNING in counts:
         counts[UNFINISHED] = counts.pop(RUNNING)
-    if len(names) < sweep.num_trials and not read_json(folder / SUMMARY_FILE):
-        counts[WAITING] = sweep.num_trials - len(names)
+    if len(trials) < sweep.num_trials and not read_json(folder / SUMMARY_FILE):
+        counts[WAITING] = sweep.num_trials - len(trials)
     return dict(counts)
 
 

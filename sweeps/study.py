@@ -67,6 +67,9 @@ class SweepStudy:
         """All trials that were drawn whole, by index."""
         return [drawn_of(trial) for trial in by_index(self.study)]
 
+    def pruned(self) -> list[Drawn]:
+        return [drawn_of(trial) for trial in by_index(self.study) if trial.state == TrialState.PRUNED]
+
     def may_draw(self, index: int) -> bool:
         """Whether all is known that the draw depends on: `top_k` waits until all short trials have ended."""
         short = num_short(self.sweep)

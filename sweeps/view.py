@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,12 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from analysis.trials import BASELINE, SOURCE, TRIAL, mode_of
+from analysis.replicates import SD, SEEDS, first_of, mean_and_sd
+from analysis.trials import COMPLETE, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
 from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.budget import Budget, budget_line
 from sweeps.config import SweepConfig
 from sweeps.mailbox import Message
-from sweeps.objectives import breaks
+from sweeps.objectives import feasible
+from sweeps.records import best_value
+from sweeps.standing import leader, trial_states
 
 UNDONE = ("waiting", "running", "retrying")
 
@@ -76,14 +79,17 @@ class View:
                 self._end(event)
         if event["event"] == "ended":
             self.say(self.line(event))
+            if (line := self.mean_line(event)) is not None:
+                self.say(line)
         elif event["event"] == "lost":
             self.say(f"{job:<14} lost     its workers, time {event['attempts']} ({event['reason']}); it is tried again")
 
-    def remember(self, trials: Mapping[str, tuple[str, list[Message]]]) -> None:
-        """Trials that ended under an earlier driver, name -> state, epochs: no event will tell of them."""
+    def remember(self, runs: Mapping[str, tuple[str, list[Message]]]) -> None:
+        """Runs of trials that ended under an earlier driver, name -> state, epochs: no event will tell of them."""
         with self.lock:
-            self.states |= {name: (TRIAL, state) for name, (state, _) in trials.items()}
-            self.rows |= {name: rows for name, (_, rows) in trials.items()}
+            for name, (state, rows) in runs.items():
+                self.rows[name] = rows
+                self._settle(name, TRIAL if first_of(name) == name else REPLICATE, state)
 
     def searched(self) -> None:
         """The search has ended; a budget may have ended it early, and then there are fewer jobs."""
@@ -92,8 +98,14 @@ class View:
         if self.budget is not None and self.budget.spent():
             self.say(f"the {budget_line(self.budget.facts() or {})} is spent: no more trials begin")
 
+    def _settle(self, job: str, role: str, state: str) -> None:
+        """A trial that is not complete has its other seeds spared."""
+        self.states[job] = (role, state)
+        if role == TRIAL and state in (PRUNED, FAILED):
+            self.num_jobs -= self.sweep.seeds_per_trial - 1
+
     def _end(self, event: Message) -> None:
-        self.states[event["job"]] = (event["role"], event["state"])
+        self._settle(event["job"], event["role"], event["state"])
         if event["job"] in self.started and event["role"] != SOURCE:
             self.seconds.append(event["time"] - self.started[event["job"]])
 
@@ -111,11 +123,27 @@ class View:
         shown = "no value" if value is None else show(self.sweep.objective, value)
         return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(self.params.get(job, {}))}".rstrip()
 
+    def mean_line(self, event: Message) -> str | None:
+        """What is said of a trial, or of no transfer, whose last seed has ended."""
+        count, metric, first = self.sweep.seeds_per_trial, self.sweep.objective, first_of(event["job"])
+        if count == 1 or event["state"] != COMPLETE or self._trial_states().get(first) != COMPLETE:
+            return None
+        values = [best_value(rows, metric) for name, rows in self.rows.items() if first_of(name) == first]
+        known = [value for value in values if value is not None]
+        if len(known) < count:
+            return None
+        mean, sd = mean_and_sd(known)
+        return f"{first:<14} mean over {count} seeds: {label(metric)} {show(metric, mean)} (sd {show(metric, sd)})"
+
+    def _trial_states(self) -> dict[str, str]:
+        own = {job: state for job, (role, state) in self.states.items() if role != SOURCE}
+        return trial_states(own, self.sweep.seeds_per_trial)
+
     def status(self) -> RenderableType:
         """The live part: a bar over all jobs, trials by state, the best so far, the time that is left."""
         with self.lock:
             done = sum(state not in UNDONE for _, state in self.states.values())
-            counts = Counter(state for role, state in self.states.values() if role == TRIAL)
+            counts = Counter(state for job, state in self._trial_states().items() if job.startswith(TRIAL))
             running = [job for job, (_, state) in self.states.items() if state == "running"]
             text = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none yet"
             lost = f"; workers lost {self.lost} times" if self.lost else ""
@@ -135,9 +163,10 @@ class View:
         return Group(bar, *lines)
 
     def _best_so_far(self) -> str:
-        trials = {job: self.rows.get(job, []) for job, (role, _) in self.states.items() if role == TRIAL}
-        trials = {job: rows for job, rows in trials.items() if not breaks(self.sweep, rows)}
-        return best_text(leader(trials, self.rows.get(BASELINE, []), self.sweep.objective), self.sweep.objective)
+        runs = feasible(self.sweep, {job: self.rows.get(job, []) for job in self.states})
+        states = {job: state for job, (_, state) in self.states.items()}
+        metric = self.sweep.objective
+        return best_text(leader(runs, states, metric, self.sweep.seeds_per_trial), metric)
 
     def _seconds_left(self, done: int) -> str:
         if not self.seconds:
@@ -145,27 +174,6 @@ class View:
         mean = sum(self.seconds) / len(self.seconds)
         seconds = int(mean * (self.num_jobs - done) / self.sweep.slots)
         return f"about {seconds // 60}:{seconds % 60:02d} left"
-
-
-def leader(trials: Mapping[str, Sequence[Message]], baseline: Sequence[Message], metric: str) -> dict[str, Any] | None:
-    """The best trial so far by its rows, and how far it leads no transfer; None if no trial has a value.
-
-    lead: trial minus baseline, both at their best within as many epochs as the trial has; None until the baseline
-    has trained them.
-    """
-    values = {job: best_value(rows, metric) for job, rows in trials.items()}
-    known = {job: value for job, value in values.items() if value is not None}
-    if not known:
-        return None
-    best = (max if mode_of(metric) == "max" else min)(known, key=lambda job: known[job])
-    epochs = len(trials[best])
-    other = best_value(baseline[:epochs], metric) if len(baseline) >= epochs else None
-    return {
-        "trial": best,
-        "value": known[best],
-        "epochs": epochs,
-        "lead": None if other is None else known[best] - other,
-    }
 
 
 def best_text(best: dict[str, Any] | None, metric: str) -> str:
@@ -176,19 +184,15 @@ def best_text(best: dict[str, Any] | None, metric: str) -> str:
     lead = (
         "no transfer is not there yet" if best["lead"] is None else f"{show_lead(metric, best['lead'])} to no transfer"
     )
+    mean = f"mean over {best[SEEDS]} seeds, " if SEEDS in best else ""
     return (
-        f"{extreme} so far: {show(metric, best['value'])} ({best['trial']}, {lead}; "
+        f"{extreme} so far: {show(metric, best['value'])} ({best['trial']}, {mean}{lead}; "
         "not a gain, the best of many is lucky)"
     )
 
 
 def show_lead(metric: str, lead: float) -> str:
     return f"{100 * lead:+.2f} points" if is_metric(metric) else f"{lead:+.4g}"
-
-
-def best_value(rows: Iterable[Message], metric: str) -> float | None:
-    values = [row[metric] for row in rows if row.get(metric) is not None]
-    return (max if mode_of(metric) == "max" else min)(values, default=None)
 
 
 def label(metric: str) -> str:
@@ -222,17 +226,20 @@ def show_value(value: Any) -> str:
 def trials_table(trials: Sequence[dict[str, Any]], metric: str, others: Sequence[str] = ()) -> Table:
     """All trials, in the order in which they were drawn. Each: trial_id, params, epochs, value, state, error.
 
-    others: what else was measured of each.
+    others: what else was measured of each. With several seeds a trial also how many its value is the mean of, and their
+    standard deviation.
     """
     paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
     table = Table(box=None, pad_edge=False)
-    for name in ("trial", "state", "epochs", label(metric), *map(label, others), *map(short, paths)):
+    repeated = ("seeds", "sd") if any(SEEDS in trial for trial in trials) else ()
+    for name in ("trial", "state", "epochs", label(metric), *repeated, *map(label, others), *map(short, paths)):
         table.add_column(name, overflow="fold")
     for trial in trials:
         values = [show_value(trial["params"][path]) if path in trial["params"] else "-" for path in paths]
         found = [show(name, trial["measured"].get(name)) for name in others]
-        cells = (trial["trial_id"], trial["state"], str(trial["epochs"]), show(metric, trial["value"]), *found, *values)
-        table.add_row(*map(Text, cells))
+        spread = (str(len(trial["values"])), show(metric, trial[SD])) if repeated else ()
+        cells = (trial["trial_id"], trial["state"], str(trial["epochs"]), show(metric, trial["value"]))
+        table.add_row(*map(Text, (*cells, *spread, *found, *values)))
     return table
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import FAILED, RUNNING, TRIALS_FOLDER
+from analysis.replicates import first_of
+from analysis.trials import FAILED, REPLICATE, RUNNING, TRIALS_FOLDER
 from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.record import BEST_EPOCH, MEASURE, read_result
 from sweeps.config import SweepConfig
@@ -124,10 +125,14 @@ def settings(wandb: Any) -> Any:
 
 
 def scalars(about: dict[str, Any]) -> dict[str, Any]:
-    """Shallow scalars: W&B groups by these and by nothing else. about: trial_id, role, params, seed, method, number."""
+    """Shallow scalars: W&B groups by these and by nothing else. about: trial_id, role, params, seed, method, number.
+
+    A replicate has the number of its trial, and names it.
+    """
     axes = {path.replace(".", "_"): label_of(value) for path, value in about.get("params", {}).items()}
     fixed = ("trial_id", "role", "number", "seed", "method")
-    return axes | {key: about[key] for key in fixed if about.get(key) is not None}
+    of = {"replicate_of": first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
+    return axes | of | {key: about[key] for key in fixed if about.get(key) is not None}
 
 
 def outcome(folder: Path, job: str, state: str, error: str | None) -> dict[str, Any]:

@@ -93,8 +93,9 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
 
 def check_alone(sweep: SweepConfig) -> None:
     """Raises ConfigError where a trial's result is more than its metric, which is all that is told of earlier ones."""
-    for name in ("minimize", "constraints"):
-        if sweep.warm_start and getattr(sweep, name):
+    asked = {"minimize": sweep.minimize, "constraints": sweep.constraints, "seeds_per_trial": sweep.seeds_per_trial > 1}
+    for name, more in asked.items():
+        if sweep.warm_start and more:
             raise ConfigError(f"warm_start must be without {name}, got both; leave one out")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
+from analysis.replicates import SEEDS
 from analysis.trials import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE, TRIAL_FILE
 from mergenet import distributed
 from mergenet.config import Config
@@ -130,6 +131,7 @@ def write_trial(job: Message, state: str, error: str | None = None) -> None:
     keys = ("role", "params", "number")
     seed = job["config"]["seed"]
     fields = {"trial_id": job["id"], **{key: job[key] for key in keys}, "seed": seed, "state": state, "error": error}
+    fields |= {key: job[key] for key in (SEEDS,) if key in job}
     write_json(folder / TRIAL_FILE, fields)
 
 

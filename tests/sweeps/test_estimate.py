@@ -62,9 +62,10 @@ def test_epochs_without_early_stopping_are_all() -> None:
 
 def test_early_stopping_tends_to_its_share_and_lets_the_first_trials_go_on() -> None:
     """In the long run 2/3 end an epoch after the only rung (of 2), a third trains 6 epochs: 4 on average."""
-    assert asha_epochs(3000, 6, 2, 3) / 3000 == pytest.approx(2 / 3 * 3 + 1 / 3 * 6, rel=0.02)
-    assert asha_epochs(1, 6, 2, 3) == 6
-    assert asha_epochs(4, 6, 2, 3) / 4 > 4.2
+    assert asha_epochs(3000, 6, 2, 3)[0] / 3000 == pytest.approx(2 / 3 * 3 + 1 / 3 * 6, rel=0.02)
+    assert asha_epochs(3000, 6, 2, 3)[1] / 3000 == pytest.approx(1 / 3, rel=0.02)
+    assert asha_epochs(1, 6, 2, 3) == (6, 1)
+    assert asha_epochs(4, 6, 2, 3)[0] / 4 > 4.2
     values = sorted([0.3, 0.1, 0.9, 0.5])
     assert quantile(values, 2 / 3) == pytest.approx(np.percentile(values, 100 * 2 / 3))
 
@@ -99,6 +100,19 @@ def test_disk(tmp_path: Path) -> None:
     assert disk["best_networks"] == 17 * 400
     assert disk["recording"] == 10 * 64
     assert disk["free"] > 0
+
+
+def test_several_seeds_a_trial(tmp_path: Path) -> None:
+    """At most 3 trainings of each of 4 trials, and 3 without transfer; 6 seeds confirm."""
+    one, three = found(tmp_path), found(tmp_path, seeds_per_trial=3)
+    assert three["epochs"]["full"] - one["epochs"]["full"] == 2 * (4 + 1) * 2
+    assert three["epochs"]["trainings"] == 12
+    assert three["disk"]["checkpoints"] == 2 * (18 * (1000 + 400 + 100) + 9 * (1000 + 400))
+    assert three["time"]["trial_hours"] > one["time"]["trial_hours"]
+    text = "\n".join(plan_lines(three))
+    assert "  3 seeds of each trial that reaches its last epoch, and without transfer: about 12 trainings of" in text
+    assert "the search compares means over 3 seeds, 0.58 times as noisy as one seed" in text
+    assert "seeds of each trial" not in "\n".join(plan_lines(one))
 
 
 def test_what_seeds_can_show(tmp_path: Path) -> None:

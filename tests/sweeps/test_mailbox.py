@@ -182,4 +182,16 @@ def test_who_waits_for_a_judgement_is_released(release: Callable[[Mailbox], Any]
         await release(mailbox)
         assert await waiting == answer
 
+
+def test_what_is_submitted_after_a_suspension_does_not_begin() -> None:
+    """A trial whose first seed ends meanwhile would have its others wait for a group that never comes."""
+
+    async def script() -> None:
+        mailbox = await submitted()
+        await mailbox.suspend()
+        await mailbox.submit(job("late"))
+        assert (await mailbox.next_row("late"))["end"]["state"] == SUSPEND
+        assert await mailbox.unfinished() == []
+        assert await mailbox.next_job("g", 0) is None
+
     run(script())

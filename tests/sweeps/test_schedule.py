@@ -148,6 +148,22 @@ def test_what_has_ended_is_never_stopped_when_it_is_relayed_again(tmp_path: Path
     assert again.on_trial_result(None, trial, {EPOCH: 1, OBJECTIVE: 0.1}) == TrialScheduler.CONTINUE
 
 
+def test_epochs_that_a_running_trial_had_passed_are_not_asked_about_again(tmp_path: Path) -> None:
+    """It went on then; with the trials that came after it the answer might be another one now."""
+    driver = Driver(tmp_path, grace_epochs=1)
+    drawn = driver.study.draw(0)
+    for epoch in (1, 2, 3):
+        driver.study.report(drawn, epoch, 0.1)
+    for number in (1, 2, 3):
+        driver.train(number, curve(0.5, 0.9))
+    again = Driver(tmp_path, grace_epochs=1).scheduler
+    trial: Any = SimpleNamespace(config={"number": 0})
+    answers = [again.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: 0.1}) for epoch in (1, 2, 3)]
+    assert answers == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP], (
+        "the last was not decided"
+    )
+
+
 def test_tune_can_write_its_snapshot(tmp_path: Path) -> None:
     driver = Driver(tmp_path)
     driver.study.lock = threading.Lock()  # type: ignore[attr-defined] # as a live view has
