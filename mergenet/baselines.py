@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from mergenet import distributed
-from mergenet.config import FEATURE_METHODS, Config
+from mergenet.config import Config
 from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner import Learner, Objective
+from mergenet.published import FEATURE_METHODS
 from mergenet.spec import CLASSES, Spec
 from mergenet.tasks import Batch, Outputs
 
@@ -29,19 +30,19 @@ Settings = dict[str, float]
 Loss = Callable[[Tensor, Tensor, Tensor, Settings], Tensor]  # (student, teacher, labels (N,), settings) -> scalar
 
 
-def kd(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor:  # noqa: ARG001
+def kd(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)) (Hinton et al., 2015)."""
     # alpha 0 leaves torchdistill's own cross-entropy away, and with it the factor T^2
     return s["temperature"] ** 2 * _torchdistill("KDLoss", student, teacher, temperature=s["temperature"], alpha=0.0)
 
 
-def logit_std(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor:  # noqa: ARG001
+def logit_std(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor:
     """KD of logits standardised in each row (Sun et al., CVPR 2024)."""
     t = s["temperature"]
     return t**2 * _torchdistill("LogitStdKDLoss", student, teacher, temperature=t, alpha=0.0)
 
 
-def dist(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor:  # noqa: ARG001
+def dist(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor:
     """T^2 (1 - Pearson correlation) of probabilities, rows (beta) and columns (gamma) (Huang et al., NeurIPS 2022)."""
     return _torchdistill("DISTLoss", student, teacher, beta=s["beta"], gamma=s["gamma"], tau=s["temperature"])
 
@@ -69,18 +70,18 @@ def nkd(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor
     return -(own_q.exp() * own_p + s["gamma"] * s["temperature"] ** 2 * others).mean()
 
 
-def rkd(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor:  # noqa: ARG001
+def rkd(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor:
     """Distances between two, angles between three examples (Park et al., CVPR 2019). Memory grows as N^2 (N + D)."""
     weights = {"dist_factor": s["distance_weight"], "angle_factor": s["angle_weight"]}
     return _torchdistill("RKDLoss", student, teacher, **weights, reduction="mean")
 
 
-def pkt(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor:  # noqa: ARG001
+def pkt(student: Tensor, teacher: Tensor, _labels: Tensor, _s: Settings) -> Tensor:
     """Divergence of the examples' similarities, read as probabilities (Passalis and Tefas, ECCV 2018)."""
     return _torchdistill("PKTLoss", student, teacher)
 
 
-def spkd(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor:  # noqa: ARG001
+def spkd(student: Tensor, teacher: Tensor, _labels: Tensor, _s: Settings) -> Tensor:
     """|G_teacher - G_student|^2 / N^2, G = F F^T, its rows of L2 norm 1 (Tung and Mori, ICCV 2019).
 
     torchdistill's (1.1.5) makes the rows' L1 norm 1, for which the published weight does not hold.

@@ -9,7 +9,7 @@ from torch import nn
 from mergenet.config import Config, NetworkConfig
 from mergenet.layers import LayerInfo, list_layers
 from mergenet.learner import errors_of
-from mergenet.models import build_model
+from mergenet.models import build_model, find_architecture, weights_file
 from mergenet.tasks import build_task
 
 
@@ -32,11 +32,14 @@ def _candidates(network: str) -> tuple[LayerInfo, ...]:
 def architecture(network: NetworkConfig) -> nn.Module:
     """The network for its layers' names and shapes: without weights where it allows that. Draws no random number.
 
-    Raises ConfigError for names that are not known, and DataError.
+    Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
     """
     spec, model = build_task(network).spec, network.model
-    if model.weights is not None and not Path(model.weights).is_dir():  # a folder's files tell the sizes too
-        model = model.model_copy(update={"weights": None})
+    if model.weights is not None:
+        sized = find_architecture(model.name).sized_by_folder  # then the layers are not known without it
+        path = weights_file(model) if sized else Path(model.weights)
+        if path is None or not path.is_dir():
+            model = model.model_copy(update={"weights": None})
     with torch.random.fork_rng(devices=[]):
         if model.weights is None:
             try:

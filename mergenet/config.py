@@ -1,13 +1,15 @@
 """The training configuration: frozen pydantic models, unknown keys refused.
 
 Every field carries its unit or meaning as its description; `mergenet train --help` prints them.
-Reading files, presets and `--set` lives in `configfile.py`.
+Rules that span fields are in `rules.py`; reading files, presets and `--set` lives in `configfile.py`.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from mergenet.published import PUBLISHED, described
+from mergenet.rules import check_config
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator in use takes
@@ -57,7 +59,7 @@ class ModelConfig(Strict):
     weights: PathText | None = Field(
         None,
         description="starting weights, not random: a .safetensors, .pth or .pt file, a folder as save_pretrained "
-        "writes it (bert, distilbert, blip), or imagenet (efficientnet_lite0); nothing is downloaded",
+        "writes it (bert, distilbert, blip), imagenet (efficientnet_lite0) or minilm (bert); nothing is downloaded",
     )
 
 
@@ -207,64 +209,41 @@ class TransferConfig(Strict):
         return self.pairs
 
 
-# The settings of each method that distils, with the values of its published CIFAR-100 recipe: mdistiller's and
-# RepDistiller's for kd, rkd, pkt, spkd and dkd (warm-up: 20 of 240 epochs), the authors' code for logit_std, nkd, dist.
-PUBLISHED: dict[str, dict[str, float]] = {
-    "kd": {"weight": 0.9, "ce_weight": 0.1, "warmup_fraction": 0, "temperature": 4},
-    "logit_std": {"weight": 9, "ce_weight": 0.1, "warmup_fraction": 0, "temperature": 2},
-    "dkd": {"weight": 1, "ce_weight": 1, "warmup_fraction": 1 / 12, "temperature": 4, "alpha": 1, "beta": 8},
-    "nkd": {"weight": 1, "ce_weight": 1, "warmup_fraction": 0, "temperature": 1, "gamma": 1.5},
-    "dist": {"weight": 1, "ce_weight": 1, "warmup_fraction": 0, "temperature": 1, "beta": 1, "gamma": 1},
-    "rkd": {"weight": 1, "ce_weight": 1, "warmup_fraction": 0, "distance_weight": 25, "angle_weight": 50},
-    "pkt": {"weight": 30000, "ce_weight": 1, "warmup_fraction": 0},
-    "spkd": {"weight": 3000, "ce_weight": 1, "warmup_fraction": 0},
-}
-FEATURE_METHODS = ("rkd", "pkt", "spkd")  # compare penultimate features; the others compare class logits
-
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-def _published(name: str) -> str:
-    """`4 (kd, dkd), 2 (logit_std)`: the values of a setting, and the methods that have it."""
-    methods: dict[float, list[str]] = {}
-    for method, settings in PUBLISHED.items():
-        if name in settings:
-            methods.setdefault(settings[name], []).append(method)
-    return ", ".join(f"{round(value, 4):g} ({', '.join(names)})" for value, names in methods.items())
 
 
 class DistillationConfig(Strict):
     """For the methods in which the source teaches the target by its outputs. null: the method's published value."""
 
-    weight: NonNegative | None = Field(None, description=f"weight of the method's loss; null: {_published('weight')}")
+    weight: NonNegative | None = Field(None, description=f"weight of the method's loss; null: {described('weight')}")
     ce_weight: NonNegative | None = Field(
-        None, description=f"weight of the task's own loss; null: {_published('ce_weight')}"
+        None, description=f"weight of the task's own loss; null: {described('ce_weight')}"
     )
     warmup_fraction: Fraction | None = Field(
         None,
         description="share of training over which `weight` rises linearly from 0; "
-        f"null: {_published('warmup_fraction')}",
+        f"null: {described('warmup_fraction')}",
     )
     temperature: Annotated[float, Field(gt=0)] | None = Field(
-        None, description=f"temperature by which logits are divided; null: {_published('temperature')}"
+        None, description=f"temperature by which logits are divided; null: {described('temperature')}"
     )
     alpha: NonNegative | None = Field(
-        None, description=f"dkd: weight of the target class's part; null: {_published('alpha')}"
+        None, description=f"dkd: weight of the target class's part; null: {described('alpha')}"
     )
     beta: NonNegative | None = Field(
         None,
-        description=f"dkd: weight of the other classes' part; dist: of relations in rows; null: {_published('beta')}",
+        description=f"dkd: weight of the other classes' part; dist: of relations in rows; null: {described('beta')}",
     )
     gamma: NonNegative | None = Field(
         None,
         description="nkd: weight of the other classes' part; dist: of relations in columns; "
-        f"null: {_published('gamma')}",
+        f"null: {described('gamma')}",
     )
     distance_weight: NonNegative | None = Field(
-        None, description=f"rkd: weight of distances between two examples; null: {_published('distance_weight')}"
+        None, description=f"rkd: weight of distances between two examples; null: {described('distance_weight')}"
     )
     angle_weight: NonNegative | None = Field(
-        None, description=f"rkd: weight of angles between three examples; null: {_published('angle_weight')}"
+        None, description=f"rkd: weight of angles between three examples; null: {described('angle_weight')}"
     )
 
     def resolved(self, method: str) -> dict[str, float]:
@@ -302,125 +281,3 @@ class Config(Strict):
     def _check(self) -> Self:
         check_config(self)
         return self
-
-
-def shown(value: Any) -> str:
-    """A value on one line of at most 60 characters; never what is in a mapping, it may be a secret."""
-    if isinstance(value, dict):
-        return f"a mapping of {len(value)}" if value else "an empty mapping"
-    if isinstance(value, list | tuple):
-        nested = any(isinstance(item, dict | list | tuple) for item in value)
-        return f"a list of {len(value)}" if nested or len(value) > 8 else f"[{', '.join(map(shown, value))}]"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def rule(path: str, must: str, value: Any, way_out: str = "") -> ValueError:
-    """One line: the value's path, the rule, the value received, the way out."""
-    return ValueError(f"{path} must {must}, got {shown(value)}" + (f"; {way_out}" if way_out else ""))
-
-
-def check_config(c: Config) -> None:
-    """Rules that span fields. Names of layers, models and data are checked where they are looked up."""
-    for side, network in (("source", c.source), ("target", c.target)):
-        check_optimizer(f"{side}.optimizer", network.optimizer)
-    if c.method != "mergenet":
-        check_distillation(c)
-        return
-    transfer, adapter, update = c.transfer, c.transfer.adapter, c.transfer.update
-    if not transfer.pairs:
-        raise rule("transfer.pairs", "name at least one pair", [], "to train without transfer set method: none")
-    if update.horizon == "cycle" and update.rule != "delta":
-        raise rule("transfer.update.horizon", "be step for rule gradient", "cycle", "use rule: delta")
-    if update.normalize and update.rule != "delta":
-        raise rule("transfer.update.normalize", "be false for rule gradient", True, "use rule: delta")
-    if adapter.kind == "full_matrix" and adapter.encoding == "factorized":
-        raise rule("transfer.adapter.encoding", "be projected for kind full_matrix", "factorized")
-    if c.source.kind == "recorded":
-        if c.source.recording is None:
-            raise rule(
-                "source.recording",
-                "name a folder for kind recorded",
-                None,
-                "write one with `mergenet record`",
-            )
-        if adapter.encoding == "factorized":
-            raise rule(
-                "transfer.adapter.encoding",
-                "be projected for a recorded source",
-                "factorized",
-                "a factorized source trains differently at every rank; use source.kind: live",
-            )
-    elif c.source.recording is not None:
-        raise rule(
-            "source.recording",
-            f"be absent for kind {c.source.kind}",
-            c.source.recording,
-            "set source.kind: recorded",
-        )
-    if transfer.pairs != "auto":
-        check_pairs(c, [(f"transfer.pairs.{i}", pair) for i, pair in enumerate(transfer.pairs)])
-
-
-def is_pattern(name: str) -> bool:
-    """Whether a layer's name has wildcards, and so stands for several layers (pairs.py)."""
-    return any(character in name for character in "*?[")
-
-
-def check_pairs(c: Config, pairs: Sequence[tuple[str, PairConfig]]) -> None:
-    """pairs: each with its path in messages. Raises ValueError."""
-    written: set[tuple[str, str]] = set()
-    for path, pair in pairs:
-        if pair.every is not None and pair.every % c.transfer.t_cycle:
-            raise rule(f"{path}.every", f"be a multiple of t_cycle ({c.transfer.t_cycle})", pair.every)
-        if pair.direction != "to_target" and c.source.kind != "live":
-            raise rule(
-                f"{path}.direction",
-                f"be to_target for source kind {c.source.kind}",
-                pair.direction,
-                "only a live source can receive",
-            )
-        if c.source.kind == "self" and pair.source == pair.target and not is_pattern(pair.source):
-            raise rule(f"{path}.source", "differ from the pair's target for source kind self", pair.source)
-        for side, layer in (("target", pair.target), ("source", pair.source)):
-            if pair.direction in (f"to_{side}", "both"):
-                if (side, layer) in written:
-                    raise rule(f"{path}.{side}", "be written by one pair only", layer)
-                written.add((side, layer))
-
-
-def check_distillation(c: Config) -> None:
-    """Rules of the methods that distil. What the networks must give is checked where they are built."""
-    if c.method not in PUBLISHED:
-        return
-    for name, value in c.distillation:
-        if value is not None and name not in PUBLISHED[c.method]:
-            users = ", ".join(method for method, settings in PUBLISHED.items() if name in settings)
-            raise rule(f"distillation.{name}", f"be null for method {c.method}", value, f"for {users} only")
-    settings = c.distillation.resolved(c.method)
-    if settings["weight"] == settings["ce_weight"] == 0:
-        raise rule("distillation.weight", "be above 0 where ce_weight is 0", settings["weight"])
-    if reason := {"self": "it has nothing to learn from itself", "recorded": "a recording has only layers"}.get(
-        c.source.kind
-    ):
-        way_out = f"{reason}; use source.kind: live"
-        raise rule("source.kind", f"be live or frozen for method {c.method}", c.source.kind, way_out)
-    for name, value in c.target.data:
-        if (theirs := getattr(c.source.data, name)) != value:
-            must = f"equal target.data.{name} ({shown(value)}) for method {c.method}"
-            raise rule(f"source.data.{name}", must, theirs, "the source is shown the target's batches")
-    if c.method in FEATURE_METHODS:
-        return
-    if c.source.task != c.target.task:
-        must = f"equal target.task ({shown(c.target.task)}) for method {c.method}, which compares class logits"
-        raise rule("source.task", must, c.source.task, f"{', '.join(FEATURE_METHODS)} compare features")
-    if c.source.kind == "frozen" and c.source.model.weights is None:
-        must = f"name a file for source.kind frozen and method {c.method}"
-        raise rule("source.model.weights", must, None, "an untrained source teaches nothing; or use source.kind: live")
-
-
-def check_optimizer(path: str, optimizer: OptimizerConfig) -> None:
-    if optimizer.nesterov and optimizer.name != "sgd":
-        raise rule(f"{path}.nesterov", f"be false for {optimizer.name}", True, "use name: sgd")
-    if optimizer.nesterov and optimizer.momentum == 0:
-        raise rule(f"{path}.momentum", "be above 0 with nesterov", optimizer.momentum, "or set nesterov: false")

@@ -15,9 +15,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mergenet.config import Config, shown
+from mergenet.config import Config
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.problems import SECRET, printable, problem, unknown_key
+from mergenet.rules import shown
 from mergenet.schema import Field, child, field_table, resolve, root
 from mergenet.yamltext import MAX_BYTES, dump_yaml_values, load_yaml
 

@@ -25,7 +25,7 @@ from mergenet.configfile import load_config
 from mergenet.errors import CheckpointError, ConfigError, UserError, unknown_name
 from mergenet.files import beside, remove, sync_folder, write_synced
 from mergenet.layers import to_weight
-from mergenet.models import build_model, find_architecture
+from mergenet.models import build_model, find_architecture, weights_file
 from mergenet.record import BEST_FILE, CONFIG_FILE, SPEC
 from mergenet.spec import EMBEDDING, IMAGE, Spec
 
@@ -131,12 +131,14 @@ def without_weights(model: ModelConfig, best: Path) -> ModelConfig:
     """
     if model.weights is None or not find_architecture(model.name).sized_by_folder:
         return model.model_copy(update={"weights": None})
-    if not Path(model.weights).exists():
+    try:
+        path = weights_file(model)
+    except ConfigError:
         raise CheckpointError(
             f"{best} is of a {model.name} that has its sizes from {model.weights!r}, which is not there any more; "
             "put it back, its config.json is needed"
-        )
-    return model if Path(model.weights).is_dir() else model.model_copy(update={"weights": None})
+        ) from None
+    return model if path is not None and path.is_dir() else model.model_copy(update={"weights": None})
 
 
 def describe(model: ModelConfig, spec: Spec, metadata: Mapping[str, str]) -> dict[str, str]:

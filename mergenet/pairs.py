@@ -17,9 +17,10 @@ import re
 from collections.abc import Sequence
 
 from mergenet.candidates import both_candidates
-from mergenet.config import Config, PairConfig, check_pairs, is_pattern
+from mergenet.config import Config, PairConfig
 from mergenet.errors import unknown_name
 from mergenet.layers import LayerError, LayerInfo
+from mergenet.rules import check_pairs, is_pattern
 
 MAX_PAIRS = 64  # of one pattern: each has an adapter of its own
 VISION, TEXT = re.compile(r"vision|visual|image"), re.compile(r"text")  # how networks of both name the parts' layers

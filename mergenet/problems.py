@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from mergenet.config import shown
 from mergenet.errors import unknown_name
+from mergenet.rules import shown
 from mergenet.schema import known_keys, node_at, resolve, suggestions
 
 SECRET = re.compile(r"api_?key|token|passw|secret|credential", re.IGNORECASE)

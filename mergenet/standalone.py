@@ -8,6 +8,7 @@ Dropout); a function that was told by `self.training` what to do, such as F.drop
 import json
 import operator
 import pprint
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,19 +42,28 @@ def source(network: nn.Module, spec: Spec, metadata: Mapping[str, str], weights:
     # tracing calls the network's own forward with stand-ins, and fails in whatever way that leads to
     except Exception as error:
         raise Untraceable(f"torch.fx cannot follow its forward ({type(error).__name__})") from error
+    layers = "\n".join(_layers(network))
+    forward = list(_forward(graph, network, spec.argument_names))
     return _TEMPLATE.format(
         mark=MARK,
+        operator="import operator\n" if _calls("operator", forward) else "",
+        functional="from torch.nn import functional\n" if _calls("functional", forward) else "",
         version=torch.__version__,
         inputs=_INPUTS[spec.inputs].format(size=spec.image_size, length=spec.max_length, vocab=spec.vocab_size),
         outputs=_OUTPUTS[spec.outputs].format(count=spec.num_outputs, length=spec.max_length),
         normalised=_NORMALISED if "mean" in metadata else "",
         weights=weights,
         metadata=pprint.pformat(_values(metadata), width=110, sort_dicts=False, compact=True),
-        layers="\n".join(_layers(network)),
+        layers=layers,
         arguments=", ".join(f"{name}: Tensor" for name in spec.argument_names),
         result="tuple[Tensor, Tensor]" if spec.outputs == EMBEDDING else "Tensor",
-        forward="\n".join(f"        {line}" for line in _forward(graph, network, spec.argument_names)),
+        forward="\n".join(f"        {line}" for line in forward),
     )
+
+
+def _calls(module: str, lines: list[str]) -> bool:
+    """Whether the statements call a function of this module, which must be imported then; a layer may have its name."""
+    return any(re.search(rf"(?<![\w.'\"]){module}\.\w+\(", line) for line in lines)
 
 
 def run(text: str, path: Path) -> dict[str, Any]:
@@ -242,13 +252,11 @@ returns  {outputs}
 """
 
 import json
-import operator  # noqa: F401
-from pathlib import Path
+{operator}from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional  # noqa: F401
-
+{functional}
 WEIGHTS = Path(__file__).with_name({weights!r})
 METADATA = {metadata}
 DTYPES = {{

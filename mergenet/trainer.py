@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from mergenet.baselines import Distiller
-from mergenet.config import PUBLISHED, Config
+from mergenet.config import Config
 from mergenet.learner import Learner, set_up, steps_per_epoch
 from mergenet.link import Link
 from mergenet.pairs import resolve_pairs
+from mergenet.published import PUBLISHED
 from mergenet.record import EpochResult
 from mergenet.source import Source, build_source, encode_layer, factorizer, live_giver
 from mergenet.transfer import Transfer

@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mergenet.config import rule
 from mergenet.errors import unknown_name
+from mergenet.rules import rule
 
 if TYPE_CHECKING:
     from sweeps.config import Entry, Scalar

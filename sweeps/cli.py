@@ -131,9 +131,11 @@ def plan_command(
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
 def resume_command(folder: Path, address: str | None) -> None:
-    """Go on with the sweep in DIR that was stopped, failed or killed, and end as if nothing had happened.
+    """Go on with the sweep in DIR that was stopped, failed or killed.
 
-    What has ended is read from its records, what was training goes on from its last checkpoint.
+    What has ended is read from its records, what was training goes on from its last checkpoint. The sweep ends as if
+    nothing had happened where no draw or stop depends on timing: scheduler none, and one slot or sampler random, grid
+    or qmc.
     """
     console = console_of()
     with failures(lambda: folder):

@@ -39,9 +39,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from analysis.measures import COSTS, Bounds
 from analysis.trials import mode_of
-from mergenet.config import PairConfig, Seed, Strict, rule, shown
+from mergenet.config import PairConfig, Seed, Strict
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.problems import SECRET, printable, problem
+from mergenet.rules import rule, shown
 from mergenet.schema import node_at
 from mergenet.yamltext import dump_yaml_values, load_yaml
 from sweeps.branches import check_conditions, conditions_of

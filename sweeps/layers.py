@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mergenet.candidates import both_candidates
-from mergenet.config import Config, NetworkConfig, PairConfig, is_pattern, rule
+from mergenet.config import Config, NetworkConfig, PairConfig
 from mergenet.errors import ConfigError
 from mergenet.layers import LayerError, LayerInfo, find_layer, list_layers
 from mergenet.learner import errors_of
 from mergenet.models import build_model
 from mergenet.pairs import is_written, matches, resolve_pairs, with_pairs
+from mergenet.rules import is_pattern, rule
 from mergenet.tasks import build_task
 from sweeps.branches import holds
 from sweeps.config import Entry, Scalar

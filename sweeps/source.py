@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from mergenet.config import PUBLISHED, Config
+from mergenet.config import Config
+from mergenet.published import PUBLISHED
 from sweeps.reach import reachable
 from sweeps.space import CYCLE, Space, transfers
 

@@ -5,9 +5,10 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from mergenet.config import Config, rule, shown
+from mergenet.config import Config
 from mergenet.configfile import set_by_path
 from mergenet.errors import ConfigError, UserError
+from mergenet.rules import rule, shown
 from sweeps.branches import ancestors, walk
 from sweeps.config import Entry, Scalar
 from sweeps.reach import possible

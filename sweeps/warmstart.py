@@ -23,11 +23,12 @@ from analysis.trials import (
     mode_of,
     portable_config,
 )
-from mergenet.config import Config, shown
+from mergenet.config import Config
 from mergenet.configfile import load_config, parse_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.files import write_json
 from mergenet.record import EPOCH, read_run
+from mergenet.rules import shown
 from sweeps.config import SweepConfig, load_sweep
 from sweeps.folder import BASE_FILE, STATE_FILE, holds_sweep, read_json
 from sweeps.space import Labels, Space

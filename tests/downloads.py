@@ -78,9 +78,13 @@ def serve_cifar(server: Path) -> None:
     pack(server, "cifar-100-binary", "gztar", write_cifar_binary(server, "cifar100", 20))
 
 
-def serve_texts(server: Path) -> None:
+def serve_reviews(server: Path) -> None:
     write_imdb(server)
     pack(server, "aclImdb_v1", "gztar", server / "aclImdb")
+
+
+def serve_texts(server: Path) -> None:
+    serve_reviews(server)
     write_squad(server, squad(20), squad(3, "dev"))
 
 
@@ -113,6 +117,7 @@ DATA: dict[str, Callable[[Path], None]] = {
     "cross-structure-full": serve_cifar,
     "cross-task-full": serve_texts,
     "frozen-source-full": serve_cifar,
+    "frozen-text-full": serve_reviews,
     "retrieval-full": serve_captions,
     "self-full": serve_cifar,
     "vqa-full": serve_vqa,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -126,6 +127,28 @@ def write_coco(root: Path, num_images: int = 8) -> None:
         ]
         images.append({"filepath": folder, "filename": name, "split": split, "sentences": sentences, "cocoid": n})
     (root / KARPATHY).write_text(json.dumps({"images": images, "dataset": "coco"}))
+
+
+# ---------------------------------------------------------------- malformed files
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3),
+    max_leaves=6,
+)
+
+
+def spoil(file: Path, data: st.DataObject) -> None:
+    """Puts any value in the place of any entry of a JSON file."""
+    value = json.loads(file.read_text())
+    node: Any = value
+    while True:
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        if not isinstance(node[key], dict | list) or data.draw(st.integers(0, 3)) == 0:
+            break
+        node = node[key]
+    node[key] = data.draw(JSON)
+    file.write_text(json.dumps(value))
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mergenet.config import DataConfig, shown
+from mergenet.config import DataConfig
 from mergenet.data.image_text import (
     ImageTexts,
     content_hash,
@@ -22,6 +22,7 @@ from mergenet.data.records import field, folder_with, read_json, text_field
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
 from mergenet.data.tokens import tokenizer_for, vocabulary_size
 from mergenet.errors import DataError
+from mergenet.rules import shown
 
 KARPATHY = "dataset_coco.json"
 SPLITS = {"train": "train", "restval": "train", "val": "val", "test": "test"}  # Karpathy's -> ours

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mergenet.config import DataConfig, shown
+from mergenet.config import DataConfig
 from mergenet.errors import ConfigError, DataError
+from mergenet.rules import shown
 
 T = TypeVar("T", str, int, bool, list)
 

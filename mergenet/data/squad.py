@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
-from mergenet.config import DataConfig, shown
+from mergenet.config import DataConfig
 from mergenet.data.records import field, folder_with, read_json, text_field
 from mergenet.data.splits import hold_out_groups, stratified_order
 from mergenet.errors import DataError
+from mergenet.rules import shown
 
 URL = "https://rajpurkar.github.io/SQuAD-explorer/dataset"
 VERSIONS = {"squad2": "v2.0", "squad1": "v1.1"}

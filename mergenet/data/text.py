@@ -149,7 +149,7 @@ def load_imdb(config: DataConfig) -> Raw:
         parent = shlex.quote(str(config.root))
         raise DataError(
             f"data.root must hold aclImdb, got {config.root!r} without it; "
-            f"mkdir -p {parent} && curl -L {IMDB} | tar xz -C {parent} fills it"
+            f"mkdir -p {parent} && curl -fL {IMDB} | tar -xz -C {parent} fills it"
         )
     classes = ("neg", "pos")
     whole, test = (_read_reviews(folder / split, classes) for split in ("train", "test"))

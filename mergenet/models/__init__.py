@@ -13,7 +13,7 @@ from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
 from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
 from mergenet.models.pretrained import content_hash, load_into, read_weights
 from mergenet.models.resnet import resnet18, resnet34, resnet50, resnet_small
-from mergenet.models.transformer import ENCODERS
+from mergenet.models.transformer import ENCODERS, minilm_folder
 from mergenet.models.vision_language import BLIPS
 from mergenet.models.zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
 from mergenet.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
@@ -26,7 +26,7 @@ class Architecture:
     inputs, outputs: the specifications that it can meet.
     reads_folders: `build` itself loads `config.weights` where that is a folder, as save_pretrained writes it.
     sized_by_folder: such a folder gives the sizes, too.
-    packaged: starting weights that a pip package brings, by the name that `config.weights` gives them -> file.
+    packaged: starting weights that a pip package brings, by their name in `config.weights` -> file or folder.
     renamed: a published file's entries -> by the names in this network.
     """
 
@@ -58,7 +58,14 @@ MODELS: dict[str, Architecture] = {
         lambda _, spec: efficientnet_lite0(spec.num_outputs, spec.image_size), packaged={"imagenet": imagenet_weights}
     ),
     **{
-        name: Architecture(encoder, TEXT, (CLASSES, SPAN), reads_folders=True, sized_by_folder=not encoder.sizes)
+        name: Architecture(
+            encoder,
+            TEXT,
+            (CLASSES, SPAN),
+            reads_folders=True,
+            sized_by_folder=not encoder.sizes,
+            packaged={"minilm": minilm_folder} if name == "bert" else {},
+        )
         for name, encoder in ENCODERS.items()
     },
     **{name: Architecture(blip, IMAGE_TEXT, (CLASSES, EMBEDDING), reads_folders=True) for name, blip in BLIPS.items()},
@@ -116,8 +123,9 @@ def build_model(config: ModelConfig, spec: Spec) -> nn.Module:
             f"model.name must fit the task, which gives {spec.inputs} and asks for {spec.outputs}, "
             f"got {config.name!r}; {', '.join(fitting)} do"
         )
-    model = architecture.build(config, spec)
     path = weights_file(config)
+    named = config if path is None else config.model_copy(update={"weights": str(path)})
+    model = architecture.build(named, spec)
     if path is not None and not (architecture.reads_folders and path.is_dir()):
         label = f"{config.name} ({config.stem} stem)" if architecture.inputs == IMAGE else config.name
         load_into(model, architecture.renamed(read_weights(path)), path, label)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from mergenet.config import ModelConfig, shown
+from mergenet.config import ModelConfig
 from mergenet.data.records import read_json
 from mergenet.errors import ConfigError, DataError, needs_package
 from mergenet.models._torchvision import torchvision_module
 from mergenet.models.pretrained import difference, read_weights
+from mergenet.rules import shown
 from mergenet.spec import EMBEDDING, Spec
 
 # transformers' own default for BLIP's vision part is 1e-10: it is always loaded there, never trained from scratch

@@ -19,9 +19,11 @@ from tests.downloads import fetch, serve
 from tests.samples import BLIP, write_bert, write_blip, write_distilbert, write_resnet50
 
 FULL = [name for name in presets() if name.endswith("-full")]
+TEXTS = {"bert-base-uncased": write_bert, "distilbert-base-uncased": write_distilbert}
 CHECKPOINTS: dict[str, dict[str, Callable[[Path], None]]] = {
-    "cross-task-full": {"bert-base-uncased": write_bert, "distilbert-base-uncased": write_distilbert},
+    "cross-task-full": TEXTS,
     "frozen-source-full": {"resnet50-11ad3fa6.pth": write_resnet50},
+    "frozen-text-full": TEXTS,
     "retrieval-full": {"blip-itm-base-coco": write_blip},
     "vqa-full": {"blip-itm-base-coco": write_blip},
 }

@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mergenet.baselines import LOSSES, NEED_LABELS, Features, check_tasks
-from mergenet.config import FEATURE_METHODS, PUBLISHED, Config, DistillationConfig
+from mergenet.config import Config, DistillationConfig
 from mergenet.configfile import field_table, parse_config
 from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.models import MODELS, image_classifier
+from mergenet.published import FEATURE_METHODS, PUBLISHED
 from mergenet.run import train_run
 from mergenet.spec import EMBEDDING, SPAN, TEXT
 from mergenet.streams import Stream

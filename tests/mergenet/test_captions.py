@@ -14,7 +14,7 @@ from mergenet.data.captions import KARPATHY, CaptionData, load_coco, load_openmo
 from mergenet.data.image_text import ImageTexts
 from mergenet.data.openmoji import emoji_images, emoji_list
 from mergenet.errors import ConfigError, DataError
-from tests.samples import write_coco
+from tests.samples import spoil, write_coco
 
 EMOJI = DataConfig(name="openmoji_names", image_size=16, max_length=16)
 
@@ -135,27 +135,12 @@ def test_missing_and_torn_files(tmp_path: Path) -> None:
             load_coco(config_of(tmp_path))
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3),
-    max_leaves=6,
-)
-
-
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_value_anywhere_is_an_error_or_fine(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     root = tmp_path_factory.mktemp("coco")
     write_coco(root, num_images=4)
-    value = json.loads((root / KARPATHY).read_text())
-    node: Any = value
-    while True:
-        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
-        if not isinstance(node[key], dict | list) or data.draw(st.integers(0, 3)) == 0:
-            break
-        node = node[key]
-    node[key] = data.draw(JSON)
-    (root / KARPATHY).write_text(json.dumps(value))
+    spoil(root / KARPATHY, data)
     message = refusal(root)
     assert message is None or (str(root) in message and "\n" not in message)
 

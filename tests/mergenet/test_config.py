@@ -11,9 +11,10 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mergenet.config import Config, shown
+from mergenet.config import Config
 from mergenet.configfile import dump_yaml, field_table, load_config, parse_config, presets, set_by_path
 from mergenet.errors import ConfigError
+from mergenet.rules import shown
 from mergenet.schema import child, node_at, resolve, root
 from mergenet.yamltext import dump_yaml_values, load_yaml
 

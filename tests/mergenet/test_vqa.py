@@ -20,7 +20,7 @@ from mergenet.errors import ConfigError, DataError
 from mergenet.tasks import Task, build_task
 from mergenet.tasks.visual_question_answering import load_questions
 from mergenet.trainer import Trainer
-from tests.samples import ANNOTATIONS, QUESTIONS, write_vqa2
+from tests.samples import ANNOTATIONS, QUESTIONS, spoil, write_vqa2
 
 CPU = torch.device("cpu")
 EASY = DataConfig(name="easy_vqa", image_size=16, max_length=12, train_fraction=0.02, val_fraction=0.02)
@@ -267,28 +267,13 @@ def test_missing_and_torn_files(tmp_path: Path) -> None:
         load_vqa2(config_of(tmp_path))
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=4), children, max_size=3),
-    max_leaves=6,
-)
-
-
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_value_anywhere_is_an_error_or_fine(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     root = tmp_path_factory.mktemp("vqa")
     write_vqa2(root, num_images=2)
     file = root / data.draw(st.sampled_from([TRAIN_Q, TRAIN_A, QUESTIONS.format("val2014")]))
-    value = json.loads(file.read_text())
-    node: Any = value
-    while True:
-        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
-        if not isinstance(node[key], dict | list) or data.draw(st.integers(0, 3)) == 0:
-            break
-        node = node[key]
-    node[key] = data.draw(JSON)
-    file.write_text(json.dumps(value))
+    spoil(file, data)
     message = refusal(root)
     assert message is None or (str(root) in message and "\n" not in message)
 
