@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from mergenet.errors import CheckpointError
+from mergenet.errors import CheckpointError, WriteError
 from mergenet.files import read_bytes, sync_folder, write_bytes, write_synced
 
 CHECKSUM = "sha256"  # metadata key in single files
@@ -95,7 +95,7 @@ def unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
 def save_checkpoint(folder: Path, index: int, state: dict[str, Any], keep: int = 2) -> Path:
     """Write `state` as checkpoint `index` (the epoch), delete all but the `keep` newest; returns its folder.
 
-    Raises CheckpointError if the disk refuses; the checkpoints already there are then untouched.
+    Raises WriteError if the disk refuses; the checkpoints already there are then untouched.
     """
     assert index >= 0, index
     assert keep >= 1, keep
@@ -117,7 +117,7 @@ def save_checkpoint(folder: Path, index: int, state: dict[str, Any], keep: int =
                 _discard(old)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(
+        raise WriteError(
             f"{final} could not be written: {error.strerror}; earlier checkpoints are unchanged"
         ) from error
     return final
@@ -236,7 +236,7 @@ def _clean(folder: Path) -> None:
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Write one safetensors file atomically, its content's checksum in the metadata.
 
-    Tensors may share memory and be on any device. Raises CheckpointError if the disk refuses.
+    Tensors may share memory and be on any device. Raises WriteError if the disk refuses.
     """
     checksum = content_hash(tensor_bytes(tensors, {}))
     write_bytes(Path(path), tensor_bytes(tensors, metadata | {CHECKSUM: checksum}))

@@ -21,6 +21,10 @@ class CheckpointError(UserError):
     """A checkpoint or run folder is truncated, foreign, or belongs to another configuration."""
 
 
+class WriteError(CheckpointError):
+    """The disk refused a write: full, read-only, gone. What was written before is whole, and can be gone on with."""
+
+
 class TrainingDiverged(RuntimeError):
     """Training produced a non-finite loss or a collapsed factor and was stopped."""
 

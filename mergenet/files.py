@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mergenet.errors import CheckpointError
+from mergenet.errors import CheckpointError, WriteError
 
 
 def sync_folder(folder: Path) -> None:
@@ -44,7 +44,7 @@ def remove(path: Path) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically: a reader sees the old file or the new one, whenever the writer is killed.
 
-    Raises CheckpointError if the disk refuses (full, read-only, no such folder).
+    Raises WriteError if the disk refuses (full, read-only, no such folder).
     """
     temporary = beside(path)
     try:
@@ -53,7 +53,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         remove(temporary)
-        raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
+        raise WriteError(f"{path} could not be written: {error.strerror}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -47,7 +47,7 @@ from typing import Any
 
 import yaml
 
-from mergenet.errors import CheckpointError
+from mergenet.errors import CheckpointError, WriteError
 from mergenet.files import read_bytes, write_synced, write_text
 from mergenet.files import write_json as write_json
 from mergenet.provenance import config_hash as config_hash
@@ -130,7 +130,7 @@ def write_epochs(folder: Path, rows: list[dict[str, Any]]) -> None:
 def append_epoch(folder: Path, row: dict[str, Any]) -> None:
     """Append one line to epochs.jsonl; a line torn by an earlier kill is removed first.
 
-    Raises CheckpointError if the disk refuses.
+    Raises WriteError if the disk refuses.
     """
     path = folder / EPOCHS_FILE
     if path.exists() and not path.read_bytes().endswith(b"\n"):
@@ -138,7 +138,7 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
     try:
         write_synced(path, (json.dumps(row) + "\n").encode(), mode="ab")
     except OSError as error:
-        raise CheckpointError(f"{path} could not be written: {error.strerror}") from error
+        raise WriteError(f"{path} could not be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mergenet import distributed
 from mergenet.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
 from mergenet.config import Config
-from mergenet.errors import CheckpointError, ConfigError, unknown_name
+from mergenet.errors import CheckpointError, ConfigError, WriteError, unknown_name
 from mergenet.layers import Layer
 from mergenet.learner import Learner, errors_of
 from mergenet.models import weights_hash
@@ -192,7 +192,7 @@ class Recorder:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CheckpointError(f"{self.folder} could not be made: {error.strerror}; choose another") from None
+            raise WriteError(f"{self.folder} could not be made: {error.strerror}; choose another") from None
         (self.folder / INFO).unlink(missing_ok=True)
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 

@@ -14,7 +14,7 @@ from mergenet import distributed
 from mergenet.checkpoint import load_latest, save_checkpoint, save_tensors
 from mergenet.config import Config
 from mergenet.configfile import dump_yaml, load_config
-from mergenet.errors import CheckpointError
+from mergenet.errors import CheckpointError, WriteError
 from mergenet.files import only_writer
 from mergenet.record import (
     BEST_EPOCH,
@@ -84,9 +84,7 @@ def _held(folder: Path) -> Iterator[None]:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise CheckpointError(
-                    f"{folder} could not be made: {error.strerror}; choose another with --out"
-                ) from None
+                raise WriteError(f"{folder} could not be made: {error.strerror}; choose another with --out") from None
             stack.enter_context(only_writer(folder, PATIENCE))
         distributed.barrier()
         yield

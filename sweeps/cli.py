@@ -12,7 +12,7 @@ import click
 
 from mergenet.commands import Failure
 from mergenet.errors import UserError
-from sweeps.errors import SlotDied, SweepStopped
+from sweeps.errors import SlotDied, SweepPaused, SweepStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,9 +74,15 @@ def changes_sweep(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Sweep folder [default: sweep-results/NAME].")
 @click.option("--overwrite", is_flag=True, help="Delete the sweep that the sweep folder holds, then run.")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+@click.option("--copy-to", metavar="URL", help="Copy the sweep folder to s3://BUCKET/FOLDER as it grows.")
 @changes_sweep
 def run_command(
-    sweep_file: str, folder: Path | None, overrides: tuple[str, ...], overwrite: bool, address: str | None
+    sweep_file: str,
+    folder: Path | None,
+    overrides: tuple[str, ...],
+    overwrite: bool,
+    address: str | None,
+    copy_to: str | None,
 ) -> None:
     """Run SWEEP: the name of a shipped sweep, such as quickstart, or a YAML file.
 
@@ -85,7 +91,7 @@ def run_command(
 
     Ctrl-C once lets the running epochs end, twice stops at once; `mergenet sweep resume` goes on from there.
 
-    Exit codes: 0 done; 1 the sweep failed; 2 a bad value, and nothing was created; 130 interrupted.
+    Exit codes: 0 done; 1 the sweep failed or the disk is full; 2 a bad value, and nothing was created; 130 interrupted.
     """
     from sweeps.config import load_sweep
 
@@ -94,7 +100,7 @@ def run_command(
         config = load_sweep(sweep_file, overrides)
         folder = folder or Path("sweep-results") / config.name
         if overwrite or not show_finished(config, folder, console):
-            _run(config, folder, overwrite, console, address)
+            _run(config, folder, overwrite, console, address, copy_to)
 
 
 @sweep.command("plan")
@@ -128,19 +134,25 @@ def plan_command(
 
 
 @sweep.command("resume")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("place", metavar="DIR|URL")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
-def resume_command(folder: Path, address: str | None) -> None:
+def resume_command(place: str, address: str | None) -> None:
     """Go on with the sweep in DIR that was stopped, failed or killed.
 
     What has ended is read from its records, what was training goes on from its last checkpoint. The sweep ends as if
     nothing had happened where no draw or stop depends on timing: scheduler none, and one slot or sampler random, grid
     or qmc.
+    URL: of a copy (`run --copy-to`), which is first fetched into the folder that it is of.
     """
     console = console_of()
+    folder = Path(place)
     with failures(lambda: folder):
         from sweeps.folder import load_resumable
 
+        if "://" in place:
+            from sweeps.remote import fetch
+
+            folder = fetch(place)
         config = load_resumable(folder)
         from sweeps.plan import plan_sweep
         from sweeps.run import resume_sweep
@@ -246,6 +258,8 @@ def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
         raise Failure(f"interrupted, what has trained is kept{way_out}", 130) from None
     except SweepStopped as stopped:
         raise Failure(f"stopped, nothing is lost; {stopped}", 130) from None
+    except SweepPaused as paused:
+        raise Failure(f"the sweep paused: {paused}", 1) from paused
     except SlotDied as died:
         way_out = f"what has trained is kept, `mergenet sweep resume {folder()}` goes on from there"
         raise Failure(f"the sweep failed: {died}; {way_out}", 1) from died
@@ -259,13 +273,18 @@ def holds(folder: Path | None) -> bool:
     return folder is not None and holds_sweep(folder)
 
 
-def _run(config: "SweepConfig", folder: Path, overwrite: bool, console: "Console", address: str | None) -> None:
+def _run(
+    config: "SweepConfig", folder: Path, overwrite: bool, console: "Console", address: str | None, copy_to: str | None
+) -> None:
     from sweeps.folder import check_deletable, check_folder
     from sweeps.plan import plan_sweep
+    from sweeps.remote import check_url
     from sweeps.run import run_sweep
 
+    if copy_to is not None:
+        check_url(copy_to)
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
-    run_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, overwrite, address)
+    run_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, overwrite, address, copy_to=copy_to)
 
 
 def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:

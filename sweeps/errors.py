@@ -9,9 +9,13 @@ class SweepStopped(Exception):
     """The sweep was asked to stop, and has; it can be resumed. The message says how."""
 
 
+class SweepPaused(RuntimeError):
+    """The disk, or the study's server, took no more; the sweep can be resumed once it does. The message says how."""
+
+
 class SlotDied(RuntimeError):
     """A slot cannot be kept up, or the mailbox is gone; the message says which and why."""
 
 
 class Suspended(Exception):
-    """The slots were asked to pause, and have."""
+    """The slots were asked to pause, and have. The message says why, if nobody but the sweep itself asked."""

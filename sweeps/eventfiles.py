@@ -1,6 +1,7 @@
 """TensorBoard's event files: a folder `tensorboard` in each trial's folder, for `tensorboard --logdir DIR/trials`."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from sweeps.background import Background
 from sweeps.jobs import EPOCH, Message
 
 FOLDER = "tensorboard"
-FLUSH_SECONDS = 5
 CLOSE_SECONDS = 30
 
 
@@ -28,8 +28,12 @@ class EventFiles:
             self.background(lambda: self._guarded(event))
 
     def close(self) -> None:
-        self.background(lambda: [writer.close() for writer in self.writers.values()])
+        self.background(self._close)
         self.background.close(CLOSE_SECONDS)
+
+    def _close(self) -> None:
+        for job in list(self.writers):
+            self._guarded({"event": "ended", "job": job})
 
     def _guarded(self, event: Message) -> None:
         try:
@@ -45,12 +49,23 @@ class EventFiles:
     def _write(self, job: str, row: Message) -> None:
         """A job that an earlier driver left begins anew: its rows are reported again from the first on."""
         if job not in self.writers:
-            from tensorboardX import SummaryWriter
+            # not SummaryWriter: its thread dies at a full disk, and whoever writes then waits for ever
+            from tensorboardX.event_file_writer import EventsWriter
 
             folder = self.folder / TRIALS_FOLDER / job / FOLDER
+            folder.mkdir(parents=True, exist_ok=True)
             for old in folder.glob("events.*"):
                 old.unlink()
-            self.writers[job] = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
-        for name, value in row.items():
-            if name != EPOCH and isinstance(value, int | float) and math.isfinite(value):
-                self.writers[job].add_scalar(name, value, row[EPOCH])
+            self.writers[job] = EventsWriter(str(folder / "events"))
+        self.writers[job].write_event(event_of(row))
+        self.writers[job].flush()
+
+
+def event_of(row: Message) -> Any:
+    """All finite numbers of a row at its epoch."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    numbers = {name: value for name, value in row.items() if name != EPOCH and isinstance(value, int | float)}
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items() if math.isfinite(value)]
+    return Event(wall_time=time.time(), step=int(row[EPOCH]), summary=Summary(value=values))

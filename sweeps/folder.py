@@ -1,5 +1,6 @@
 """The sweep folder before a sweep starts: new, or what is to be done with the sweep that it holds."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -28,23 +29,23 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK_FILE).open("a+", encoding="utf-8")
+        file = (folder / LOCK_FILE).open("a+b", buffering=0)
     except OSError as error:
         raise ConfigError(f"the sweep folder {str(folder)!r} cannot be written: {error.strerror}") from None
     with file:
         if not take_lock(file):
             file.seek(0)
-            driver = file.read(200).strip() or "another process"
+            driver = file.read(200).decode(errors="replace").strip() or "another process"
             raise ConfigError(
                 f"the sweep folder {str(folder)!r} is in use by {driver}; wait for it, stop it, or choose another one"
             )
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
 
 
-def take_lock(file: IO[str]) -> bool:
+def take_lock(file: IO[bytes]) -> bool:
     """Tries for a moment: who only looks (status.py) holds the lock for microseconds."""
     for _ in range(5):
         try:

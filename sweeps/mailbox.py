@@ -131,6 +131,9 @@ class Mailbox:
             error = f"lost its workers {desk.attempts} times: {reason}"
             await self._end(name, {"state": FAILED, "error": error, "final": True})
 
+    async def is_suspended(self) -> bool:
+        return self.suspended
+
     # worker groups
 
     async def ready(self, group: str) -> None:
@@ -183,12 +186,17 @@ class Mailbox:
         return desk.stopped or desk.ended or self.suspended or group in self.gone
 
     async def finish(self, group: str, job: str, outcome: Message) -> None:
+        """A job that pauses by itself has met a disk that refuses its writes: all others pause, too."""
         if group not in self.gone:
             self.working.pop(group, None)
+            if outcome["state"] == SUSPEND and not self.suspended:
+                await self.suspend()
             await self._end(job, outcome)
 
     async def _end(self, job: str, outcome: Message) -> None:
         desk = self.desks[job]
+        if desk.ended:  # a group that grew just then does its job once more, from its record
+            return
         desk.ended = True
         await desk.rows.put({"end": outcome})
         await self._tell(job, "ended", **outcome)

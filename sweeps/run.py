@@ -16,7 +16,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -39,12 +39,13 @@ from analysis.trials import (
 )
 from mergenet.config import Config
 from mergenet.configfile import dump_yaml
-from mergenet.files import write_json, write_text
+from mergenet.errors import WriteError
+from mergenet.files import remove, write_json, write_text
 from mergenet.record import FINISHED, STOPPED
 from sweeps.best import write_best
 from sweeps.budget import SEARCH, Budget, Clock
 from sweeps.config import SweepConfig, dump_sweep
-from sweeps.errors import Suspended, SweepFailed, SweepStopped
+from sweeps.errors import Suspended, SweepFailed, SweepPaused, SweepStopped
 from sweeps.eventfiles import EventFiles
 from sweeps.executors import groups_of, num_cpus
 from sweeps.folder import (
@@ -64,11 +65,13 @@ from sweeps.jobs import Jobs, Message
 from sweeps.objectives import infeasible_text
 from sweeps.plan import Plan, fresh_seeds, more_seeds, num_gpus
 from sweeps.ray_session import cluster_gpus, cluster_text, joined_ray, local_ray, quiet
+from sweeps.refused import refusal
+from sweeps.remote import Copy, claim
 from sweeps.report import print_summary, summarize
 from sweeps.results import best_record, best_trial, read_trials, settled_runs
 from sweeps.tracking import Mirror
 from sweeps.view import View, say
-from sweeps.warmstart import load_warm_start, warm_lines, write_warm_start
+from sweeps.warmstart import WARM_FILE, load_warm_start, warm_lines, write_warm_start
 
 Listener = Callable[[Message], None]
 
@@ -82,7 +85,7 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
     now = datetime.now(UTC).isoformat(timespec="seconds")
     source = {"recorded": plan.source.record, "layers": list(plan.source.layers), "every": plan.source.every}
     state = {"name": plan.sweep.name, "status": status, "error": error, "written": now, "seeds": seeds}
-    kept = {key: value for key, value in read_state(folder).items() if key in ("base_hash", "seconds")}
+    kept = {key: value for key, value in read_state(folder).items() if key in ("base_hash", "seconds", "copy")}
     write_json(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
 
 
@@ -93,22 +96,36 @@ def run_sweep(
     overwrite: bool = False,
     address: str | None = None,
     listeners: Sequence[Listener] = (),
+    copy_to: str | None = None,
 ) -> dict[str, Any]:
     """Run the whole sweep in a new folder; returns what summary.json holds.
 
+    copy_to: URL of an empty place that the folder is copied to as it grows (remote.py).
     address: of a running Ray, whose nodes must all see the folder; None: on this machine.
     listeners: called with every event of the jobs (mailbox.py), in a thread of the slots.
-    Raises SlotDied, SweepFailed or SweepStopped; whatever happens, the records that exist are kept.
+    Raises SlotDied, SweepFailed, SweepPaused or SweepStopped; whatever happens, the records that exist are kept.
     """
     (check_deletable if overwrite else check_folder)(folder)
     folder = folder.absolute()
     with locked(folder):
         (clear if overwrite else check_folder)(folder)  # again: another driver may have been quicker
+        if copy_to is not None:
+            claim(copy_to, folder, plan.sweep.name)
+        begin(plan, folder, copy_to)
+        return _copied(plan, folder, console, address, listeners)
+
+
+def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
+    """What stands in the folder from the start. Raises WriteError, and then nothing of it is left."""
+    try:
         write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
         write_warm_start(folder, plan.warm)
-        write_status(folder, plan, RUNNING, base_hash=plan.base_hash)
-        return _guarded(plan, folder, console, address, listeners)
+        write_status(folder, plan, RUNNING, base_hash=plan.base_hash, copy=copy_to)
+    except WriteError:
+        for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):
+            remove(folder / name)
+        raise
 
 
 def resume_sweep(plan: Plan, folder: Path, console: Console, address: str | None = None) -> dict[str, Any]:
@@ -117,23 +134,42 @@ def resume_sweep(plan: Plan, folder: Path, console: Console, address: str | None
     with locked(folder):
         clear_scratch(folder)
         write_status(folder, plan, RUNNING)
-        return _guarded(plan, folder, console, address)
+        return _copied(plan, folder, console, address)
+
+
+def _copied(
+    plan: Plan, folder: Path, console: Console, address: str | None, listeners: Sequence[Listener] = ()
+) -> dict[str, Any]:
+    with Copy(read_state(folder).get("copy"), folder, lambda text: say(console, text)) as copy:
+        return _guarded(plan, folder, console, address, (copy, *listeners))
 
 
 def _guarded(
-    plan: Plan, folder: Path, console: Console, address: str | None, listeners: Sequence[Listener] = ()
+    plan: Plan, folder: Path, console: Console, address: str | None, listeners: Sequence[Listener]
 ) -> dict[str, Any]:
     try:
         with closing(Mirror(plan.sweep, folder, lambda text: say(console, text))) as mirror:
             summary = _run(plan, folder, console, mirror, address, listeners)
+        write_status(folder, plan, FINISHED)
     except (SweepStopped, KeyboardInterrupt):
-        write_status(folder, plan, STOPPED)
+        note_status(folder, plan, STOPPED)
         raise
     except BaseException as error:
-        write_status(folder, plan, FAILED, str(error))
-        raise
-    write_status(folder, plan, FINISHED)
+        reason = refusal(error)
+        note_status(folder, plan, FAILED if reason is None else STOPPED, reason or str(error))
+        if reason is None:
+            raise
+        raise SweepPaused(
+            f"{reason}; nothing is lost: make room, or make it writable, and "
+            f"`mergenet sweep resume {shown_path(folder)}` goes on from there"
+        ) from error
     return summary
+
+
+def note_status(folder: Path, plan: Plan, status: str, error: str | None = None) -> None:
+    """Where it cannot be written the folder goes on saying that the sweep runs; `status` sees that no driver does."""
+    with suppress(WriteError):
+        write_status(folder, plan, status, error)
 
 
 def _run(
@@ -148,7 +184,7 @@ def _run(
     view.remember(settled_runs(folder))
     files = EventFiles(folder, view.say)
 
-    told: list[Listener] = [budget, view, mirror, files, clock.beat, *listeners]
+    told: list[Listener] = [budget, view, mirror, files, *listeners, clock.beat]
 
     def listener(event: Message) -> None:
         for listens in told:
@@ -182,7 +218,9 @@ def _run(
                     write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
                     confirm(plan, jobs, slots, best)
                 slots.wait([job["id"] for job in baselines])
-        except Suspended:
+        except Suspended as suspended:
+            if str(suspended):
+                raise WriteError(str(suspended)) from None
             raise SweepStopped(f"go on with it by `mergenet sweep resume {shown_path(folder)}`") from None
         finally:
             clock.begin(None)
@@ -266,6 +304,7 @@ def search(
     from sweeps.replicates import mark_stopped, outcome_of
     from sweeps.schedule import build_scheduler
     from sweeps.search import StudySearch
+    from sweeps.storage import kept
     from sweeps.study import SweepStudy
     from sweeps.trial import StopJobs, StopWhenDead, build_relay
 
@@ -274,10 +313,11 @@ def search(
     for line in warm_lines(warm.facts()):
         say(line)
     study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
-    study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
-
-    def paused() -> bool:
-        return slots.suspending or slots.died is not None
+    with kept(sweep.storage, jobs.folder):
+        study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
+        searcher = StudySearch(
+            study, sweep.mode, sweep.num_trials, slots.paused, slots.paused, spent=spent, trouble=slots.suspend
+        )
 
     def mark() -> None:
         if jobs.seeds:
@@ -291,7 +331,7 @@ def search(
             tune_config=tune.TuneConfig(
                 num_samples=sweep.num_trials,
                 max_concurrent_trials=sweep.slots,
-                search_alg=StudySearch(study, sweep.mode, sweep.num_trials, closed=paused, paused=paused, spent=spent),
+                search_alg=searcher,
                 scheduler=build_scheduler(study, plan.epochs, say),
                 reuse_actors=True,
             ),

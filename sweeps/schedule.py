@@ -9,6 +9,7 @@ a sweep begins with the curves of all trials so far.
 import functools
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,12 @@ import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from mergenet.errors import WriteError
 from sweeps.config import SweepConfig
 from sweeps.grace import AGREEMENT, MIN_TRIALS, Curves, Grace
 from sweeps.jobs import EPOCH, OBJECTIVE
 from sweeps.samplers import num_short
+from sweeps.storage import kept
 from sweeps.study import SweepStudy
 
 MIN_OTHERS = 3  # trials that a median is taken of, at least
@@ -157,7 +160,8 @@ def build_scheduler(study: SweepStudy, epochs: int, say: Callable[[str], None]) 
     curves, settled = study.curves()
 
     def keep(grace: int) -> None:
-        study.grace = grace
+        with suppress(WriteError), kept(sweep.storage, study.folder):  # it is measured again when the sweep goes on
+            study.grace = grace
         if sweep.scheduler != "none":
             say(grace_text(sweep.scheduler, grace, epochs))
 

@@ -1,14 +1,17 @@
 """The study behind Ray Tune's searcher: Tune asks here what to train next, and tells how it went."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
+from mergenet.errors import WriteError
 from sweeps.jobs import EPOCH, EPOCHS, OBJECTIVE
 from sweeps.objectives import asked
+from sweeps.storage import kept
 from sweeps.study import Drawn, SweepStudy
 
 
@@ -24,6 +27,8 @@ class StudySearch(Searcher):
     closed: asked before each suggestion; once it is true nothing begins or goes on.
     spent: asked before each draw; once it is true nothing new is drawn, and what was drawn before goes on.
     paused: once it is true, what ends before its last epoch was not stopped for good, and stays as it is.
+    trouble: called with the reason when the study cannot be written; nothing begins any more. What it lacks then
+    comes from the records when the sweep is resumed.
     """
 
     def __init__(
@@ -34,15 +39,29 @@ class StudySearch(Searcher):
         closed: Callable[[], bool],
         paused: Callable[[], bool],
         spent: Callable[[], bool] = lambda: False,
+        trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode=mode)
         self.study, self.num_trials = study, num_trials
-        self.closed, self.paused, self.spent = closed, paused, spent
+        self.closed, self.paused, self.spent, self.trouble = closed, paused, spent, trouble
         self.known = study.known()
         self.next_index = len(self.known)
         self.drawn: dict[str, Drawn] = {}
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            with kept(self.study.sweep.storage, self.study.folder):
+                yield
+        except WriteError as error:
+            self.trouble(str(error))
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # Tune takes FINISHED too
+        with self.kept():
+            return self._suggest(trial_id)
+        return Searcher.FINISHED
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.closed():
             return Searcher.FINISHED
         if self.known:
@@ -59,7 +78,8 @@ class StudySearch(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if trial_id in self.drawn:
-            self.study.report(self.drawn[trial_id], result[EPOCH], result.get(OBJECTIVE))
+            with self.kept():
+                self.study.report(self.drawn[trial_id], result[EPOCH], result.get(OBJECTIVE))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         drawn = self.drawn.pop(trial_id, None)
@@ -74,7 +94,8 @@ class StudySearch(Searcher):
             state = TrialState.PRUNED
         if state == TrialState.COMPLETE or not self.paused():
             measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
-            self.study.tell(drawn, state, value, measured)
+            with self.kept():
+                self.study.tell(drawn, state, value, measured)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune's snapshots are not what a sweep goes on from, and locks cannot be written

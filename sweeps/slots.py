@@ -25,6 +25,7 @@ from sweeps.folder import SCRATCH
 from sweeps.jobs import SUSPEND, Message
 from sweeps.mailbox import NAMESPACE, Mailbox
 from sweeps.ray_session import HEAD
+from sweeps.refused import refusal, refusal_in
 from sweeps.worker import worker_loop
 
 Listener = Callable[[Message], None]
@@ -37,17 +38,23 @@ class Groups:
 
     workers: processes of a group, or (fewest, most) of one that grows and shrinks with the cluster.
     gpus: of each worker; a fraction lets several share one.
+    look_seconds: how often a group that can grow looks for room; Ray itself counts the nodes every 20 s. To grow is to
+    start anew from the last checkpoint, so it should be seldom.
     """
 
     jobs: int | None = None
     workers: int | tuple[int, int] = 1
     gpus: float = 0.0
+    look_seconds: float = 60.0
 
     def trainer(self, mailbox: str, name: str, scratch: str) -> TorchTrainer:
         settings = {"mailbox": mailbox, "group": name, "folder": str(Path.cwd()), "jobs": self.jobs}
         resources = {"CPU": 1.0} | ({"GPU": self.gpus} if self.gpus else {})
-        workers: Any = self.workers  # its type does not know that Ray takes a range, too
-        scaling = ScalingConfig(num_workers=workers, use_gpu=self.gpus > 0, resources_per_worker=resources)
+        elastic: dict[str, Any] = {  # neither is in the types that Ray declares
+            "num_workers": self.workers,
+            "elastic_resize_monitor_interval_s": self.look_seconds,
+        }
+        scaling = ScalingConfig(use_gpu=self.gpus > 0, resources_per_worker=resources, **elastic)
         run_config = RunConfig(name=name, storage_path=scratch)
         return TorchTrainer(worker_loop, train_loop_config=settings, scaling_config=scaling, run_config=run_config)
 
@@ -69,6 +76,7 @@ class Slots:
         self.ready: set[str] = set()
         self.died: str | None = None
         self.suspending = False
+        self.trouble: str | None = None  # why nothing can be written any more
         self.epochs = 0  # reported by all jobs together
         self.changed = threading.Condition()
         self.closing = False
@@ -118,10 +126,23 @@ class Slots:
         self.check()
         self.wait(ray.get(self.mailbox.unfinished.remote()))
 
-    def suspend(self) -> None:
-        """Have every job pause after its current epoch; what waits for jobs then raises Suspended."""
+    def suspend(self, trouble: str | None = None) -> None:
+        """Have every job pause after its current epoch; what waits for jobs then raises Suspended.
+
+        trouble: why nothing can be written any more, if that is the reason.
+        """
+        self.trouble = self.trouble or trouble
         self.suspending = True
         self.mailbox.suspend.remote()
+
+    def paused(self) -> bool:
+        """Whether what ends from now on has not ended for good. The mailbox is asked: it knows first."""
+        if self.suspending or self.died is not None:
+            return True
+        try:
+            return bool(ray.get(self.mailbox.is_suspended.remote()))
+        except ray.exceptions.RayError:
+            return True
 
     def check(self) -> None:
         """Raises SlotDied if a slot has died."""
@@ -130,7 +151,7 @@ class Slots:
 
     def _pause(self, names: Iterable[str]) -> None:
         if self.suspending or any(self.outcomes[name]["state"] == SUSPEND for name in names):
-            raise Suspended
+            raise Suspended(self.trouble or "")
 
     def _wait(self, done: Callable[[], bool]) -> None:
         with self.changed:
@@ -151,7 +172,12 @@ class Slots:
             if lost is None:
                 losses = 0
                 continue
+            trouble = refusal_in(lost)
+            if trouble is not None:
+                self.suspend(trouble)
             self.mailbox.lost.remote(name, lost)
+            if trouble is not None:
+                return
             losses = losses + 1 if self.epochs == epochs else 1
             if losses >= MAX_LOSSES:
                 self._die(f"slot {slot} lost its workers {losses} times in a row, last: {lost}")
@@ -163,7 +189,7 @@ class Slots:
         try:
             self.groups.trainer(self.name, name, self.scratch.name).fit()
         except Exception as error:
-            return " ".join(str(error).split())[:300] or type(error).__name__
+            return refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
         return None
 
     def _die(self, reason: str) -> None:
@@ -188,5 +214,9 @@ class Slots:
             with self.changed:
                 self.epochs += sum(e["event"] == "row" for e in events)
                 self.ready |= {e["job"] for e in events if e["event"] == "ready"}
-                self.outcomes |= {e["job"]: e for e in events if e["event"] == "ended"}
+                ended = {e["job"]: e for e in events if e["event"] == "ended"}
+                self.outcomes |= ended
+                refused = [e["error"] for e in ended.values() if e["state"] == SUSPEND and e["error"]]
+                self.trouble = next(iter(refused), self.trouble)
+                self.suspending = self.suspending or bool(refused)
                 self.changed.notify_all()

@@ -10,19 +10,24 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from sqlalchemy.exc import SQLAlchemyError
 
-from mergenet.errors import ConfigError, UserError
+from mergenet.errors import ConfigError, UserError, WriteError
 from mergenet.files import write_json
+from sweeps.refused import refusal
 
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
+FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
 URL = "MERGENET_STUDY_URL"
 
 
@@ -31,7 +36,34 @@ def sqlite(folder: Path) -> BaseStorage:
 
 
 def journal(folder: Path) -> BaseStorage:
-    return JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE)))
+    return JournalStorage(WholeLines(folder / JOURNAL_FILE))
+
+
+class WholeLines(JournalFileBackend):
+    """A full disk or a power cut leaves a part of a line, which would spoil the next one, and with it the study.
+
+    One process writes at a time: the driver that holds the sweep folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.drop_part()
+        super().__init__(str(path))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError:
+            self.drop_part()
+            raise
+
+    def drop_part(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("r+b") as file:
+            data = file.read()
+            if not data.endswith(b"\n"):
+                file.truncate(data.rfind(b"\n") + 1)
 
 
 def postgresql(folder: Path) -> BaseStorage:
@@ -79,7 +111,7 @@ def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: 
         raise
     except Exception as error:  # SQLAlchemy's and Optuna's have no common base
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        where = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}.get(storage)
+        where = FILES.get(storage)
         if where is None:
             raise UserError(f"{URL} must be the URL of a study server, which failed: {type(error).__name__}") from None
         raise UserError(
@@ -96,3 +128,19 @@ def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> 
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objectives))
     return study
+
+
+@contextmanager
+def kept(storage: str, folder: Path) -> Iterator[None]:
+    """Around what reads and writes a study. Raises WriteError for whatever its storage raises, never with the URL."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, OSError) as error:
+        if storage in FILES:
+            reason = refusal(error) or " ".join(str(error).split())[:200] or type(error).__name__
+            failed = WriteError(f"{folder / FILES[storage]} could not be written: {reason}")
+        else:
+            failed = WriteError(f"the study on the server of {URL} could not be written: {type(error).__name__}")
+    else:
+        return
+    raise failed

@@ -54,6 +54,7 @@ class SweepStudy:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.space = sweep, space
         objectives = {sweep.objective: mode} | dict.fromkeys(sweep.minimize, "min")
+        self.folder = place if isinstance(place, Path) else Path()
         if isinstance(place, Path):
             self.study = open_study(sweep.storage, sweep.name, objectives, place)
         else:

@@ -16,10 +16,11 @@ from analysis.replicates import SEEDS
 from analysis.trials import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE, TRIAL_FILE
 from mergenet import distributed
 from mergenet.config import Config
-from mergenet.errors import TrainingDiverged, UserError
+from mergenet.errors import TrainingDiverged, UserError, WriteError
 from mergenet.record import EpochResult, read_epochs, write_json, write_text
 from sweeps.jobs import GO_ON, STOP, SUSPEND, Message
 from sweeps.mailbox import NAMESPACE
+from sweeps.refused import refusal
 
 Epochs = Generator[EpochResult, None, None]
 ANSWERS = (GO_ON, STOP, SUSPEND)
@@ -50,6 +51,8 @@ def worker_loop(settings: dict[str, Any]) -> None:
             torch.cuda.empty_cache()
         if distributed.is_main():
             ray.get(mailbox.finish.remote(group, job["id"], outcome))
+        if outcome["state"] == SUSPEND and outcome["error"] and distributed.world_size() > 1:
+            raise WriteError(outcome["error"])  # the others wait for this worker, and would for ever
 
 
 def next_job(mailbox: Any, group: str, turn: int) -> Message | None:
@@ -62,23 +65,33 @@ def next_job(mailbox: Any, group: str, turn: int) -> Message | None:
 def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
     """Run a job to its end, to a stop or to its failure. Returns {"state", "error"}.
 
+    A disk that refuses a write is no failure of the job: it is suspended, and the error says why.
     What `report` answers is not looked at after the last epoch: what has trained to its end is complete.
     """
+    try:
+        state, error = do_epochs(job, report)
+        write_trial(job, RUNNING if state == SUSPEND else state, error)
+    except (WriteError, OSError) as failure:
+        if (reason := refusal(failure)) is None:
+            raise
+        state, error = SUSPEND, reason
+    return {"state": state, "error": error}
+
+
+def do_epochs(job: Message, report: Callable[[Message, bool], str]) -> tuple[str, str | None]:
+    """The job's state and error. Raises WriteError or OSError if the disk refuses a write."""
     results = JOBS[job["task"]](job)
     known = recorded_epochs(Path(job["folder"]))
-    state, error = COMPLETE, None
     try:
         while (result := advance(results, job)) is not None:
             write_trial(job, RUNNING)
             answer = agreed(result, report, result.epoch <= known)
             if answer != GO_ON and result.epoch < job["config"]["epochs"]:
                 results.close()
-                state = PRUNED if answer == STOP else SUSPEND
-                break
+                return PRUNED if answer == STOP else SUSPEND, None
     except JobFailed as failure:
-        state, error = FAILED, str(failure)
-    write_trial(job, RUNNING if state == SUSPEND else state, error)
-    return {"state": state, "error": error}
+        return FAILED, str(failure)
+    return COMPLETE, None
 
 
 def recorded_epochs(folder: Path) -> int:
@@ -106,20 +119,30 @@ class JobFailed(Exception):
 def advance(results: Epochs, job: Message) -> EpochResult | None:
     """The next epoch, None at the end. Raises JobFailed for whatever the job raises: the group must go on.
 
+    Raises WriteError if what the job raises comes from a disk that refuses a write.
+
     With several workers only what all of them raise alike is the job's failure. Anything else leaves the others
     waiting, so it ends the group, and the job is tried again.
     """
     try:
         return next(results, None)
     except (UserError, TrainingDiverged) as error:
+        raise_refusal(error)
         raise JobFailed(str(error)) from error
     except Exception as error:
+        raise_refusal(error)
         folder = Path(job["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"traceback{distributed.rank() or ''}.txt", traceback.format_exc())
         if distributed.world_size() > 1:
             raise
         raise JobFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def raise_refusal(error: Exception) -> None:
+    """Raises WriteError if the error comes from a disk that refuses a write."""
+    if (reason := refusal(error)) is not None:
+        raise WriteError(reason) from error
 
 
 def write_trial(job: Message, state: str, error: str | None = None) -> None:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from sweeps.jobs import Jobs
 from sweeps.mailbox import Message
 from sweeps.ray_session import joined_ray, quiet
 from sweeps.slots import Groups, Slots
-from tests.integration.test_sweep import sweep_command
+from tests.integration.test_sweep import CANARY, holding, sweep_command
 from tests.sweeps.base import space_of, sweep_config, write_base
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
@@ -76,13 +77,17 @@ def test_a_node_leaves_while_it_trains_and_another_joins(cluster: Cluster, tmp_p
 
 
 def test_a_group_grows_when_a_node_joins(cluster: Cluster, tmp_path: Path) -> None:
-    """An elastic trial starts with one worker and goes on with two, from its last checkpoint."""
+    """An elastic trial starts with one worker and goes on with two, from its last checkpoint.
+
+    Ray counts the nodes every 20 s, and its workers look at that every 60 s unless told otherwise. The job must not end
+    before.
+    """
     cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
     sweep = sweep_config(SEARCH, executor="per_trial", workers_per_trial=[1, 2], slots=1)
     events = list[Message]()
-    groups = groups_of(sweep, {"device": "cpu"}, 0)
+    groups = replace(groups_of(sweep, {"device": "cpu"}, 0), look_seconds=2)
     with quiet(), joined_ray(cluster.address), Slots(1, events.append, groups, tmp_path) as slots:
-        slots.submit(jobs_in(tmp_path, 400).trial(0, {}))
+        slots.submit(jobs_in(tmp_path, 100_000).trial(0, {}))
         wait_for(lambda: any(e["event"] == "row" for e in events), "it trains")
         cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
         wait_for(lambda: ray.available_resources().get("CPU", 0) == 1, "the second CPU is there")
@@ -111,3 +116,7 @@ def test_a_sweep_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert [trial["state"] for trial in summary["trials"]] == ["complete"] * 4
     assert summary["confirmation"]["seeds"] == [1]
     assert list(folder.glob(".mergenet-ray-*")) == []
+    assert cluster.head_node is not None
+    files, bad = holding([folder, Path(cluster.head_node.get_session_dir_path())], [CANARY])
+    assert any(path.suffix == ".log" for path in files)
+    assert bad == [], "the driver's secrets stay in its environment"

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machine may be busy
 
 CANARY = "cafe" * 10  # a key of W&B's form: it must not be found anywhere
+SECRETS = {"WANDB_API_KEY": CANARY, "MERGENET_STUDY_URL": f"postgresql+psycopg://me:{CANARY}@127.0.0.1:1/none"}
 MARK = "MERGENET_TEST_MARK"
 COMMAND = "from sweeps.cli import sweep; sweep()"
 SEARCH = {
@@ -36,6 +39,7 @@ SEARCH = {
 @dataclass(frozen=True)
 class Done:
     folder: Path
+    ray_folder: Path
     process: subprocess.CompletedProcess[str]
     left_over: list[str]
 
@@ -44,16 +48,19 @@ class Done:
         return dict(json.loads((self.folder / "summary.json").read_text()))
 
 
-def sweep_command(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """`mergenet sweep` as a process of its own; and what of it still runs after it has ended."""
+def sweep_command(
+    folder: Path, *arguments: str, ray_folder: Path | None = None, **environment: str
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """`mergenet sweep` as a process of its own; and what of it still runs after it has ended.
+
+    ray_folder: of its Ray's session, which is then the only one there; its path must be short, for sockets.
+    """
     mark = uuid.uuid4().hex
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {MARK: mark, "PYTHONPATH": path, "WANDB_API_KEY": CANARY}
+    own = {} if ray_folder is None else {"RAY_TMPDIR": str(ray_folder)}
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, *arguments],
         cwd=folder,
-        env=environment,
+        env=sweep_environment() | {MARK: mark} | own | environment,
         capture_output=True,
         text=True,
         timeout=550,
@@ -62,6 +69,18 @@ def sweep_command(folder: Path, *arguments: str) -> tuple[subprocess.CompletedPr
     while marked_processes(mark) and time.monotonic() < deadline:
         time.sleep(0.2)
     return done, marked_processes(mark)
+
+
+def sweep_environment() -> dict[str, str]:
+    """Our code on the path, secrets planted."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path} | SECRETS
+
+
+def holding(roots: Iterable[Path], secrets: Iterable[str]) -> tuple[list[Path], list[Path]]:
+    """All files below the folders, and those that hold a secret."""
+    files = [path for root in roots for path in root.rglob("*") if path.is_file() and not path.is_symlink()]
+    return files, [path for path in files if any(secret.encode() in path.read_bytes() for secret in secrets)]
 
 
 def marked_processes(mark: str) -> list[str]:
@@ -76,14 +95,15 @@ def marked_processes(mark: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     folder = tmp_path_factory.mktemp("sweep")
     write_base(folder)
     sweep = sweep_config(SEARCH, num_trials=6, confirm_seeds=2, grace_epochs=1, wandb={"mode": "offline"})
     (folder / "tiny.yaml").write_text(dump_sweep(sweep))
-    process, left_over = sweep_command(folder, "run", "tiny.yaml")
-    assert process.returncode == 0, process.stdout + process.stderr
-    return Done(folder / "sweep-results/tiny", process, left_over)
+    with tempfile.TemporaryDirectory(prefix="mergenet-test-") as ray_folder:
+        process, left_over = sweep_command(folder, "run", "tiny.yaml", ray_folder=Path(ray_folder))
+        assert process.returncode == 0, process.stdout + process.stderr
+        yield Done(folder / "sweep-results/tiny", Path(ray_folder), process, left_over)
 
 
 def test_the_user_sees_the_sweeps_lines_only(done: Done) -> None:
@@ -194,12 +214,12 @@ def test_every_trial_that_reported_has_its_tensorboard_files(done: Done) -> None
 
 
 def test_no_key_is_written_anywhere(done: Done) -> None:
-    """The sweep folder, W&B's files, what is printed, Ray's session folder."""
-    ray_session = Path("/tmp/ray/session_latest").resolve()
-    files = [path for root in (done.folder, ray_session) for path in root.rglob("*") if path.is_file()]
+    """The sweep folder, W&B's files, what is printed, the folder of this sweep's own Ray session."""
+    assert len(list(done.ray_folder.glob("session_2*"))) == 1
+    files, bad = holding([done.folder, done.ray_folder], [CANARY])
     assert any(path.suffix == ".wandb" for path in files)
     assert any(path.suffix == ".log" for path in files)
-    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    assert bad == []
     assert CANARY not in done.process.stdout + done.process.stderr
 
 

@@ -63,6 +63,34 @@ def test_an_epoch_is_told_once() -> None:
     run(script())
 
 
+def test_a_job_that_pauses_by_itself_pauses_all_others() -> None:
+    """It has met a full disk, and they would, too."""
+
+    async def script() -> None:
+        mailbox = await submitted("a", "b", "c")
+        await mailbox.next_job("g", 0)
+        await mailbox.next_job("h", 0)
+        await mailbox.finish("g", "a", {"state": SUSPEND, "error": "the disk is full"})
+        assert await mailbox.is_suspended()
+        assert await mailbox.report("h", "b", {"epoch": 1}, False) == SUSPEND
+        assert await mailbox.next_job("g", 1) is None
+        assert {e["job"]: e["error"] for e in told(mailbox, "ended")} == {"a": "the disk is full", "c": None}
+        assert await mailbox.unfinished() == ["b"]
+
+    run(script())
+
+
+def test_a_job_ends_once_though_its_group_grew_just_then() -> None:
+    async def script() -> None:
+        mailbox = await submitted("a")
+        for _ in range(2):  # the group before it grew and after, which does the same turn again
+            assert await mailbox.next_job("g", 0) is not None
+            await mailbox.finish("g", "a", {"state": "complete", "error": None})
+        assert len(told(mailbox, "ended")) == 1
+
+    run(script())
+
+
 def test_a_job_that_keeps_losing_its_group_fails() -> None:
     async def script() -> None:
         mailbox = await submitted("a")

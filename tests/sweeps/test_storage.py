@@ -1,10 +1,6 @@
 """The storages of a study: what one driver wrote the next one and an outsider read; a server's URL is in no file."""
 
-import getpass
 import json
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from mergenet.errors import ConfigError, UserError
 from sweeps.storage import JOURNAL_FILE, STORAGES, STUDY_FILE, URL, check_storage, study_name
 from sweeps.study import SweepStudy
 from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.postgres import postgres
 from tests.sweeps.test_study import SEARCH
 
 CANARY = "canary-7391"
@@ -136,27 +133,8 @@ def test_the_url_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """A PostgreSQL of its own that listens on a socket only. As root it runs as `postgres`: it refuses to be root."""
-    pytest.importorskip("psycopg")
-    if shutil.which("initdb") is None or shutil.which("pg_ctl") is None:
-        pytest.skip("needs PostgreSQL's initdb and pg_ctl")
-    root = getpass.getuser() == "root"
-    prefix = ["runuser", "-u", "postgres", "--"] if root else []
-    folder = tempfile.mkdtemp(prefix="mergenet-pg-", dir="/tmp")  # a socket's path must be short
-    if root:
-        shutil.chown(folder, "postgres")
-    data = f"{folder}/data"
-
-    def call(*command: str) -> None:
-        subprocess.run([*prefix, *command], check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120)
-
-    call("initdb", "-D", data, "-U", "me", "-A", "trust")
-    call("pg_ctl", "-D", data, "-w", "-l", f"{folder}/log", "-o", f"-k {folder} -c listen_addresses=''", "start")
-    try:
-        yield f"postgresql+psycopg://me:{CANARY}@/postgres?host={folder}"
-    finally:
-        call("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+    with postgres(CANARY) as url:
+        yield url
 
 
 @pytest.mark.slow
