@@ -12,7 +12,7 @@ from sweeps.space import Labels, Space
 Message = dict[str, Any]  # a job, or what is said of it; see mailbox.py
 
 # What a job is told when it has reported an epoch; SUSPEND is also the outcome of a job that was paused
-GO_ON, STOP, SUSPEND = "go on", "stop", "suspend"
+GO_ON, STOP, SUSPEND = "go on", "stop", "paused"
 
 # What trials report to Tune
 OBJECTIVE = "objective"  # the best value of the sweep's metric so far

@@ -17,6 +17,7 @@ from analysis.trials import COMPLETE, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, 
 from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.budget import Budget, budget_line
 from sweeps.config import SweepConfig
+from sweeps.jobs import SUSPEND
 from sweeps.mailbox import Message
 from sweeps.objectives import feasible
 from sweeps.records import best_value
@@ -77,7 +78,7 @@ class View:
                 self.states[job] = (event["role"], "retrying")
             elif event["event"] == "ended":
                 self._end(event)
-        if event["event"] == "ended":
+        if event["event"] == "ended" and (event["state"] != SUSPEND or job in self.started):
             self.say(self.line(event))
             if (line := self.mean_line(event)) is not None:
                 self.say(line)

@@ -112,8 +112,8 @@ def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "trials/trial-001/trial.json").read_text())["state"] == "running"
     assert {e["job"]: e["state"] for e in events if e["event"] == "ended"} == {
         "trial-000": "complete",
-        "trial-001": "suspend",
-        "trial-002": "suspend",
+        "trial-001": "paused",
+        "trial-002": "paused",
     }
 
 

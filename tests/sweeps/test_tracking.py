@@ -84,7 +84,7 @@ def test_an_online_run_has_rows_config_group_and_outcome(server: WandbServer, tm
         ("trial-000", "trial", "complete"),
         ("trial-001", "trial", "pruned"),
         ("confirm-none-1", "confirm_none", "failed"),
-        ("baseline", "baseline", "suspend"),
+        ("baseline", "baseline", "paused"),
     ):
         record(folder, job, 2)
         play(mirror, job, *begin(), *epochs(1, 2), end(state, "broke" if state == "failed" else None), role=role)
