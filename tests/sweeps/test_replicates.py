@@ -14,10 +14,12 @@ from mergenet.record import read_run
 from sweeps.best import header
 from sweeps.forecast import forecast
 from sweeps.jobs import GO_ON, SUSPEND, Jobs, Message
+from sweeps.objectives import feasible
 from sweeps.plan import Plan, fresh_seeds, more_seeds
+from sweeps.records import settled
 from sweeps.replicates import TrialFailed, mark_stopped, outcome_of, reports
 from sweeps.report import value_text
-from sweeps.results import best_trial, read_trials, settled_runs
+from sweeps.results import averaged, best_trial, read_trials, settled_runs
 from sweeps.source import SourcePlan, pin_source
 from sweeps.space import Space
 from sweeps.standing import leader, trial_states
@@ -32,6 +34,7 @@ from tests.sweeps.test_status import write_run, write_sweep
 
 METRIC = "target_val_top1"
 SEARCH = {"target.optimizer.lr": {"choice": [0.05, 0.1]}}
+SWEEP = sweep_config(SEARCH, seeds_per_trial=3)
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 
 
@@ -65,7 +68,7 @@ class Told:
 
 
 def reported(jobs: list[Message], slot: Callable[[Message], Iterator[Message]]) -> list[tuple[int, float | None]]:
-    return list(reports(jobs[0], jobs[1:], slot, METRIC))
+    return [(report.epoch, report.value) for report in reports(jobs[0], jobs[1:], slot, SWEEP)]
 
 
 def test_the_last_epoch_is_the_mean_of_the_best_values_and_comes_when_all_have_ended(tmp_path: Path) -> None:
@@ -202,7 +205,7 @@ def test_a_trial_goes_on_where_its_seeds_were_and_ends_as_if_never_paused(tmp_pa
     runs = trial(jobs)
     paused = Slot({"trial-003-seed-2": 1})
     assert [epoch for epoch, _ in reported(runs, paused)] == [1]
-    assert outcome_of(jobs, runs[0], METRIC) is None, "one seed is still to train"
+    assert outcome_of(jobs, runs[0], SWEEP) is None, "one seed is still to train"
     assert paused.trained == {"trial-003": [1, 2], "trial-003-seed-2": [1], "trial-003-seed-3": [1, 2]}
 
     again = Slot()
@@ -215,11 +218,11 @@ def test_a_trial_goes_on_where_its_seeds_were_and_ends_as_if_never_paused(tmp_pa
     last = Slot()
     assert reported(runs, last) == found
     assert last.trained == {}
-    record = outcome_of(jobs, runs[0], METRIC)
+    record = outcome_of(jobs, runs[0], SWEEP)
     assert record is not None
-    trial_json, rows, value = record
-    assert (trial_json["state"], trial_json["seeds"], value) == (COMPLETE, [0, 1, 2], found[-1][1])
-    assert [(row["epoch"], row["value"]) for row in rows] == found
+    assert (record.state, record.value) == (COMPLETE, found[-1][1])
+    assert [(row["epoch"], row["value"]) for row in record.rows] == found
+    assert settled(Path(runs[0]["folder"]))["seeds"] == [0, 1, 2]  # type: ignore[index]
 
     summary = read_trials(tmp_path, sweep_config(SEARCH, seeds_per_trial=3), "trial")
     assert [t["trial_id"] for t in summary] == ["trial-003"]
@@ -229,6 +232,30 @@ def test_a_trial_goes_on_where_its_seeds_were_and_ends_as_if_never_paused(tmp_pa
     assert f"mean over 3 seeds: {found[-1][1]} (seed 0 {bests[0]}, seed 1 {bests[1]}" in header(
         "tiny", summary[0], read_run(Path(runs[0]["folder"]))
     )
+
+
+def test_objectives_and_constraints_are_of_the_mean_over_the_seeds(tmp_path: Path) -> None:
+    sweep = sweep_config(
+        SEARCH, seeds_per_trial=3, minimize=["target_val_loss"], constraints={"target_val_loss": {"max": 2.0}}
+    )
+    losses = {"trial-003": 1.0, "trial-003-seed-2": 2.0, "trial-003-seed-3": 6.0}
+    jobs = jobs_in(tmp_path)
+
+    def slot(job: Message) -> Iterator[Message]:
+        yield {"row": {"epoch": 1, METRIC: 0.4, "target_val_loss": 9.0}}
+        yield {"row": {"epoch": 2, METRIC: 0.5, "target_val_loss": losses[job["id"]]}}
+        yield {"end": {"state": COMPLETE, "error": None}}
+
+    first, *others = trial(jobs)
+    *_, last = reports(first, others, slot, sweep)
+    assert (last.value, last.measured) == (0.5, {"target_val_loss": 3.0})
+    runs = {name: [{"epoch": 2, METRIC: 0.5, "target_val_loss": loss}] for name, loss in losses.items()}
+    assert feasible(sweep, runs | {"baseline": []}) == {"baseline": []}, "the first seed alone would keep the bound"
+    assert feasible(sweep, {"trial-003": runs["trial-003"]}) == {"trial-003": runs["trial-003"]}
+    run = {"state": COMPLETE, "finished": True, "value": 0.5, "test": {}, "error": None}
+    read = [run | {"seed": seed, "measured": {"target_val_loss": loss}} for seed, loss in enumerate(losses.values())]
+    found = averaged(read[0] | {"seeds": [0, 1, 2], "broken": []}, read[1:], sweep)
+    assert (found["measured"], found["broken"]) == ({"target_val_loss": 3.0}, ["target_val_loss <= 2"])
 
 
 def write_runs(folder: Path, jobs: list[Message], *runs: tuple[list[float], str]) -> None:
@@ -242,9 +269,9 @@ def test_a_failed_seed_in_the_records_is_what_the_relay_would_have_said(tmp_path
     jobs = jobs_in(tmp_path)
     runs = trial(jobs)
     write_runs(tmp_path, runs, ([0.5, 0.6], COMPLETE), ([0.4, 0.5], COMPLETE), ([0.3], FAILED))
-    found = outcome_of(jobs, runs[0], METRIC)
+    found = outcome_of(jobs, runs[0], SWEEP)
     assert found is not None
-    assert (found[0]["state"], found[1], found[2]) == (FAILED, [{"epoch": 1, "value": 0.5}], None)
+    assert (found.state, found.rows, found.value) == (FAILED, [{"epoch": 1, "value": 0.5}], None)
     with pytest.raises(TrialFailed, match=r"^seed 2: diverged$"):
         reported(runs, lambda job: follow(job, "no mailbox is asked"))
 
@@ -253,11 +280,11 @@ def test_a_trial_that_was_stopped_as_its_last_epoch_ended_waits_for_no_other_see
     jobs = jobs_in(tmp_path)
     runs = trial(jobs)
     write_runs(tmp_path, runs, ([0.5, 0.6], COMPLETE))
-    assert outcome_of(jobs, runs[0], METRIC) is None
+    assert outcome_of(jobs, runs[0], SWEEP) is None
     mark_stopped(runs[:1])
-    found = outcome_of(jobs, runs[0], METRIC)
+    found = outcome_of(jobs, runs[0], SWEEP)
     assert found is not None
-    assert found[0]["state"] == PRUNED
+    assert found.state == PRUNED
     assert reported(runs, lambda job: follow(job, "no mailbox is asked")) == [(1, 0.5)]
     write_runs(tmp_path / "other", trial(jobs_in(tmp_path / "other")), ([0.5], RUNNING))
     mark_stopped(trial(jobs_in(tmp_path / "other"))[:1])
