@@ -14,7 +14,7 @@ from sweeps.studied import WARM
 from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import sweep_config, write_base
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 CYCLE, GATE = "transfer.t_cycle", "transfer.adapter.gate"
 BRANCHES = {

@@ -18,7 +18,7 @@ from tests.integration.test_sweep import CANARY, COMMAND, holding, sweep_command
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.s3 import BUCKET, KEYS, S3
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}, "transfer.adapter.rank": {"int": [2, 8]}}
 TRIALS, EPOCHS = 4, 2

@@ -17,7 +17,7 @@ from tests.integration.test_sweep import COMMAND, sweep_command, sweep_environme
 from tests.sweeps.base import base_config, sweep_config
 from tests.sweeps.small_disk import fill, small_disk
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}, "transfer.adapter.rank": {"int": [2, 8]}}
 EPOCHS, TRIALS = 6, 4

@@ -17,7 +17,7 @@ from sweeps.config import dump_sweep
 from tests.integration.test_sweep import Done, sweep_command
 from tests.sweeps.base import sweep_config, write_base
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 METRIC, SIZE, STEP = "target_val_top1", "adapter_parameters", "step_seconds"
 RANK, DEPTH = "transfer.adapter.rank", "transfer.adapter.depth"

@@ -18,7 +18,7 @@ from sweeps.config import dump_sweep
 from tests.integration.test_sweep import sweep_command, without_seconds
 from tests.sweeps.base import sweep_config, write_base
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 METRIC = "target_val_top1"
 SEARCH = {"target.optimizer.lr": {"choice": [0.02, 0.05, 1e9]}}  # 1e9 diverges in the first epoch

@@ -13,7 +13,7 @@ from tests.integration.test_sweep import holding, sweep_command
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.postgres import postgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 KEY, PASSWORD, TOKEN = "cafe" * 10, "canary-7391", "b0b1" * 16
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}

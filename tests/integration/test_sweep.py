@@ -39,9 +39,9 @@ SEARCH = {
 @dataclass(frozen=True)
 class Done:
     folder: Path
-    ray_folder: Path
     process: subprocess.CompletedProcess[str]
     left_over: list[str]
+    ray_folder: Path = Path()
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     with tempfile.TemporaryDirectory(prefix="mergenet-test-") as ray_folder:
         process, left_over = sweep_command(folder, "run", "tiny.yaml", ray_folder=Path(ray_folder))
         assert process.returncode == 0, process.stdout + process.stderr
-        yield Done(folder / "sweep-results/tiny", Path(ray_folder), process, left_over)
+        yield Done(folder / "sweep-results/tiny", process, left_over, Path(ray_folder))
 
 
 def test_the_user_sees_the_sweeps_lines_only(done: Done) -> None:
