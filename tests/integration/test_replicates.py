@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 METRIC = "target_val_top1"
 SEARCH = {"target.optimizer.lr": {"choice": [0.02, 0.05, 1e9]}}  # 1e9 diverges in the first epoch
-CHANGES = {"epochs": 3, "target.data.train_fraction": 1.0, "method": "none", "target.optimizer.lr": 0.02}
+CHANGES = {"epochs": 3, "target.data.train_fraction": 1.0, "target.optimizer.lr": 0.02}
 
 
 @dataclass(frozen=True)
