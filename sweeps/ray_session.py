@@ -30,6 +30,7 @@ QUIET = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies: the run records are the truth
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it had finished
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that pauses before its first epoch has ended reports nothing
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
