@@ -9,6 +9,7 @@ and the CPU time of the driver and of all processes that it started.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,11 +37,25 @@ def watched_sweep(sweep: Path, folder: Path) -> Watched:
     command = [sys.executable, "-m", "benchmarks.watched", str(sweep), str(folder), str(events)]
     with log.open("w", encoding="utf-8") as file:
         start = time.perf_counter()
-        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
+        code = run_to_end(command, file)
         seconds = time.perf_counter() - start
-    if done.returncode:
+    if code:
         raise SystemExit(f"the sweep of {sweep} failed, its last lines:\n{log.read_text(encoding='utf-8')[-2000:]}")
     return Watched(seconds, [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()])
+
+
+def run_to_end(command: Sequence[str], log: IO[str]) -> int:
+    """The exit status. Who ends this process, by SIGTERM too, ends the command with it: a sweep stops in good order."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as child:
+            try:
+                return child.wait()
+            except BaseException:
+                child.terminate()
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Watch:

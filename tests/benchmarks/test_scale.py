@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import scale
-from benchmarks.scale import blocks
+from benchmarks.scale import Block, blocks
 from benchmarks.watched import usage
 
 
@@ -32,6 +33,16 @@ def test_blocks_come_after_the_warm_up_and_end_with_the_last_trial() -> None:
     assert (first.seconds, first.driver_mib, first.driver_cpu, first.others_cpu) == (0.5, 100, 0.125, 0.25)
     assert last.seconds == pytest.approx((41 - 26) / 10)
     assert last.driver_mib == pytest.approx(105)
+
+
+def test_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [asdict(Block(first, first + 99, 0.5, 600.0, 0.1, 4000.0, 0.3)) for first in (21, 901)]
+    ratios = {"seconds": 1.19, "driver_mib": 0.79, "driver_cpu": 1.4, "others_mib": 1.0}
+    scale.report({"sweep": {"wall": 500.0, "slots": 2, "blocks": rows, "ratios": ratios}})
+    out = capsys.readouterr().out
+    assert "time a trial is flat within 20%: last block / first = 1.190, holds" in out
+    assert "the driver's memory is flat within 20%: last block / first = 0.790, DOES NOT HOLD" in out
+    assert ["901-1000", "0.500", "0.100", "0.300", "600.0", "4000"] in [line.split() for line in out.splitlines()]
 
 
 def test_too_few_trials_for_two_blocks() -> None:

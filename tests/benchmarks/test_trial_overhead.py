@@ -1,6 +1,9 @@
 """Time beyond the training, in real sweeps of a few trivial trials."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,33 @@ def test_the_same_training_without_a_sweep(tmp_path: Path) -> None:
     assert found["trials"] == 2
     assert 0 < found["trained"]["median"] <= found["trained"]["most"]
     assert found["beyond"]["median"] > 0
+
+
+def test_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = {"wall": 200.0, "training": 118.0, "share": 0.59, "slot_share": 0.4}
+    side = {name: trial_overhead.spread([0.25, 0.5, 3.0]) for name in ("beyond", "waited", "trained")}
+    trial_overhead.report({"slots": side | {"trials": 3}, "alone": side | {"trials": 3}, "quickstart": whole})
+    out = capsys.readouterr().out
+    assert "at most 0.5 s a trial beyond its training: 0.500 s, holds" in out
+    assert "118 s of 200 s some run trains; slot-seconds of training over slots x wall: 40%" in out
+    assert "at least 60% of its wall time is training: 59%, DOES NOT HOLD" in out
+    row = next(line for line in out.splitlines() if line.split()[:1] == ["slots"])
+    assert row.split() == ["slots", "3", "0.500", "1.250", "3.000", "0.500", "0.500"]
+
+
+def test_who_ends_the_benchmark_ends_its_sweep(tmp_path: Path) -> None:
+    """Or a Ray would run on that nobody sees."""
+    sweep = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    code = "import sys; from pathlib import Path; from benchmarks.watched import run_to_end\n"
+    code += "run_to_end([sys.executable, '-c', sys.argv[2]], Path(sys.argv[1]).open('w'))"
+    log = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", code, str(log), sweep], stderr=subprocess.DEVNULL) as benchmark:
+        while not (log.exists() and log.read_text().endswith("\n")):
+            assert benchmark.poll() is None
+            time.sleep(0.05)
+        benchmark.terminate()
+    assert benchmark.returncode != 0
+    assert not Path(f"/proc/{log.read_text().strip()}").exists()
 
 
 def test_arguments(capsys: pytest.CaptureFixture[str]) -> None:

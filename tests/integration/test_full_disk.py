@@ -23,7 +23,7 @@ SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}, "transfer.adapter.rank": {"int
 EPOCHS, TRIALS = 6, 4
 
 
-def wait_for(done: Callable[[], bool], what: str, seconds: float = 300) -> None:
+def wait_for(done: Callable[[], bool], what: str, seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, what
@@ -58,7 +58,7 @@ def test_a_disk_that_fills_pauses_the_sweep(tmp_path: Path) -> None:
         assert "No space left on device" in err or "disk is full" in err
         assert err.endswith(
             "; nothing is lost: make room, or make it writable, "
-            f"and `mergenet sweep resume {folder}` goes on from there\n"
+            "and `mergenet sweep resume disk/sweep` goes on from there\n"
         )
         states = [json.loads(path.read_text())["state"] for path in folder.glob("trials/*/trial.json")]
         assert "failed" not in states

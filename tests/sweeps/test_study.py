@@ -82,6 +82,14 @@ def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
     assert again.draw(2).index == 2, "the trial that was lost in drawing is drawn again"
 
 
+def test_a_first_trial_that_was_lost_in_drawing_is_drawn_again(tmp_path: Path) -> None:
+    opened(tmp_path).study.ask()
+    again = opened(tmp_path)
+    again.reconcile(lambda _: None)
+    assert again.draw(0).params == {RANK: 4, GATE: 0.1}
+    assert opened(tmp_path).draw(1).params != {RANK: 4, GATE: 0.1}, "but not once more"
+
+
 def test_a_file_that_is_no_study(tmp_path: Path) -> None:
     (tmp_path / STUDY_FILE).write_text("no database")
     with pytest.raises(UserError, match=r"study\.db must be the Optuna study of this sweep, and cannot be opened: "):
