@@ -107,14 +107,18 @@ def test_both_ways_to_the_best_agree_and_the_user_is_told(done: Done) -> None:
 
 
 def test_a_resumed_sweep_ends_as_an_undisturbed_one(done: Done, tmp_path: Path) -> None:
-    """As a kill leaves it: of the first whole trial seed 2 was not begun, of the other it was in its last epoch."""
-    folder = tmp_path / "tiny"
-    shutil.copytree(done.folder, folder)
+    """As a kill leaves it: of the first whole trial seed 2 was not begun, of the other it was in its last epoch.
+
+    In its own place, which is part of its runs' configurations: they replay the source from there.
+    """
+    folder = done.folder
+    done = Done(tmp_path / "undisturbed", done.out)
+    shutil.copytree(folder, done.folder)
     whole = [trial["trial_id"] for trial in done.summary["trials"] if trial["state"] == "complete"]
     forget(folder, whole)
     shutil.rmtree(folder / f"trials/{whole[0]}-seed-2")
     lose_last_epoch(folder / f"trials/{whole[1]}-seed-2")
-    process, _ = sweep_command(tmp_path, "resume", "tiny")
+    process, _ = sweep_command(tmp_path, "resume", str(folder))
     assert process.returncode == 0, process.stdout + process.stderr
     again = Done(folder, process.stdout)
     assert table(again) == table(done)
@@ -161,8 +165,8 @@ def forget(folder: Path, names: list[str]) -> None:
     (folder / "summary.json").unlink()
 
 
-def test_a_trial_that_is_stopped_while_its_last_epoch_trains_is_pruned_with_one_seed(tmp_path: Path) -> None:
-    """The only rung is the epoch before the last: the slot trains that while Tune decides."""
+def test_a_trial_that_is_stopped_is_pruned_with_one_seed(tmp_path: Path) -> None:
+    """The only rung is the epoch before the last."""
     write_base(tmp_path)
     search = {"target.optimizer.lr": {"choice": [0.01, 1e-6]}}  # the first learns in two epochs, the other does not
     fixed = {
@@ -186,3 +190,4 @@ def test_a_trial_that_is_stopped_while_its_last_epoch_trains_is_pruned_with_one_
         "baseline": "complete",
     }
     assert not (done.folder / "trials/trial-001-seed-2").exists()
+    assert len(read_epochs(done.folder / "trials/trial-001")) == 2, "the slot waits for the decision"
