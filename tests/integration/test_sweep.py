@@ -215,7 +215,7 @@ def test_every_trial_that_reported_has_its_tensorboard_files(done: Done) -> None
 
 def test_no_key_is_written_anywhere(done: Done) -> None:
     """The sweep folder, W&B's files, what is printed, the folder of this sweep's own Ray session."""
-    assert len(list(done.ray_folder.glob("session_2*"))) == 1
+    assert len(list(done.ray_folder.glob("ray/session_2*"))) == 1
     files, bad = holding([done.folder, done.ray_folder], [CANARY])
     assert any(path.suffix == ".wandb" for path in files)
     assert any(path.suffix == ".log" for path in files)

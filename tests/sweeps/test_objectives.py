@@ -91,7 +91,7 @@ def test_states(tmp_path: Path, state: TrialState, value: float, more: Any, foun
     assert opened(tmp_path).curves() == ({0: {1: 0.25, 2: 0.5}}, {0})
 
 
-@pytest.mark.parametrize("sampler", [*SEVERAL, pytest.param("gp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler", [*SEVERAL, pytest.param("gp", marks=[pytest.mark.slow, pytest.mark.long])])
 def test_draws_do_not_depend_on_restarts(sampler: str) -> None:
     """Among the trials are complete, pruned, failed and infeasible ones: each sampler gets past them."""
     study, storage = opened(InMemoryStorage(), sampler=sampler), InMemoryStorage()
@@ -103,7 +103,8 @@ def test_draws_do_not_depend_on_restarts(sampler: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "trials"), [("tpe", 40), ("nsga2", 60), ("cmaes", 60), pytest.param("gp", 20, marks=pytest.mark.slow)]
+    ("sampler", "trials"),
+    [("tpe", 40), ("nsga2", 60), ("cmaes", 60), pytest.param("gp", 20, marks=[pytest.mark.slow, pytest.mark.long])],
 )
 def test_samplers_are_told_of_a_constraint(sampler: str, trials: int) -> None:
     """The larger the rank the better, but not beyond 4: without the constraint all of them go for 8."""
