@@ -13,7 +13,7 @@ class S3:
     """Use as a context manager; `stop` and `start` make an outage. environment: what a client needs."""
 
     def __init__(self) -> None:
-        pytest.importorskip("moto.server")
+        pytest.importorskip("moto.server", reason="an S3 server comes with pip install 'moto[server]'")
         self.server: Any = None
         self.port = 0
 
