@@ -32,6 +32,7 @@ FORMAT = "mergenet-checkpoint"
 VERSION = 1
 TENSORS_FILE = "tensors.safetensors"
 STATE_FILE = "state.json"
+KEEP = 2  # the newest, and one to go back to if it is damaged
 
 _NAME = re.compile(r"epoch-(\d{6,})(\.old)?")
 _TEMPORARY = ".tmp-"
@@ -92,7 +93,7 @@ def unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:
     return float(content)
 
 
-def save_checkpoint(folder: Path, index: int, state: dict[str, Any], keep: int = 2) -> Path:
+def save_checkpoint(folder: Path, index: int, state: dict[str, Any], keep: int = KEEP) -> Path:
     """Write `state` as checkpoint `index` (the epoch), delete all but the `keep` newest; returns its folder.
 
     Raises WriteError if the disk refuses; the checkpoints already there are then untouched.
@@ -112,15 +113,23 @@ def save_checkpoint(folder: Path, index: int, state: dict[str, Any], keep: int =
         write_synced(temporary / STATE_FILE, _seal(index, tree, data))
         sync_folder(temporary)
         _put(temporary, final)
-        for _, old in list(_checkpoints(folder))[keep:]:
-            if old != final:
-                _discard(old)
+        _prune(folder, keep, spare=final)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise WriteError(
             f"{final} could not be written: {error.strerror}; earlier checkpoints are unchanged"
         ) from error
     return final
+
+
+def tidy(folder: Path, keep: int = KEEP) -> None:
+    """Drop what a process that was killed while it wrote left in `folder`, and all but the `keep` newest checkpoints.
+
+    For the folder's one writer, once it has read its checkpoint; a folder that is missing stays so.
+    """
+    folder = Path(folder)
+    _clean(folder)
+    _prune(folder, keep)
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:
@@ -219,6 +228,12 @@ def _discard(path: Path) -> None:
     temporary = path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}-gone")
     path.rename(temporary)
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _prune(folder: Path, keep: int, spare: Path | None = None) -> None:
+    for _, old in list(_checkpoints(folder))[keep:]:
+        if old != spare:
+            _discard(old)
 
 
 def _clean(folder: Path) -> None:

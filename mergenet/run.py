@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mergenet import distributed
-from mergenet.checkpoint import load_latest, save_checkpoint, save_tensors
+from mergenet.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
 from mergenet.config import Config
 from mergenet.configfile import dump_yaml, load_config
 from mergenet.errors import CheckpointError, WriteError
@@ -136,6 +136,7 @@ def _recorded(folder: Path) -> Iterator[EpochResult]:
 def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochResult]) -> None:
     """Writes what stands in the folder while the run trains. A kill after any of the files leaves a run to resume."""
     origin = _origin(config, folder, trainer, len(history))
+    tidy(folder / CHECKPOINT_FOLDER)
     write_text(folder / CONFIG_FILE, dump_yaml(config))
     write_json(folder / PROVENANCE_FILE, origin)
     write_epochs(folder, [result.row() for result in history])
