@@ -19,6 +19,7 @@ from analysis.trials import (
     FAILED,
     REPLICATE,
     RUN,
+    RUNNING,
     SWEEP_FILE,
     TRIAL,
     TRIAL_FILE,
@@ -39,6 +40,7 @@ from mergenet.record import (
     RESULT_FILE,
     SOURCE_BEST_EPOCH,
     STATUS,
+    STOPPED,
     RunRecord,
     is_loss,
     measured,
@@ -186,9 +188,13 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
             "seed": record.config.get("seed"),
             "params": dict(_leaves({k: v for k, v in record.config.items() if k not in _OWN_COLUMNS})),
         }
+    paused = trial["state"] == RUNNING and record.result.get(STATUS) == STOPPED
     row = {
         "trial": trial["trial_id"],
-        **{key: trial[key] for key in ("role", "state", "number", "seed")},
+        "role": trial["role"],
+        "state": STOPPED if paused else trial["state"],  # it goes on when its sweep is resumed
+        "number": trial["number"],
+        "seed": trial["seed"],
         "method": record.config.get("method"),
         "config_hash": record.provenance.get("config_hash"),
         METRIC: record.result.get(METRIC),

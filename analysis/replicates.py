@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis.measures import STEP_SECONDS
 from analysis.trials import COMPLETE, FAILED, PRUNED, REPLICATE, RUNNING
-from mergenet.record import MEASURE, METRIC
+from mergenet.record import MEASURE, METRIC, STOPPED
 
 SEEDS = "seeds"  # in trial.json of the first run: all seeds of the trial; in a table: how many a row is the mean of
 SD = "sd"  # standard deviation (n - 1) of the selecting metric over a trial's seeds
@@ -42,7 +42,7 @@ def combined(states: Sequence[str], count: int) -> str:
     first, *others = states
     if first != COMPLETE or count == 1:
         return first
-    for state in (FAILED, PRUNED):
+    for state in (FAILED, PRUNED, STOPPED):
         if state in others:
             return state
     return COMPLETE if list(states).count(COMPLETE) >= count else RUNNING

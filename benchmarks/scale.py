@@ -25,7 +25,7 @@ from analysis.trials import TRIAL
 from benchmarks import common, trivial
 from benchmarks.watched import watched_sweep
 from mergenet.configfile import load_config
-from sweeps.config import load_sweep
+from sweeps.configfile import load_sweep
 from sweeps.plan import plan_sweep
 from sweeps.study import SweepStudy
 

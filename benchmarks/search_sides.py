@@ -11,7 +11,8 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.surrogate import EPOCHS, SEARCH
-from sweeps.config import SweepConfig, parse_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import parse_sweep
 from sweeps.jobs import EPOCH, OBJECTIVE
 from sweeps.jobs import EPOCHS as ALL_EPOCHS
 from sweeps.schedule import build_scheduler

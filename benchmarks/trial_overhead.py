@@ -32,7 +32,7 @@ from benchmarks.watched import watched_sweep
 from mergenet.configfile import load_config, parse_config
 from mergenet.record import read_epochs
 from mergenet.run import train_run
-from sweeps.config import dump_sweep, load_sweep
+from sweeps.configfile import dump_sweep, load_sweep
 
 NAME = "trial_overhead"
 MAX_SECONDS = 0.5  # a trial beyond its training, with slots: what is claimed

@@ -12,7 +12,7 @@ from mergenet.config import ModelConfig
 from mergenet.configfile import dump_yaml, parse_config
 from mergenet.models import Architecture
 from mergenet.spec import Spec
-from sweeps.config import dump_sweep, parse_sweep
+from sweeps.configfile import dump_sweep, parse_sweep
 
 WIDTH = 16
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import common
 from mergenet.configfile import load_config
-from sweeps.config import load_sweep
+from sweeps.configfile import load_sweep
 from sweeps.tracking import Mirror
 
 NAME = "wandb_overhead"

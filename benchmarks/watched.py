@@ -100,7 +100,7 @@ def usage(driver: int) -> dict[str, float]:
 def main(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
-    from sweeps.config import load_sweep
+    from sweeps.configfile import load_sweep
     from sweeps.plan import plan_sweep
     from sweeps.run import run_sweep
 

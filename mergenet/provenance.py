@@ -26,9 +26,11 @@ SIDES = "source", "target"
 def config_hash(config: Config) -> str:
     """First 12 hex digits of the SHA-256 of the configuration's canonical JSON (keys sorted, no whitespace).
 
-    It covers all that changes results; the run's `name` does not, so it is left out.
+    It covers all that changes results. So it leaves out the run's `name`, and where a recording lies: whether that is
+    one of this very source and its data is checked when it is opened, and a folder may be moved.
     """
     values = config.model_dump(mode="json", exclude={"name"})
+    values["source"]["recording"] = None
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

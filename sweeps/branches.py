@@ -9,23 +9,21 @@ value stands. So a point of the space has a value for exactly the paths that its
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mergenet.errors import unknown_name
 from mergenet.rules import rule
+from sweeps.entry import Entry, Scalar, is_plain
 
-if TYPE_CHECKING:
-    from sweeps.config import Entry, Scalar
-
-    Entries = Mapping[str, Entry]
+Entries = Mapping[str, Entry]
 
 
-def holds(entry: "Entry", labels: Mapping[str, Any]) -> bool:
+def holds(entry: Entry, labels: Mapping[str, Any]) -> bool:
     """Whether the entry is drawn beside what was drawn before it."""
     return all(path in labels and labels[path] in values for path, values in entry.when.items())
 
 
-def ordered(entries: "Entries", paths: Iterable[str]) -> list[str]:
+def ordered(entries: Entries, paths: Iterable[str]) -> list[str]:
     """The paths and what they depend on, each after what it depends on, else in the order given."""
     found: dict[str, None] = {}
 
@@ -40,12 +38,12 @@ def ordered(entries: "Entries", paths: Iterable[str]) -> list[str]:
     return list(found)
 
 
-def ancestors(entries: "Entries", paths: Iterable[str]) -> list[str]:
+def ancestors(entries: Entries, paths: Iterable[str]) -> list[str]:
     """What decides whether the paths are drawn, in an order in which it can be drawn."""
     return ordered(entries, dict.fromkeys(parent for path in paths for parent in entries[path].when))
 
 
-def needs(entries: "Entries", path: str) -> dict[str, list["Scalar"]]:
+def needs(entries: Entries, path: str) -> dict[str, list[Scalar]]:
     """What must have been drawn for a path to be drawn, ancestors of ancestors included: path -> one of which values.
 
     An empty list: the conditions exclude each other.
@@ -58,8 +56,8 @@ def needs(entries: "Entries", path: str) -> dict[str, list["Scalar"]]:
 
 
 def walk(
-    entries: "Entries", paths: Sequence[str], columns: Mapping[str, Sequence["Scalar"]]
-) -> Iterator[dict[str, "Scalar"]]:
+    entries: Entries, paths: Sequence[str], columns: Mapping[str, Sequence[Scalar]]
+) -> Iterator[dict[str, Scalar]]:
     """Every combination of the columns, each once: a path that a branch does not draw has no value in it.
 
     paths: as `ordered` gives them. The last one varies fastest.
@@ -76,14 +74,14 @@ def walk(
             stack += [({**labels, path: value}, done + 1) for value in reversed(columns[path])]
 
 
-def countable(entry: "Entry") -> Sequence[Any]:
+def countable(entry: Entry) -> Sequence[Any]:
     """The values of a choice of plain values or of whole numbers; none of a range of other numbers."""
     if entry.whole is not None:
         return range(entry.whole[0], entry.whole[1] + 1, entry.step or 1)
     return entry.listed
 
 
-def groups(entries: "Entries", path: str) -> list[list["Scalar"]]:
+def groups(entries: Entries, path: str) -> list[list[Scalar]]:
     """The values of a path, those together that no condition tells apart."""
     conditions = [entry.when[path] for entry in entries.values() if path in entry.when]
     found: dict[tuple[bool, ...], list[Scalar]] = {}
@@ -92,7 +90,7 @@ def groups(entries: "Entries", path: str) -> list[list["Scalar"]]:
     return list(found.values())
 
 
-def size(entries: "Entries") -> tuple[int, int]:
+def size(entries: Entries) -> tuple[int, int]:
     """How many points there are, ranges of numbers that are not whole aside; and how many of those a branch has."""
     deciding = ancestors(entries, entries)
     grouped = {path: {group[0]: len(group) for group in groups(entries, path)} for path in deciding}
@@ -105,7 +103,7 @@ def size(entries: "Entries") -> tuple[int, int]:
     return points, ranges
 
 
-def check_conditions(entries: "Entries") -> None:
+def check_conditions(entries: Entries) -> None:
     """Conditions name other searched paths and values of theirs, lead round no circle and can hold.
 
     Raises ValueError, one line.
@@ -121,7 +119,7 @@ def check_conditions(entries: "Entries") -> None:
         check_possible(entries, path)
 
 
-def check_condition(entries: "Entries", where: str, parent: str, values: Sequence["Scalar"]) -> None:
+def check_condition(entries: Entries, where: str, parent: str, values: Sequence[Scalar]) -> None:
     known = countable(entries[parent])
     if not known or not all(is_plain(value) for value in known):
         kind = "choice of lists or mappings" if known else "range of numbers"
@@ -136,7 +134,7 @@ def check_condition(entries: "Entries", where: str, parent: str, values: Sequenc
         raise rule(f"{where}.{parent}", f"be {of}", value)
 
 
-def check_circle(entries: "Entries", way: tuple[str, ...]) -> None:
+def check_circle(entries: Entries, way: tuple[str, ...]) -> None:
     """way: from a path to what it depends on, and on."""
     for parent in entries[way[-1]].when:
         if parent in way:
@@ -147,7 +145,7 @@ def check_circle(entries: "Entries", way: tuple[str, ...]) -> None:
         check_circle(entries, (*way, parent))
 
 
-def check_possible(entries: "Entries", path: str) -> None:
+def check_possible(entries: Entries, path: str) -> None:
     for parent, values in needs(entries, path).items():
         if not values:
             asked = [
@@ -156,18 +154,3 @@ def check_possible(entries: "Entries", path: str) -> None:
                 if parent in entries[child].when
             ]
             raise ValueError(f"search.{path}.when must be possible, but {' and '.join(asked)}; drop one of these")
-
-
-def is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def conditions_of(given: Any) -> Any:
-    """`when` as written -> path -> values: one value may stand without a list. Raises ValueError."""
-    if not isinstance(given, dict):
-        raise rule("", "be a mapping of searched paths to values", given, "for example {method: mergenet}")
-    listed = {path: tuple(value) if isinstance(value, list | tuple) else (value,) for path, value in given.items()}
-    for path, values in listed.items():
-        if not values or not all(map(is_plain, values)):
-            raise rule(f".{path}", "be a plain value or a list of them", given[path])
-    return listed

@@ -93,7 +93,7 @@ def run_command(
 
     Exit codes: 0 done; 1 the sweep failed or the disk is full; 2 a bad value, and nothing was created; 130 interrupted.
     """
-    from sweeps.config import load_sweep
+    from sweeps.configfile import load_sweep
 
     console = console_of()
     with failures(lambda: folder):
@@ -118,7 +118,7 @@ def plan_command(
 
     Times a few steps of the base configuration; creates nothing.
     """
-    from sweeps.config import load_sweep
+    from sweeps.configfile import load_sweep
 
     with failures(lambda: None):
         config = load_sweep(sweep_file, overrides)
@@ -136,15 +136,18 @@ def plan_command(
 @sweep.command("resume")
 @click.argument("place", metavar="DIR|URL")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
-def resume_command(place: str, address: str | None) -> None:
+@click.option("--dir", "to", type=click.Path(path_type=Path), help="URL: folder to fetch it into [default: as it was].")
+def resume_command(place: str, address: str | None, to: Path | None) -> None:
     """Go on with the sweep in DIR that was stopped, failed or killed.
 
     What has ended is read from its records, what was training goes on from its last checkpoint. The sweep ends as if
     nothing had happened where no draw or stop depends on timing: scheduler none, and one slot or sampler random, grid
     or qmc.
-    URL: of a copy (`run --copy-to`), which is first fetched into the folder that it is of.
+    DIR may have been moved. URL: of a copy (`run --copy-to`), which is first fetched.
     """
     console = console_of()
+    if to is not None and "://" not in place:
+        raise click.UsageError(f"--dir says where a copy is fetched to; {place} is a folder already")
     folder = Path(place)
     with failures(lambda: folder):
         from sweeps.folder import load_resumable
@@ -152,7 +155,7 @@ def resume_command(place: str, address: str | None) -> None:
         if "://" in place:
             from sweeps.remote import fetch
 
-            folder = fetch(place)
+            folder = fetch(place, to)
         config = load_resumable(folder)
         from sweeps.plan import plan_sweep
         from sweeps.run import resume_sweep
@@ -181,7 +184,7 @@ def launch_command(sweep_file: str, kind: str, printed: bool, hosts: str | None,
     Tokens are on and ports private; secrets come from the environment of the cluster only. See docs/cluster.md.
     """
     from sweeps.cluster.launch import Launch, render
-    from sweeps.config import load_sweep
+    from sweeps.configfile import load_sweep
 
     given = {name: value for name, value in options.items() if value is not None}
     with failures(lambda: None):

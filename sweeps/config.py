@@ -28,85 +28,20 @@ analysis/measures.py says what adapter_parameters and step_seconds are. Early st
 cheap trial of a low metric is stopped, too; with scheduler: none the front has all of them.
 """
 
-import importlib.resources
-import json
 import re
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from analysis.measures import COSTS, Bounds
 from analysis.trials import mode_of
-from mergenet.config import PairConfig, Seed, Strict
-from mergenet.errors import ConfigError, unknown_name
-from mergenet.problems import SECRET, printable, problem
-from mergenet.rules import rule, shown
-from mergenet.schema import node_at
-from mergenet.yamltext import dump_yaml_values, load_yaml
-from sweeps.branches import check_conditions, conditions_of
+from mergenet.config import Seed, Strict
+from mergenet.errors import unknown_name
+from mergenet.rules import rule
+from sweeps.branches import check_conditions
+from sweeps.entry import Count, Entry
 
-Scalar = str | int | float | bool | None
-Count = Annotated[int, Field(ge=1, le=100_000)]
 Workers = Annotated[int, Field(ge=1, le=1024)]
-
-
-class Entry(Strict):
-    """How one value is drawn: exactly one of choice, int, float and layers. Bounds are included."""
-
-    choice: tuple[Any, ...] | None = Field(None, min_length=1, description="values to choose from")
-    whole: tuple[int, int] | None = Field(None, alias="int", description="whole numbers from low to high")
-    real: tuple[float, float] | None = Field(None, alias="float", description="numbers from low to high")
-    layers: PairConfig | None = Field(
-        None, description="transfer.pairs: one pair of any source with any target layer that match two patterns"
-    )
-    log: bool = Field(False, description="draw the logarithm uniformly")
-    step: Count | None = Field(None, description="int: distance between the values; default: 1")
-    when: dict[str, tuple[Scalar, ...]] = Field(
-        default_factory=dict, description="drawn only if these searched paths have (one of) these values"
-    )
-
-    @field_validator("when", mode="before")
-    @classmethod
-    def _check_when(cls, value: Any) -> Any:
-        return conditions_of(value)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        kinds = [kind for kind in (self.choice, self.whole, self.real, self.layers) if kind is not None]
-        if len(kinds) != 1:
-            must = "be exactly one of choice, int, float and layers"
-            raise rule("", must, len(kinds), "for example {choice: [4, 8]}")
-        if self.bounds is None:
-            return self._check_choice()
-        low, high = self.bounds
-        if not low < high:
-            raise rule("", "have low < high", list(self.bounds), "a fixed value goes under set")
-        if self.log and low <= 0:
-            raise rule("", "have low > 0 with log: true", low, "drop log")
-        if self.step is not None and (self.whole is None or self.log):
-            raise rule("", "be an int without log to have a step", self.step, "use choice for other values")
-        return self
-
-    def _check_choice(self) -> Self:
-        if self.log or self.step is not None:
-            kind = "layers" if self.choice is None else "choice"
-            raise rule("", f"have neither log nor step with {kind}", "one", "drop it")
-        if any(value in self.listed[:i] for i, value in enumerate(self.listed)):
-            raise rule("", "list each value once", list(self.listed))
-        return self
-
-    @property
-    def listed(self) -> tuple[Any, ...]:
-        """The values of a choice; of `layers` a pair of its patterns, until `sweeps.layers` has looked them up."""
-        if self.layers is not None:
-            return ([self.layers.model_dump(mode="json", exclude_defaults=True)],)
-        return self.choice or ()
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        return self.whole if self.whole is not None else self.real
 
 
 class Limits(Strict):
@@ -157,7 +92,7 @@ class SweepConfig(Strict):
     )
     slots: Workers = Field(2, description="trials that train at the same time")
     executor: Literal["slots", "per_trial"] = Field(
-        "slots", description="worker processes that do trial after trial, or new ones for each trial (10 s more)"
+        "slots", description="worker processes that do trial after trial, or new ones for each trial (10 to 20 s more)"
     )
     workers_per_trial: int | tuple[int, int] = Field(
         1, description="processes that train one trial together (DDP); [fewest, most]: as many as there is room for"
@@ -250,112 +185,3 @@ class SweepConfig(Strict):
     def mode(self) -> str:
         """Whether the metric should be large or small: "max" or "min"."""
         return mode_of(self.objective)
-
-
-def sweeps() -> list[str]:
-    """Names of the sweeps that ship with the package."""
-    folder = importlib.resources.files("sweeps") / "presets"
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-
-
-def load_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepConfig:
-    """A sweep from a shipped name or a YAML file; overrides are `a.b=c` with a key of the sweep file.
-
-    Paths under `set` and `search` hold dots themselves: `set.transfer.t_cycle=8` changes `transfer.t_cycle`.
-    Raises ConfigError, one line a problem.
-    """
-    text, origin = _read(name_or_path)
-    values = load_yaml(text, origin)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
-    for override in overrides:
-        _override(values, override)
-    return parse_sweep(values, origin, Path(name_or_path).parent)
-
-
-def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
-    """A checked sweep. folder: where what is relative is looked for first. Raises ConfigError."""
-    try:
-        sweep = SweepConfig.model_validate_json(json.dumps(values), strict=True)
-    except ValidationError as error:
-        lines = dict.fromkeys(_problem(item) for item in error.errors(include_url=False))
-        raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
-    warm = tuple(str(folder / path) if (folder / path).is_dir() else path for path in sweep.warm_start)
-    base = str(folder / sweep.base) if (folder / sweep.base).is_file() else sweep.base
-    return sweep.model_copy(update={"base": base, "warm_start": warm})
-
-
-def dump_sweep(sweep: SweepConfig) -> str:
-    """The sweep as YAML with every setting; `load_sweep` reads the same sweep back."""
-    values = sweep.model_dump(mode="json", by_alias=True)
-    for entry in values["search"].values():
-        for key in [key for key, value in entry.items() if value is None or value is False or value == {}]:
-            del entry[key]
-    values["constraints"] = {name: limits.model_dump(exclude_none=True) for name, limits in sweep.constraints.items()}
-    return dump_yaml_values(values)
-
-
-def _read(name_or_path: str) -> tuple[str, str]:
-    label = printable(name_or_path)
-    if not name_or_path.endswith((".yaml", ".yml")) and "/" not in name_or_path:
-        if name_or_path not in sweeps():
-            message = unknown_name("the sweep", name_or_path[:60], sweeps())
-            raise ConfigError(f"{message}; a file's name ends in .yaml or has a / in it")
-        path = importlib.resources.files("sweeps") / "presets" / f"{name_or_path}.yaml"
-        return path.read_text(encoding="utf-8"), f"sweep {label}"
-    try:
-        return Path(name_or_path).read_text(encoding="utf-8"), label
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        known = ", ".join(sweeps())
-        raise ConfigError(f"{label} must be a readable file, got: {reason}; sweeps are {known}") from None
-
-
-def _override(values: dict[str, Any], text: str) -> None:
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set must be PATH=VALUE, got {shown(text)}; for example num_trials=4")
-    head, dot, rest = path.strip().partition(".")
-    parsed = load_yaml(value, f"--set {printable(path)}")
-    if head not in _known([head]) and node_at(path.strip().split(".")) is not None:
-        raise ConfigError(
-            f"--set {printable(path)} must be a key of a sweep, got a setting of its trials; "
-            f"write --set set.{printable(text)}"
-        )
-    if not dot:
-        values[head] = parsed
-        return
-    section = values.setdefault(head, {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"--set {printable(path)} must lead into a mapping, got {shown(section)} at {head}")
-    section[rest] = parsed
-
-
-def _problem(item: Any) -> str:
-    """One of pydantic's errors as a line; keys of the sweep file are not those of a training configuration."""
-    location = [str(part) for part in item["loc"]]
-    path = printable(".".join(location))
-    if SECRET.search(location[-1] if location else ""):
-        return f"{path} must not be in a sweep file; keys come from the environment or ~/.netrc only"
-    if item["type"] == "extra_forbidden" and len(location) == 1 and node_at(location) is not None:
-        return f"{path} must be a key of a sweep, got a setting of its trials; write it under set"
-    if item["type"] == "extra_forbidden":
-        return f"{unknown_name(path, location[-1], _known(location))[:600]}"
-    if item["type"] == "value_error":  # rules of an Entry do not know their path
-        text = str(item["ctx"]["error"])
-        return f"{path}{text}" if text.startswith((" ", ".")) else text
-    if item["type"] == "string_pattern_mismatch" and location[-1] == "metric":
-        return f"metric must be a validation metric (target_val_...), got {shown(item['input'])}"
-    if item["type"] == "missing" or not location:
-        return f"{path or 'the sweep'} must be given, got nothing"
-    return problem(item)
-
-
-def _known(location: Sequence[str]) -> list[str]:
-    if location[0] == "search":
-        if len(location) > 3:  # inside layers
-            return list(PairConfig.model_fields)
-        return [field.alias or name for name, field in Entry.model_fields.items()]
-    sections: dict[str, type[Strict]] = {"wandb": WandbConfig, "constraints": Limits}
-    model = sections.get(location[0], SweepConfig) if len(location) > 1 else SweepConfig
-    return [field.alias or name for name, field in model.model_fields.items()]

@@ -15,7 +15,8 @@ from typing import IO, Any
 from analysis.trials import SWEEP_FILE
 from mergenet.errors import ConfigError
 from mergenet.record import FINISHED
-from sweeps.config import SweepConfig, dump_sweep, load_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import dump_sweep, load_sweep
 
 SCRATCH = ".mergenet-ray-"  # folders of Ray's own files while a sweep runs
 STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"

@@ -19,7 +19,7 @@ from mergenet.pairs import is_written, matches, resolve_pairs, with_pairs
 from mergenet.rules import is_pattern, rule
 from mergenet.tasks import build_task
 from sweeps.branches import holds
-from sweeps.config import Entry, Scalar
+from sweeps.entry import Entry, Scalar
 from sweeps.space import MAX_COMBINATIONS, PAIRS, RANK, Labels, Space, transfers
 
 MANY = 100_000  # combinations are not counted further

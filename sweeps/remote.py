@@ -115,8 +115,8 @@ def claim(url: str, folder: Path, name: str) -> None:
         )
 
 
-def fetch(url: str) -> Path:
-    """The copy as the folder that it is of, which must not be there: its records hold its path. Raises ConfigError."""
+def fetch(url: str, to: Path | None = None) -> Path:
+    """The copy as a new folder: by default in the place of the one that it is of. Raises ConfigError."""
     check_url(url)
     try:
         there = storage(url)
@@ -124,11 +124,11 @@ def fetch(url: str) -> Path:
         if MANIFEST not in files:
             raise ConfigError(f"{url} must hold the copy of a sweep (with {MANIFEST}) to be resumed")
         with there.open_input_stream(MANIFEST) as stream:
-            folder = Path(json.loads(stream.read())["folder"])
+            folder = Path(json.loads(stream.read())["folder"]) if to is None else to.absolute()
         if is_used(folder):
             raise ConfigError(
-                f"the copy in {url} is of {str(folder)!r}, which is there; "
-                f"go on with that by `mergenet sweep resume {folder}`, or move it away"
+                f"the copy in {url} must go into a new folder, got {str(folder)!r}; "
+                f"go on with that one by `mergenet sweep resume {folder}`, or choose another with --dir"
             )
         partial = folder.with_name(f".{folder.name}.fetched")
         for name in files.keys() - {MANIFEST}:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from mergenet.config import Config
 from mergenet.configfile import parse_config, set_by_path
 from sweeps.branches import ancestors, groups, holds, needs, ordered, walk
-from sweeps.config import Entry, Scalar
+from sweeps.entry import Entry, Scalar
 
 METHOD = "method"
 RANK = "transfer.adapter.rank"

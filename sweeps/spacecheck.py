@@ -10,7 +10,7 @@ from mergenet.configfile import set_by_path
 from mergenet.errors import ConfigError, UserError
 from mergenet.rules import rule, shown
 from sweeps.branches import ancestors, walk
-from sweeps.config import Entry, Scalar
+from sweeps.entry import Entry, Scalar
 from sweeps.reach import possible
 from sweeps.space import CYCLE, MAX_COMBINATIONS, PAIRS, RANK, SHARED, Labels, Space, get_by_path, transfers
 

@@ -12,7 +12,8 @@ from mergenet.configfile import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.record import FINISHED, read_epochs
 from sweeps.budget import HOUR, SEARCH, budget_facts, budget_line
-from sweeps.config import SweepConfig, load_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import load_sweep
 from sweeps.folder import BASE_FILE, LOCK_FILE, STATE_FILE, SUMMARY_FILE, holds_sweep, read_json, read_state, shown_path
 from sweeps.forecast import forecast
 from sweeps.objectives import feasible

@@ -8,7 +8,8 @@ from analysis.trials import SWEEP_FILE, TRIAL_FILE, TRIALS_FOLDER
 from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.record import read_epochs, read_run
 from mergenet.yamltext import dump_yaml_values
-from sweeps.config import SweepConfig, load_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import load_sweep
 from sweeps.folder import SUMMARY_FILE, holds_sweep, locked, read_json
 from sweeps.jobs import EPOCH
 from sweeps.tracking import one_line

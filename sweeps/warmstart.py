@@ -29,7 +29,8 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.files import write_json
 from mergenet.record import EPOCH, read_run
 from mergenet.rules import shown
-from sweeps.config import SweepConfig, load_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import load_sweep
 from sweeps.folder import BASE_FILE, STATE_FILE, holds_sweep, read_json
 from sweeps.space import Labels, Space
 

@@ -69,7 +69,7 @@ def test_a_sweep_without_confirmation_says_so_and_plain_runs_do_not(sweep, tmp_p
 def test_a_sweep_without_a_finished_trial_has_a_table(tmp_path, write_run):
     trial = {"role": "trial", "number": 0, "state": "running", "params": {}}
     write_run(tmp_path / "s" / "trials" / "t0", (), None, trial)
-    assert run("table", tmp_path / "s").splitlines()[-1] == "1 run: trial 1 running"
+    assert run("table", tmp_path / "s").splitlines()[-1] == "1 run: trial 1 stopped"
 
 
 def test_all_shows_every_column(sweep):

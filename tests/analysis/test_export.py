@@ -53,7 +53,7 @@ def test_no_finished_trial(tmp_path, write_run):
     write_run(tmp_path / "s" / "trials" / "t0", (0.5,), None, trial)
     baseline = {"role": "baseline", "number": 1, "state": "complete", "params": {}}
     write_run(tmp_path / "s" / "trials" / "b", (0.9,), 0.9, baseline)
-    with pytest.raises(UserError, match=r"there must be a finished trial .* got 1 running$"):
+    with pytest.raises(UserError, match=r"there must be a finished trial .* got 1 stopped$"):
         best_trial(tmp_path / "s")
 
 

@@ -44,6 +44,13 @@ def test_an_unfinished_run_has_its_validation_but_no_test_numbers(sweep):
     assert row[["target_test_top1", "target_test_top5", "target_test_loss"]].isna().all()
 
 
+def test_a_run_of_a_paused_sweep_is_stopped_not_running(sweep):
+    for name, place, state in (("trial.json", "state", "running"), ("result.json", "status", "stopped")):
+        path = sweep / "trials/t2" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | {place: state}))
+    assert load_trials(sweep).set_index("trial").loc["t2", "state"] == "stopped"
+
+
 def test_params_are_the_columns_beyond_the_fixed_ones_and_vary_over_searched_trials_only(sweep):
     table = load_trials(sweep)
     measures = [

@@ -3,7 +3,8 @@
 The trials are real trainings on digits, drawn at random, none stopped early, so that nothing depends on timing. A kill
 is SIGKILL to a process of the sweep chosen at random: the driver with all that hangs on it, a training worker, the
 process that builds a slot, or the mailbox. After the death of the driver the next one resumes; everything else the
-running driver must survive, or end with a line that says how to go on.
+running driver must survive, or end with a line that says how to go on. After the death of all that belonged to it,
+the folder is moved.
 """
 
 import contextlib
@@ -16,13 +17,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
 import pytest
 
 from mergenet.record import read_run
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from tests.integration.test_sweep import COMMAND
 from tests.sweeps.base import sweep_config, write_base
 
@@ -37,12 +39,13 @@ SEARCH = {
 VICTIMS = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController", "mailbox": "ray::Mailbox"}
 
 
-def sweep_file(folder: Path, num_trials: int, epochs: int) -> Path:
+def sweep_file(folder: Path, num_trials: int, epochs: int, seeds: int) -> Path:
     folder.mkdir()
     write_base(folder)
     sweep = sweep_config(
         SEARCH,
         num_trials=num_trials,
+        seeds_per_trial=seeds,
         confirm_seeds=2,
         sampler="random",
         scheduler="none",
@@ -91,10 +94,10 @@ def table(folder: Path) -> list[dict[str, Any]]:
     return [*trials, summary["baseline"], summary["best"], summary["confirmation"]]
 
 
-def check_whole(folder: Path, num_trials: int, epochs: int) -> None:
+def check_whole(folder: Path, num_trials: int, epochs: int, seeds: int) -> None:
     """No trial is lost, duplicated or told twice; no epoch is recorded twice."""
     runs = sorted((folder / "trials").iterdir())
-    assert len(runs) == num_trials + 1 + 4
+    assert len(runs) == (num_trials + 1) * seeds + 4
     for run in runs:
         record = read_run(run)
         assert record.result["status"] == "finished"
@@ -104,18 +107,22 @@ def check_whole(folder: Path, num_trials: int, epochs: int) -> None:
     assert sorted(t.user_attrs["index"] for t in told) == list(range(num_trials))
     assert {t.state for t in told} == {optuna.trial.TrialState.COMPLETE}
     for trial in told:
-        record = read_run(folder / "trials" / trial.user_attrs["trial_id"])
-        assert trial.value == max(row["target_val_top1"] for row in record.epochs)
+        name = trial.user_attrs["trial_id"]
+        names = [name, *(f"{name}-seed-{place}" for place in range(2, seeds + 1))]
+        records = [read_run(folder / "trials" / name) for name in names]
+        assert trial.value == fmean(max(row["target_val_top1"] for row in record.epochs) for record in records)
 
 
-def disturb(folder: Path, kills: int, rng: random.Random) -> Counter[str]:
-    """Runs the sweep to its end with that many kills in between; what was killed how often."""
+def disturb(folder: Path, kills: int, rng: random.Random) -> tuple[Path, Counter[str]]:
+    """Runs the sweep to its end with that many kills in between; where it ended, and what was killed how often."""
     sweep, killed = folder / "sweep-results/tiny", Counter[str]()
     driver = start(folder, "run", "tiny.yaml")
     while driver.poll() is None or killed.total() < kills:
         if driver.poll() is not None:  # it was killed, or gave up with a line that says how to go on
             if status(sweep) == "finished":
                 break
+            if driver.returncode == -signal.SIGKILL and sweep.exists():
+                sweep = sweep.rename(folder / f"moved-{killed.total()}")
             driver = start(folder, *again(sweep))
         time.sleep(rng.uniform(0.5, 14))
         if killed.total() < kills and driver.poll() is None:
@@ -123,7 +130,7 @@ def disturb(folder: Path, kills: int, rng: random.Random) -> Counter[str]:
             killed[kind] += kill(driver.pid, kind, rng)
     while driver.wait() != 0:
         driver = start(folder, *again(sweep))
-    return killed
+    return sweep, killed
 
 
 def status(sweep: Path) -> str:
@@ -132,17 +139,18 @@ def status(sweep: Path) -> str:
 
 
 def again(sweep: Path) -> tuple[str, ...]:
-    return ("resume", "sweep-results/tiny") if (sweep / "sweep.json").exists() else ("run", "tiny.yaml")
+    return ("resume", str(sweep)) if (sweep / "sweep.json").exists() else ("run", "tiny.yaml", "--dir", str(sweep))
 
 
-def test_a_disturbed_sweep_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    num_trials, epochs = 16, 12
-    calm, wild = sweep_file(tmp_path / "calm", num_trials, epochs), sweep_file(tmp_path / "wild", num_trials, epochs)
+@pytest.mark.parametrize(("num_trials", "seeds"), [(16, 1), (8, 2)])
+def test_a_disturbed_sweep_ends_as_an_undisturbed_one(num_trials: int, seeds: int, tmp_path: Path) -> None:
+    epochs = 12
+    calm, wild = (sweep_file(tmp_path / name, num_trials, epochs, seeds) for name in ("calm", "wild"))
     assert start(calm, "run", "tiny.yaml").wait() == 0, (calm / "out.txt").read_text()
-    killed = disturb(wild, KILLS, random.Random(SEED))
+    sweep, killed = disturb(wild, KILLS, random.Random(SEED))
     print(dict(killed))
     assert killed.total() >= KILLS, f"the sweep ended before it was disturbed enough: {killed}"
-    check_whole(wild / "sweep-results/tiny", num_trials, epochs)
-    assert table(wild / "sweep-results/tiny") == table(calm / "sweep-results/tiny")
+    check_whole(sweep, num_trials, epochs, seeds)
+    assert table(sweep) == table(calm / "sweep-results/tiny")
     traces = [line for line in (wild / "out.txt").read_text().splitlines() if line.startswith("Traceback")]
     assert not traces

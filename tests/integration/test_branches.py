@@ -9,7 +9,7 @@ import pytest
 
 from analysis.load import is_missing, load_trials
 from mergenet.record import read_epochs
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from sweeps.studied import WARM
 from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import sweep_config, write_base

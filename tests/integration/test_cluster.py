@@ -11,7 +11,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from mergenet.record import read_run
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from sweeps.errors import Suspended
 from sweeps.executors import groups_of
 from sweeps.jobs import Jobs

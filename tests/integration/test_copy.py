@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mergenet.record import read_run
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from sweeps.remote import MANIFEST, sizes, stamps, storage
 from tests.integration.test_sweep import CANARY, COMMAND, holding, sweep_command, sweep_environment
 from tests.sweeps.base import sweep_config, write_base

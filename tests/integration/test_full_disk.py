@@ -12,7 +12,7 @@ import pytest
 
 from mergenet.configfile import dump_yaml
 from mergenet.record import read_run
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from tests.integration.test_sweep import COMMAND, sweep_command, sweep_environment
 from tests.sweeps.base import base_config, sweep_config
 from tests.sweeps.small_disk import fill, small_disk

@@ -13,7 +13,7 @@ from analysis.export import best_trial
 from analysis.measures import step_seconds
 from mergenet.configfile import load_config
 from mergenet.record import read_run
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from tests.integration.test_sweep import Done, sweep_command
 from tests.sweeps.base import sweep_config, write_base
 

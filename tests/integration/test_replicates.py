@@ -14,7 +14,7 @@ import pytest
 from analysis.export import best_trial
 from analysis.load import load_trials
 from mergenet.record import read_epochs, read_run
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from tests.integration.test_sweep import sweep_command, without_seconds
 from tests.sweeps.base import sweep_config, write_base
 
@@ -109,11 +109,10 @@ def test_both_ways_to_the_best_agree_and_the_user_is_told(done: Done) -> None:
 def test_a_resumed_sweep_ends_as_an_undisturbed_one(done: Done, tmp_path: Path) -> None:
     """As a kill leaves it: of the first whole trial seed 2 was not begun, of the other it was in its last epoch.
 
-    In its own place, which is part of its runs' configurations: they replay the source from there.
+    In another place than it began in.
     """
-    folder = done.folder
-    done = Done(tmp_path / "undisturbed", done.out)
-    shutil.copytree(folder, done.folder)
+    folder = tmp_path / "moved"
+    shutil.copytree(done.folder, folder)
     whole = [trial["trial_id"] for trial in done.summary["trials"] if trial["state"] == "complete"]
     forget(folder, whole)
     shutil.rmtree(folder / f"trials/{whole[0]}-seed-2")

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from sweeps.folder import SCRATCH
 from tests.integration.test_sweep import holding, sweep_command
 from tests.sweeps.base import sweep_config, write_base

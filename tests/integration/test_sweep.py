@@ -19,7 +19,7 @@ from analysis.export import best_trial
 from mergenet.configfile import load_config
 from mergenet.record import read_run
 from mergenet.run import train_run
-from sweeps.config import dump_sweep, load_sweep
+from sweeps.configfile import dump_sweep, load_sweep
 from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 
 pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machine may be busy

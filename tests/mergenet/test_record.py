@@ -191,6 +191,15 @@ def test_the_hash_is_twelve_hex_digits_whatever_the_name() -> None:
     assert record.config_hash(CONFIG.model_copy(update={"name": "other"})) == record.config_hash(CONFIG)
 
 
+def test_the_hash_tells_what_was_recorded_apart_not_where_it_lies() -> None:
+    configs = [
+        Config.model_validate({"device": "cpu", "source": {"kind": "recorded", "recording": place, "seed": seed}})
+        for place, seed in (("here", 3), ("there", 3), ("here", 4))
+    ]
+    here, there, other = map(record.config_hash, configs)
+    assert here == there != other
+
+
 def test_the_hash_survives_a_round_trip_through_yaml(folder: Path) -> None:
     again = Config.model_validate(record.read_run(folder).config)
     assert record.config_hash(again) == record.read_run(folder).provenance["config_hash"]

@@ -5,7 +5,8 @@ from typing import Any
 
 from mergenet.config import Config
 from mergenet.configfile import dump_yaml, parse_config
-from sweeps.config import SweepConfig, parse_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import parse_sweep
 from sweeps.space import Space
 from sweeps.spacecheck import build_space
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from mergenet.errors import ConfigError
 from mergenet.yamltext import load_yaml
 from sweeps.branches import needs, size
-from sweeps.config import dump_sweep, parse_sweep
+from sweeps.configfile import dump_sweep, parse_sweep
 from sweeps.estimate import space_size
 from sweeps.executors import check_batches
 from sweeps.jobs import Jobs

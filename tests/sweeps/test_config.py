@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mergenet.errors import ConfigError
 from mergenet.yamltext import load_yaml
-from sweeps.config import dump_sweep, load_sweep, parse_sweep, sweeps
+from sweeps.configfile import dump_sweep, load_sweep, parse_sweep, sweeps
 
 GATE = {"transfer.adapter.gate": {"float": [0.02, 0.5], "log": True}}
 

@@ -12,7 +12,7 @@ from scipy import stats
 from analysis.power import smallest_gain, smallest_p
 from mergenet.run import train_run
 from sweeps.cli import sweep as command
-from sweeps.config import dump_sweep, parse_sweep
+from sweeps.configfile import dump_sweep, parse_sweep
 from sweeps.estimate import estimate, space_size
 from sweeps.forecast import asha_epochs, forecast, quantile
 from sweeps.plan import plan_sweep

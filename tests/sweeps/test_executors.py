@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from mergenet.errors import ConfigError
 from sweeps.cli import sweep as command
-from sweeps.config import SweepConfig, dump_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import dump_sweep
 from sweeps.executors import check_executor, groups_of, num_cpus, worker_gpus
 from tests.sweeps.base import space_of, sweep_config, write_base
 

@@ -10,7 +10,8 @@ from mergenet.errors import ConfigError
 from mergenet.provenance import config_hash
 from sweeps.base import load_base
 from sweeps.cli import sweep as command
-from sweeps.config import SweepConfig, dump_sweep, load_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import dump_sweep, load_sweep
 from sweeps.folder import check_folder, clear, shown_path
 from tests.sweeps.base import sweep_config, write_base
 

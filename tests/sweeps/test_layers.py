@@ -10,7 +10,8 @@ from mergenet.configfile import dump_yaml, load_config
 from mergenet.errors import ConfigError
 from mergenet.provenance import config_hash
 from sweeps.base import load_base
-from sweeps.config import SweepConfig, dump_sweep, load_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import dump_sweep, load_sweep
 from sweeps.jobs import Jobs
 from sweeps.layers import lowest_rank, rank_limit, with_layers, with_limits
 from sweeps.plan import plan_sweep

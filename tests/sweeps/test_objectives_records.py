@@ -11,7 +11,8 @@ from rich.console import Console
 from analysis.export import best_trial
 from analysis.trials import TRIAL
 from mergenet.files import write_text
-from sweeps.config import SweepConfig, dump_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import dump_sweep
 from sweeps.jobs import GO_ON, Jobs
 from sweeps.plan import Plan
 from sweeps.replicates import outcome_of

@@ -11,7 +11,8 @@ from mergenet.errors import ConfigError
 from mergenet.source import record_source
 from sweeps.base import load_base
 from sweeps.cli import sweep as command
-from sweeps.config import SweepConfig, dump_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import dump_sweep
 from sweeps.plan import plan_sweep
 from tests.sweeps.base import CONV, sweep_config, write_base
 

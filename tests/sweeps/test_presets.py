@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mergenet.configfile import presets
-from sweeps.config import load_sweep, sweeps
+from sweeps.configfile import load_sweep, sweeps
 from sweeps.plan import plan_sweep
 
 

@@ -14,7 +14,7 @@ from analysis.trials import COMPLETE
 from mergenet.errors import ConfigError, WriteError
 from mergenet.record import read_run
 from sweeps.cli import sweep as command
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from sweeps.eventfiles import EventFiles
 from sweeps.folder import locked
 from sweeps.jobs import EPOCH, EPOCHS, GO_ON, OBJECTIVE, SUSPEND, Jobs, Message

@@ -67,8 +67,11 @@ def test_there_and_back(url: str, folder: Path) -> None:
     assert names(url) == {MANIFEST, *known}
     assert not any("/." in f"/{name}" for name in known)
     drawn, files = study(folder).known(), {name: (folder / name).read_bytes() for name in known if name != "study.db"}
-    with pytest.raises(ConfigError, match=r"is of '.*/sweep', which is there; go on with that by `mergenet sweep"):
+    with pytest.raises(ConfigError, match=r"got '.*/sweep'; go on with that one by `mergenet sweep .* with --dir"):
         fetch(url)
+    other = folder.with_name("other")
+    assert fetch(url, other) == other
+    assert study(other).known() == drawn
     shutil.rmtree(folder)
     assert fetch(url) == folder
     assert {name: (folder / name).read_bytes() for name in files} == files

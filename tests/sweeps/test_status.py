@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.cli import sweep as command
-from sweeps.config import dump_sweep
+from sweeps.configfile import dump_sweep
 from sweeps.folder import locked
 from sweeps.status import is_locked, read_status, status_lines
 from tests.sweeps.base import sweep_config, write_base

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from mergenet.configfile import dump_yaml, parse_config
 from mergenet.errors import ConfigError
-from sweeps.config import dump_sweep, load_sweep, parse_sweep
+from sweeps.configfile import dump_sweep, load_sweep, parse_sweep
 from sweeps.estimate import estimate
 from sweeps.folder import load_resumable
 from sweeps.jobs import Jobs

@@ -11,7 +11,8 @@ import wandb
 from analysis.trials import SWEEP_FILE
 from mergenet.files import write_json, write_text
 from mergenet.record import write_epochs
-from sweeps.config import SweepConfig, dump_sweep
+from sweeps.config import SweepConfig
+from sweeps.configfile import dump_sweep
 from sweeps.tracking import Mirror
 from tests.sweeps.base import CONV, sweep_config
 

@@ -1,0 +1,101 @@
+"""The steps of a sweep, each through its slots: record the source, search, confirm."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, FAILED, SOURCE, portable_config
+from sweeps.errors import SweepFailed
+from sweeps.folder import SCRATCH
+from sweeps.jobs import Jobs
+from sweeps.plan import Plan, fresh_seeds
+from sweeps.results import best_record
+from sweeps.view import View
+from sweeps.warmstart import load_warm_start, warm_lines
+
+
+def submit_source(plan: Plan, jobs: Jobs, slots: Any, view: View) -> None:
+    """Have the source trained once, if it can be recorded, and say what happens."""
+    if not plan.source.record:
+        view.say(f"the source {plan.source.reason}")
+        return
+    view.say(
+        f"the source trains once, {len(plan.source.layers)} layers recorded every {plan.source.every} steps; "
+        "all trials replay it"
+    )
+    slots.submit(jobs.source(plan.source))
+
+
+def wait_source(plan: Plan, slots: Any) -> None:
+    """Raises SweepFailed if the source could not be recorded."""
+    if not plan.source.record:
+        return
+    outcome = slots.wait([SOURCE])[SOURCE]
+    if outcome["state"] == FAILED:
+        raise SweepFailed(f"the source could not be recorded: {outcome['error']}")
+
+
+def search(
+    plan: Plan, jobs: Jobs, slots: Any, spent: Callable[[], bool], shared: Path | None, say: Callable[[str], None]
+) -> None:
+    """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
+    from ray import tune
+
+    from sweeps.replicates import mark_stopped, outcome_of
+    from sweeps.schedule import build_scheduler
+    from sweeps.search import StudySearch
+    from sweeps.storage import kept
+    from sweeps.study import SweepStudy
+    from sweeps.trial import StopJobs, StopWhenDead, build_relay
+
+    sweep = plan.sweep
+    warm = load_warm_start(jobs.folder)
+    for line in warm_lines(warm.facts()):
+        say(line)
+    study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
+    with kept(sweep.storage, jobs.folder):
+        study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
+        searcher = StudySearch(
+            study, sweep.mode, sweep.num_trials, slots.paused, slots.paused, spent=spent, trouble=slots.suspend
+        )
+
+    def mark() -> None:
+        if jobs.seeds:
+            mark_stopped(jobs.trial(drawn.index, drawn.params) for drawn in study.pruned())
+
+    mark()  # what a driver that was killed had no time for
+
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=shared, ignore_cleanup_errors=True) as scratch:
+        tuner = tune.Tuner(
+            build_relay(jobs, slots.name, sweep),
+            tune_config=tune.TuneConfig(
+                num_samples=sweep.num_trials,
+                max_concurrent_trials=sweep.slots,
+                search_alg=searcher,
+                scheduler=build_scheduler(study, plan.epochs, say),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=sweep.name,
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[StopJobs(slots.mailbox, sweep.seeds_per_trial)],
+                stop=StopWhenDead(lambda: slots.died is not None),
+            ),
+        )
+        tuner.fit()
+    slots.wait_unfinished()
+    mark()
+
+
+def confirm(plan: Plan, jobs: Jobs, slots: Any, best: dict[str, Any]) -> None:
+    """The best configuration and no transfer, each with the same fresh seeds."""
+    config = portable_config(best_record(jobs.folder, best).config)
+    names = []
+    for number, seed in enumerate(fresh_seeds(plan), start=1):
+        for role in (CONFIRM_BEST, CONFIRM_NONE):
+            job = jobs.confirmation(role, config, best["params"], number, seed)
+            slots.submit(job)
+            names.append(job["id"])
+    slots.wait(names)
