@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import common
 from benchmarks.search_sides import SIDES, Side
@@ -35,6 +36,7 @@ GOAL = 0.5  # of stock's regret, at the two larger budgets
 OURS, STOCK = "ours", "stock"
 
 Job = tuple[str, str, int]  # side, task, seed
+Array = NDArray[np.float64]
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -91,17 +93,40 @@ def regrets(found: dict[Job, list[float]], folder: Path) -> dict[Job, list[float
 
 
 def summarize(regret: dict[Job, list[float]], sides: Sequence[str]) -> dict[str, Any]:
-    """Mean regret of each side by budget, and the ratio of ours to every other side's."""
-    means = {side: np.mean([values for job, values in regret.items() if job[0] == side], axis=0) for side in sides}
-    ratios = {side: (means[OURS] / means[side]).tolist() for side in sides if side != OURS} if OURS in means else {}
-    return {"budgets": list(BUDGETS), "regret": {side: mean.tolist() for side, mean in means.items()}, "ratio": ratios}
+    """Mean regret of each side by budget, and the ratio of ours to every other side's with its 95 % interval."""
+    tasks = sorted({task for _, task, _ in regret})
+    by_task = {side: np.array([_of(regret, side, task) for task in tasks]) for side in sides}
+    means = {side: values.mean((0, 1)) for side, values in by_task.items()}
+    others = [side for side in sides if side != OURS] if OURS in sides else []
+    again = {
+        side: resampled_means(values, np.random.default_rng(i)) for i, (side, values) in enumerate(by_task.items())
+    }
+    return {
+        "budgets": list(BUDGETS),
+        "regret": {side: mean.tolist() for side, mean in means.items()},
+        "ratio": {side: (means[OURS] / means[side]).tolist() for side in others},
+        "interval": {side: np.quantile(again[OURS] / again[side], [0.025, 0.975], 0).T.tolist() for side in others},
+    }
+
+
+def _of(regret: dict[Job, list[float]], side: str, task: str) -> list[list[float]]:
+    return [values for job, values in regret.items() if job[:2] == (side, task)]
+
+
+def resampled_means(values: Array, generator: np.random.Generator, times: int = 10_000) -> Array:
+    """(tasks, seeds, budgets) -> (times, budgets): bootstrap over the seeds within each task; the tasks are fixed."""
+    tasks, seeds, _ = values.shape
+    chosen = generator.integers(seeds, size=(times, tasks, seeds))
+    return np.stack([values[np.arange(tasks)[:, None], one].mean((0, 1)) for one in chosen])
 
 
 def report(figures: dict[str, Any]) -> None:
-    print("mean normalised regret after " + ", ".join(map(str, BUDGETS)) + " full trainings; ours divided by it")
+    budgets = ", ".join(map(str, BUDGETS))
+    print(f"mean normalised regret after {budgets} full trainings; ours divided by it, 95 % interval over seeds")
     for side, mean in figures["regret"].items():
-        ratio = figures["ratio"].get(side, [])
-        print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + "   " + "".join(f" {x:5.2f}" for x in ratio))
+        ratios = zip(figures["ratio"].get(side, []), figures["interval"].get(side, []), strict=True)
+        shown = "".join(f"  {ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, (low, high) in ratios)
+        print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + "  " + shown)
     if STOCK in figures["ratio"]:
         met = all(ratio <= GOAL for ratio in figures["ratio"][STOCK][1:])
         print(f"goal, at most {GOAL} of {STOCK}'s at {BUDGETS[1]} and {BUDGETS[2]}: {'met' if met else 'NOT met'}")

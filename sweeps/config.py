@@ -100,9 +100,10 @@ class SweepConfig(Strict):
     gpus_per_trial: Annotated[float, Field(ge=0, le=1024)] | None = Field(
         None, description="a fraction lets trials share a GPU; null: this machine's GPUs are shared evenly"
     )
-    sampler: Literal["tpe", "gp", "cmaes", "nsga2", "qmc", "random", "grid", "top_k"] = Field(
-        "tpe",
-        description="how the next configuration is drawn; top_k: at random, for one epoch, the best again in full",
+    sampler: Literal["auto", "tpe", "gp", "cmaes", "nsga2", "qmc", "random", "grid", "top_k"] = Field(
+        "auto",
+        description="how the next configuration is drawn; auto: gp, but with several objectives, constraints or 200 "
+        "trials tpe; top_k: at random, for one epoch, the best again in full",
     )
     top_k: Count = Field(3, description="sampler top_k: how many of num_trials, the last, train in full")
     scheduler: Literal["asha", "hyperband", "median", "none"] = Field(

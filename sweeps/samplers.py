@@ -9,6 +9,7 @@ All of it is readable state: Optuna's own CMA-ES unpickles what it finds in the 
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ from optuna.trial import FrozenTrial
 
 from sweeps.config import SweepConfig
 from sweeps.cube import Cube
+from sweeps.estimates import estimated
 from sweeps.space import Labels, Space
 from sweeps.studied import INDEX, by_index, first_value, violation
+
+MODELLED = 200  # trials: with more of them the draws of a Gaussian process become slow, and TPE's good enough
 
 Build = Callable[[SweepConfig, Space, optuna.Study, int], BaseSampler]
 
@@ -56,9 +60,40 @@ def random(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) ->
 
 
 def gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """Learns from complete trials alone, not from those that were stopped early."""
-    del space, study
-    return optuna.samplers.GPSampler(n_startup_trials=startup(sweep), seed=seed_of(sweep, index))
+    """A Gaussian process draws what every trial draws, TPE what only some of them do.
+
+    With one objective it learns from trials that were stopped early or failed, too (estimates.py).
+    """
+    sampler = optuna.samplers.GPSampler(
+        n_startup_trials=startup(sweep),
+        seed=seed_of(sweep, index),
+        independent_sampler=tpe(sweep, space, study, index),
+        warn_independent_sampling=False,
+    )
+    model = optuna.create_study(directions=study.directions, sampler=sampler)
+    model.add_trials(estimated(study))
+    with one_thread():
+        space(trial := model.ask())
+    return PointSampler(trial.params)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """So that a draw takes no core from the training, and has the same bits on any machine's number of them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def auto(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """The best of those measured: GP for one objective without constraints and the first 200 trials, else TPE."""
+    plain = len(study.directions) == 1 and not sweep.constraints
+    return (gp if plain and index < MODELLED else tpe)(sweep, space, study, index)
 
 
 def nsga2(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
@@ -121,6 +156,7 @@ def num_short(sweep: SweepConfig) -> int:
 
 
 SAMPLERS: dict[str, Build] = {
+    "auto": auto,
     "tpe": tpe,
     "gp": gp,
     "cmaes": cmaes,

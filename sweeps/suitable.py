@@ -91,7 +91,6 @@ def refusal(sweep: SweepConfig, must: str, got: str) -> ConfigError:
 CHECKS: dict[str, tuple[Check, ...]] = {
     "cmaes": (no_choices, several, unconditional),
     "qmc": (no_choices, unconditional),
-    "gp": (unconditional,),
     "nsga2": (unconditional,),
     "grid": (countable,),
 }

@@ -35,7 +35,7 @@ from sweeps.folder import BASE_FILE, STATE_FILE, holds_sweep, read_json
 from sweeps.space import Labels, Space
 
 WARM_FILE = "warm_start.json"
-LEARNS = ("tpe", "gp")  # samplers that look at all trials of the study
+LEARNS = ("auto", "tpe", "gp")  # samplers that look at all trials of the study
 SAME = ("metric",)  # settings of a sweep that say what the value of a trial is
 
 OUTSIDE, REPEATED, UNREADABLE = "outside this space", "repeated", "not readable"

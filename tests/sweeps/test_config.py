@@ -37,7 +37,8 @@ def test_quickstart_is_a_sweep_of_at_least_12_trials() -> None:
         ({"epochs": 3}, "epochs must be a key of a sweep, got a setting of its trials; write it under set"),
         (
             {"sampler": "tpee"},
-            "sampler must be one of cmaes, gp, grid, nsga2, qmc, random, top_k, tpe, got 'tpee'; did you mean tpe?",
+            "sampler must be one of auto, cmaes, gp, grid, nsga2, qmc, random, top_k, tpe, got 'tpee'; "
+            "did you mean tpe?",
         ),
         ({"num_trails": 3}, "did you mean num_trials"),
         ({"mode": "min"}, "mode must be one of "),  # the metric says it

@@ -1,6 +1,7 @@
 """Samplers by name: draws do not depend on restarts, none is repeated, and what does not suit is said when planning."""
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from optuna.trial import TrialState
 
 from mergenet.errors import ConfigError
 from sweeps.evolution import GENERATION
-from sweeps.samplers import SAMPLERS, grid_points
+from sweeps.samplers import MODELLED, SAMPLERS, build_sampler, grid_points
 from sweeps.studied import by_index
 from sweeps.study import SweepStudy
 from sweeps.suitable import check_sampler
@@ -20,6 +21,7 @@ RANGES = {RANK: {"int": [2, 8]}, GATE: {"float": [0.05, 0.5], "log": True}}
 CHOICES = {RANK: {"int": [2, 8], "step": 2}, GATE: {"choice": [0.05, 0.1, 0.3]}, DEPTH: {"choice": [1, 2]}}
 FIXED = {"top_k": {"scheduler": "none"}}
 NUM_TRIALS = 24
+LIMITS = {"adapter_parameters": {"max": 1e6}}
 
 
 def opened(storage: BaseStorage, sampler: str, **changes: Any) -> SweepStudy:
@@ -47,7 +49,7 @@ def test_draws_do_not_depend_on_restarts(sampler: str) -> None:
     once = [train(study, index) for index in range(14)]
     often = [train(opened(storage, sampler, num_trials=14), index) for index in range(14)]
     assert once == often
-    new = {"top_k": 11, "gp": 5}.get(sampler, 14)  # the rest is again the best of them, or may be
+    new = {"top_k": 11, "gp": 5, "auto": 5}.get(sampler, 14)  # the rest is again the best of them, or may be
     assert len({tuple(params.values()) for params in once[:new]}) == new, "no draw is repeated"
 
 
@@ -93,6 +95,62 @@ def test_cmaes_moves_towards_what_was_good() -> None:
     generations = [trial.user_attrs[GENERATION] for trial in by_index(study.study)]
     assert generations == [index // 6 for index in range(48)], "4 + 3 ln 2 is a population of 6"
     assert sum(gates[-6:]) > 1.5 * sum(gates[:6])
+
+
+def test_gp_learns_from_trials_that_were_stopped_early() -> None:
+    """The gate should be 0.3; only every fifth trial trains in full, which is too few for a model of them alone."""
+    study = opened(InMemoryStorage(), "gp")
+    for index in range(NUM_TRIALS):
+        drawn = study.draw(index)
+        value = 1 - math.log(float(drawn.params[GATE] or 0) / 0.3) ** 2
+        study.report(drawn, 1, value / 2)
+        whole = index % 5 == 0
+        study.tell(drawn, TrialState.COMPLETE if whole else TrialState.PRUNED, value if whole else value / 2)
+    gates = [trial.params[GATE] for trial in by_index(study.study)]
+    assert sum(0.25 < gate < 0.36 for gate in gates[12:]) >= 8, gates
+
+
+def test_gp_draws_no_more_where_trials_fail() -> None:
+    """The metric grows with the gate until, above 0.4, training diverges."""
+    study = opened(InMemoryStorage(), "gp")
+    for index in range(NUM_TRIALS):
+        drawn = study.draw(index)
+        gate = float(drawn.params[GATE] or 0)
+        study.tell(drawn, TrialState.FAIL if gate > 0.4 else TrialState.COMPLETE, gate)
+    gates = [trial.params[GATE] for trial in by_index(study.study)]
+    assert any(gate > 0.4 for gate in gates), "it has met the edge"
+    assert sum(gate > 0.4 for gate in gates[12:]) <= 3, gates
+    assert max(gate for gate in gates if gate <= 0.4) > 0.33
+
+
+def test_gp_leaves_what_only_some_trials_draw_to_tpe() -> None:
+    space = {"method": {"choice": ["mergenet", "none"]}, GATE: RANGES[GATE] | {"when": {"method": "mergenet"}}}
+    sweep = sweep_config(space, sampler="gp", num_trials=20)
+    check_sampler(sweep, space_of(space))
+    study = SweepStudy(sweep, space_of(space), "max", InMemoryStorage())
+    for index in range(20):
+        drawn = study.draw(index)
+        gate = drawn.params.get(GATE)
+        study.tell(drawn, TrialState.COMPLETE, 0.2 if gate is None else float(gate))
+    methods = [trial.params["method"] for trial in by_index(study.study)]
+    assert methods[10:].count("mergenet") >= 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "PointSampler"),
+        ({"minimize": ["adapter_parameters"]}, "TPESampler"),
+        ({"constraints": LIMITS}, "TPESampler"),
+    ],
+)
+def test_auto_is_gp_where_it_was_measured_and_tpe_elsewhere(changes: dict[str, Any], name: str) -> None:
+    study = opened(InMemoryStorage(), "auto", **changes)
+    study.draw(0)
+    assert type(study.study.sampler).__name__ == name
+    if name == "PointSampler":
+        late = build_sampler(study.sweep, study.space, study.study, MODELLED)
+        assert type(late).__name__ == "TPESampler"
 
 
 def test_qmc_fills_the_range_evenly() -> None:
@@ -161,8 +219,8 @@ def test_what_does_not_suit(search: dict[str, Any], changes: dict[str, Any], mes
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("sampler", ["gp", "nsga2"])
-def test_bounds_that_depend_on_a_choice(sampler: str) -> None:
+def test_bounds_that_depend_on_a_choice() -> None:
+    sampler = "nsga2"
     search = {"transfer.pairs": {"choice": [[CONV], [HEAD]]}, RANK: {"int": [2, 64]}}
     space = space_of(search)
     conv, head = (labels["transfer.pairs"] for labels in space.combinations())

@@ -97,7 +97,7 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
 
 
 def test_the_sampler(tmp_path: Path) -> None:
-    study = opened(tmp_path, num_trials=12)
+    study = opened(tmp_path, num_trials=12, sampler="tpe")
     sampler = build_sampler(study.sweep, study.space, study.study, 0)
     assert isinstance(sampler, optuna.samplers.TPESampler)
     assert (sampler._multivariate, sampler._constant_liar, sampler._n_startup_trials) == (False, False, 4)
