@@ -1,7 +1,7 @@
 """Do a thousand trials cost a thousand times one? Time a trial and the driver's memory, from the first to the last.
 
 A sweep of trivial trials (trivial.py) on a Ray of this machine, through all that a sweep has: Tune, the study, the
-mailbox, slots, records, event files, the view. The trials are drawn at random, because a sampler that learns (TPE)
+mailbox, slots, records, event files, the view. The trials are drawn at random, because a sampler that learns (GP, TPE)
 looks at all trials so far at each draw: what that costs is measured apart on a study in a file, without
 training.
 
@@ -34,7 +34,7 @@ BLOCK = 100  # trials
 WARM_UP = 20  # trials before the first block
 TOLERANCE = 0.2  # of the last block against the first: what is claimed
 FLAT = "seconds", "driver_mib"  # what the claim is about
-SAMPLERS = "random", "tpe"
+SAMPLERS = "random", "tpe", "auto"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mergenet import distributed
 from mergenet.config import Config, NetworkConfig
 from mergenet.errors import ConfigError, DataError, TrainingDiverged
-from mergenet.models import build_model
+from mergenet.models import build_model, check_words
 from mergenet.optim import build_optimizer, learning_rate, set_rate
 from mergenet.streams import Stream
 from mergenet.tasks import Batch, Outputs, Task, build_task
@@ -80,6 +80,11 @@ class BatchStream:
         self.stream.load_state_dict(state["stream"])
 
 
+def reads_data(role: str, run: Config) -> bool:
+    """Whether the network sees examples: all do but a frozen source whose weights alone give."""
+    return role == "target" or run.source.kind != "frozen" or run.method not in ("mergenet", "none")
+
+
 class Learner:
     """One of the two networks with everything it needs for a self-learning step.
 
@@ -98,6 +103,8 @@ class Learner:
         self.role, self.config, self.device = role, config, device
         seed = run.seed if config.seed is None else config.seed
         with errors_of(role):
+            if reads_data(role, run):
+                check_words(config.model, config.data.tokenizer)
             self.task: Task = build_task(config)
             with Stream(seed, f"{role}/init").active():
                 network = build_model(config.model, self.task.spec)

@@ -103,6 +103,16 @@ def weights_file(config: ModelConfig) -> Path | None:
     return path
 
 
+def check_words(config: ModelConfig, tokenizer: str | None) -> None:
+    """Raises ConfigError if a network that was trained on texts is to read them by other numbers than it knows."""
+    path = weights_file(config)
+    if path is not None and find_architecture(config.name).reads_folders and path.is_dir() and tokenizer is None:
+        raise ConfigError(
+            f"data.tokenizer must be given beside model.weights {config.weights!r}, got nothing: by default words are "
+            f"numbered as they come in the training texts, which that network does not know; write {path}"
+        )
+
+
 def weights_hash(config: ModelConfig) -> str | None:
     """SHA-256, hex, of the content of the starting weights; None for random ones. Raises as `weights_file`."""
     path = weights_file(config)

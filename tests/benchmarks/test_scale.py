@@ -72,7 +72,7 @@ def test_draws_of_each_sampler(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     scale.main(["--only=draws", "--trials=10", "--json"])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])["figures"]
-    assert figures["draws"].keys() == {"random", "tpe"}
+    assert figures["draws"].keys() == {"random", "tpe", "auto"}
     assert all(
         len(tenths) == 10 and min(tenths) > 0 for kinds in figures["draws"].values() for tenths in kinds.values()
     )

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 pytest.importorskip("transformers")
 
 from mergenet.candidates import architecture, both_candidates
-from mergenet.config import ModelConfig
+from mergenet.config import Config, ModelConfig
 from mergenet.configfile import load_config
 from mergenet.errors import ConfigError
 from mergenet.layers import list_layers
+from mergenet.learner import Learner
 from mergenet.models import build_model, weights_hash
 from mergenet.models.pretrained import content_hash
 from mergenet.models.transformer import ENCODERS
@@ -232,6 +233,31 @@ def test_damaged_weights(tmp_path: Path) -> None:
 def test_missing_folder_and_configuration(tmp_path: Path) -> None:
     refused(tmp_path, r"must be a folder as save_pretrained writes it, '.*' lacks config\.json$")
     refused(tmp_path / "no", r"^model\.weights must be .*, got '.*no', which is not there$")
+
+
+@pytest.mark.parametrize(
+    ("role", "kind", "method", "reads"),
+    [
+        ("target", "frozen", "mergenet", True),
+        ("source", "live", "mergenet", True),
+        ("source", "frozen", "kd", True),
+        ("source", "frozen", "mergenet", False),
+    ],
+)
+def test_a_network_that_reads_texts_needs_its_own_tokenizer(
+    tmp_path: Path, role: str, kind: str, method: str, reads: bool
+) -> None:
+    tiny_folder(tmp_path, vocab_size=30_000, max_position_embeddings=64)
+    plain = {"task": "text_classification", "data": {"name": "emoji_names"}, "model": {"name": "bert_small"}}
+    sides: dict[str, Any] = {"source": {**plain, "kind": kind}, "target": plain}
+    sides[role] = sides[role] | {"model": {"name": "bert", "weights": str(tmp_path)}}
+    config = Config.model_validate({"method": method, "device": "cpu", "transfer": {"pairs": "auto"}, **sides})
+    network = config.source if role == "source" else config.target
+    if reads:
+        with pytest.raises(ConfigError, match=rf"^{role}\.data\.tokenizer must be given .* write {tmp_path}$"):
+            Learner(role, network, config, torch.device("cpu"))
+    else:
+        Learner(role, network, config, torch.device("cpu"))
 
 
 def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
