@@ -193,8 +193,8 @@ def test_the_hash_is_twelve_hex_digits_whatever_the_name() -> None:
 
 def test_the_hash_tells_what_was_recorded_apart_not_where_it_lies() -> None:
     configs = [
-        Config.model_validate({"device": "cpu", "source": {"kind": "recorded", "recording": place, "seed": seed}})
-        for place, seed in (("here", 3), ("there", 3), ("here", 4))
+        Config.model_validate({"transfer": {"pairs": "auto"}, "source": source | {"kind": "recorded"}})
+        for source in ({"recording": "here"}, {"recording": "there"}, {"recording": "here", "seed": 4})
     ]
     here, there, other = map(record.config_hash, configs)
     assert here == there != other
