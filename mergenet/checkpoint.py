@@ -126,10 +126,14 @@ def tidy(folder: Path, keep: int = KEEP) -> None:
     """Drop what a process that was killed while it wrote left in `folder`, and all but the `keep` newest checkpoints.
 
     For the folder's one writer, once it has read its checkpoint; a folder that is missing stays so.
+    Raises WriteError if the disk refuses.
     """
     folder = Path(folder)
-    _clean(folder)
-    _prune(folder, keep)
+    try:
+        _clean(folder)
+        _prune(folder, keep)
+    except OSError as error:
+        raise WriteError(f"{folder} could not be tidied: {error.strerror}; its checkpoints are whole") from error
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:

@@ -33,9 +33,10 @@ from mergenet.checkpoint import (
     pack,
     save_checkpoint,
     save_tensors,
+    tidy,
     unpack,
 )
-from mergenet.errors import CheckpointError
+from mergenet.errors import CheckpointError, WriteError
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
@@ -222,6 +223,24 @@ def test_leftovers_of_killed_processes_are_ignored_then_removed(tmp_path: Path) 
     assert same(load_latest(tmp_path), STATE)
     save_checkpoint(tmp_path, 4, STATE)
     assert names(tmp_path) == ["epoch-000003", "epoch-000004"]
+
+
+def test_a_folder_is_tidied_or_one_line_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tidy(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    for epoch in (1, 2, 3):
+        save_checkpoint(tmp_path, epoch, STATE, keep=3)
+    (tmp_path / ".tmp-epoch-000001-1-gone").mkdir()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refuse)
+        with pytest.raises(WriteError, match=r"could not be tidied: Read-only file system; its checkpoints are whole$"):
+            tidy(tmp_path)
+    tidy(tmp_path)
+    assert names(tmp_path) == ["epoch-000002", "epoch-000003"]
 
 
 @pytest.fixture(scope="module")
