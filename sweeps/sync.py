@@ -1,6 +1,7 @@
 """Backfill: what Weights & Biases lacks of a sweep, from the sweep's own records."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str]
     check_key(sweep)
     with locked(folder):  # not while a driver mirrors
         jobs = [path.parent for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
-        added = [guarded(job.name, lambda job=job: sync_run(sweep, folder, job)) for job in jobs]  # type: ignore[misc]
+        added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
         if (folder / SUMMARY_FILE).exists():
             guarded(SUMMARY, lambda: sync_summary(sweep, folder))
     say(f"{len(jobs)} runs are whole {mode}, {sum(added)} epochs were added to {sum(map(bool, added))} of them")

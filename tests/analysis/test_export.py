@@ -73,12 +73,12 @@ def test_write_best_gives_a_file_that_loads_as_the_trials_own_configuration(swee
 
 
 def test_a_recorded_source_becomes_live(sweep, write_run, tmp_path):
-    recorded = {"source.kind": "recorded", "source.recording": "/tmp/gone", "source.seed": 3}
+    recorded = {"source.kind": "recorded", "source.recording": "recordings/gone", "source.seed": 3}
     add_trial(sweep, write_run, "t9", 9, accuracy=0.9, **recorded)
     write_best(sweep, tmp_path / "best.yaml")
     config = load_config(str(tmp_path / "best.yaml"))
     assert (config.source.kind, config.source.recording, config.source.seed) == ("live", None, 3)
-    assert "/tmp/gone" not in (tmp_path / "best.yaml").read_text()
+    assert "recordings/gone" not in (tmp_path / "best.yaml").read_text()
 
 
 def test_portable_config_leaves_other_sources_and_its_argument_alone():

@@ -67,3 +67,5 @@ def test_regret_is_of_the_way_from_the_median_to_the_top(folder: Path) -> None:
     assert regret["stock", "7", 0] == [1.0, pytest.approx(1.0), pytest.approx(0.5)]
     figures = search.summarize(regret, ["ours", "stock"])
     assert figures["ratio"]["stock"] == pytest.approx([1.0, 0.5, 0.0])
+    assert figures["interval"]["stock"][0] == pytest.approx([1.0, 1.0]), "both seeds have a regret of 1"
+    assert figures["interval"]["stock"][1] == pytest.approx([0.0, 1.0]), "of 0 and 1, one seed may be drawn twice"
