@@ -176,6 +176,7 @@ def resume_command(place: str, address: str | None, to: Path | None) -> None:
 @click.option("--partition", help="slurm: partition.")
 @click.option("--hosts", help="ray-up: addresses, the head first, separated by commas.")
 @click.option("--user", help="ray-up: SSH user [default: ubuntu].")
+@click.option("--ssh-key", help="ray-up: private key, which Ray copies to the head [default: SSH's own, on each node].")
 @click.option("--image", help="kuberay: image that holds mergenet.")
 @click.option("--claim", help="kuberay: PersistentVolumeClaim of the shared storage.")
 def launch_command(sweep_file: str, kind: str, printed: bool, hosts: str | None, **options: Any) -> None:

@@ -14,7 +14,7 @@ from mergenet.errors import ConfigError
 from mergenet.problems import printable
 
 TEMPLATES = {"job": "job.sh", "slurm": "slurm.sh", "ray-up": "ray-up.yaml", "kuberay": "kuberay.yaml"}
-PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*|/[A-Za-z0-9._:/@+-]*")  # needs no quotes in YAML and shells
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*|(~?/)[A-Za-z0-9._:/@+-]*")  # needs no quotes in YAML and shells
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Launch:
 
     sweep: shipped name or file, as the cluster's nodes see it. folder: absolute, on storage that all nodes share.
     cpus, gpus, memory_gib: of each node. hours: SLURM's limit. hosts: of ray-up, the head first.
+    ssh_key: of ray-up, a file of private key here; Ray copies it to the head, which starts the others with it.
     image, claim: of kuberay; the claim is mounted at the folder's parent.
     """
 
@@ -37,6 +38,7 @@ class Launch:
     partition: str | None = None
     hosts: tuple[str, ...] = ()
     user: str = "ubuntu"
+    ssh_key: str | None = None
     image: str | None = None
     claim: str | None = None
 
@@ -81,6 +83,7 @@ def values_of(launch: Launch) -> dict[str, object]:
         "slurm_options": "".join(f"#SBATCH {option}\n" for option in options),
         "head": launch.hosts[0] if launch.hosts else "",
         "workers": ", ".join(launch.hosts[1:]),
+        "ssh_key_line": f"  ssh_private_key: {launch.ssh_key}\n" if launch.ssh_key is not None else "",
         "num_workers": max(0, len(launch.hosts) - 1),
         "kube_name": kube_name(launch.name),
         "kube_gpus": f", nvidia.com/gpu: {launch.gpus}" if launch.gpus else "",

@@ -17,6 +17,8 @@ head -c 32 /dev/urandom | od -An -vtx1 | tr -d ' \n' > "$RAY_AUTH_TOKEN_PATH"
 
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 address=$(srun --nodes=1 --ntasks=1 --nodelist="$first" hostname --ip-address | awk '{print $1}')
+# where SLURM does not track processes by cgroup, a job that ran into its time limit leaves its Ray on the nodes
+srun --nodes=@{nodes} --ntasks=@{nodes} ray stop --force
 # the dashboard listens on localhost of the first node only, which is Ray's default
 srun --nodes=@{nodes} --ntasks=@{nodes} ray symmetric-run --address "$address:6379" --min-nodes @{nodes} \
   --num-cpus=@{cpus} --num-gpus=@{gpus} -- bash -c '@{command}'

@@ -24,6 +24,7 @@ LAUNCH = Launch(
     hours=1.5,
     partition="long",
     hosts=("10.0.0.1", "10.0.0.2", "10.0.0.3"),
+    ssh_key="~/.ssh/id_ed25519",
     image="registry.example.org/mergenet:0.1",
     claim="shared",
 )
@@ -59,6 +60,7 @@ def test_slurm() -> None:
     assert not [line for line in lines[first:] if line.startswith("#SBATCH")], "SLURM reads none after a command"
     text = "\n".join(lines)
     assert 'symmetric-run --address "$address:6379" --min-nodes 3' in text
+    assert text.index("ray stop --force") < text.index("symmetric-run"), "an earlier one refuses the token"
     assert text.index("umask 077") < text.index('> "$RAY_AUTH_TOKEN_PATH"')
     assert "gpus-per-node" not in render("slurm", replace(LAUNCH, gpus=0))
 
@@ -97,8 +99,12 @@ def test_ray_up_is_what_ray_accepts() -> None:
     assert config["provider"] == {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2", "10.0.0.3"]}
     validate_config(prepare_config(config))
     for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
-        assert commands[-1].startswith("RAY_AUTH_MODE=token ray start ")
-    assert "--dashboard-host=127.0.0.1" in config["head_start_ray_commands"][-1]
+        assert "RAY_AUTH_MODE=token ray start " in commands[-1]
+    head = config["head_start_ray_commands"][-1]
+    assert "--dashboard-host=127.0.0.1" in head
+    assert "RAY_enable_autoscaler_v2=0" in head, "Ray's second autoscaler starts no workers of a local provider"
+    assert config["auth"] == {"ssh_user": "ubuntu", "ssh_private_key": "~/.ssh/id_ed25519"}
+    assert yaml.safe_load(render("ray-up", replace(LAUNCH, ssh_key=None)))["auth"] == {"ssh_user": "ubuntu"}
 
 
 @pytest.mark.parametrize(
@@ -107,6 +113,7 @@ def test_ray_up_is_what_ray_accepts() -> None:
         ("job", {"folder": "sweeps/mine"}, "--dir must be an absolute path on storage that all nodes share, got 'sw"),
         ("job", {"folder": "/shared/$(rm -rf ~)"}, "folder must hold only letters, digits and ._:/@+- to be written"),
         ("slurm", {"partition": "long\n#SBATCH --mail"}, "partition must hold only letters, digits"),
+        ("ray-up", {"ssh_key": "key; rm"}, "ssh_key must hold only letters, digits"),
         ("ray-up", {"hosts": ()}, "--hosts must be given with --to ray-up, got nothing"),
         ("kuberay", {"image": None}, "--image must be given with --to kuberay, got nothing"),
         ("kuberay", {"claim": "a: b"}, "claim must hold only letters, digits"),
