@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.measures import Rows
+from analysis.measures import Rows, measure
 from analysis.replicates import combined, first_of
-from analysis.trials import BASELINE, COMPLETE, TRIAL, mode_of
+from analysis.trials import BASELINE, COMPLETE, TRIAL, best_first, mode_of
+from mergenet.record import ADAPTER_PARAMETERS
 from sweeps.records import best_value, mean
 
 
@@ -32,7 +33,7 @@ def leader(runs: Mapping[str, Rows], states: Mapping[str, str], metric: str, cou
     trials = {name: value for name, value in means.items() if name.startswith(TRIAL)}
     if not trials:
         return None
-    best = _first_best(trials, metric)
+    best = _first(trials, runs, metric)
     lead = None if baseline is None else trials[best] - baseline
     return {"trial": best, "value": trials[best], "epochs": len(runs[best]), "lead": lead, "seeds": count}
 
@@ -47,12 +48,19 @@ def _leader(runs: Mapping[str, Rows], metric: str) -> dict[str, Any] | None:
     known = {job: value for job, value in values.items() if value is not None}
     if not known:
         return None
-    best, baseline = _first_best(known, metric), runs.get(BASELINE, [])
+    best, baseline = _first(known, runs, metric), runs.get(BASELINE, [])
     epochs = len(runs[best])
     other = best_value(baseline[:epochs], metric) if len(baseline) >= epochs else None
     lead = None if other is None else known[best] - other
     return {"trial": best, "value": known[best], "epochs": epochs, "lead": lead}
 
 
-def _first_best(values: Mapping[str, float], metric: str) -> str:
-    return (max if mode_of(metric) == "max" else min)(values, key=lambda job: values[job])
+def _first(values: Mapping[str, float], runs: Mapping[str, Rows], metric: str) -> str:
+    """In the order of `best_first`. values: in the order in which the trials were drawn."""
+    numbers = {trial: number for number, trial in enumerate(values)}
+
+    def key(trial: str) -> tuple[float, float, int]:
+        parameters = measure(ADAPTER_PARAMETERS, runs[trial], metric) or 0
+        return best_first(values[trial], mode_of(metric), parameters, numbers[trial])
+
+    return min(values, key=key)

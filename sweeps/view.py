@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.replicates import SD, SEEDS, first_of, mean_and_sd
-from analysis.trials import COMPLETE, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
+from analysis.trials import COMPLETE, CONFIRM_BEST, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
 from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.budget import Budget, budget_line
 from sweeps.config import SweepConfig
@@ -122,7 +122,8 @@ class View:
             return head.rstrip()
         value = best_value(rows, self.sweep.objective)
         shown = "no value" if value is None else show(self.sweep.objective, value)
-        return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(self.params.get(job, {}))}".rstrip()
+        params = {} if role == CONFIRM_BEST else self.params.get(job, {})  # all have those of the best trial
+        return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(params)}".rstrip()
 
     def mean_line(self, event: Message) -> str | None:
         """What is said of a trial, or of no transfer, whose last seed has ended."""
@@ -210,7 +211,11 @@ def show(metric: str, value: float | None) -> str:
 
 
 def show_params(params: dict[str, Any]) -> str:
-    return " ".join(f"{short(path)}={show_value(value)}" for path, value in params.items())
+    """The layer pairs last, which are long."""
+    from sweeps.space import PAIRS
+
+    paths = sorted(params, key=lambda path: path.startswith(PAIRS))
+    return " ".join(f"{short(path)}={show_value(params[path])}" for path in paths)
 
 
 def short(path: str) -> str:

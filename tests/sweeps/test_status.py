@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from sweeps.cli import sweep as command
 from sweeps.configfile import dump_sweep
 from sweeps.folder import locked
+from sweeps.standing import leader
 from sweeps.status import is_locked, read_status, status_lines
 from tests.sweeps.base import sweep_config, write_base
 
@@ -58,6 +59,15 @@ def test_a_running_sweep(tmp_path: Path) -> None:
     assert "highest so far: 55.00 % (trial-000, +5.00 points to no transfer; not a gain, the best of many" in shown
     assert "budget of the search: 3 of 100 epochs" in shown
     assert "time left: about 3 min 0 s; next: wait" in shown
+
+
+def test_of_equal_trials_the_one_with_fewer_adapter_parameters_leads_as_in_the_summary() -> None:
+    runs = {
+        f"trial-00{i}": [{"epoch": 1, "target_val_top1": 0.5, "adapter_parameters": n}] for i, n in enumerate([9, 4, 4])
+    }
+    best = leader(runs, {}, "target_val_top1", 1)
+    assert best is not None
+    assert best["trial"] == "trial-001"
 
 
 def test_a_killed_sweep_is_told_from_a_running_one_by_its_lock(tmp_path: Path) -> None:

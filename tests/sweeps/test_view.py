@@ -38,9 +38,16 @@ def test_a_line_for_each_job_that_ends() -> None:
         play(view, "trial-000", "trial", [0.25, 0.5, 0.375])
         play(view, "trial-001", "trial", [], "failed", "target loss became nan by step 3")
     assert out.getvalue().splitlines() == [
-        "trial-000      complete   3 epochs   10.0 s  val top1 50.00 %  pairs=fc>classifier.1 gate=0.1235",
+        "trial-000      complete   3 epochs   10.0 s  val top1 50.00 %  gate=0.1235 pairs=fc>classifier.1",
         "trial-001      failed     0 epochs   10.0 s  target loss became nan by step 3",
     ]
+
+
+def test_the_best_configuration_is_not_repeated_for_each_of_its_seeds() -> None:
+    view, out = view_and_output()
+    with view:
+        play(view, "confirm-best-1", "confirm_best", [0.25])
+    assert out.getvalue() == "confirm-best-1 complete   1 epochs   10.0 s  val top1 25.00 %\n"
 
 
 def test_the_live_status_counts_and_calls_nothing_a_gain() -> None:
