@@ -1,0 +1,51 @@
+"""Runs of several kinds, and what it is for two of them to be the same."""
+
+from pathlib import Path
+from typing import Any
+
+from mergenet.checkpoint import load_latest, load_tensors
+from mergenet.config import Config
+from mergenet.record import read_run
+from mergenet.run import train_run
+from tests.tiny import equal, tiny_config, without_times
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # 7 steps an epoch: with t_cycle 4 a transfer is open at the end of each epoch but the fourth
+    "open cycle": {"transfer.update.horizon": "cycle", "transfer.t_cycle": 4},
+    "noise": {
+        "transfer.control": "noise",
+        "transfer.adapter": {"rank": 4, "learned_gate": True, "dropout": 0.4, "spectral_norm": True},
+        "transfer.update": {"horizon": "cycle", "normalize": True},
+        "transfer.t_cycle": 4,
+    },
+    "factorized": {
+        "transfer.adapter.encoding": "factorized",
+        "transfer.pairs": [{"source": "3", "target": "9", "direction": "both"}],
+        "transfer.optimizer_state": "scale",
+    },
+    "fp16": {"amp": "fp16", "target.optimizer.name": "adamw", "target.optimizer.lr": 0.01},
+    "baseline": {"method": "none"},
+    "distilled": {"method": "kd", "source.model.name": "tiny_cnn", "distillation.warmup_fraction": 0.6},
+}
+
+
+def config_of(name: str, epochs: int = 4) -> Config:
+    return tiny_config({"epochs": epochs, **VARIANTS[name]})
+
+
+def finish(config: Config, folder: Path) -> Path:
+    list(train_run(config, folder))
+    return folder
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Everything but times and provenance is bitwise the same."""
+    one, other = read_run(a), read_run(b)
+    assert [without_times(row) for row in one.epochs] == [without_times(row) for row in other.epochs]
+    assert one.result == other.result
+    assert equal(load_tensors(a / "best.safetensors"), load_tensors(b / "best.safetensors"))
+    assert (a / "config.yaml").read_bytes() == (b / "config.yaml").read_bytes()
+    assert equal(load_latest(a / "checkpoints"), load_latest(b / "checkpoints"))
+    assert sorted(p.name for p in (a / "checkpoints").iterdir()) == sorted(
+        p.name for p in (b / "checkpoints").iterdir()
+    )
