@@ -25,6 +25,11 @@ def replicate_name(trial: str, place: int) -> str:
     return f"{trial}{_MARK}{place}"
 
 
+def replicate_pattern(trial: str) -> str:
+    """What the names of the run folders of its other seeds match."""
+    return f"{trial}{_MARK}*"
+
+
 def first_of(name: str) -> str:
     """The trial that a run belongs to: its own name but for a replicate."""
     return name.partition(_MARK)[0]

@@ -62,7 +62,7 @@ class SweepStudy:
         for point in space.first_points()[: num_short(sweep) or None]:  # what top_k draws at last is not theirs
             if point not in known_points(self.study):
                 self.study.enqueue_trial(point)
-        tell_known(self.study, space, warm)
+        tell_known(self.study, sweep, space, warm)
 
     def known(self) -> list[Drawn]:
         """All trials that were drawn whole, by index."""

@@ -3,30 +3,39 @@
 from collections.abc import Iterable
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from analysis.measures import excesses
+from sweeps.config import SweepConfig
 from sweeps.cube import Asked
+from sweeps.objectives import values_of
 from sweeps.space import Space
-from sweeps.studied import WARM
+from sweeps.studied import CONSTRAINTS, CURVE, WARM
 from sweeps.warmstart import Known
 
 
-def tell_known(study: optuna.Study, space: Space, trials: Iterable[Known]) -> None:
+def tell_known(study: optuna.Study, sweep: SweepConfig, space: Space, trials: Iterable[Known]) -> None:
     """Add the trials to the study as Optuna trials without an index; those that it holds already are not added."""
     told = {trial.user_attrs.get(WARM) for trial in study.get_trials(deepcopy=False)}
     for trial in trials:
         name = f"{trial.sweep}/{trial.name}"
-        if name in told:
-            continue
-        point = space.named(trial.params)
-        space(asked := Asked(point))
-        study.add_trial(
-            create_trial(
-                state=TrialState.COMPLETE if trial.complete else TrialState.PRUNED,
-                value=trial.values[max(trial.values)],
-                params=point,
-                distributions=asked.distributions,
-                user_attrs={WARM: name},
-                intermediate_values=trial.values,
-            )
-        )
+        if name not in told:
+            study.add_trial(frozen(trial, name, sweep, space))
+
+
+def frozen(trial: Known, name: str, sweep: SweepConfig, space: Space) -> FrozenTrial:
+    """The trial as the study would have it, had this sweep trained it."""
+    point = space.named(trial.params)
+    space(asked := Asked(point))
+    every = {**trial.measured, sweep.objective: trial.value}
+    one = len(sweep.objectives) == 1
+    curve = {} if one else {CURVE: {str(epoch): value for epoch, value in trial.values.items()}}
+    return create_trial(
+        state=TrialState.COMPLETE if trial.complete else TrialState.PRUNED,
+        values=values_of(sweep, trial.value, trial.measured) if trial.complete or one else None,
+        params=point,
+        distributions=asked.distributions,
+        user_attrs={WARM: name} | {name: every[name] for name in sweep.constraints} | curve,
+        system_attrs={CONSTRAINTS: list(excesses(sweep.bounds, every).values())} if sweep.constraints else None,
+        intermediate_values=trial.values if one else None,
+    )

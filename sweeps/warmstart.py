@@ -1,17 +1,21 @@
 """Warm start: what the trials of earlier sweeps found is known to the sampler before the first draw.
 
-Only results that would be the same here are told: of the same base and metric, of trials whose configuration is one
-that this space can draw. They are read from the run records when the sweep is planned and kept in warm_start.json, so
-that a sweep that is resumed does not need the earlier folder. For how the study gets them see told.py.
+Only results that would be the same here are told: of the same base, metric and seeds a trial, of trials whose
+configuration is one that this space can draw. They are read from the run records when the sweep is planned and kept in
+warm_start.json, so that a sweep that is resumed does not need the earlier folder. For how the study gets them see
+told.py.
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.measures import STEP_SECONDS
+from analysis.replicates import combined, replicate_pattern
 from analysis.trials import (
     COMPLETE,
     PRUNED,
@@ -32,11 +36,12 @@ from mergenet.rules import shown
 from sweeps.config import SweepConfig
 from sweeps.configfile import load_sweep
 from sweeps.folder import BASE_FILE, STATE_FILE, holds_sweep, read_json
+from sweeps.objectives import asked, measured, values_of
 from sweeps.space import Labels, Space
 
 WARM_FILE = "warm_start.json"
 LEARNS = ("auto", "tpe", "gp")  # samplers that look at all trials of the study
-SAME = ("metric",)  # settings of a sweep that say what the value of a trial is
+SAME = ("metric", "seeds_per_trial")  # settings of a sweep that say what the value of a trial is
 
 OUTSIDE, REPEATED, UNREADABLE = "outside this space", "repeated", "not readable"
 FAILED, TRAINING, NO_VALUE = "failed", "still training", "without a value"
@@ -46,7 +51,8 @@ FAILED, TRAINING, NO_VALUE = "failed", "still training", "without a value"
 class Known:
     """A trial of an earlier sweep. sweep: its folder; params: labels of this space by path.
 
-    values: the objective, the best value so far, by epoch; complete: it trained to its last epoch.
+    values: the objective, the best value so far, by epoch, of the first seed; with several seeds, of a complete trial,
+    the last is their mean. complete: it trained to its last epoch. measured: what else this sweep asks for, at last.
     """
 
     sweep: str
@@ -54,6 +60,12 @@ class Known:
     params: Labels
     values: dict[int, float]
     complete: bool
+    measured: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def value(self) -> float:
+        """The objective at last."""
+        return self.values[max(self.values)]
 
 
 @dataclass(frozen=True)
@@ -79,11 +91,15 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
             f"warm_start must be given to a sampler that learns from it ({', '.join(LEARNS)}), got {sweep.sampler}; "
             "leave it out"
         )
-    check_alone(sweep)
+    if sweep.warm_start and STEP_SECONDS in asked(sweep):
+        raise ConfigError(
+            f"warm_start must be without {STEP_SECONDS} in minimize and constraints, because another sweep's "
+            "were measured under another load; leave one out"
+        )
     found = []
     for folder in dict.fromkeys(sweep.warm_start):
         check_sweep(sweep, space, Path(folder))
-        found += [(folder, trial) for trial in read_folder(Path(folder), space, str(sweep.metric))]
+        found += [(folder, trial) for trial in read_folder(Path(folder), space, sweep)]
     found = without_repeats(found)
     reasons = {folder: Counter[str]() for folder in sweep.warm_start}
     for folder, trial in found:
@@ -93,16 +109,8 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
     return WarmStart(trials, {folder: dict(counts) for folder, counts in reasons.items()})
 
 
-def check_alone(sweep: SweepConfig) -> None:
-    """Raises ConfigError where a trial's result is more than its metric, which is all that is told of earlier ones."""
-    asked = {"minimize": sweep.minimize, "constraints": sweep.constraints, "seeds_per_trial": sweep.seeds_per_trial > 1}
-    for name, more in asked.items():
-        if sweep.warm_start and more:
-            raise ConfigError(f"warm_start must be without {name}, got both; leave one out")
-
-
 def check_sweep(sweep: SweepConfig, space: Space, folder: Path) -> None:
-    """Raises ConfigError unless the folder holds a sweep of the same base and metric."""
+    """Raises ConfigError unless the folder holds a sweep of the same base, metric and seeds a trial."""
     if not folder.is_dir() or not holds_sweep(folder) or not (folder / BASE_FILE).is_file():
         raise ConfigError(
             f"warm_start must name sweep folders (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}), "
@@ -148,31 +156,38 @@ def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{path}.{key}" if path else str(key))
 
 
-def read_folder(folder: Path, space: Space, metric: str) -> Iterator[Known | str]:
+def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[Known | str]:
     """The trials of a sweep's search by number, or why one is left out."""
     files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
     trials = [(path.parent, read_json(path)) for path in files]
     for path, trial in sorted(trials, key=lambda pair: (pair[1].get("number", 0), pair[0])):
         if trial.get("role") == TRIAL:
-            yield read_known(path, trial, space, metric)
+            yield read_known(path, space, sweep)
 
 
-def read_known(folder: Path, trial: dict[str, Any], space: Space, metric: str) -> Known | str:
-    state = trial.get("state")
+def read_known(folder: Path, space: Space, sweep: SweepConfig) -> Known | str:
+    """folder: of the trial's first seed."""
+    runs = [folder, *sorted(folder.parent.glob(replicate_pattern(folder.name)))]
+    state = combined([read_json(run / TRIAL_FILE).get("state", RUNNING) for run in runs], sweep.seeds_per_trial)
     if state not in (COMPLETE, PRUNED):
         return TRAINING if state == RUNNING else FAILED
     try:
-        record = read_run(folder)
-        config = parse_config(portable_config(record.config), str(folder))
+        records = [read_run(run) for run in (runs if state == COMPLETE else runs[:1])]
+        config = parse_config(portable_config(records[0].config), str(folder))
     except UserError:
         return UNREADABLE
-    values = best_so_far(record.epochs, metric)
-    if not values:
+    rows = [record.epochs for record in records]
+    curves = [best_so_far(row, sweep.objective) for row in rows]
+    if not all(curves):
+        return NO_VALUE
+    values = curves[0] | {max(curves[0]): statistics.fmean(curve[max(curve)] for curve in curves)}
+    found = measured(sweep, rows)
+    if values_of(sweep, values[max(values)], found) is None:
         return NO_VALUE
     labels = space.locate(config)
     if labels is None or not the_same(space.config(labels), config):
         return OUTSIDE
-    return Known(str(folder.parent.parent), folder.name, labels, values, state == COMPLETE)
+    return Known(str(folder.parent.parent), folder.name, labels, values, state == COMPLETE, found)
 
 
 def best_so_far(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float]:

@@ -43,10 +43,22 @@ def write_trial(
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(dump_yaml(parse_config(job["config"], "test")))
     (run / "provenance.json").write_text("{}")
-    rows = [{"epoch": epoch, METRIC: value} for epoch, value in enumerate(values, start=1)]
-    (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(run, values)
     trial = {"role": "trial", "number": number, "state": state, "trial_id": job["id"], "seed": 0}
     (run / "trial.json").write_text(json.dumps(trial | {"params": job["params"]}))
+
+
+def write_rows(run: Path, values: list[float | None], parameters: int = 1000) -> None:
+    rows = [{"epoch": i, METRIC: value, "adapter_parameters": parameters} for i, value in enumerate(values, start=1)]
+    (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_seed(first: Path, values: list[float | None], state: str) -> None:
+    """The second seed of a trial."""
+    run = Path(shutil.copytree(first, f"{first}-seed-2"))
+    write_rows(run, values, 2000)
+    trial = json.loads((run / "trial.json").read_text())
+    (run / "trial.json").write_text(json.dumps(trial | {"role": "replicate", "state": state, "trial_id": run.name}))
 
 
 def write_sweep(folder: Path, plan: Plan, trials: list[tuple[Any, ...]]) -> Path:
@@ -79,6 +91,68 @@ def refused(tmp_path: Path, search: dict[str, Any] = GATES, base: dict[str, Any]
         planned(tmp_path, search, base, **changes)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"constraints": {"adapter_parameters": {"min": 2000}, METRIC: {"min": 0.55}}},
+        {"minimize": ["adapter_parameters"]},
+        {"minimize": ["adapter_parameters"], "constraints": {METRIC: {"min": 0.55}}},
+    ],
+)
+def test_a_told_trial_is_in_the_study_as_if_this_sweep_had_trained_it(tmp_path: Path, asked: dict[str, Any]) -> None:
+    trials: list[tuple[Any, ...]] = [({GATE: 0.3}, [0.6, 0.5]), ({GATE: 0.5}, [0.4], "pruned")]
+    folder = write_sweep(tmp_path / "earlier", planned(tmp_path, GATES), trials)
+    plan = planned(tmp_path, GATES, warm_start=[str(folder)], **asked)
+    told = opened(plan, tmp_path / "told").study.trials
+    (tmp_path / "trained").mkdir()
+    study = SweepStudy(plan.sweep, plan.space, "max", tmp_path / "trained")
+    for index, (params, curve, state) in enumerate([(0.3, [0.6, 0.6], "COMPLETE"), (0.5, [0.4], "PRUNED")]):
+        study.study.enqueue_trial({GATE: params})
+        drawn = study.draw(index)
+        for epoch, value in enumerate(curve, start=1):
+            study.report(drawn, epoch, value)
+        study.tell(drawn, TrialState[state], curve[-1], {"adapter_parameters": 1000.0})
+    assert len(told) == 2
+    for one, other in zip(told, study.study.trials, strict=True):
+        assert (one.state, one.values, one.params) == (other.state, other.values, other.params)
+        assert one.distributions == other.distributions
+        assert one.intermediate_values == other.intermediate_values
+        assert one.system_attrs.get("constraints") == other.system_attrs.get("constraints")
+        own = {"index", "params", "trial_id", WARM}
+        assert drop(one.user_attrs, own) == drop(other.user_attrs, own)
+
+
+def drop(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def test_seconds_of_another_sweep_are_not_told(tmp_path: Path, earlier: Path) -> None:
+    text = refused(tmp_path, warm_start=[str(earlier)], constraints={"step_seconds": {"max": 1}})
+    assert text.startswith("warm_start must be without step_seconds in minimize and constraints, because another")
+
+
+def test_trials_of_several_seeds_are_told_as_their_means(tmp_path: Path, earlier: Path) -> None:
+    two: dict[str, Any] = {"seeds_per_trial": 2}
+    trials: list[tuple[Any, ...]] = [
+        ({GATE: 0.3}, [0.2, 0.6]),
+        ({GATE: 0.35}, [0.2, 0.6]),
+        ({GATE: 0.4}, [0.9, 0.9]),
+        ({GATE: 0.5}, [0.4], "pruned"),
+    ]
+    folder = write_sweep(tmp_path / "two", planned(tmp_path, GATES, **two), trials)
+    write_seed(folder / "trials" / "trial-000", [0.1, 0.2], "complete")
+    write_seed(folder / "trials" / "trial-001", [0.1], "failed")
+    plan = planned(tmp_path, GATES, warm_start=[str(folder)], minimize=["adapter_parameters"], **two)
+    whole, stopped = plan.warm.trials
+    assert (whole.name, whole.values, whole.complete) == ("trial-000", {1: 0.2, 2: pytest.approx(0.4)}, True)
+    assert whole.measured == {"adapter_parameters": 1500.0}
+    assert (stopped.name, stopped.values, stopped.complete) == ("trial-003", {1: 0.4}, False)
+    assert plan.warm.left_out == {str(folder): {"failed": 1, "still training": 1}}
+    text = refused(tmp_path, warm_start=[str(earlier)], **two)
+    assert text == f"warm_start must name sweeps with seeds_per_trial 2, got '{earlier}' with 1; leave it out"
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "auto"])
