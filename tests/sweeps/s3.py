@@ -3,8 +3,6 @@
 import urllib.request
 from typing import Any, Self
 
-import pytest
-
 BUCKET = "sweeps"
 KEYS = {"AWS_ACCESS_KEY_ID": "canary-4711", "AWS_SECRET_ACCESS_KEY": "canary-4712", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -13,7 +11,6 @@ class S3:
     """Use as a context manager; `stop` and `start` make an outage. environment: what a client needs."""
 
     def __init__(self) -> None:
-        pytest.importorskip("moto.server", reason="an S3 server comes with pip install 'moto[server]'")
         self.server: Any = None
         self.port = 0
 
@@ -36,7 +33,7 @@ class S3:
     def start(self) -> None:
         from moto.server import ThreadedMotoServer
 
-        self.server = ThreadedMotoServer(port=self.port, verbose=False)
+        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
         self.server.start()
         _, self.port = self.server.get_host_and_port()
 
