@@ -10,6 +10,7 @@ from analysis.compare import POINTS, PairedDifference
 from analysis.load import is_missing
 from analysis.replicates import SD
 from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, REPLICATE, RUN, TRIAL
+from mergenet.pairlabel import are_pairs, pairs_label
 from mergenet.record import is_metric
 
 ROLE_LABELS = {
@@ -62,14 +63,14 @@ def cell(column: str, value: Any) -> str:
 
 
 def setting(value: Any) -> str:
-    """A hyper-parameter's value; transfer pairs as source->target."""
+    """A hyper-parameter's value; transfer pairs as in mergenet/pairlabel.py."""
     if isinstance(value, bool | str):
         return str(value).lower() if isinstance(value, bool) else value
+    if are_pairs(value):
+        return pairs_label(value)
     if isinstance(value, list | tuple):
         return ",".join(map(setting, value)) or "[]"
     if isinstance(value, dict):
-        if {"source", "target"} <= value.keys():
-            return f"{value['source']}->{value['target']}"
         return json.dumps(value, sort_keys=True)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 

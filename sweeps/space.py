@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from mergenet.config import Config
 from mergenet.configfile import parse_config, set_by_path
+from mergenet.pairlabel import are_pairs, pairs_label
 from sweeps.branches import ancestors, groups, holds, needs, ordered, walk
 from sweeps.entry import Entry, Scalar
 
@@ -210,13 +211,10 @@ class Space:
 
 
 def label_of(value: Any) -> Scalar:
-    """A scalar as it is, a list of pairs as "source>target + ...", anything else as JSON."""
+    """A scalar as it is, a list of pairs as in mergenet/pairlabel.py, anything else as JSON."""
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    plain = {"source", "target"}
-    if isinstance(value, list | tuple) and value and all(isinstance(v, dict) and set(v) == plain for v in value):
-        return " + ".join(f"{pair['source']}>{pair['target']}" for pair in value)
-    return json.dumps(value)
+    return pairs_label(value) if are_pairs(value) else json.dumps(value)
 
 
 def get_by_path(config: Config, path: str) -> Any:

@@ -105,7 +105,7 @@ def test_csv_holds_lists_as_json(tmp_path, write_run):
     pairs = [{"source": "fc", "target": "head", "direction": "to_target", "every": None}]
     write_run(tmp_path / "runs" / "b", settings={"transfer.pairs": pairs})
     output = run("table", tmp_path / "runs", "--csv", tmp_path / "t.csv")
-    assert "fc->head" in output
+    assert "fc>head" in output
     assert json.loads(pd.read_csv(tmp_path / "t.csv")["transfer.pairs"][1]) == pairs
 
 
@@ -230,7 +230,8 @@ def test_headers_are_the_shortest_ending_that_is_unique():
         ("x", 100000, "100000"),
         ("x", ["row_row", "row_column"], "row_row,row_column"),
         ("x", [], "[]"),
-        ("x", [{"source": "fc", "target": "head", "every": 8}], "fc->head"),
+        ("x", [{"source": "fc", "target": "head", "every": 8}], "fc>head (every 8)"),
+        ("x", [{"source": "a", "target": "b", "direction": d} for d in ("to_source", "both")], "a<b + a<>b"),
         ("x", {"b": 1}, '{"b": 1}'),
         ("role", "confirm_none", "CONFIRM-none"),
     ],
