@@ -10,13 +10,17 @@ simulated time. Ray's are OptunaSearch and ASHAScheduler as they come, once more
 Regret is (top - found) / (top - median): 0 is the best configuration known, 1 a typical random one. `found` is the best
 validation accuracy of a trial that trained to its end; a side that has none yet has regret 1. top and median are of
 20,000 random configurations after the last epoch, and of all that was found here.
+
+The surrogate has no noise, a training has: two seeds differ. With --noise 0.25 all values of a trial are off by one
+normal number of a quarter of (top - median), and `found` is the true accuracy of the trial that seemed best.
 """
 
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,39 +49,61 @@ def parse(arguments: Sequence[str]) -> Any:
     parser.add_argument("--tasks", required=True, help="OpenML tasks, separated by commas")
     parser.add_argument("--seeds", type=common.count, default=10, help="searches a task and side")
     parser.add_argument("--sides", default=",".join(SIDES), help=f"of {', '.join(SIDES)}; separated by commas")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="of a trial, as a share of (top - median) [default: 0]"
+    )
     parser.add_argument("--jobs", type=common.count, default=os.cpu_count() or 1, help="processes")
     return parser.parse_args(arguments)
 
 
-def found_by(folder: Path, job: Job) -> list[float]:
-    """The best accuracy of a complete trial at each budget, NaN without one. Runs in a process."""
+@dataclass
+class Trial:
+    """off: by how much all its values are."""
+
+    name: str
+    curve: Curve
+    off: float
+    epochs: int = 0
+    spent: int = 0  # by all trials together when this one ended
+
+
+def found_by(folder: Path, job: Job, noise: float = 0.0) -> list[float]:
+    """The accuracy of the complete trial that seems best at each budget, NaN without one. Runs in a process."""
     logging.disable(logging.WARNING)
     side, task, seed = job
-    curve = simulated(Surrogate(folder, task), SIDES[side](seed))
-    return [max((value for spent, value in curve if spent <= budget * EPOCHS), default=np.nan) for budget in BUDGETS]
+    surrogate, generator = Surrogate(folder, task), np.random.default_rng([seed, int(task)])
+    scale = noise * spread(surrogate) if noise else 0.0
+    ended = simulated(surrogate, SIDES[side](seed), lambda: scale * generator.standard_normal())
+    return [best_seeming([trial for trial in ended if trial.spent <= budget * EPOCHS]) for budget in BUDGETS]
 
 
-def simulated(surrogate: Surrogate, side: Side, workers: int = 4) -> list[tuple[int, float]]:
-    """Epochs spent and best accuracy of each trial that trained to its end. All workers are equally fast."""
-    ended: list[tuple[int, float]] = []
-    running = [start(surrogate, side, f"first-{worker}") for worker in range(workers)]
+def best_seeming(trials: Sequence[Trial]) -> float:
+    best = max(trials, key=lambda trial: trial.curve.best + trial.off, default=None)
+    return np.nan if best is None else best.curve.best
+
+
+def spread(surrogate: Surrogate) -> float:
+    random = surrogate.random_accuracies(20_000)
+    return float(random.max() - np.median(random))
+
+
+def simulated(surrogate: Surrogate, side: Side, off: Callable[[], float], workers: int = 4) -> list[Trial]:
+    """The trials that trained to their end, in this order. off: of the next trial. All workers are equally fast."""
+
+    def start(name: str) -> Trial:
+        return Trial(name, surrogate.curve(side.suggest(name)), off())
+
+    ended: list[Trial] = []
+    running = [start(f"first-{worker}") for worker in range(workers)]
     for spent in range(1, BUDGETS[-1] * EPOCHS + 1):
-        worker = spent % workers
-        name, curve, epoch = running[worker]
-        value = curve(epoch)
-        stopped = side.report(name, epoch, value)
-        if not stopped and epoch < EPOCHS:
-            running[worker] = (name, curve, epoch + 1)
-            continue
-        if epoch == EPOCHS:
-            ended.append((spent, curve.best))
-        running[worker] = start(surrogate, side, f"after-{spent}")
+        trial = running[spent % workers]
+        trial.epochs, trial.spent = trial.epochs + 1, spent
+        stopped = side.report(trial.name, trial.epochs, trial.curve(trial.epochs) + trial.off)
+        if trial.epochs == EPOCHS:
+            ended.append(trial)
+        if stopped or trial.epochs == EPOCHS:
+            running[spent % workers] = start(f"after-{spent}")
     return ended
-
-
-def start(surrogate: Surrogate, side: Side, name: str) -> tuple[str, Curve, int]:
-    """A new trial: its name, its curve, its first epoch."""
-    return name, surrogate.curve(side.suggest(name)), 1
 
 
 def regrets(found: dict[Job, list[float]], folder: Path) -> dict[Job, list[float]]:
@@ -141,13 +167,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the processes below
     jobs = [(side, task, seed) for seed in range(options.seeds) for side in sides for task in tasks]
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:  # NumPy reads its environment when imported
-        found = dict(zip(jobs, pool.map(partial(found_by, options.lcbench), jobs), strict=True))
+        found = dict(zip(jobs, pool.map(partial(found_by, options.lcbench, noise=options.noise), jobs), strict=True))
     figures = summarize(regrets(found, options.lcbench), sides)
     report(figures)
     if options.json:
         names = ("side", "task", "seed", "found")
         runs = [dict(zip(names, (*job, values), strict=True)) for job, values in found.items()]
-        common.footer(NAME, facts, range(options.seeds), figures | {"tasks": tasks, "runs": runs})
+        common.footer(
+            NAME, facts, range(options.seeds), figures | {"tasks": tasks, "noise": options.noise, "runs": runs}
+        )
 
 
 if __name__ == "__main__":

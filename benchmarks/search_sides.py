@@ -111,6 +111,7 @@ SIDES: dict[str, Callable[[int], Side]] = {
     "ours": ours,
     "stock": Stock,
     "stock_grace_4": lambda seed: Stock(seed, grace_period=4),
+    "ours_tpe": lambda seed: ours(seed, sampler="tpe"),
     "ours_auto": lambda seed: ours(seed, grace_epochs="auto"),
     "random": lambda seed: ours(seed, sampler="random", scheduler="none"),
 }
