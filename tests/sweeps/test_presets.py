@@ -4,10 +4,13 @@ import importlib.resources
 from pathlib import Path
 
 import pytest
+from optuna.storages import InMemoryStorage
 
 from mergenet.configfile import presets
+from mergenet.published import PUBLISHED
 from sweeps.configfile import load_sweep, sweeps
 from sweeps.plan import plan_sweep
+from sweeps.study import SweepStudy
 
 
 @pytest.mark.parametrize("name", sweeps())
@@ -23,6 +26,13 @@ def test_a_shipped_sweep_can_be_planned(name: str, tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir()), "planning creates nothing"
     header = (importlib.resources.files("sweeps") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     assert f"#   mergenet sweep run {name}\n" in header
+
+
+def test_baselines_tries_each_method_once() -> None:
+    plan = plan_sweep(load_sweep("baselines"))
+    study = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, InMemoryStorage())
+    drawn = [study.draw(index).params["method"] for index in range(plan.sweep.num_trials)]
+    assert sorted(map(str, drawn)) == sorted({"mergenet", *PUBLISHED})
 
 
 def test_every_setting_has_a_sweep() -> None:
