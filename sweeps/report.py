@@ -15,6 +15,7 @@ from sweeps.folder import shown_path
 from sweeps.objectives import infeasible, infeasible_text, pareto_front
 from sweeps.plan import Plan
 from sweeps.results import best_trial, confirmation, read_trials
+from sweeps.space import Space
 from sweeps.view import clock, front_table, label, show, trials_table
 
 LEVEL = 0.05  # of the verdict
@@ -36,10 +37,17 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
         "trials": trials,
         "baseline": baseline[0] if baseline else None,
         "best": best,
+        "best_is_base": best is not None and best["params"] == base_values(plan.space),
         "confirmation": confirmation(folder, sweep),
         "budget": budget,
         "seconds": times,
     }
+
+
+def base_values(space: Space) -> dict[str, Any] | None:
+    """What the base has for what is searched; None if the space does not hold it."""
+    labels = space.locate(space.config({}))
+    return None if labels is None else space.values(labels)
 
 
 def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> None:
@@ -62,6 +70,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say(f"no transfer, same recipe and seed{'s' * repeated(baseline)}: {value_text(baseline, metric)}")
     if best is not None:
         say(f"best trial: {best['trial_id']}, {value_text(best, metric)}")
+        if summary.get("best_is_base"):
+            say("  these are the base's own values: no other trial that trained to its end is better")
         say(f"  the best of {len(summary['trials'])} is a lucky one: its lead over no transfer is not a gain")
         if summary.get("front"):
             say("Pareto front: none of these is beaten by another trial in all objectives")

@@ -26,7 +26,7 @@ from sweeps.study import SweepStudy
 from sweeps.view import View
 from sweeps.wandbsummary import numbers, trials_html
 from sweeps.worker import do_job
-from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.base import CONV, space_of, sweep_config
 
 SIZE, DEPTH = "adapter_parameters", "transfer.adapter.depth"
 SEARCH = {DEPTH: {"choice": [1, 2, 3]}}
@@ -85,6 +85,17 @@ def test_what_a_reader_is_told(trained: Path) -> None:
     assert (told["trials_infeasible"], told[f"best_{SIZE}"]) == (1, summary["best"]["measured"][SIZE])
     assert told["front"].startswith(summary["best"]["trial_id"])
     assert f"<th>{SIZE}</th>" in trials_html(summary["trials"])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_best_trial_that_is_the_base_is_called_so(trained: Path, depth: int) -> None:
+    transfer = {"t_cycle": 2, "pairs": [CONV], "adapter": {"rank": 4, "depth": depth}}
+    sweep, space = sweep_of(constraints={}), space_of(SEARCH, epochs=1, transfer=transfer)
+    summary = summarize(plan_of(sweep, space), trained, {"search": 1.0}, None)
+    assert summary["best_is_base"] == (summary["best"]["params"] == {DEPTH: depth})
+    out = io.StringIO()
+    print_summary(trained, summary, Console(file=out, width=160))
+    assert ("these are the base's own values" in out.getvalue()) == summary["best_is_base"]
 
 
 def test_the_leader_keeps_the_constraints(trained: Path) -> None:
