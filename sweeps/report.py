@@ -71,7 +71,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     if best is not None:
         say(f"best trial: {best['trial_id']}, {value_text(best, metric)}")
         if summary.get("best_is_base"):
-            say("  these are the base's own values: no other trial that trained to its end is better")
+            whole = "trained to its end" + (" and keeps the constraints" if constraints else "")
+            say(f"  these are the base's own values: no other trial that {whole} is better by {label(metric)}")
         say(f"  the best of {len(summary['trials'])} is a lucky one: its lead over no transfer is not a gain")
         if summary.get("front"):
             say("Pareto front: none of these is beaten by another trial in all objectives")

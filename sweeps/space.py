@@ -211,10 +211,14 @@ class Space:
 
 
 def label_of(value: Any) -> Scalar:
-    """A scalar as it is, a list of pairs as in mergenet/pairlabel.py, anything else as JSON."""
+    """What a study knows a value by, today and when it is resumed: a scalar, plain pairs in a word, anything as JSON.
+
+    For a reader it is mergenet/pairlabel.py that writes values.
+    """
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    return pairs_label(value) if are_pairs(value) else json.dumps(value)
+    plain = are_pairs(value) and all(set(pair) == {"source", "target"} for pair in value)
+    return pairs_label(value) if plain else json.dumps(value)
 
 
 def get_by_path(config: Config, path: str) -> Any:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from analysis.replicates import SD, SEEDS, first_of, mean_and_sd
 from analysis.trials import COMPLETE, CONFIRM_BEST, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
+from mergenet.pairlabel import in_a_word
 from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.budget import Budget, budget_line
 from sweeps.config import SweepConfig
@@ -223,9 +224,7 @@ def short(path: str) -> str:
 
 
 def show_value(value: Any) -> str:
-    from sweeps.space import label_of
-
-    plain = label_of(value)
+    plain = in_a_word(value)
     return f"{plain:.4g}" if isinstance(plain, float) else str(plain)
 
 

@@ -16,10 +16,10 @@ from typing import Any
 from analysis.replicates import first_of
 from analysis.trials import FAILED, REPLICATE, RUNNING, TRIALS_FOLDER
 from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.pairlabel import in_a_word
 from mergenet.record import BEST_EPOCH, MEASURE, read_result
 from sweeps.config import SweepConfig
 from sweeps.jobs import EPOCH, SUSPEND, Message
-from sweeps.space import label_of
 from sweeps.wandbfile import drop_empty, known_epochs, run_files
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
@@ -129,7 +129,7 @@ def scalars(about: dict[str, Any]) -> dict[str, Any]:
 
     A replicate has the number of its trial, and names it.
     """
-    axes = {path.replace(".", "_"): label_of(value) for path, value in about.get("params", {}).items()}
+    axes = {path.replace(".", "_"): in_a_word(value) for path, value in about.get("params", {}).items()}
     fixed = ("trial_id", "role", "number", "seed", "method")
     of = {"replicate_of": first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
     return axes | of | {key: about[key] for key in fixed if about.get(key) is not None}

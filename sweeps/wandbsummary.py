@@ -3,8 +3,8 @@
 import html
 from typing import Any
 
+from mergenet.pairlabel import in_a_word
 from mergenet.record import test_column
-from sweeps.space import label_of
 
 COLUMNS = ("trial_id", "state", "epochs", "value")
 
@@ -33,7 +33,7 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
         found["front"] = ", ".join(point["trial_id"] for point in summary["front"])
     if best is not None:
         found |= {"best_trial": best["trial_id"], "best_value": best["value"]}
-        found |= {f"best_{path.replace('.', '_')}": label_of(value) for path, value in best["params"].items()}
+        found |= {f"best_{path.replace('.', '_')}": in_a_word(value) for path, value in best["params"].items()}
         found |= {f"best_{name}": value for name, value in best.get("measured", {}).items()}
     if baseline is not None:
         found["baseline_value"] = baseline["value"]
@@ -50,7 +50,7 @@ def trials_html(trials: list[dict[str, Any]]) -> str:
     lines = [row("th", [*COLUMNS, *names, *paths])]
     for trial in trials:
         values = [trial.get("measured", {}).get(name) for name in names]
-        values += [label_of(trial["params"][path]) if path in trial["params"] else None for path in paths]
+        values += [in_a_word(trial["params"][path]) if path in trial["params"] else None for path in paths]
         lines.append(row("td", [*(trial[column] for column in COLUMNS), *values]))
     return f"<table>{''.join(lines)}</table>"
 

@@ -181,6 +181,8 @@ def read_known(folder: Path, space: Space, sweep: SweepConfig) -> Known | str:
     if not all(curves):
         return NO_VALUE
     values = curves[0] | {max(curves[0]): statistics.fmean(curve[max(curve)] for curve in curves)}
+    if state == PRUNED and sweep.seeds_per_trial > 1:
+        values.pop(config.epochs, None)  # where others have means: its other seeds did not get there
     found = measured(sweep, rows)
     if values_of(sweep, values[max(values)], found) is None:
         return NO_VALUE

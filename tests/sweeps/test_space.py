@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mergenet.errors import ConfigError
 from sweeps.layers import rank_limit, with_limits
-from sweeps.space import Labels, Space, get_by_path
+from sweeps.space import Labels, Space, get_by_path, label_of
 from tests.sweeps.base import CONV, HEAD, base_config, space_of
 
 PAIRS = {"transfer.pairs": {"choice": [[CONV], [HEAD], [CONV, HEAD], [{"source": "conv1", "target": "features.0.0"}]]}}
@@ -113,6 +113,29 @@ def test_misspelt_layer_is_refused_with_the_nearest_names() -> None:
     space = space_of({"transfer.pairs": {"choice": [[CONV], [{"source": "layer3.0.conv7", "target": "fc"}]]}})
     with pytest.raises(ConfigError, match=r"transfer\.pairs\.0\.source .*got 'layer3.0.conv7'; did you mean .*layer3"):
         with_limits(space)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"direction": "backward"}, "direction must be one of both, to_source, to_target, got 'backward'"),
+        ({"direction": None}, "direction must be one of "),
+        ({"direction": ["both"]}, "direction must be one of "),
+        ({"every": 0}, "every must be >= 1, got 0"),
+    ],
+)
+def test_a_bad_setting_of_a_pair_is_refused_by_its_name(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        with_limits(space_of({"transfer.pairs": {"choice": [[CONV], [CONV | setting]]}}))
+    assert f"transfer.pairs.0.{message}" in str(caught.value)
+
+
+def test_labels_stay_what_studies_hold() -> None:
+    """A sweep is resumed by them, so they are not changed for looks."""
+    assert label_of([CONV, HEAD]) == f"{CONV['source']}>{CONV['target']} + fc>classifier.1"
+    assert label_of([CONV | {"direction": "both"}]).startswith('[{"source": ')
+    assert label_of([CONV | {"every": 8}]).startswith('[{"source": ')
+    assert [label_of(value) for value in (2, 0.5, "relu", None)] == [2, 0.5, "relu", None]
 
 
 def test_fixed_rank_must_fit_every_pair() -> None:

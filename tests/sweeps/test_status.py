@@ -62,9 +62,8 @@ def test_a_running_sweep(tmp_path: Path) -> None:
 
 
 def test_of_equal_trials_the_one_with_fewer_adapter_parameters_leads_as_in_the_summary() -> None:
-    runs = {
-        f"trial-00{i}": [{"epoch": 1, "target_val_top1": 0.5, "adapter_parameters": n}] for i, n in enumerate([9, 4, 4])
-    }
+    parameters = {"trial-1000": 4, "trial-002": 4, "trial-001": 4, "trial-000": 9}
+    runs = {name: [{"epoch": 1, "target_val_top1": 0.5, "adapter_parameters": n}] for name, n in parameters.items()}
     best = leader(runs, {}, "target_val_top1", 1)
     assert best is not None
     assert best["trial"] == "trial-001"

@@ -141,15 +141,17 @@ def test_trials_of_several_seeds_are_told_as_their_means(tmp_path: Path, earlier
         ({GATE: 0.35}, [0.2, 0.6]),
         ({GATE: 0.4}, [0.9, 0.9]),
         ({GATE: 0.5}, [0.4], "pruned"),
+        ({GATE: 0.55}, [0.3, 0.9], "pruned"),  # stopped while its first seed finished
     ]
     folder = write_sweep(tmp_path / "two", planned(tmp_path, GATES, **two), trials)
     write_seed(folder / "trials" / "trial-000", [0.1, 0.2], "complete")
     write_seed(folder / "trials" / "trial-001", [0.1], "failed")
     plan = planned(tmp_path, GATES, warm_start=[str(folder)], minimize=["adapter_parameters"], **two)
-    whole, stopped = plan.warm.trials
+    whole, stopped, late = plan.warm.trials
     assert (whole.name, whole.values, whole.complete) == ("trial-000", {1: 0.2, 2: pytest.approx(0.4)}, True)
     assert whole.measured == {"adapter_parameters": 1500.0}
     assert (stopped.name, stopped.values, stopped.complete) == ("trial-003", {1: 0.4}, False)
+    assert (late.values, late.complete) == ({1: 0.3}, False), "at the last epoch others have means"
     assert plan.warm.left_out == {str(folder): {"failed": 1, "still training": 1}}
     text = refused(tmp_path, warm_start=[str(earlier)], **two)
     assert text == f"warm_start must name sweeps with seeds_per_trial 2, got '{earlier}' with 1; leave it out"
