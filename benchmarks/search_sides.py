@@ -58,7 +58,8 @@ class Ours:
         self.best[name] = max(value, self.best.get(name, value))  # what a sweep's relay reports
         result = {EPOCH: epoch, ALL_EPOCHS: EPOCHS, OBJECTIVE: self.best[name]}
         stopped = self.scheduler.on_trial_result(None, self.trials[name], result) == TrialScheduler.STOP
-        self.searcher.on_trial_result(name, result)
+        if not stopped:
+            self.searcher.on_trial_result(name, result)
         if stopped or epoch == EPOCHS:
             self.searcher.on_trial_complete(name, result)
         return stopped
@@ -86,7 +87,8 @@ class Stock:
     def report(self, name: str, epoch: int, value: float) -> bool:
         result = {"training_iteration": epoch, "accuracy": value}
         stopped = self.scheduler.on_trial_result(None, self.trials[name], result) == TrialScheduler.STOP
-        self.searcher.on_trial_result(name, result)
+        if not stopped:
+            self.searcher.on_trial_result(name, result)
         if stopped or epoch == EPOCHS:
             self.scheduler.on_trial_complete(None, self.trials[name], result)
             self.searcher.on_trial_complete(name, result)

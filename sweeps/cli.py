@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -247,25 +247,33 @@ def sync_command(folder: Path, project: str | None, mode: str) -> None:
 def console_of() -> "Console":
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    class Lasting(Console):
+        def on_broken_pipe(self) -> None:
+            """Whoever read the output is gone (`| head`): the sweep goes on without a word."""
+            with suppress(SystemExit):
+                super().on_broken_pipe()
+
+    return Lasting(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 @contextmanager
 def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
     """What goes wrong in a sweep as one line and an exit code. folder: asked when it is needed."""
+    from sweeps.folder import resume_command
+
     try:
         yield
     except UserError as error:
         raise Failure(str(error), 2) from error
     except KeyboardInterrupt:
-        way_out = f"; `mergenet sweep resume {folder()}` goes on from there" if holds(folder()) else ""
+        way_out = f"; `{resume_command(folder())}` goes on from there" if holds(folder()) else ""
         raise Failure(f"interrupted, what has trained is kept{way_out}", 130) from None
     except SweepStopped as stopped:
         raise Failure(f"stopped, nothing is lost; {stopped}", 130) from None
     except SweepPaused as paused:
         raise Failure(f"the sweep paused: {paused}", 1) from paused
     except SlotDied as died:
-        way_out = f"what has trained is kept, `mergenet sweep resume {folder()}` goes on from there"
+        way_out = f"what has trained is kept, `{resume_command(folder())}` goes on from there"
         raise Failure(f"the sweep failed: {died}; {way_out}", 1) from died
     except RuntimeError as error:
         raise Failure(f"the sweep failed: {error}", 1) from error

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import socket
 import time
@@ -73,7 +74,7 @@ def check_folder(folder: Path) -> None:
     what, way_out = "another sweep", "choose another with --dir"
     if status != FINISHED:
         what = f"a sweep that has not finished (status: {status})"
-        way_out = f"go on with it by `mergenet sweep resume {folder}`, choose another with --dir"
+        way_out = f"go on with it by `{resume_command(folder)}`, choose another with --dir"
     raise ConfigError(f"{must}, which holds {what}; {way_out}, or delete it with --overwrite")
 
 
@@ -145,6 +146,11 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def resume_command(place: Path | str | None) -> str:
+    """What to type to go on with a sweep: a folder or a URL, quoted for a shell."""
+    return f"mergenet sweep resume {shlex.quote(str(place))}"
 
 
 def shown_path(path: Path) -> Path:

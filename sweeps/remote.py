@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from mergenet.errors import ConfigError
 from sweeps.background import Background
-from sweeps.folder import STATE_FILE, SUMMARY_FILE, is_used, shown_path
+from sweeps.folder import STATE_FILE, SUMMARY_FILE, is_used, resume_command, shown_path
 from sweeps.jobs import Message
 from sweeps.storage import JOURNAL_FILE, STUDY_FILE
 
@@ -54,7 +54,7 @@ class Copy:
         if self.trouble is not None or not done:
             self.say(
                 f"copy: {self.url} is not whole ({self.trouble or f'not done after {CLOSE_SECONDS} s'}); "
-                f"`mergenet sweep resume {shown_path(self.folder)}` completes it"
+                f"`{resume_command(shown_path(self.folder))}` completes it"
             )
 
     def __call__(self, event: Message) -> None:
@@ -111,7 +111,7 @@ def claim(url: str, folder: Path, name: str) -> None:
     if held:
         raise ConfigError(
             f"--copy-to must be empty, got {url} with {len(held)} files; choose another, "
-            f"or go on with the sweep in it by `mergenet sweep resume {url}`"
+            f"or go on with the sweep in it by `{resume_command(url)}`"
         )
 
 
@@ -128,7 +128,7 @@ def fetch(url: str, to: Path | None = None) -> Path:
         if is_used(folder):
             raise ConfigError(
                 f"the copy in {url} must go into a new folder, got {str(folder)!r}; "
-                f"go on with that one by `mergenet sweep resume {folder}`, or choose another with --dir"
+                f"go on with that one by `{resume_command(folder)}`, or choose another with --dir"
             )
         partial = folder.with_name(f".{folder.name}.fetched")
         for name in files.keys() - {MANIFEST}:

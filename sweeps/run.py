@@ -37,6 +37,7 @@ from sweeps.folder import (
     clear_scratch,
     locked,
     read_state,
+    resume_command,
     shown_path,
 )
 from sweeps.interrupt import interruptible
@@ -115,7 +116,7 @@ def _guarded(
             raise
         raise SweepPaused(
             f"{reason}; nothing is lost: make room, or make it writable, and "
-            f"`mergenet sweep resume {shown_path(folder)}` goes on from there"
+            f"`{resume_command(shown_path(folder))}` goes on from there"
         ) from error
     return summary
 
@@ -169,7 +170,7 @@ def _run(
         except Suspended as suspended:
             if str(suspended):
                 raise WriteError(str(suspended)) from None
-            raise SweepStopped(f"go on with it by `mergenet sweep resume {shown_path(folder)}`") from None
+            raise SweepStopped(f"go on with it by `{resume_command(shown_path(folder))}`") from None
         finally:
             clock.begin(None)
     summary = summarize(plan, folder, clock.seconds(), budget.facts())

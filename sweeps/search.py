@@ -82,6 +82,9 @@ class StudySearch(Searcher):
                 self.study.report(self.drawn[trial_id], result[EPOCH], result.get(OBJECTIVE))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """result: of the last epoch, which Tune tells only here if its scheduler stops the trial after it."""
+        if result is not None and OBJECTIVE in result and not error:
+            self.on_trial_result(trial_id, result)
         drawn = self.drawn.pop(trial_id, None)
         if drawn is None:
             return

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.measures import Rows, measure
 from analysis.replicates import combined, first_of
-from analysis.trials import BASELINE, COMPLETE, TRIAL, best_first, mode_of
+from analysis.trials import BASELINE, COMPLETE, FAILED, TRIAL, best_first, mode_of
 from mergenet.record import ADAPTER_PARAMETERS
 from sweeps.records import best_value, mean
 
@@ -22,11 +22,12 @@ def trial_states(states: Mapping[str, str], count: int) -> dict[str, str]:
 def leader(runs: Mapping[str, Rows], states: Mapping[str, str], metric: str, count: int) -> dict[str, Any] | None:
     """The best trial so far, and how far it leads no transfer; None if no trial has a value.
 
-    runs: the epochs of each run, by name. With one seed a trial all trials count, and the lead is over as many epochs
-    as the trial has; None until the baseline has trained them. With several only means count, those of whole trials.
+    runs: the epochs of each run, by name. With one seed a trial all but failed trials count, and the lead is over as
+    many epochs as the trial has; None until the baseline has trained them. With several seeds only means count, those
+    of whole trials.
     """
     if count == 1:
-        return _leader(runs, metric)
+        return _leader({name: rows for name, rows in runs.items() if states.get(name) != FAILED}, metric)
     whole = [name for name, state in trial_states(states, count).items() if state == COMPLETE]
     means = {name: found for name in whole if (found := mean_of(runs, name, metric)) is not None}
     baseline = means.get(BASELINE)

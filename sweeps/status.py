@@ -1,6 +1,7 @@
 """`mergenet sweep status DIR`: how a sweep stands, read from its folder alone, whether its driver lives or not."""
 
 import fcntl
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,17 @@ from mergenet.record import FINISHED, read_epochs
 from sweeps.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.config import SweepConfig
 from sweeps.configfile import load_sweep
-from sweeps.folder import BASE_FILE, LOCK_FILE, STATE_FILE, SUMMARY_FILE, holds_sweep, read_json, read_state, shown_path
+from sweeps.folder import (
+    BASE_FILE,
+    LOCK_FILE,
+    STATE_FILE,
+    SUMMARY_FILE,
+    holds_sweep,
+    read_json,
+    read_state,
+    resume_command,
+    shown_path,
+)
 from sweeps.forecast import forecast
 from sweeps.objectives import feasible
 from sweeps.report import gain_text, verdict
@@ -134,13 +145,13 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
 
 
 def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
-    folder = found["folder"]
+    folder = shlex.quote(found["folder"])
     if found["status"] == FINISHED:
-        yield f"next: mergenet train {folder}/best.yaml; mergenet analyze table {folder}"
+        yield f"next: mergenet train {shlex.quote(found['folder'] + '/best.yaml')}; mergenet analyze table {folder}"
     elif found["driver"]:
         yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"
     else:
-        yield f"next: mergenet sweep resume {folder} (time left then: {left})"
+        yield f"next: {resume_command(found['folder'])} (time left then: {left})"
 
 
 def watch(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:

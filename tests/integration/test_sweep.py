@@ -20,6 +20,7 @@ from mergenet.configfile import load_config
 from mergenet.record import read_run
 from mergenet.run import train_run
 from sweeps.configfile import dump_sweep, load_sweep
+from sweeps.warmstart import best_so_far
 from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 
 pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machine may be busy
@@ -145,6 +146,9 @@ def test_the_study_tells_the_same_as_the_records(done: Done) -> None:
         assert trial.params["transfer.t_cycle"] == ours[name]["params"]["transfer.t_cycle"]
         if trial.state.name == "COMPLETE":
             assert trial.value == ours[name]["value"]
+        if trial.state.name != "FAIL":
+            rows = read_run(done.folder / "trials" / name).epochs
+            assert trial.intermediate_values == best_so_far(rows, "target_val_top1"), "the last epoch too"
     assert study.best_value == done.summary["best"]["value"]
 
 

@@ -38,20 +38,21 @@ def result(epoch: int, value: float | None, epochs: int = 6) -> dict[str, Any]:
         (result(2, 0.3), True, TrialState.FAIL, None),
         (None, True, TrialState.FAIL, None),
         (None, False, TrialState.FAIL, None),
+        ({}, False, TrialState.FAIL, None),
     ],
 )
 def test_states(tmp_path: Path, last: Any, error: bool, state: Any, value: Any) -> None:
     search = Driver().search(opened(tmp_path))
     search.suggest("a")
     search.on_trial_result("a", result(1, 0.1))
-    if last is not None:
-        search.on_trial_result("a", last)
-    search.on_trial_complete("a", last, error=error)
+    search.on_trial_complete("a", last, error=error)  # as Tune: the last epoch is not told before, if it stops there
     search.on_trial_complete("a", result(6, 0.9))  # Tune says it twice
     search.on_trial_result("never seen", result(6, 0.9))
     search.on_trial_complete("never seen", result(6, 0.9))
     trial = trials(tmp_path)[0]
     assert (trial.state, trial.value) == (state, value)
+    expected = {1: 0.1} if value is None else {1: 0.1, last["epoch"]: value}
+    assert trial.intermediate_values == expected
 
 
 def test_known_trials_come_first_and_no_more_than_there_should_be(tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ def test_of_equal_trials_the_one_with_fewer_adapter_parameters_leads_as_in_the_s
     best = leader(runs, {}, "target_val_top1", 1)
     assert best is not None
     assert best["trial"] == "trial-001"
+    best = leader(runs, {"trial-001": "failed"}, "target_val_top1", 1)
+    assert best is not None
+    assert best["trial"] == "trial-002"
 
 
 def test_a_killed_sweep_is_told_from_a_running_one_by_its_lock(tmp_path: Path) -> None:
@@ -75,6 +78,28 @@ def test_a_killed_sweep_is_told_from_a_running_one_by_its_lock(tmp_path: Path) -
     assert (found["status"], found["driver"]) == ("killed", False)
     assert found["trials"] == {"complete": 1, "pruned": 1, "unfinished": 1, "waiting": 1}
     assert f"next: mergenet sweep resume {found['folder']}" in text(tmp_path)
+
+
+def test_what_is_to_be_typed_next_is_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / "my sweep"
+    folder.mkdir()
+    assert f"next: mergenet sweep resume '{folder}'" in text(write_sweep(folder, "stopped"))
+
+
+def test_output_that_nobody_reads_any_more_stops_nothing() -> None:
+    """`mergenet sweep run ... | head -1`: what follows is not shown, and the sweep goes on."""
+    code = (
+        "import sys; from sweeps.cli import console_of; console = console_of()\n"
+        "for number in range(20000): console.print(number)\n"
+        "print('goes on', file=sys.stderr)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.stderr.read() == "goes on\n"
+    assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("status", ["stopped", "failed"])
