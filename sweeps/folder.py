@@ -72,7 +72,10 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{must}; choose another with --dir")
     status = read_state(folder).get("status")
     what, way_out = "another sweep", "choose another with --dir"
-    if status != FINISHED:
+    if status == FINISHED and not read_json(folder / SUMMARY_FILE):
+        what = f"a finished sweep without a readable {SUMMARY_FILE}"
+        way_out = f"`{resume_command(folder)}` writes it again, choose another with --dir"
+    elif status != FINISHED:
         what = f"a sweep that has not finished (status: {status})"
         way_out = f"go on with it by `{resume_command(folder)}`, choose another with --dir"
     raise ConfigError(f"{must}, which holds {what}; {way_out}, or delete it with --overwrite")

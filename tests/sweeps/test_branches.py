@@ -338,6 +338,11 @@ def test_a_bad_value_of_a_branch_is_named() -> None:
         space_of(search)
 
 
+def test_a_condition_needs_something_else_that_is_searched() -> None:
+    with pytest.raises(ConfigError, match=rf"^{WHEN} must name another searched path, got 'method', which is not sea"):
+        sweep_config({CYCLE: {"choice": [4, 8], "when": {"method": "mergenet"}}})
+
+
 def test_needs_go_up_the_chain() -> None:
     entries = sweep_config(METHODS).search
     assert needs(entries, RANK) == {"method": ["mergenet"], KIND: ["lpka"]}

@@ -74,6 +74,14 @@ def test_another_sweep_or_another_base_is_refused_with_the_way_out(sweep: SweepC
     assert run().stderr.endswith(message)
 
 
+def test_a_finished_sweep_that_lost_its_summary_is_not_called_another(sweep: SweepConfig) -> None:
+    write_sweep(sweep)
+    Path("sweep-results/tiny/summary.json").unlink()
+    done = run()
+    assert done.exit_code == 2
+    assert "which holds a finished sweep without a readable summary.json; `mergenet sweep resume " in done.stderr
+
+
 def test_an_unfinished_sweep_is_refused_with_the_way_out(sweep: SweepConfig) -> None:
     write_sweep(sweep, "interrupted")
     done = run()
