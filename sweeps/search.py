@@ -83,8 +83,6 @@ class StudySearch(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """result: of the last epoch, which Tune tells only here if its scheduler stops the trial after it."""
-        if result is not None and OBJECTIVE in result and not error:
-            self.on_trial_result(trial_id, result)
         drawn = self.drawn.pop(trial_id, None)
         if drawn is None:
             return
@@ -95,9 +93,12 @@ class StudySearch(Searcher):
             state = TrialState.COMPLETE
         else:
             state = TrialState.PRUNED
-        if state == TrialState.COMPLETE or not self.paused():
-            measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
-            with self.kept():
+        ended = state == TrialState.COMPLETE or not self.paused()
+        measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
+        with self.kept():
+            if result is not None and state != TrialState.FAIL:
+                self.study.report(drawn, result[EPOCH], value)
+            if ended:
                 self.study.tell(drawn, state, value, measured)
 
     def __getstate__(self) -> dict[str, Any]:
