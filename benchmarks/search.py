@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str]) -> Any:
 
 @dataclass
 class Trial:
-    """off: by how much all its values are."""
+    """off: how far all its values are from the curve."""
 
     name: str
     curve: Curve

@@ -1,5 +1,6 @@
 """How many parameters the adapters of a search space have, from the shapes of its layers: known before any training."""
 
+import functools
 import itertools
 
 import torch
@@ -14,6 +15,8 @@ from sweeps.branches import ordered, walk
 from sweeps.layers import network_layers
 from sweeps.space import MAX_COMBINATIONS, RANK, Labels, Space
 from sweeps.spacecheck import samples
+
+WITHOUT_PARAMETERS = {"gate": 1.0, "dropout": 0.0, "rms_match": True, "spectral_norm": False}
 
 
 def check_size(space: Space, bounds: Bounds) -> None:
@@ -76,5 +79,10 @@ def shape(layer: LayerInfo, config: AdapterConfig) -> tuple[int, int]:
 
 
 def size(receiver: tuple[int, int], giver: tuple[int, int], config: AdapterConfig) -> int:
+    return _size(receiver, giver, config.model_copy(update=WITHOUT_PARAMETERS))
+
+
+@functools.lru_cache(maxsize=4096)  # a sampler may ask for many draws before one keeps a constraint
+def _size(receiver: tuple[int, int], giver: tuple[int, int], config: AdapterConfig) -> int:
     with torch.device("meta"):  # shapes without numbers
         return sum(parameter.numel() for parameter in Adapter(receiver, giver, config).parameters())

@@ -110,13 +110,14 @@ def check_conditions(entries: Entries) -> None:
     """
     for path, entry in entries.items():
         for parent, values in entry.when.items():
-            if parent not in entries and len(entries) == 1:
+            if parent not in entries:
+                others = entries.keys() - {path}
                 raise ValueError(
-                    f"search.{path}.when must name another searched path, got {parent!r}, which is not searched; "
+                    unknown_name(f"search.{path}.when", parent, others)
+                    if others
+                    else f"search.{path}.when must name another searched path, got {parent!r}, which is not searched; "
                     f"add search.{parent}, or leave the condition out"
                 )
-            if parent not in entries:
-                raise ValueError(unknown_name(f"search.{path}.when", parent, entries.keys() - {path}))
             check_condition(entries, f"search.{path}.when", parent, values)
     for path in entries:
         check_circle(entries, (path,))

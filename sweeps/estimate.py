@@ -32,6 +32,7 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
     return {
         "name": plan.sweep.name,
         "trials": plan.sweep.num_trials,
+        "shortage": plan.shortage,
         "seeds_per_trial": plan.sweep.seeds_per_trial,
         "confirmations": 2 * plan.sweep.confirm_seeds,
         "epochs": {

@@ -88,6 +88,9 @@ def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[s
         return None
     if sweep.metric is None:  # then it was the task's own, which was written down
         sweep = sweep.model_copy(update={"metric": summary.get("metric")})
+    trials = state.get("num_trials", {})
+    if trials.get("asked") == sweep.num_trials:  # all that the space holds, if they are fewer
+        sweep = sweep.model_copy(update={"num_trials": trials["held"]})
     same = (folder / SWEEP_FILE).read_text(encoding="utf-8", errors="replace") == dump_sweep(sweep)
     whole = state.get("status") == FINISHED and state.get("base_hash") == base_hash
     return summary if same and whole and summary else None

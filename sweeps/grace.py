@@ -1,6 +1,6 @@
 """From which epoch on trials may be compared: given, or measured on the first trials that trained to their end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -11,12 +11,12 @@ MIN_TRIALS = 5  # that must have trained to their end
 AGREEMENT = 0.8  # Spearman's rank correlation with the last epoch
 
 
-def agreement(curves: Curves, epochs: int) -> list[float]:
+def agreement(trials: Sequence[Mapping[int, float]], epochs: int) -> list[float]:
     """Spearman's correlation of each epoch's values with those of the last, over trials that have all epochs.
 
     0 where all values are equal: such an epoch ranks nothing.
     """
-    table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in complete(curves, epochs)])
+    table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in trials])
     last = table[:, -1]
     if np.ptp(last) == 0:
         return [0.0] * epochs
@@ -30,9 +30,9 @@ def complete(curves: Curves, epochs: int) -> list[dict[int, float]]:
 
 def measured_grace(curves: Curves, epochs: int) -> int | None:
     """The first epoch from which on all rank the trials as the last does, or nearly; None with too few trials."""
-    if len(complete(curves, epochs)) < MIN_TRIALS:
+    if len(trials := complete(curves, epochs)) < MIN_TRIALS:
         return None
-    found = agreement(curves, epochs)
+    found = agreement(trials, epochs)
     bad = [epoch for epoch, value in enumerate(found, start=1) if value < AGREEMENT]
     return min(max(bad, default=0) + 1, epochs)
 

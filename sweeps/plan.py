@@ -23,18 +23,27 @@ from sweeps.warmstart import WarmStart, read_warm_start
 class Plan:
     """All that is decided before anything is created.
 
-    sweep: with its metric. base_hash: of the base with the changes of `set`. warm: what earlier sweeps found.
+    sweep: with its metric, and no more trials than its space holds. asked: how many its file asks for. base_hash: of
+    the base with the changes of `set`. warm: what earlier sweeps found.
     """
 
     sweep: SweepConfig
     space: Space
     source: SourcePlan
     base_hash: str
+    asked: int
     warm: WarmStart = field(default_factory=WarmStart)
 
     @property
     def epochs(self) -> int:
         return int(self.space.base["epochs"])
+
+    @property
+    def shortage(self) -> str | None:
+        """A line, if the space holds fewer trainings than were asked for."""
+        held = self.sweep.num_trials
+        text = f"num_trials: {held} in place of {self.asked}, because the search space holds no more"
+        return None if held == self.asked else text
 
     @property
     def num_jobs(self) -> int:
@@ -53,7 +62,7 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     from sweeps.adaptersize import check_size  # torch
     from sweeps.layers import with_layers, with_limits
     from sweeps.storage import check_storage
-    from sweeps.suitable import check_sampler
+    from sweeps.suitable import check_sampler, possible_trials
 
     if not elsewhere:
         check_device(base)
@@ -67,7 +76,8 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
-    return Plan(sweep, space, plan_source(space), config_hash(base), read_warm_start(sweep, space))
+    asked, sweep = sweep.num_trials, sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
+    return Plan(sweep, space, plan_source(space), config_hash(base), asked, read_warm_start(sweep, space))
 
 
 def num_gpus() -> int:

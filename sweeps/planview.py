@@ -13,6 +13,8 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     """found: of `sweeps.estimate.estimate`."""
     epochs, space, time = found["epochs"], found["space"], found["time"]
     yield f"sweep {found['name']}: nothing has been created"
+    if found["shortage"] is not None:
+        yield found["shortage"]
     count = found["seeds_per_trial"]
     yield f"trials: {found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best"
     if count > 1:

@@ -139,6 +139,8 @@ def _run(
         for listens in told:
             listens(event)
 
+    if plan.shortage is not None:
+        view.say(plan.shortage)
     clock.begin("ray")
     with quiet(), view, closing(files), session(sweep, address):
         from sweeps.slots import Slots  # after `quiet`: ray reads its environment when it is imported

@@ -7,38 +7,52 @@ not of how often the driver was started. Those whose randomness is a generator g
 All of it is readable state: Optuna's own CMA-ES unpickles what it finds in the database, which we do not allow.
 """
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial
 
 from sweeps.config import SweepConfig
 from sweeps.cube import Cube
 from sweeps.estimates import estimated
-from sweeps.space import Labels, Space
+from sweeps.points import PointSampler, grid_points
+from sweeps.space import Space
 from sweeps.studied import INDEX, by_index, first_value, violation
+from sweeps.unseen import distinct, unseen_point
 
+REPEATING = ("nsga2", "cmaes", "qmc")  # samplers that may draw again what they drew
+MODEL_TRIES, RANDOM_TRIES = 10, 50  # for a draw that no trial had yet
 MODELLED = 200  # trials: with more of them the draws of a Gaussian process become slow, and TPE's good enough
 
 Build = Callable[[SweepConfig, Space, optuna.Study, int], BaseSampler]
 
 
 def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """The sampler for draw number `index`."""
+    """The sampler for draw number `index`, which draws what is worth a training."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return SAMPLERS[sweep.sampler](sweep, space, study, index)
+        if sweep.sampler in (*REPEATING, "grid") or 0 < num_short(sweep) <= index:
+            return SAMPLERS[sweep.sampler](sweep, space, study, index)
+        return PointSampler(unseen_point(sweep, space, study, tries(sweep, space, study, index)))
 
 
-def seed_of(sweep: SweepConfig, index: int) -> int:
-    return int(np.random.SeedSequence([sweep.seed, index]).generate_state(1)[0])
+def tries(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Iterator[BaseSampler]:
+    """What is asked in turn for draw number `index`: the sampler itself, TPE with other seeds, chance."""
+    yield SAMPLERS[sweep.sampler](sweep, space, study, index)
+    for attempt in range(1, MODEL_TRIES + RANDOM_TRIES):
+        seed = seed_of(sweep, index, attempt)
+        by_chance = sweep.sampler in ("random", "top_k") or attempt >= MODEL_TRIES
+        yield RandomSampler(seed=seed) if by_chance else tpe_with(sweep, seed)
+
+
+def seed_of(sweep: SweepConfig, *which: int) -> int:
+    """which: the index of the draw, and what tells its attempts apart."""
+    return int(np.random.SeedSequence([sweep.seed, *which]).generate_state(1)[0])
 
 
 def startup(sweep: SweepConfig) -> int:
@@ -47,10 +61,14 @@ def startup(sweep: SweepConfig) -> int:
 
 
 def tpe(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """Univariate and without constant liar: the best of the variants measured with few trials and ASHA."""
     del space, study
+    return tpe_with(sweep, seed_of(sweep, index))
+
+
+def tpe_with(sweep: SweepConfig, seed: int) -> BaseSampler:
+    """Univariate and without constant liar: the best of the variants measured with few trials and ASHA."""
     return optuna.samplers.TPESampler(
-        n_startup_trials=startup(sweep), multivariate=False, constant_liar=False, seed=seed_of(sweep, index)
+        n_startup_trials=startup(sweep), multivariate=False, constant_liar=False, seed=seed
     )
 
 
@@ -130,8 +148,7 @@ def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> B
     del study
     points = list(grid_points(space))
     np.random.default_rng(sweep.seed).shuffle(points)
-    first = space.first_points()
-    return PointSampler([*first, *(point for point in points if point not in first)][index])
+    return PointSampler(next(itertools.islice(distinct(space, [*space.first_points(), *points]), index, None)))
 
 
 def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
@@ -166,73 +183,3 @@ SAMPLERS: dict[str, Build] = {
     "grid": grid,
     "top_k": top_k,
 }
-
-
-class PointSampler(BaseSampler):
-    """Gives one point, whose values are known by Optuna's names. attributes: noted with the trial as it begins."""
-
-    def __init__(self, point: dict[str, Any], attributes: dict[str, Any] | None = None) -> None:
-        self.point, self.attributes = point, attributes or {}
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        for name, value in self.attributes.items():
-            study._storage.set_trial_user_attr(trial._trial_id, name, value)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        del study, trial
-        return {}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        del study, trial, search_space
-        return {}
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        del study, trial, param_distribution
-        return self.point[param_name]
-
-
-class Undecided(Exception):
-    """A walk through the space has come to a name that its point does not hold."""
-
-    def __init__(self, name: str, values: list[Any]) -> None:
-        self.name, self.values = name, values
-
-
-class Walker:
-    """Answers from a point, and stops where the point ends."""
-
-    def __init__(self, point: Labels) -> None:
-        self.point = point
-
-    def _answer(self, name: str, values: list[Any]) -> Any:
-        if name not in self.point:
-            raise Undecided(name, values)
-        return self.point[name]
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        return self._answer(name, choices)
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        del log
-        return int(self._answer(name, list(range(low, high + 1, step))))
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        del log
-        return float(self._answer(name, [low, high]))  # a plan refuses a grid with such a range
-
-
-def grid_points(space: Space) -> Iterator[Labels]:
-    """Every draw of a space of choices and whole numbers, by Optuna's names, in the order of the file."""
-    stack: list[Labels] = [{}]
-    while stack:
-        point = stack.pop()
-        try:
-            space(Walker(point))
-        except Undecided as where:
-            stack += [{**point, where.name: value} for value in reversed(where.values)]
-        else:
-            yield point

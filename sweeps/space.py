@@ -32,6 +32,7 @@ SHAPING = re.compile(
     r"|transfer\.pairs(\.\d+(\.(source|target))?)?"
 )
 MAX_COMBINATIONS = 512
+MAX_LISTED = 100_000  # points of a space that are looked through one by one
 
 Labels = dict[str, Scalar]  # dotted path -> what Optuna knows the value as
 

@@ -58,10 +58,10 @@ def _leader(runs: Mapping[str, Rows], metric: str) -> dict[str, Any] | None:
 
 def _first(values: Mapping[str, float], runs: Mapping[str, Rows], metric: str) -> str:
     """In the order of `best_first`. values: by trial."""
-    drawn = sorted(values, key=lambda trial: (len(trial), trial))  # trial-1000 after trial-999
 
-    def key(trial: str) -> tuple[float, float, int]:
+    def key(trial: str) -> tuple[float, float, int, str]:
         parameters = measure(ADAPTER_PARAMETERS, runs[trial], metric) or 0
-        return best_first(values[trial], mode_of(metric), parameters, drawn.index(trial))
+        # drawn earlier by name: trial-1000 after trial-999
+        return *best_first(values[trial], mode_of(metric), parameters, len(trial)), trial
 
     return min(values, key=key)

@@ -17,6 +17,7 @@ from sweeps.folder import BASE_FILE, STATE_FILE, read_state
 from sweeps.plan import Plan, fresh_seeds, more_seeds
 from sweeps.warmstart import WARM_FILE, write_warm_start
 
+KEPT = ("base_hash", "copy", "num_trials", "seconds")  # whoever goes on with the sweep
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
@@ -26,7 +27,8 @@ def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
         write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
         write_warm_start(folder, plan.warm)
-        write_status(folder, plan, RUNNING, base_hash=plan.base_hash, copy=copy_to)
+        trials = {"asked": plan.asked, "held": plan.sweep.num_trials}
+        write_status(folder, plan, RUNNING, base_hash=plan.base_hash, copy=copy_to, num_trials=trials)
     except WriteError:
         for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):
             remove(folder / name)
@@ -40,7 +42,7 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
     now = datetime.now(UTC).isoformat(timespec="seconds")
     source = {"recorded": plan.source.record, "layers": list(plan.source.layers), "every": plan.source.every}
     state = {"name": plan.sweep.name, "status": status, "error": error, "written": now, "seeds": seeds}
-    kept = {key: value for key, value in read_state(folder).items() if key in ("base_hash", "seconds", "copy")}
+    kept = {key: value for key, value in read_state(folder).items() if key in KEPT}
     write_json(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
 
 

@@ -5,9 +5,8 @@ from collections.abc import Callable
 
 from mergenet.errors import ConfigError
 from sweeps.config import SweepConfig
-from sweeps.space import Space
+from sweeps.space import MAX_LISTED, Space
 
-MAX_GRID = 100_000
 ONE_OBJECTIVE = ("cmaes", "top_k")  # samplers that rank trials by the metric
 
 Check = Callable[[SweepConfig, Space], None]
@@ -54,21 +53,28 @@ def unconditional(sweep: SweepConfig, space: Space) -> None:
 
 
 def countable(sweep: SweepConfig, space: Space) -> None:
-    """A grid has no ranges, at most MAX_GRID points, and no fewer than there are trials."""
-    from sweeps.samplers import grid_points
+    """A grid has no ranges and at most MAX_LISTED points."""
+    from sweeps.points import grid_points
 
     path = next((path for path, entry in space.entries.items() if entry.real is not None), None)
     if path is not None:
         raise ConfigError(
             f"sampler grid must have no range of numbers, got one at search.{path}; list them as a choice"
         )
-    count = sum(1 for _ in itertools.islice(grid_points(space), MAX_GRID + 1))
-    if count > MAX_GRID:
-        raise refusal(sweep, f"have at most {MAX_GRID} points", "more")
-    if count < sweep.num_trials:
-        raise ConfigError(
-            f"num_trials must be at most {count}, the points of the grid, got {sweep.num_trials}; lower it"
-        )
+    count = sum(1 for _ in itertools.islice(grid_points(space), MAX_LISTED + 1))
+    if count > MAX_LISTED:
+        raise refusal(sweep, f"have at most {MAX_LISTED} points", "more")
+
+
+def possible_trials(sweep: SweepConfig, space: Space) -> int:
+    """num_trials, or as many as there are different trainings for samplers that draw none of them twice."""
+    from sweeps.samplers import REPEATING, num_short
+    from sweeps.unseen import num_trainings
+
+    if sweep.sampler in REPEATING:
+        return sweep.num_trials
+    first = num_short(sweep) or sweep.num_trials
+    return sweep.num_trials - first + num_trainings(space, first)
 
 
 def check_top_k(sweep: SweepConfig) -> None:

@@ -184,7 +184,7 @@ def read_known(folder: Path, space: Space, sweep: SweepConfig) -> Known | str:
     if state == PRUNED and sweep.seeds_per_trial > 1:
         values.pop(config.epochs, None)  # where others have means: its other seeds did not get there
     found = measured(sweep, rows)
-    if values_of(sweep, values[max(values)], found) is None:
+    if not values or values_of(sweep, values[max(values)], found) is None:
         return NO_VALUE
     labels = space.locate(config)
     if labels is None or not the_same(space.config(labels), config):

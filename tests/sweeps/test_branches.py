@@ -18,12 +18,12 @@ from sweeps.estimate import space_size
 from sweeps.executors import check_batches
 from sweeps.jobs import Jobs
 from sweeps.layers import with_layers, with_limits
+from sweeps.points import grid_points
 from sweeps.reach import reachable
-from sweeps.samplers import grid_points
 from sweeps.source import plan_source
 from sweeps.space import Labels, Space
 from sweeps.study import SweepStudy
-from sweeps.suitable import check_sampler
+from sweeps.suitable import check_sampler, possible_trials
 from tests.sweeps.base import CONV, HEAD, base_config, space_of, sweep_config
 
 RANK, GATE, CYCLE = "transfer.adapter.rank", "transfer.adapter.gate", "transfer.t_cycle"
@@ -160,9 +160,7 @@ def test_the_size_of_a_space_with_branches() -> None:
 
 def test_the_grid_is_drawn_whole_and_the_first_trials_come_first() -> None:
     study = opened(METHODS, "grid", num_trials=POINTS)
-    check_sampler(study.sweep, study.space)
-    with pytest.raises(ConfigError, match=rf"num_trials must be at most {POINTS}, the points of the grid"):
-        check_sampler(sweep_config(METHODS, sampler="grid", num_trials=POINTS + 1), study.space)
+    assert possible_trials(sweep_config(METHODS, sampler="grid", num_trials=POINTS + 1), study.space) == POINTS
     drawn = [study.draw(index).params for index in range(POINTS)]
     assert len(points(drawn)) == POINTS
     assert drawn[:2] == [{"method": "mergenet", KIND: "lpka", CYCLE: 2, RANK: 4}, {"method": "none"}]
@@ -180,15 +178,17 @@ def test_the_first_trials_are_the_defaults_and_no_transfer() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_samplers_that_draw_value_by_value(sampler: str) -> None:
-    study = opened(METHODS, sampler, num_trials=30, seed=1)
+    ranges = {GATE: {"float": [0.1, 0.2], "when": TRANSFER}, WEIGHT: {"float": [0.5, 1.0], "when": {"method": "kd"}}}
+    search = METHODS | ranges  # so that there is always more of both
+    study = opened(search, sampler, num_trials=60, seed=1)
     values = {"mergenet": 0.2, "none": 0.1, "kd": 0.9}
     drawn = [study.draw(index) for index in range(2)]
-    for index in range(2, 30):
+    for index in range(2, 60):
         drawn.append(study.draw(index))
         study.tell(drawn[-1], TrialState.COMPLETE, values[str(drawn[-1].params["method"])])
-    late = [one.params["method"] for one in drawn[15:]]
-    assert (late.count("kd") > 10) == (sampler == "tpe"), late
-    again = opened(METHODS, sampler, num_trials=30, seed=1)
+    late = [one.params["method"] for one in drawn[30:]]
+    assert (late.count("kd") > 15) == (sampler == "tpe"), late
+    again = opened(search, sampler, num_trials=60, seed=1)
     assert [again.draw(index).params for index in range(2)] == [one.params for one in drawn[:2]]
 
 

@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan_of(sweep: SweepConfig, space: Space) -> Plan:
-    return Plan(sweep, space, SourcePlan(), "")
+    return Plan(sweep, space, SourcePlan(), "", sweep.num_trials)
 
 
 def test_a_resumed_study_tells_what_the_records_hold(trained: Path) -> None:

@@ -118,7 +118,6 @@ def test_networks_are_checked_whatever_the_adapter_and_named_by_role(base: str, 
     ("changes", "message"),
     [
         ({"sampler": "qmc"}, "sampler qmc must draw numbers from ranges only, got a choice at search.transfer.t_cycle"),
-        ({"sampler": "grid", "num_trials": 3}, "num_trials must be at most 2, the points of the grid, got 3"),
         ({"sampler": "cmaes", "minimize": ["step_seconds"]}, "sampler cmaes must have one objective, got minimize: ['"),
         (
             {"constraints": {"target_val_top5": {"min": 0.5}}},

@@ -130,7 +130,8 @@ def test_the_state_of_a_trial(states: list[str], count: int, state: str) -> None
 def plan_of(count: int, confirm: int, **base: Any) -> Plan:
     space = space_of(SEARCH, **base)
     space = Space(pin_source(space.base), space.entries, space.limits)
-    return Plan(sweep_config(SEARCH, seeds_per_trial=count, confirm_seeds=confirm), space, SourcePlan(), "hash")
+    sweep = sweep_config(SEARCH, seeds_per_trial=count, confirm_seeds=confirm)
+    return Plan(sweep, space, SourcePlan(), "hash", sweep.num_trials)
 
 
 def test_the_seeds_of_trials_are_none_of_the_confirmation() -> None:

@@ -100,9 +100,9 @@ def test_hyperband_has_a_bracket_for_each_rung() -> None:
 
 
 def test_agreement_is_spearmans() -> None:
-    found = agreement(crossing(MIN_TRIALS, at=4), EPOCHS)
+    found = agreement([*crossing(MIN_TRIALS, at=4).values()], EPOCHS)
     assert found == pytest.approx([-1.0] * 3 + [1.0] * 6)
-    assert agreement({n: curve(0.5, 0.5) for n in range(5)}, EPOCHS) == [0.0] * EPOCHS, "equal values rank nothing"
+    assert agreement([curve(0.5, 0.5)] * 5, EPOCHS) == [0.0] * EPOCHS, "equal values rank nothing"
 
 
 @pytest.mark.parametrize("at", [1, 4, 9])

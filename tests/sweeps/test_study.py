@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from mergenet.errors import UserError
 from sweeps.objectives import Outcome
-from sweeps.samplers import build_sampler
+from sweeps.samplers import tpe
 from sweeps.storage import STUDY_FILE
 from sweeps.studied import INDEX
 from sweeps.study import Drawn, SweepStudy
@@ -98,6 +98,6 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
 
 def test_the_sampler(tmp_path: Path) -> None:
     study = opened(tmp_path, num_trials=12, sampler="tpe")
-    sampler = build_sampler(study.sweep, study.space, study.study, 0)
+    sampler = tpe(study.sweep, study.space, study.study, 0)
     assert isinstance(sampler, optuna.samplers.TPESampler)
     assert (sampler._multivariate, sampler._constant_liar, sampler._n_startup_trials) == (False, False, 4)

@@ -157,6 +157,14 @@ def test_trials_of_several_seeds_are_told_as_their_means(tmp_path: Path, earlier
     assert text == f"warm_start must name sweeps with seeds_per_trial 2, got '{earlier}' with 1; leave it out"
 
 
+def test_a_first_seed_stopped_in_its_only_epoch_has_no_value(tmp_path: Path) -> None:
+    """Its value would stand where other trials have means."""
+    short: dict[str, Any] = {"base": {"epochs": 1}, "seeds_per_trial": 2}
+    folder = write_sweep(tmp_path / "short", planned(tmp_path, GATES, **short), [({GATE: 0.3}, [0.5], "pruned")])
+    warm = planned(tmp_path, GATES, warm_start=[str(folder)], **short).warm
+    assert (warm.trials, warm.left_out) == ((), {str(folder): {"without a value": 1}})
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "auto"])
 def test_the_sampler_models_from_the_first_trial_on(tmp_path: Path, earlier: Path, sampler: str) -> None:
     """Without the earlier sweep the first draws are random; with it they are near what was good there."""

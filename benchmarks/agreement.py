@@ -1,0 +1,54 @@
+"""From which epoch on do a sweep's trials rank as at their end? Spearman's correlation of each epoch with the last.
+
+    mergenet sweep run vqa --dir FOLDER --set scheduler=none --set sampler=random --set num_trials=12
+    python -m benchmarks.agreement FOLDER --json
+
+Over all trials that trained to their end, by the best value so far of the metric that decides. An early stop before the
+epoch from which on the correlation is high ends trials at random; `grace_epochs: auto` measures it on the first five.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.trials import COMPLETE
+from benchmarks import common
+from mergenet.configfile import load_config
+from sweeps.configfile import load_sweep
+from sweeps.folder import BASE_FILE
+from sweeps.grace import agreement
+from sweeps.results import settled_runs
+from sweeps.warmstart import best_so_far
+
+NAME = "agreement"
+
+
+def measured(folder: Path) -> dict[str, Any]:
+    """Raises UserError if the folder holds no sweep, ValueError if fewer than three trials trained to their end."""
+    sweep = load_sweep(str(folder / "sweep.yaml"))
+    trials = [epochs for state, epochs in settled_runs(folder).values() if state == COMPLETE]
+    if len(trials) < 3:
+        raise ValueError(f"{folder} must hold at least 3 trials that trained to their end, got {len(trials)}")
+    found = agreement([best_so_far(epochs, sweep.objective) for epochs in trials], len(trials[0]))
+    return {"sweep": sweep.name, "metric": sweep.objective, "trials": len(trials), "agreement": found}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = common.parser(NAME, "Spearman's correlation of each epoch's metric with that of the last.")
+    parser.add_argument("folder", type=Path, help="of a sweep, best without early stopping")
+    options = parser.parse_args(arguments)
+    config = load_config(str(options.folder / BASE_FILE))
+    facts = common.machine(config)
+    common.header(NAME, arguments, facts)
+    figures = measured(options.folder)
+    print(f"{figures['sweep']}, {figures['metric']}, {figures['trials']} trials; after epoch")
+    for epoch, value in enumerate(figures["agreement"], start=1):
+        print(f"  {epoch:>3}  {value:+.2f}")
+    if options.json:
+        common.footer(NAME, facts, [config.seed], figures)
+
+
+if __name__ == "__main__":
+    main()

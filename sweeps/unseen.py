@@ -1,0 +1,120 @@
+"""Draws that are worth a training: a configuration that no trial has had, with an adapter that is not too large.
+
+The same configuration with the same seed trains to the same bits, and an adapter has its parameters before it is
+trained. In a space of few values samplers draw what they know again and again.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState, create_trial
+
+from analysis.measures import broken
+from mergenet.record import ADAPTER_PARAMETERS
+from sweeps.config import SweepConfig
+from sweeps.points import Walker, grid_points
+from sweeps.space import MAX_LISTED, METHOD, Labels, Space
+from sweeps.studied import PARAMS, by_index
+
+SIZED = 100  # points whose adapters are counted
+
+
+def unseen_point(sweep: SweepConfig, space: Space, study: optuna.Study, samplers: Iterable[BaseSampler]) -> Labels:
+    """By Optuna's names: of the first sampler that draws such a point, else any of those that are left.
+
+    If none is left, or they cannot be listed, what was drawn at last.
+    """
+    seen = {training(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
+    current = optuna.load_study(study_name=study.study_name, storage=study._storage)  # no trial of it is an old copy
+    fits = within_size(sweep, space)
+    point: Labels = {}
+    for sampler in samplers:
+        point = asked(space, current, sampler)
+        if is_new(space, point, seen) and fits(point):
+            return point
+    left = [one for one in listed(space) if is_new(space, one, seen)]
+    np.random.default_rng([sweep.seed, len(seen)]).shuffle(left)
+    return next(filter(fits, left[:SIZED]), left[0] if left else point)
+
+
+def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
+    return training(space, space(Walker(point))) not in seen
+
+
+def training(space: Space, labels: Labels) -> str:
+    """What of a draw the training depends on, as one word."""
+    method = labels.get(METHOD, space.base.get(METHOD, "mergenet"))
+    unused = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.")}.get(str(method), ("transfer.",))
+    return json.dumps({path: label for path, label in labels.items() if not path.startswith(unused)}, sort_keys=True)
+
+
+def within_size(sweep: SweepConfig, space: Space) -> Callable[[Labels], bool]:
+    """Whether the adapters at a point keep the constraint on their parameters."""
+    bounds = {name: bound for name, bound in sweep.bounds.items() if name == ADAPTER_PARAMETERS}
+    if not bounds:
+        return lambda _: True
+    from sweeps.adaptersize import adapter_parameters  # torch
+
+    def fits(point: Labels) -> bool:
+        return not broken(bounds, {ADAPTER_PARAMETERS: adapter_parameters(space.config(space(Walker(point))))})
+
+    return fits
+
+
+def endless(space: Space) -> bool:
+    return any(entry.real is not None for entry in space.entries.values())
+
+
+def listed(space: Space) -> Iterator[Labels]:
+    """The points of the space, MAX_LISTED at most; none if it has a range of numbers."""
+    return iter(()) if endless(space) else islice(grid_points(space), MAX_LISTED)
+
+
+def distinct(space: Space, points: Iterable[Labels]) -> Iterator[Labels]:
+    """The points but those that train what one before them does."""
+    seen: set[str] = set()
+    for point in points:
+        if is_new(space, point, seen):
+            seen.add(training(space, space(Walker(point))))
+            yield point
+
+
+def num_trainings(space: Space, enough: int) -> int:
+    """How many different trainings the space holds, counted up to `enough`, which one with a range always has."""
+    return enough if endless(space) else sum(1 for _ in islice(distinct(space, listed(space)), enough))
+
+
+def asked(space: Space, study: optuna.Study, sampler: BaseSampler) -> Labels:
+    """What a sampler draws, with no trial in the study."""
+    space(asking := Asking(study, sampler))
+    return asking.point
+
+
+class Asking:
+    """Answers from a sampler that draws each value by itself, as a trial of the study would, and notes the answers."""
+
+    def __init__(self, study: optuna.Study, sampler: BaseSampler) -> None:
+        self.study, self.sampler, self.point = study, sampler, Labels()
+        self.trial = create_trial(state=TrialState.RUNNING)
+
+    def _answer(self, name: str, distribution: BaseDistribution, only: Any) -> Any:
+        """only: the value, if there is no other, which no sampler is asked for."""
+        single = distribution.single()
+        value = only if single else self.sampler.sample_independent(self.study, self.trial, name, distribution)
+        self.point[name] = value
+        return value
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return self._answer(name, CategoricalDistribution(choices), choices[0])
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self._answer(name, IntDistribution(low, high, step=step, log=log), low))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self._answer(name, FloatDistribution(low, high, log=log), low))
