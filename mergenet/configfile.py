@@ -19,7 +19,7 @@ from mergenet.config import Config
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.problems import SECRET, printable, problem, unknown_key
 from mergenet.rules import shown
-from mergenet.schema import Field, child, field_table, resolve, root
+from mergenet.schema import Field, child, field_table, is_section, resolve, root
 from mergenet.yamltext import MAX_BYTES, dump_yaml_values, load_yaml
 
 __all__ = [
@@ -74,8 +74,13 @@ def parse_override(text: str) -> tuple[str, Any]:
 def set_by_path(values: dict[str, Any], path: str, value: Any) -> None:
     """Set one value of a (possibly partial) mapping in place; sections and list items on the way are made.
 
-    A list item may be the next one, which appends it. Raises ConfigError for a path that the schema lacks.
+    A mapping changes of a section what it names, and leaves the rest as it is. A list item may be the next one, which
+    appends it. Raises ConfigError for a path that the schema lacks.
     """
+    if isinstance(value, dict) and is_section(path):
+        for key, inner in value.items():
+            set_by_path(values, f"{path}.{key}", inner)
+        return
     keys = path.split(".")
     schema = root()
     here: Any = values

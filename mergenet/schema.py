@@ -62,6 +62,12 @@ def node_at(path: Iterable[str]) -> dict[str, Any] | None:
     return node
 
 
+def is_section(path: str) -> bool:
+    """Whether a path, of a setting or not, is one under which there are others by name."""
+    node = node_at(path.split("."))
+    return node is not None and "properties" in resolve(node)
+
+
 def known_keys(path: Iterable[str]) -> list[str]:
     node = node_at(path)
     return list(resolve(node).get("properties", {})) if node is not None else []

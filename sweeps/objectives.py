@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.measures import Rows, broken, measure
+from analysis.measures import STEP_SECONDS, Rows, broken, measure
 from analysis.replicates import first_of
 from analysis.trials import TRIAL
 from mergenet.errors import ConfigError, unknown_name
+from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.config import SweepConfig
 from sweeps.jobs import Message
 from sweeps.records import best_value, mean
@@ -105,9 +106,18 @@ def infeasible_text(found: Mapping[str, Any]) -> str:
     return f"{count} break a constraint ({rules})" if rules else f"{count} break a constraint"
 
 
-def check_names(sweep: SweepConfig) -> None:
-    """Raises ConfigError for a constraint on a validation metric that does not select the best epoch."""
+def check_constraints(sweep: SweepConfig) -> None:
+    """Raises ConfigError for a metric that does not select the best epoch, and for a bound that no trial can keep."""
     known = list(dict.fromkeys(("adapter_parameters", "step_seconds", "target_val_loss", sweep.objective)))
     for name in sweep.constraints:
         if name not in known:
             raise ConfigError(unknown_name("the name of a constraint", name, known))
+    for name, sides in sweep.bounds.items():
+        for side, limit in sides.items():
+            if limit is None:
+                continue
+            if name == sweep.objective and is_metric(name) and not 0 <= limit <= 1:
+                percent = f"; {limit:g} % is {limit / 100:g}" if 1 < limit <= 100 else ""
+                raise ConfigError(f"constraints.{name}.{side} must be a fraction from 0 to 1, got {limit:g}{percent}")
+            if name in (ADAPTER_PARAMETERS, STEP_SECONDS) and side == "max" and limit < 0:
+                raise ConfigError(f"constraints.{name}.max must be 0 or more, got {limit:g}")

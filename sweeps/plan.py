@@ -11,7 +11,7 @@ from mergenet.provenance import config_hash
 from sweeps.base import load_base
 from sweeps.config import SweepConfig
 from sweeps.executors import check_executor
-from sweeps.objectives import check_names
+from sweeps.objectives import check_constraints
 from sweeps.source import SourcePlan, pin_source, plan_source
 from sweeps.space import Space
 from sweeps.spacecheck import build_space, probes
@@ -71,7 +71,7 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     check_sampler(sweep, space)
     check_storage(sweep.storage)
     sweep = with_metric(sweep, base)
-    check_names(sweep)
+    check_constraints(sweep)
     check_size(space, sweep.bounds)
     check_recording(space)
     check_key(sweep)

@@ -28,19 +28,20 @@ SIZED = 100  # points whose adapters are counted
 def unseen_point(sweep: SweepConfig, space: Space, study: optuna.Study, samplers: Iterable[BaseSampler]) -> Labels:
     """By Optuna's names: of the first sampler that draws such a point, else any of those that are left.
 
-    If none is left, or they cannot be listed, what was drawn at last.
+    If there is none: the first draw that is new, and then any draw.
     """
     seen = {training(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
     current = optuna.load_study(study_name=study.study_name, storage=study._storage)  # no trial of it is an old copy
     fits = within_size(sweep, space)
-    point: Labels = {}
+    drawn = []
     for sampler in samplers:
-        point = asked(space, current, sampler)
-        if is_new(space, point, seen) and fits(point):
-            return point
-    left = [one for one in listed(space) if is_new(space, one, seen)]
+        drawn.append(asked(space, current, sampler))
+        if is_new(space, drawn[-1], seen) and fits(drawn[-1]):
+            return drawn[-1]
+    left = [point for point in listed(space) if is_new(space, point, seen)]
     np.random.default_rng([sweep.seed, len(seen)]).shuffle(left)
-    return next(filter(fits, left[:SIZED]), left[0] if left else point)
+    new = [point for point in drawn if is_new(space, point, seen)]
+    return next(filter(fits, left[:SIZED]), [*new, *left, *drawn][0])
 
 
 def is_new(space: Space, point: Labels, seen: set[str]) -> bool:

@@ -330,6 +330,15 @@ def test_set_by_path_works_on_dumped_configs_and_refuses_scalars_as_sections() -
         set_by_path({"target": 3}, "target.seed", 1)
 
 
+def test_a_mapping_changes_what_it_names_and_leaves_the_rest() -> None:
+    before = load_config("digits")
+    after = load_config("digits", ["target={batch_size: 48, optimizer: {lr: 0.01}}"])
+    both = load_config("digits", ["target.batch_size=48", "target.optimizer.lr=0.01"])
+    assert after == both != before
+    with pytest.raises(ConfigError, match=r"^target\.optimizer\.lrr must be a known setting"):
+        load_config("digits", ["target={optimizer: {lrr: 0.01}}"])
+
+
 # ---------------------------------------------------------------- files and presets
 
 

@@ -104,6 +104,13 @@ def test_overrides_reach_into_set_and_search() -> None:
     assert sweep.search["seed"].choice == (1, 2)
 
 
+def test_an_override_by_a_mapping_changes_what_it_names() -> None:
+    before = load_sweep("quickstart")
+    after = load_sweep("quickstart", ["search={seed: {choice: [1, 2]}}", "set={epochs: 3}", "wandb={mode: offline}"])
+    assert after.search == before.search | {"seed": after.search["seed"]}
+    assert after.overrides == before.overrides | {"epochs": 3}
+
+
 @pytest.mark.parametrize("override", ["num_trials", "name.x=3"])
 def test_bad_overrides(override: str) -> None:
     with pytest.raises(ConfigError, match="--set"):

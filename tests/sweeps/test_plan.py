@@ -129,6 +129,11 @@ def test_networks_are_checked_whatever_the_adapter_and_named_by_role(base: str, 
             "constraints: adapter_parameters <= 1000 must be possible in the search space, whose adapters have "
             "140488 to 140488; change the bound or the space",
         ),
+        (
+            {"constraints": {"target_val_top1": {"min": 40}}},
+            "constraints.target_val_top1.min must be a fraction from 0 to 1, got 40; 40 % is 0.4",
+        ),
+        ({"constraints": {"step_seconds": {"max": -1}}}, "constraints.step_seconds.max must be 0 or more, got -1"),
         ({"storage": "postgresql"}, "MERGENET_STUDY_URL must be set to a postgresql URL with storage postgresql, got"),
     ],
 )

@@ -192,6 +192,16 @@ def test_baselines_can_be_searched_beside_mergenet() -> None:
         space_of({"method": {"choice": ["kd", "rkd"]}, "distillation.temperature": {"choice": [4]}}, method="kd")
 
 
+def test_a_choice_of_mappings_changes_what_they_name() -> None:
+    """The rest of the section is the base's, here a learning rate that is not the default."""
+    space = space_of({"target.optimizer": {"choice": [{"momentum": 0.5}, {"momentum": 0.8}]}})
+    drawn = space.config({"target.optimizer": '{"momentum": 0.5}'}).target.optimizer
+    assert (drawn.momentum, drawn.lr) == (0.5, 0.05)
+    assert space.locate(space.config({"target.optimizer": '{"momentum": 0.8}'})) == {
+        "target.optimizer": '{"momentum": 0.8}'
+    }
+
+
 def test_get_by_path() -> None:
     config = base_config()
     assert get_by_path(config, "transfer.pairs.0.source") == "layer3.0.conv2"
