@@ -2,11 +2,13 @@
 
 import importlib
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, TypeVar
 
-from mergenet.errors import ConfigError, unknown_name
+from mergenet.errors import ConfigError, UserError, unknown_name
 
 T = TypeVar("T")
 
@@ -33,6 +35,48 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
         raise ConfigError(unknown_name(f"{path}: the object of {module_name}", attribute, known))
     found: T = getattr(module, attribute)
     return found
+
+
+def made(path: str, name: str, table: Mapping[str, Callable[..., T]], kind: type, *arguments: Any) -> T:
+    """What the entry, or the user's function or class, makes of the arguments: a `kind`.
+
+    Raises ConfigError as `look_up`, and if what the user named cannot be called, raises an error or makes another kind.
+    """
+    make = look_up(path, name, table)
+    return make(*arguments) if ":" not in name else made_by(path, name, make, kind, *arguments)
+
+
+def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments: Any) -> T:
+    """The same of the user's own `make`."""
+    if not callable(make):
+        raise ConfigError(f"{path} must name a function or a class, got {name!r}, which is {kind_of(make)}")
+    try:
+        found = make(*arguments)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's code raises
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(f"{path}: {name} must work, got {reason} ({where(error.__traceback__, make)})") from error
+    if not isinstance(found, kind):
+        raise ConfigError(f"{path}: {name} must return {a(kind.__name__)}, got {kind_of(found)}")
+    return found
+
+
+def where(raised: TracebackType | None, make: Callable[..., Any]) -> str:
+    """File and line of the user's module that were reached last; else of whatever was."""
+    frames = traceback.extract_tb(raised)[1:] or traceback.extract_tb(raised)
+    file = getattr(sys.modules.get(getattr(make, "__module__", "")), "__file__", None)
+    last = [frame for frame in frames if frame.filename == file] or frames
+    return f"{last[-1].filename}, line {last[-1].lineno}"
+
+
+def kind_of(value: object) -> str:
+    """For a message: a word for what somebody gave in place of something else."""
+    return "None" if value is None else a(type(value).__name__)
+
+
+def a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "AEIOUaeio" else f"a {noun}"
 
 
 def import_from_here() -> None:

@@ -9,7 +9,7 @@ from mergenet.data.folder import load_folder
 from mergenet.data.images import ImageData, Split
 from mergenet.data.openmoji import load_openmoji
 from mergenet.data.small import load_digits, load_mnist5k
-from mergenet.lookup import look_up
+from mergenet.lookup import made
 
 __all__ = ["DATASETS", "ImageData", "Split", "load_data"]
 
@@ -26,4 +26,4 @@ DATASETS: dict[str, Callable[[DataConfig], ImageData]] = {
 @cache
 def load_data(config: DataConfig) -> ImageData:
     """The data set that `config` names. Raises ConfigError for an unknown name, DataError for missing files."""
-    return look_up("data.name", config.name, DATASETS)(config)
+    return made("data.name", config.name, DATASETS, ImageData, config)

@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mergenet.errors import DataError
+
+SHAPES = {"images": "uint8 (N, 3, H, W)", "labels": "int64 (N,)"}
+
 
 @dataclass(frozen=True)
 class Split:
@@ -15,9 +19,18 @@ class Split:
     labels: Tensor  # int64 (N,)
 
     def __post_init__(self) -> None:
-        n = len(self.labels)
-        assert self.images.dtype == torch.uint8 and self.images.shape[:2] == (n, 3), self.images.shape
-        assert self.labels.dtype == torch.int64 and self.labels.shape == (n,), self.labels.shape
+        """Raises DataError for another shape or type."""
+        for name, tensor, dtype, dims in (
+            ("images", self.images, torch.uint8, 4),
+            ("labels", self.labels, torch.int64, 1),
+        ):
+            if tensor.dtype != dtype or tensor.dim() != dims:
+                raise DataError(f"{name} of a split must be {SHAPES[name]}, got {described(tensor)}")
+        if self.images.shape[:2] != (len(self.labels), 3):
+            raise DataError(
+                f"a split must hold as many labels as images, and images of 3 channels, "
+                f"got {described(self.images)} and {len(self.labels)} labels"
+            )
 
     def take(self, index: Tensor) -> "Split":
         return Split(self.images[index], self.labels[index])
@@ -32,9 +45,21 @@ class ImageData:
     content_hash: str  # sha256, hex, of images and labels of all splits
     outside: int = 0  # pixel value beyond an image's border, where a random crop reaches: 0 is black
 
+    def __post_init__(self) -> None:
+        """Raises DataError for a label without a class."""
+        for split in (self.train, self.val, self.test):
+            wrong = split.labels[(split.labels < 0) | (split.labels >= len(self.class_names))]
+            if len(wrong):
+                most = len(self.class_names) - 1
+                raise DataError(f"labels must be from 0 to {most}, the number of the class, got {int(wrong[0])}")
+
 
 def image_data(train: Split, val: Split, test: Split, class_names: Sequence[str], outside: int = 0) -> ImageData:
     return ImageData(train, val, test, tuple(class_names), content_hash((train, val, test)), outside)
+
+
+def described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def content_hash(splits: Sequence[Split]) -> str:

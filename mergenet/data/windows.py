@@ -16,7 +16,7 @@ from mergenet.data.facts import load_facts
 from mergenet.data.squad import Question, QuestionSets, load_squad
 from mergenet.data.tokens import Tokens, encode, tokenizer_for
 from mergenet.errors import ConfigError
-from mergenet.lookup import look_up
+from mergenet.lookup import made
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,7 +63,7 @@ def load_windows(config: DataConfig) -> SpanData:
             f"data.max_length must be at least {MIN_LENGTH} for questions beside their contexts, "
             f"got {config.max_length}; 384 is usual for SQuAD, 96 fits facts"
         )
-    sets = look_up("data.name", config.name, QUESTION_SETS)(config)
+    sets = made("data.name", config.name, QUESTION_SETS, QuestionSets, config)
     tokenizer = tokenizer_for(config, article_words(sets.train), MIN_ARTICLES)
     train, val, test = (
         SpanSplit(questions, windows_of(tokenizer, questions, config.max_length))

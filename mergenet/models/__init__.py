@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
 from mergenet.errors import ConfigError, unknown_name
-from mergenet.lookup import look_up
+from mergenet.lookup import kind_of, look_up, made_by
 from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
 from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
 from mergenet.models.pretrained import content_hash, load_into, read_weights
@@ -78,7 +78,12 @@ def find_architecture(name: str) -> Architecture:
     Raises ConfigError, with near names, if there is none.
     """
     if name in MODELS or ":" in name:
-        return look_up("model.name", name, MODELS)
+        found = look_up("model.name", name, MODELS)
+        if not isinstance(found, Architecture):
+            own = name.rpartition(":")[2]
+            wrap = f"; write NAME = Architecture({own}) in its module, and name that" if callable(found) else ""
+            raise ConfigError(f"model.name must name an Architecture, got {name!r}, {kind_of(found)}{wrap}")
+        return found
     theirs = torchvision_names()
     if name in theirs:
         return Architecture(lambda _, spec: torchvision_classifier(name, spec), renamed=as_built)
@@ -135,7 +140,10 @@ def build_model(config: ModelConfig, spec: Spec) -> nn.Module:
         )
     path = weights_file(config)
     named = config if path is None else config.model_copy(update={"weights": str(path)})
-    model = architecture.build(named, spec)
+    if ":" in config.name:
+        model = made_by("model.name", config.name, architecture.build, nn.Module, named, spec)
+    else:
+        model = architecture.build(named, spec)
     if path is not None and not (architecture.reads_folders and path.is_dir()):
         label = f"{config.name} ({config.stem} stem)" if architecture.inputs == IMAGE else config.name
         load_into(model, architecture.renamed(read_weights(path)), path, label)

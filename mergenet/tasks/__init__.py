@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config import NetworkConfig
-from mergenet.lookup import look_up
+from mergenet.errors import ConfigError, DataError
+from mergenet.lookup import made
 from mergenet.spec import Spec
 from mergenet.tasks.image_classification import ImageClassification
 from mergenet.tasks.image_text_retrieval import ImageTextRetrieval
@@ -51,6 +52,8 @@ class Task(Protocol):
         """From the scores of a whole split, in order (on the CPU): "loss", a mean, and metrics from 0 to 1."""
 
 
+MEMBERS = ("spec", "data_hash", "metric", "metadata", "size", "batch", "forward", "loss", "score", "metrics")
+
 TASKS: dict[str, Callable[[NetworkConfig], Task]] = {
     "image_classification": ImageClassification,
     "text_classification": TextClassification,
@@ -61,5 +64,15 @@ TASKS: dict[str, Callable[[NetworkConfig], Task]] = {
 
 
 def build_task(config: NetworkConfig) -> Task:
-    """The task that a network's configuration names, with its data. Raises ConfigError for an unknown name."""
-    return look_up("task", config.task, TASKS)(config)
+    """The task that a network's configuration names, with its data.
+
+    Raises ConfigError for an unknown name, and for a user's own that lacks something; DataError for an empty split.
+    """
+    task = made("task", config.task, TASKS, object, config)
+    lacking = [name for name in MEMBERS if not hasattr(task, name)]
+    if lacking:
+        raise ConfigError(f"task: {config.task} must have {', '.join(MEMBERS)}, and lacks {', '.join(lacking)}")
+    for split in ("train", "val", "test"):
+        if task.size(split) < 1:
+            raise DataError(f"data.name: the split {split} of {config.data.name} must hold examples, got none")
+    return task

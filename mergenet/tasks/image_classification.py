@@ -1,14 +1,17 @@
 """Image classification: cross-entropy, top-1 and top-5 accuracy."""
 
 import json
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mergenet.config import NetworkConfig
-from mergenet.data import Split, load_data
+from mergenet.config import DataConfig, NetworkConfig
+from mergenet.data import ImageData, Split, load_data
 from mergenet.data.augment import augment as augment_images
+from mergenet.errors import ConfigError, DataError
+from mergenet.lookup import kind_of
 from mergenet.spec import CLASSES, IMAGE, Spec
 
 
@@ -22,6 +25,7 @@ class ImageClassification:
 
     def __init__(self, config: NetworkConfig) -> None:
         data = load_data(config.data)
+        check_images(data, config.data)
         self.spec = Spec(IMAGE, CLASSES, len(data.class_names), image_size=config.data.image_size)
         self.class_names = data.class_names
         self.data_hash = data.content_hash
@@ -51,7 +55,7 @@ class ImageClassification:
         return {"images": normalised, "labels": chosen.labels}
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"logits": model(batch["images"])}
+        return {"logits": checked_logits(model(batch["images"]), len(batch["labels"]), self.spec)}
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy, with the configured label smoothing."""
@@ -71,6 +75,25 @@ class ImageClassification:
             stored = self._splits[split]
             self._on_device[key] = Split(stored.images.to(device), stored.labels.to(device))
         return self._on_device[key]
+
+
+def check_images(data: ImageData, config: DataConfig) -> None:
+    """Raises DataError if the images are not of the size that the network is built for."""
+    for split in (data.train, data.val, data.test):
+        if split.images.shape[2:] != (config.image_size, config.image_size):
+            got = " x ".join(str(size) for size in split.images.shape[2:])
+            raise DataError(
+                f"data.name: images of {config.name} must be of data.image_size {config.image_size}, got {got}"
+            )
+
+
+def checked_logits(logits: Any, number: int, spec: Spec) -> Tensor:
+    """What a network, perhaps a user's own, gave for a number of examples: (N, num_outputs), or ConfigError."""
+    shape = (number, spec.num_outputs)
+    if isinstance(logits, Tensor) and logits.shape == shape:
+        return logits
+    got = str(tuple(logits.shape)) if isinstance(logits, Tensor) else kind_of(logits)
+    raise ConfigError(f"model.name: the network must give logits of shape {shape} for this batch, got {got}")
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from mergenet.config import DataConfig, NetworkConfig
 from mergenet.data.captions import CaptionData, load_coco, load_openmoji_names
 from mergenet.data.image_text import ImageTexts
 from mergenet.errors import ConfigError
-from mergenet.lookup import look_up
+from mergenet.lookup import made
 from mergenet.spec import EMBEDDING, IMAGE_TEXT, Spec
 from mergenet.tasks.image_classification import channel_statistics
 
@@ -27,7 +27,7 @@ CHUNK = 1024  # rows of the similarity matrix that are looked at together
 @cache
 def load_captions(config: DataConfig) -> CaptionData:
     """The data set that `config` names. Raises ConfigError for an unknown name, DataError for missing files."""
-    return look_up("data.name", config.name, DATASETS)(config)
+    return made("data.name", config.name, DATASETS, CaptionData, config)
 
 
 class ImageTextRetrieval:

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from mergenet.config import NetworkConfig
 from mergenet.data.text import TextSplit, load_text
 from mergenet.spec import CLASSES, TEXT, Spec
-from mergenet.tasks.image_classification import means
+from mergenet.tasks.image_classification import checked_logits, means
 
 
 class TextClassification:
@@ -45,7 +45,7 @@ class TextClassification:
         }
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"logits": model(batch["tokens"], batch["mask"])}
+        return {"logits": checked_logits(model(batch["tokens"], batch["mask"]), len(batch["labels"]), self.spec)}
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy, with the configured label smoothing."""

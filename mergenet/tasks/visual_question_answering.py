@@ -12,9 +12,9 @@ from mergenet.config import DataConfig, NetworkConfig
 from mergenet.data.easy_vqa import load_easy_vqa
 from mergenet.data.vqa import Questions, VqaData, load_vqa2
 from mergenet.errors import ConfigError
-from mergenet.lookup import look_up
+from mergenet.lookup import made
 from mergenet.spec import CLASSES, IMAGE_TEXT, Spec
-from mergenet.tasks.image_classification import channel_statistics, means
+from mergenet.tasks.image_classification import channel_statistics, checked_logits, means
 
 DATASETS: dict[str, Callable[[DataConfig], VqaData]] = {"easy_vqa": load_easy_vqa, "vqa2": load_vqa2}
 
@@ -22,7 +22,7 @@ DATASETS: dict[str, Callable[[DataConfig], VqaData]] = {"easy_vqa": load_easy_vq
 @cache
 def load_questions(config: DataConfig) -> VqaData:
     """The data set that `config` names. Raises ConfigError for an unknown name, DataError for missing files."""
-    return look_up("data.name", config.name, DATASETS)(config)
+    return made("data.name", config.name, DATASETS, VqaData, config)
 
 
 class VisualQuestionAnswering:
@@ -67,7 +67,8 @@ class VisualQuestionAnswering:
         }
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {"logits": model(batch["images"], batch["tokens"], batch["mask"])}
+        logits = model(batch["images"], batch["tokens"], batch["mask"])
+        return {"logits": checked_logits(logits, len(batch["targets"]), self.spec)}
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor]) -> Tensor:
         """Binary cross-entropy of every answer with its soft accuracy: sum over answers, mean over questions.

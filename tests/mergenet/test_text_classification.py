@@ -120,10 +120,12 @@ def test_loss_and_metrics_of_a_case_computed_by_hand() -> None:
     task = emoji_task(label_smoothing=0.1)
     batch = {key: value for key, value in task.batch("val", torch.arange(2), CPU).items() if key != "labels"}
     batch["labels"] = torch.tensor([0, 1])
-    outputs = task.forward(Fixed(torch.tensor([[2.0, 0, 0], [2.0, 0, 0]])), batch)
-    log_sum = math.log(math.exp(2) + 2)
+    logits = torch.zeros(2, 9)  # as many classes as the task has
+    logits[:, 0] = 2
+    outputs = task.forward(Fixed(logits), batch)
+    log_sum = math.log(math.exp(2) + 8)
     plain = [log_sum - 2, log_sum]
-    smooth = sum(0.9 * value + 0.1 * (log_sum - 2 / 3) for value in plain) / 2
+    smooth = sum(0.9 * value + 0.1 * (log_sum - 2 / 9) for value in plain) / 2
     assert task.loss(outputs, batch).item() == pytest.approx(smooth, rel=1e-6)
     scores = task.score(outputs, batch)
     assert not scores["loss"].requires_grad
