@@ -27,8 +27,10 @@ STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "
 def locked(folder: Path) -> Iterator[None]:
     """The sweep folder, made if need be, with this process as its only driver; the lock goes with the process.
 
+    A folder that was made for this, and that nothing was written to, goes as well.
     Raises ConfigError if another driver has it, or if the folder cannot be made or written.
     """
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK_FILE).open("a+b", buffering=0)
@@ -44,7 +46,13 @@ def locked(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
+        try:
+            yield
+        finally:
+            if new and not is_used(folder):
+                with contextlib.suppress(OSError):
+                    (folder / LOCK_FILE).unlink()
+                    folder.rmdir()
 
 
 def take_lock(file: IO[bytes]) -> bool:
@@ -55,7 +63,7 @@ def take_lock(file: IO[bytes]) -> bool:
         except OSError:
             time.sleep(0.05)
         else:
-            return True
+            return os.fstat(file.fileno()).st_nlink > 0  # else its driver has just taken it away with the folder
     return False
 
 
@@ -70,7 +78,7 @@ def check_folder(folder: Path) -> None:
     must = f"the sweep folder must be new or empty, got {str(folder)!r}"
     if not holds_sweep(folder):
         raise ConfigError(f"{must}; choose another with --dir")
-    status = read_state(folder).get("status")
+    status = status_of(folder)
     what, way_out = "another sweep", "choose another with --dir"
     if status == FINISHED and not read_json(folder / SUMMARY_FILE):
         what = f"a finished sweep without a readable {SUMMARY_FILE}"
@@ -98,7 +106,7 @@ def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[s
 
 def check_deletable(folder: Path) -> None:
     """Raises ConfigError unless the folder is new, empty or a sweep folder."""
-    if is_used(folder) and not holds_sweep(folder):
+    if is_used(folder) and not (holds_sweep(folder) and "status" in read_state(folder)):
         raise ConfigError(
             f"--overwrite must meet a sweep folder (with {SWEEP_FILE} and {STATE_FILE}), got {str(folder)!r}; "
             "choose another with --dir"
@@ -124,7 +132,12 @@ def clear_scratch(folder: Path) -> None:
 
 
 def holds_sweep(folder: Path) -> bool:
-    return (folder / SWEEP_FILE).is_file() and "status" in read_state(folder)
+    """Whether the folder is of a sweep, perhaps with a damaged sweep.json."""
+    return all((folder / name).is_file() for name in (SWEEP_FILE, BASE_FILE, STATE_FILE))
+
+
+def status_of(folder: Path) -> str:
+    return str(read_state(folder).get("status", f"unknown, {STATE_FILE} is damaged"))
 
 
 def load_resumable(folder: Path) -> SweepConfig:
@@ -132,7 +145,7 @@ def load_resumable(folder: Path) -> SweepConfig:
 
     Raises ConfigError if there is none to resume.
     """
-    if not folder.is_dir() or not holds_sweep(folder) or not (folder / BASE_FILE).is_file():
+    if not holds_sweep(folder):
         raise ConfigError(
             f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}) to be resumed; "
             "`mergenet sweep run` makes one"

@@ -109,10 +109,8 @@ def claim(url: str, folder: Path, name: str) -> None:
     except (OSError, ValueError) as error:
         raise ConfigError(f"--copy-to must be storage that can be written, got {url} ({one_line(error)})") from None
     if held:
-        raise ConfigError(
-            f"--copy-to must be empty, got {url} with {len(held)} files; choose another, "
-            f"or go on with the sweep in it by `{resume_command(url)}`"
-        )
+        way_out = f", or go on with the sweep in it by `{resume_command(url)}`" if MANIFEST in held else ""
+        raise ConfigError(f"--copy-to must be empty, got {url} with {len(held)} files; choose another{way_out}")
 
 
 def fetch(url: str, to: Path | None = None) -> Path:

@@ -1,7 +1,7 @@
 """The sweep's numbers, read back from the records of its runs: trials, the best of them, the confirmation."""
 
-import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from analysis.trials import (
     CONFIRM_BEST,
     CONFIRM_NONE,
     REPLICATE,
-    RUNNING,
     TRIAL,
     TRIAL_FILE,
     TRIALS_FOLDER,
@@ -26,7 +25,7 @@ from mergenet.errors import CheckpointError
 from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, read_epochs, read_run, test_column
 from sweeps.config import SweepConfig
 from sweeps.objectives import breaks, measured
-from sweeps.records import best_value, mean
+from sweeps.records import best_value, mean, settled, trial_of
 
 
 def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
@@ -35,7 +34,9 @@ def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
     measured: what else the sweep asks for; broken: the constraints that it breaks. adapter_parameters: 0 without an
     adapter.
     """
-    trial = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
+    trial = trial_of(folder)
+    if trial is None:
+        raise CheckpointError(f"{folder / TRIAL_FILE} must be the record of a trial, and is damaged; resume its sweep")
     try:
         record = read_run(folder)
     except CheckpointError:  # failed before its run began
@@ -97,13 +98,13 @@ def settled_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
     """Runs of the search that have ended, each seed one: name -> state, epochs. What cannot be read is left out."""
     found = {}
     for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
-        try:
-            trial = json.loads(path.read_text(encoding="utf-8"))
-            of_search = trial["role"] == TRIAL or (trial["role"] == REPLICATE and path.parent.name.startswith(TRIAL))
-            if of_search and trial["state"] != RUNNING:
-                found[path.parent.name] = (trial["state"], read_epochs(path.parent))
-        except (OSError, ValueError, KeyError, TypeError):  # torn: the run itself will say so
+        trial = settled(path.parent)
+        if trial is None or not (
+            trial["role"] == TRIAL or (trial["role"] == REPLICATE and path.parent.name.startswith(TRIAL))
+        ):
             continue
+        with suppress(CheckpointError):  # torn: the run itself will say so
+            found[path.parent.name] = (trial["state"], read_epochs(path.parent))
     return found
 
 

@@ -25,6 +25,7 @@ from sweeps.folder import (
     read_state,
     resume_command,
     shown_path,
+    status_of,
 )
 from sweeps.forecast import forecast
 from sweeps.objectives import feasible
@@ -38,13 +39,13 @@ TRAINING = (SOURCE, SEARCH, "confirm")  # steps in which epochs are trained
 
 def read_status(folder: Path) -> dict[str, Any]:
     """All facts of a sweep. Raises ConfigError if the folder holds no sweep. Writes nothing and disturbs no driver."""
-    if not folder.is_dir() or not holds_sweep(folder):
+    if not holds_sweep(folder):
         raise ConfigError(
-            f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE} and {STATE_FILE}) to have a status; "
-            "`mergenet sweep run` makes one"
+            f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}) "
+            "to have a status; `mergenet sweep run` makes one"
         )
     sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
-    status = KILLED if state["status"] == RUNNING and not alive else str(state["status"])
+    status = KILLED if status_of(folder) == RUNNING and not alive else status_of(folder)
     runs = {path.name: epochs_of(path) for path in sorted((folder / TRIALS_FOLDER).glob("*/"))}
     states = {name: read_json(folder / TRIALS_FOLDER / name / TRIAL_FILE).get("state", RUNNING) for name in runs}
     trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
@@ -112,7 +113,7 @@ def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: di
     expected = planned.source + planned.baseline + search + planned.confirmation
     spent = sum(seconds.get(step, 0.0) for step in TRAINING)
     rate = done / spent if spent > 0 and done else None
-    finished = state["status"] == FINISHED
+    finished = state.get("status") == FINISHED
     left = 0.0 if finished else None if rate is None else max(0.0, expected - done) / rate
     return {
         "epochs_done": done,

@@ -42,6 +42,7 @@ def search(
     """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
     from ray import tune
 
+    from sweeps.records import drawn_params
     from sweeps.replicates import mark_stopped, outcome_of
     from sweeps.schedule import build_scheduler
     from sweeps.search import StudySearch
@@ -55,6 +56,7 @@ def search(
         say(line)
     study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
     with kept(sweep.storage, jobs.folder):
+        study.restore(drawn_params(jobs.folder))
         study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
         searcher = StudySearch(
             study, sweep.mode, sweep.num_trials, slots.paused, slots.paused, spent=spent, trouble=slots.suspend

@@ -115,7 +115,8 @@ def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: 
         if where is None:
             raise UserError(f"{URL} must be the URL of a study server, which failed: {type(error).__name__}") from None
         raise UserError(
-            f"{folder / where} must be the Optuna study of this sweep, and cannot be opened: {reason}"
+            f"{folder / where} must be the Optuna study of this sweep, and cannot be opened: {reason}; "
+            "if it is damaged, move it away: `mergenet sweep resume` makes it again from the records of the trials"
         ) from None
 
 

@@ -9,20 +9,25 @@ driver was started: the sampler is made anew for every draw (samplers.py).
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.measures import excesses
+from analysis.trials import TRIALS_FOLDER
+from mergenet.errors import UserError
 from sweeps.config import SweepConfig
 from sweeps.jobs import trial_name
 from sweeps.objectives import Measured, Outcome, values_of
+from sweeps.points import PointSampler
 from sweeps.samplers import build_sampler, num_short
-from sweeps.space import Labels, Space
+from sweeps.space import Labels, Space, label_of
 from sweeps.storage import open_study, study_in
 from sweeps.studied import INDEX, PARAMS, TRIAL_ID, by_index, constrain, known_points, report, reported
 from sweeps.told import tell_known
@@ -95,9 +100,35 @@ class SweepStudy:
     def grace(self, epochs: int) -> None:
         self.study.set_user_attr(GRACE, epochs)
 
+    def restore(self, drawn: Mapping[int, Mapping[str, Any]]) -> None:
+        """Trials that the records have and the study lacks, because its file was lost: drawn again as they were.
+
+        drawn: values by path, by index. Raises UserError if this sweep could not have drawn them.
+        """
+        known = {one.index for one in self.known()}
+        for index in range(max(drawn, default=-1) + 1):
+            if index in known:
+                continue
+            if index not in drawn:  # its trial had not begun
+                self.draw(index)
+                continue
+            values = drawn[index]
+            ranges = {path for path, entry in self.space.entries.items() if entry.bounds is not None}
+            labels = {path: value if path in ranges else label_of(value) for path, value in values.items()}
+            try:
+                found = self._begin(index, PointSampler(self.space.named(labels))).params
+            except (KeyError, ValueError):
+                found = None
+            if found != labels:
+                place = self.folder / TRIALS_FOLDER / trial_name(index)
+                raise UserError(f"{place} must be a trial of this sweep, got {dict(values)}, which it cannot draw")
+
     def draw(self, index: int) -> Drawn:
         """The next trial, with its labels and names in the study before anybody hears of it."""
-        self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
+        return self._begin(index, build_sampler(self.sweep, self.space, self.study, index))
+
+    def _begin(self, index: int, sampler: BaseSampler) -> Drawn:
+        self.study.sampler = sampler
         trial = self.study.ask()
         params = self.space(trial)
         trial.set_user_attr(TRIAL_ID, trial_name(index))

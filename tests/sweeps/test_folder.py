@@ -12,7 +12,8 @@ from sweeps.base import load_base
 from sweeps.cli import sweep as command
 from sweeps.config import SweepConfig
 from sweeps.configfile import dump_sweep, load_sweep
-from sweeps.folder import check_folder, clear, shown_path
+from sweeps.folder import check_folder, clear, load_resumable, locked, shown_path, take_lock
+from sweeps.status import read_status
 from tests.sweeps.base import sweep_config, write_base
 
 SUMMARY = {
@@ -39,6 +40,7 @@ def write_sweep(sweep: SweepConfig, status: str = "finished") -> Path:
     (folder / "trials/trial-000").mkdir(parents=True)
     (folder / "trials/trial-000/trial.json").write_text("{}")
     (folder / "sweep.yaml").write_text(dump_sweep(sweep))
+    write_base(folder)
     (folder / "sweep.json").write_text(json.dumps({"status": status, "base_hash": config_hash(load_base(sweep))}))
     (folder / "summary.json").write_text(json.dumps(SUMMARY))
     return folder
@@ -61,6 +63,15 @@ def test_a_sweep_that_names_no_metric_is_found_by_that_of_its_task(sweep: SweepC
     written = Path("tiny.yaml").read_text()
     Path("tiny.yaml").write_text(written.replace("metric: target_val_top1\n", ""))
     assert run().stdout.startswith("sweep tiny is finished in sweep-results/tiny; this is its summary\n")
+
+
+def test_a_sweep_whose_space_holds_fewer_trainings_than_it_asks_for_is_found(sweep: SweepConfig) -> None:
+    """Its file in the folder has the number that there are."""
+    folder = write_sweep(sweep.model_copy(update={"num_trials": 2}))
+    state = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps(state | {"num_trials": {"asked": sweep.num_trials, "held": 2}}))
+    assert run().exit_code == 0
+    assert "which holds another sweep" in run("--set", "num_trials=3").output
 
 
 def test_another_sweep_or_another_base_is_refused_with_the_way_out(sweep: SweepConfig, tmp_path: Path) -> None:
@@ -88,6 +99,16 @@ def test_an_unfinished_sweep_is_refused_with_the_way_out(sweep: SweepConfig) -> 
     assert done.exit_code == 2
     assert "which holds a sweep that has not finished (status: interrupted); go on with it by" in done.stderr
     assert "`mergenet sweep resume sweep-results/tiny`" in done.stderr
+
+
+def test_a_sweep_whose_state_is_damaged_can_be_gone_on_with_and_is_not_deleted(sweep: SweepConfig) -> None:
+    folder = write_sweep(sweep)
+    (folder / "sweep.json").write_text('{"sta')
+    assert "has not finished (status: unknown, sweep.json is damaged); go on with it by `mergenet s" in run().stderr
+    assert load_resumable(folder).name == sweep.name
+    assert read_status(folder)["status"] == "unknown, sweep.json is damaged"
+    assert run("--overwrite").exit_code == 2
+    assert (folder / "sweep.yaml").exists()
 
 
 @pytest.mark.usefixtures("sweep")
@@ -135,6 +156,25 @@ def test_clear_empties_a_sweep_folder_and_follows_no_link(sweep: SweepConfig) ->
     assert Path("kept/file").exists()
     clear(folder)  # empty
     clear(Path("new"))
+
+
+@pytest.mark.parametrize("url", ["s3://key:secret@bucket/folder", "file:///proc/nowhere", "nope"])
+def test_a_copy_that_is_refused_leaves_no_folder(sweep: SweepConfig, url: str) -> None:
+    result = run("--copy-to", url)
+    assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+    assert not Path(f"sweep-results/{sweep.name}").exists()
+
+
+def test_a_lock_that_went_with_its_folder_is_no_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    with locked(folder):
+        file = (folder / ".lock").open("rb")
+    assert not folder.exists()
+    with file:
+        assert not take_lock(file)
+    with locked(folder):
+        (folder / "something").touch()
+    assert folder.exists()
 
 
 @pytest.mark.usefixtures("sweep")

@@ -15,6 +15,7 @@ from sweeps.config import SweepConfig
 from sweeps.configfile import dump_sweep
 from sweeps.jobs import GO_ON, Jobs
 from sweeps.plan import Plan
+from sweeps.records import drawn_params
 from sweeps.replicates import outcome_of
 from sweeps.report import print_summary, summarize
 from sweeps.results import read_trials
@@ -67,6 +68,19 @@ def test_a_resumed_study_tells_what_the_records_hold(trained: Path) -> None:
         assert (max(trial.constraints.values()) > 0) == bool(told["broken"]) == too_large
     assert {p["trial_id"] for p in summary["front"]} == {t.user_attrs["trial_id"] for t in study.study.best_trials}
     assert summary["infeasible"] == {"complete": 3, "infeasible": 1, "rules": {f"{SIZE} <= {LARGEST}": 1}}
+
+
+def test_a_study_that_was_deleted_is_made_again_from_the_records(trained: Path, tmp_path: Path) -> None:
+    sweep, space = sweep_of(), space_of(SEARCH, epochs=1)
+    jobs = Jobs(trained, space, None)
+    whole = {trial.user_attrs["trial_id"]: trial for trial in SweepStudy(sweep, space, "max", trained).study.trials}
+    study = SweepStudy(sweep, space, "max", tmp_path)
+    study.restore(drawn_params(trained))
+    study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
+    for trial in study.study.trials:
+        other = whole[trial.user_attrs["trial_id"]]
+        assert (trial.state, trial.values, trial.params) == (other.state, other.values, other.params)
+    assert len(study.study.trials) == len(whole) == 3
 
 
 def test_what_a_reader_is_told(trained: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mergenet.errors import ConfigError
-from sweeps.remote import MANIFEST, Copy, Stamps, check_url, claim, fetch, push, sizes, stamps, storage
+from sweeps.remote import MANIFEST, Copy, Stamps, check_url, claim, fetch, push, sizes, stamps, storage, write
 from sweeps.study import SweepStudy
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.s3 import BUCKET, S3
@@ -153,6 +153,12 @@ def test_without_a_url_there_is_no_copy(folder: Path) -> None:
     with Copy(None, folder, print) as copy:
         copy(END)
     assert not copy.background.started
+
+
+def test_a_place_with_other_files_holds_no_sweep_to_go_on_with(url: str, folder: Path) -> None:
+    write(storage(url), "notes.txt", b"mine")
+    with pytest.raises(ConfigError, match=rf"--copy-to must be empty, got {url} with 1 files; choose another$"):
+        claim(url, folder, "tiny")
 
 
 def test_a_place_is_claimed_once(url: str, folder: Path) -> None:

@@ -22,6 +22,7 @@ SEARCH = {RANK: {"int": [2, 8]}, GATE: {"float": [0.05, 0.5]}}
 
 def opened(folder: Path, **changes: Any) -> SweepStudy:
     """As a driver opens it that has just started."""
+    folder.mkdir(exist_ok=True)
     return SweepStudy(sweep_config(SEARCH, **changes), space_of(SEARCH), "max", folder)
 
 
@@ -88,6 +89,37 @@ def test_a_first_trial_that_was_lost_in_drawing_is_drawn_again(tmp_path: Path) -
     again.reconcile(lambda _: None)
     assert again.draw(0).params == {RANK: 4, GATE: 0.1}
     assert opened(tmp_path).draw(1).params != {RANK: 4, GATE: 0.1}, "but not once more"
+
+
+def end(study: SweepStudy, drawn: Drawn) -> None:
+    study.report(drawn, 1, 0.1 * drawn.index)
+    study.tell(drawn, (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)[drawn.index % 3], 0.1 * drawn.index)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "auto", "random"])
+def test_a_study_that_was_lost_is_made_again_from_what_was_drawn(tmp_path: Path, sampler: str) -> None:
+    """Told the same, it draws on as the other would have."""
+    study, again = (opened(tmp_path / name, num_trials=20, sampler=sampler) for name in ("first", "second"))
+    for index in range(8):
+        end(study, study.draw(index))
+    again.restore({one.index: study.space.values(one.params) for one in study.known()})
+    assert [(one.index, one.params) for one in again.known()] == [(one.index, one.params) for one in study.known()]
+    for drawn in again.known():
+        end(again, drawn)
+    assert again.draw(8).params == study.draw(8).params
+
+
+def test_a_trial_without_a_record_is_drawn_in_its_place(tmp_path: Path) -> None:
+    study, again = (opened(tmp_path / name, sampler="random") for name in ("first", "second"))
+    drawn = {index: study.draw(index).params for index in range(4)}
+    again.restore({index: params for index, params in drawn.items() if index != 2})
+    assert {one.index: one.params for one in again.known()} == drawn
+
+
+def test_what_this_sweep_cannot_have_drawn_is_refused(tmp_path: Path) -> None:
+    study = opened(tmp_path, sampler="random")
+    with pytest.raises(UserError, match=r"trials/trial-000 must be a trial of this sweep, got \{'.*rank': 3\}, which"):
+        study.restore({0: {RANK: 3}})
 
 
 def test_a_file_that_is_no_study(tmp_path: Path) -> None:
