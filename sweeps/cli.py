@@ -169,9 +169,9 @@ def resume_command(place: str, address: str | None, to: Path | None) -> None:
 @click.option("--print", "printed", is_flag=True, help="Print the file; nothing is ever submitted from here.")
 @click.option("--dir", "folder", required=True, help="Sweep folder, absolute, on storage that all nodes share.")
 @click.option("--nodes", type=click.IntRange(min=1), help="slurm, kuberay: nodes [default: 2].")
-@click.option("--cpus", type=click.IntRange(min=1), help="CPUs of a node [default: 4].")
-@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of a node [default: 0].")
-@click.option("--memory-gib", type=click.IntRange(min=1), help="Memory of a node [default: 16].")
+@click.option("--cpus", type=click.IntRange(min=1), help="All but job: CPUs of a node [default: 4].")
+@click.option("--gpus", type=click.IntRange(min=0), help="All but job: GPUs of a node [default: 0].")
+@click.option("--memory-gib", type=click.IntRange(min=1), help="slurm, kuberay: memory of a node [default: 16].")
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="slurm: time limit [default: 12].")
 @click.option("--partition", help="slurm: partition.")
 @click.option("--hosts", help="ray-up: addresses, the head first, separated by commas.")
@@ -179,22 +179,27 @@ def resume_command(place: str, address: str | None, to: Path | None) -> None:
 @click.option("--ssh-key", help="ray-up: private key, which Ray copies to the head [default: SSH's own, on each node].")
 @click.option("--image", help="kuberay: image that holds mergenet.")
 @click.option("--claim", help="kuberay: PersistentVolumeClaim of the shared storage.")
-def launch_command(sweep_file: str, kind: str, printed: bool, hosts: str | None, **options: Any) -> None:
+def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **options: Any) -> None:
     """Print the file that runs SWEEP on a cluster: for `ray job submit`, sbatch, `ray up` or kubectl.
 
     Tokens are on and ports private; secrets come from the environment of the cluster only. See docs/cluster.md.
     """
-    from sweeps.cluster.launch import Launch, render
+    from sweeps.base import load_base
+    from sweeps.cluster.launch import Launch, check_options, place, render
     from sweeps.configfile import load_sweep
+    from sweeps.spacecheck import build_space
 
     given = {name: value for name, value in options.items() if value is not None}
     with failures(lambda: None):
+        check_options(kind, given)
         if not printed:
             raise UserError(f"--print must be given, nothing is submitted from here; for example --to {kind} --print")
-        name = load_sweep(sweep_file).name
-        click.echo(
-            render(kind, Launch(name, sweep_file, hosts=tuple((hosts or "").split(",")) if hosts else (), **given))
-        )
+        config = load_sweep(sweep_file)
+        build_space(load_base(config), config.search)  # what can be found wrong here is not left to a queue
+        if "hosts" in given:
+            given["hosts"] = tuple(given["hosts"].split(","))
+        path, start = place(kind, sweep_file)
+        click.echo(render(kind, Launch(config.name, path, folder, start, **given)))
 
 
 @sweep.command("status")

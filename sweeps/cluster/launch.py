@@ -6,14 +6,22 @@ In a template `@{name}` is a value; a plain `$` stays what it is in a shell.
 import importlib.resources
 import re
 import string
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from mergenet.errors import ConfigError
 from mergenet.problems import printable
+from sweeps.configfile import sweeps
 
 TEMPLATES = {"job": "job.sh", "slurm": "slurm.sh", "ray-up": "ray-up.yaml", "kuberay": "kuberay.yaml"}
+OPTIONS = {  # of each file, beside the folder
+    "job": (),
+    "slurm": ("nodes", "cpus", "gpus", "memory_gib", "hours", "partition"),
+    "ray-up": ("cpus", "gpus", "hosts", "user", "ssh_key"),
+    "kuberay": ("nodes", "cpus", "gpus", "memory_gib", "image", "claim"),
+}
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*|(~?/)[A-Za-z0-9._:/@+-]*")  # needs no quotes in YAML and shells
 
 
@@ -21,7 +29,8 @@ PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*|(~?/)[A-Za-z0-9._:/@+-]*")  
 class Launch:
     """Where and on what a sweep runs.
 
-    sweep: shipped name or file, as the cluster's nodes see it. folder: absolute, on storage that all nodes share.
+    sweep: shipped name or absolute path, as the nodes see it. folder: absolute, on storage that all nodes share.
+    start: where the driver starts, so that a sweep file finds its base and modules as here.
     cpus, gpus, memory_gib: of each node. hours: SLURM's limit. hosts: of ray-up, the head first.
     ssh_key: of ray-up, a file of private key here; Ray copies it to the head, which starts the others with it.
     image, claim: of kuberay; the claim is mounted at the folder's parent.
@@ -30,6 +39,7 @@ class Launch:
     name: str
     sweep: str
     folder: str
+    start: str | None = None
     nodes: int = 2
     cpus: int = 4
     gpus: int = 0
@@ -53,6 +63,31 @@ def render(kind: str, launch: Launch) -> str:
     check(kind, launch)
     text = (importlib.resources.files("sweeps") / "cluster" / TEMPLATES[kind]).read_text(encoding="utf-8")
     return Template(text).substitute(values_of(launch))
+
+
+def check_options(kind: str, given: Iterable[str]) -> None:
+    """Raises ConfigError for an option that has no place in the file. given: their names, as in `Launch`."""
+    for name in given:
+        if name not in OPTIONS[kind]:
+            kinds = " or ".join(kind for kind, names in OPTIONS.items() if name in names)
+            raise ConfigError(f"--{name.replace('_', '-')} must be left out with --to {kind}, it is of {kinds}")
+
+
+def place(kind: str, sweep: str) -> tuple[str, str | None]:
+    """A sweep as the nodes are to find it, and where its driver starts: `Launch.sweep` and `Launch.start`.
+
+    Raises ConfigError for a relative path where the nodes do not see this folder.
+    """
+    if sweep in sweeps():
+        return sweep, None
+    if kind != "kuberay":
+        return str(Path(sweep).absolute()), str(Path.cwd())
+    if not Path(sweep).is_absolute():
+        raise ConfigError(
+            "the sweep must be a shipped name or an absolute path, here and in the pods, with --to kuberay, "
+            f"got {sweep!r}"
+        )
+    return sweep, None
 
 
 def check(kind: str, launch: Launch) -> None:
@@ -97,7 +132,8 @@ def command(launch: Launch) -> str:
     folder, join = launch.folder, "--address auto"
     resume = f"mergenet sweep resume {folder} {join}"
     run = f"mergenet sweep run {launch.sweep} --dir {folder} {join}"
-    return f"export RAY_AUTH_MODE=token; if [ -e {folder}/sweep.json ]; then {resume}; else {run}; fi"
+    start = f"cd {launch.start} && " if launch.start is not None else ""
+    return f"{start}export RAY_AUTH_MODE=token; if [ -e {folder}/sweep.json ]; then {resume}; else {run}; fi"
 
 
 def kube_name(name: str) -> str:

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 
 from mergenet.errors import ConfigError
 from sweeps.cli import sweep as command
-from sweeps.cluster.launch import TEMPLATES, Launch, render
+from sweeps.cluster.launch import OPTIONS, TEMPLATES, Launch, check_options, render
+from sweeps.configfile import dump_sweep
+from tests.sweeps.base import sweep_config, write_base
 
 LAUNCH = Launch(
     name="My_sweep.1",
@@ -124,6 +126,51 @@ def test_values_that_a_file_cannot_hold(kind: str, changes: dict[str, Any], mess
         render(kind, replace(LAUNCH, **changes))
     assert str(caught.value).startswith(message)
     assert len(str(caught.value).splitlines()) == 1
+
+
+CHANGED = {
+    **{"nodes": 5, "cpus": 7, "gpus": 1, "memory_gib": 9, "hours": 3.0, "partition": "short"},
+    **{"hosts": ("h",), "user": "me", "ssh_key": "/k", "image": "other", "claim": "other"},
+}
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_an_option_changes_the_files_that_it_is_of_and_is_refused_for_others(kind: str) -> None:
+    for name, value in CHANGED.items():
+        changes = render(kind, replace(LAUNCH, **{name: value})) != render(kind, LAUNCH)
+        assert changes == (name in OPTIONS[kind]), name
+        if not changes:
+            with pytest.raises(
+                ConfigError, match=rf"^--{name.replace('_', '-')} must be left out with --to {kind}, it"
+            ):
+                check_options(kind, [name])
+    check_options(kind, OPTIONS[kind])
+
+
+@pytest.mark.parametrize("kind", ["job", "slurm", "ray-up"])
+def test_a_sweep_file_is_found_from_wherever_the_driver_starts(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its base, which it names as seen from here."""
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path)
+    Path("mine.yaml").write_text(dump_sweep(sweep_config({"transfer.t_cycle": {"choice": [2, 4]}})))
+    options = ["--dir", "/shared/quick", "--print", *(["--hosts", "a,b"] if kind == "ray-up" else [])]
+    done = CliRunner().invoke(command, ["launch", "mine.yaml", "--to", kind, *options])
+    assert f"cd {tmp_path} && export RAY_AUTH_MODE=token; if" in done.stdout, done.output
+    assert f"mergenet sweep run {tmp_path}/mine.yaml --dir /shared/quick" in done.stdout
+    pods = ["--dir", "/shared/quick", "--print", "--image", "i", "--claim", "c"]
+    there = CliRunner().invoke(command, ["launch", "mine.yaml", "--to", "kuberay", *pods])
+    assert there.stderr.startswith("error: the sweep must be a shipped name or an absolute path, here and in the pods")
+
+
+def test_a_sweep_that_cannot_run_is_not_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path)
+    Path("mine.yaml").write_text(dump_sweep(sweep_config({"transfer.t_cycel": {"choice": [2, 4]}})))
+    done = CliRunner().invoke(command, ["launch", "mine.yaml", "--to", "job", "--dir", "/x", "--print"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: search.transfer.t_cycel must be a known setting")
 
 
 def test_the_command_prints_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
