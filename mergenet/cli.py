@@ -69,10 +69,12 @@ def _train(config: Config, folder: Path) -> None:
     from mergenet.distributed import is_main
     from mergenet.progress import exhaust, show_progress
     from mergenet.record import FINISHED, METRIC, read_result
-    from mergenet.run import train_run
+    from mergenet.run import check_same, train_run
 
     console = _console(quiet=not is_main())
     status, done = _recorded(folder)
+    if status is not None:
+        check_same(config, folder)
     if status == FINISHED:
         console.print(f"{folder} is finished; this is its record", soft_wrap=True)
     elif done:

@@ -10,6 +10,7 @@ renamed: a file that exists has been checked.
 
 import io
 import json
+import shlex
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -110,7 +111,10 @@ def load_target(run_folder: Path) -> Target:
     config = load_config(str(run_folder / CONFIG_FILE)).target
     best = run_folder / BEST_FILE
     if not best.is_file():
-        raise CheckpointError(f"{run_folder} must hold {BEST_FILE}, which is written after the first epoch")
+        again = f"mergenet train {shlex.quote(str(run_folder / CONFIG_FILE))} --out ANOTHER"
+        raise CheckpointError(
+            f"{run_folder} must hold {BEST_FILE}, which is written after the first epoch; if it is lost: {again}"
+        )
     state, metadata = load_tensors(best)
     try:
         spec = Spec.from_json(metadata.get(SPEC, ""))

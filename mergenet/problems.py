@@ -63,7 +63,9 @@ def problem(item: Any) -> str:
     if item["type"] == "literal_error" and isinstance(value, str):
         return unknown_name(path, value[:60], re.findall(r"'([^']*)'", context["expected"]))
     rule = RULES.get(item["type"], lambda _: f"be valid ({item['msg']})")(context)
-    way_out = WAY_OUT.get(path, "write it in quotes" if item["type"] == "string_type" else "")
+    way_out = "write it in quotes" if item["type"] == "string_type" else ""
+    if item["type"] in ("greater_than_equal", "too_short"):
+        way_out = WAY_OUT.get(path, way_out)
     return f"{path} must {rule}, got {shown(value)}" + (f"; {way_out}" if way_out else "")
 
 
@@ -97,6 +99,7 @@ RULES: dict[str, Callable[[dict[str, Any]], str]] = {
     "string_pattern_mismatch": _pattern,
     "too_short": lambda c: f"have at least {c['min_length']} item",
     "tuple_type": lambda _: "be a list",
+    "dict_type": lambda _: "be a mapping",
     "model_type": lambda _: "be a mapping of settings",
     "model_attributes_type": lambda _: "be a mapping of settings",
 }

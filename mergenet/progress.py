@@ -52,7 +52,8 @@ def describe(result: EpochResult, total_epochs: int, selecting: str | None = Non
             values.append(f"val {shown(name, result.metrics[name])}")
         if values:
             parts.append(f"{role}: {', '.join(values)}")
-    parts.append(f"{seconds(result):.1f} s")
+    if (spent := seconds(result)) > 0:  # a recording does not time its phases
+        parts.append(f"{spent:.1f} s")
     return "  ".join(parts)
 
 

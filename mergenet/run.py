@@ -60,7 +60,7 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
     folder = Path(folder)
     known = (folder / CONFIG_FILE).exists()
     if known:
-        _check_same(config, folder, resume)
+        check_same(config, folder, resume)
         if read_result(folder)[STATUS] == FINISHED:
             yield from _recorded(folder)
             return
@@ -106,7 +106,8 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
         raise
 
 
-def _check_same(config: Config, folder: Path, resume: bool) -> None:
+def check_same(config: Config, folder: Path, resume: bool = True) -> None:
+    """Raises CheckpointError unless the run in the folder is of this configuration, and may be gone on with."""
     if not resume:
         raise CheckpointError(f"{folder} holds a run already; choose another folder with --out, or resume it")
     there = config_hash(load_config(str(folder / CONFIG_FILE)))

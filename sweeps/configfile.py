@@ -116,6 +116,8 @@ def _problem(item: Any) -> str:
         return f"{path}{text}" if text.startswith((" ", ".")) else text
     if item["type"] == "string_pattern_mismatch" and location[-1] == "metric":
         return f"metric must be a validation metric (target_val_...), got {shown(item['input'])}"
+    if location[:1] == ["grace_epochs"]:  # pydantic tells of each of its two forms
+        return f"grace_epochs must be auto or a whole number >= 1, got {shown(item['input'])}"
     if item["type"] == "missing" or not location:
         return f"{path or 'the sweep'} must be given, got nothing"
     return problem(item)

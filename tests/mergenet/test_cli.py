@@ -404,7 +404,8 @@ def test_a_terminal_shows_a_bar_and_a_pipe_does_not(capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert line in text
     assert re.search(r"2/2\S* epochs", text)
-    assert describe(EpochResult(1, 1, {}), 2) == "epoch 1/2  0.0 s"
+    assert describe(EpochResult(1, 1, {}), 2) == "epoch 1/2"
+    assert describe(EpochResult(1, 1, {"seconds_target": 0.04}), 2) == "epoch 1/2  0.0 s"
     metrics = {f"{role}_val_{name}": value for role in ("target", "source") for name, value in MEASURED.items()}
     assert describe(EpochResult(1, 1, metrics), 2) == "epoch 1/2  target: val em 25.00%  source: val em 25.00%  0.0 s"
     selected = describe(EpochResult(1, 1, metrics), 2, "target_val_f1")

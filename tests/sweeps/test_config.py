@@ -111,6 +111,21 @@ def test_an_override_by_a_mapping_changes_what_it_names() -> None:
     assert after.overrides == before.overrides | {"epochs": 3}
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("grace_epochs=autoo", "grace_epochs must be auto or a whole number >= 1, got 'autoo'"),
+        ("grace_epochs=0", "grace_epochs must be auto or a whole number >= 1, got 0"),
+        ("search=[a]", "search must be a mapping, got ['a']"),
+        ("set=[1]", "set must be a mapping, got [1]"),
+    ],
+)
+def test_bad_values_are_one_line(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_sweep("quickstart", [override])
+    assert str(caught.value) == f"{message} (in sweep quickstart)"
+
+
 @pytest.mark.parametrize("override", ["num_trials", "name.x=3"])
 def test_bad_overrides(override: str) -> None:
     with pytest.raises(ConfigError, match="--set"):
