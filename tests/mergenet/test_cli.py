@@ -407,9 +407,9 @@ def test_a_terminal_shows_a_bar_and_a_pipe_does_not(capsys: pytest.CaptureFixtur
     assert describe(EpochResult(1, 1, {}), 2) == "epoch 1/2"
     assert describe(EpochResult(1, 1, {"seconds_target": 0.04}), 2) == "epoch 1/2  0.0 s"
     metrics = {f"{role}_val_{name}": value for role in ("target", "source") for name, value in MEASURED.items()}
-    assert describe(EpochResult(1, 1, metrics), 2) == "epoch 1/2  target: val em 25.00%  source: val em 25.00%  0.0 s"
+    assert describe(EpochResult(1, 1, metrics), 2) == "epoch 1/2  target: val em 25.00%  source: val em 25.00%"
     selected = describe(EpochResult(1, 1, metrics), 2, "target_val_f1")
-    assert selected == "epoch 1/2  target: val f1 50.00%  source: val f1 50.00%  0.0 s"
+    assert selected == "epoch 1/2  target: val f1 50.00%  source: val f1 50.00%"
 
 
 def test_stopping_early_closes_the_training() -> None:
