@@ -137,7 +137,8 @@ def plan_command(
 @click.argument("place", metavar="DIR|URL")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
 @click.option("--dir", "to", type=click.Path(path_type=Path), help="URL: folder to fetch it into [default: as it was].")
-def resume_command(place: str, address: str | None, to: Path | None) -> None:
+@click.option("--retry-failed", "retry", is_flag=True, help="Train again what has failed, from its last checkpoint.")
+def resume_command(place: str, address: str | None, to: Path | None, retry: bool) -> None:
     """Go on with the sweep in DIR that was stopped, failed or killed.
 
     What has ended is read from its records, what was training goes on from its last checkpoint. The sweep ends as if
@@ -160,7 +161,7 @@ def resume_command(place: str, address: str | None, to: Path | None) -> None:
         from sweeps.plan import plan_sweep
         from sweeps.run import resume_sweep
 
-        resume_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, address)
+        resume_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, address, retry)
 
 
 @sweep.command("launch")

@@ -12,12 +12,13 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.studied import INDEX, WARM
+from sweeps.studied import WARM, by_index
 
 
 def estimated(study: optuna.Study) -> list[FrozenTrial]:
     """The trials of this sweep and of earlier ones; of a study of several objectives as they are."""
-    whole = [t for t in study.get_trials(deepcopy=False) if INDEX in t.user_attrs or WARM in t.user_attrs]
+    own = {trial.number for trial in by_index(study)}
+    whole = [t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs]
     if len(study.directions) > 1:
         return whole
     complete = [trial for trial in whole if trial.state == TrialState.COMPLETE]

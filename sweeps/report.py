@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 
 from analysis.replicates import SD
-from analysis.trials import BASELINE, TRIAL, mode_of
+from analysis.trials import BASELINE, FAILED, TRIAL, mode_of
 from mergenet.record import is_metric, test_column
 from sweeps.budget import budget_line
-from sweeps.folder import shown_path
+from sweeps.folder import resume_command, shown_path
 from sweeps.objectives import infeasible, infeasible_text, pareto_front
 from sweeps.plan import Plan
 from sweeps.results import best_trial, confirmation, read_trials
@@ -66,6 +66,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say(infeasible_text(summary["infeasible"]))
     if summary.get("budget") is not None:
         say(budget_line(summary["budget"]))
+    if failed := sum(trial["state"] == FAILED for trial in summary["trials"]):
+        say(failed_text(failed, folder))
     if baseline is not None:
         say(f"no transfer, same recipe and seed{'s' * repeated(baseline)}: {value_text(baseline, metric)}")
     if best is not None:
@@ -84,6 +86,12 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
         say(f"  mergenet analyze table {shlex.quote(str(folder))}")
     say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
+
+
+def failed_text(count: int, folder: Path | str) -> str:
+    """How many trials have failed, and what to do where their configurations are not to blame."""
+    trials = f"{count} trial{'s' if count > 1 else ''} failed"
+    return f"{trials}; if the cause is mended: {resume_command(folder)} --retry-failed"
 
 
 def repeated(trial: dict[str, Any]) -> bool:

@@ -83,11 +83,21 @@ def run_sweep(
         return _copied(plan, folder, console, address, listeners)
 
 
-def resume_sweep(plan: Plan, folder: Path, console: Console, address: str | None = None) -> dict[str, Any]:
-    """Go on with the sweep in a folder, from `load_resumable`'s plan of it. As `run_sweep`."""
+def resume_sweep(
+    plan: Plan, folder: Path, console: Console, address: str | None = None, retry: bool = False
+) -> dict[str, Any]:
+    """Go on with the sweep in a folder, from `load_resumable`'s plan of it. As `run_sweep`.
+
+    retry: what has failed trains again.
+    """
     folder = folder.absolute()
     with locked(folder):
         clear_scratch(folder)
+        if retry:
+            from sweeps.retry import retry_failed  # torch
+
+            names = retry_failed(plan, folder)
+            say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
         write_status(folder, plan, RUNNING)
         return _copied(plan, folder, console, address)
 

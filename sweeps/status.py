@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
+from analysis.trials import FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
 from mergenet.configfile import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.record import FINISHED, read_epochs
@@ -29,7 +29,7 @@ from sweeps.folder import (
 )
 from sweeps.forecast import forecast
 from sweeps.objectives import feasible
-from sweeps.report import gain_text, verdict
+from sweeps.report import failed_text, gain_text, verdict
 from sweeps.standing import leader, trial_states
 from sweeps.view import best_text, clock
 
@@ -148,6 +148,8 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
 def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
     folder = shlex.quote(found["folder"])
     if found["status"] == FINISHED:
+        if failed := found["trials"].get(FAILED):
+            yield failed_text(failed, found["folder"])
         yield f"next: mergenet train {shlex.quote(found['folder'] + '/best.yaml')}; mergenet analyze table {folder}"
     elif found["driver"]:
         yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"

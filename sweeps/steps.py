@@ -1,14 +1,19 @@
 """The steps of a sweep, each through its slots: record the source, search, confirm."""
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, FAILED, SOURCE, portable_config
+from mergenet.config import Config
+from mergenet.configfile import load_config
+from mergenet.provenance import config_hash
+from mergenet.record import CONFIG_FILE
 from sweeps.errors import SweepFailed
 from sweeps.folder import SCRATCH
-from sweeps.jobs import Jobs
+from sweeps.jobs import Jobs, Message
 from sweeps.plan import Plan, fresh_seeds
 from sweeps.results import best_record
 from sweeps.view import View
@@ -98,6 +103,16 @@ def confirm(plan: Plan, jobs: Jobs, slots: Any, best: dict[str, Any]) -> None:
     for number, seed in enumerate(fresh_seeds(plan), start=1):
         for role in (CONFIRM_BEST, CONFIRM_NONE):
             job = jobs.confirmation(role, config, best["params"], number, seed)
+            forget_other(job)
             slots.submit(job)
             names.append(job["id"])
     slots.wait(names)
+
+
+def forget_other(job: Message) -> None:
+    """A confirmation of what was the best before a trial that had failed was tried again confirms nothing."""
+    run = Path(job["folder"])
+    if (run / CONFIG_FILE).is_file():
+        there = config_hash(load_config(str(run / CONFIG_FILE)))
+        if there != config_hash(Config.model_validate(job["config"])):
+            shutil.rmtree(run)

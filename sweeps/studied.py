@@ -20,9 +20,9 @@ CONSTRAINTS = "constraints"  # Optuna's system attribute
 
 
 def by_index(study: optuna.Study) -> list[FrozenTrial]:
-    """All trials that were drawn whole, in the order in which they were drawn."""
-    trials = [trial for trial in study.get_trials(deepcopy=False) if INDEX in trial.user_attrs]
-    return sorted(trials, key=lambda trial: int(trial.user_attrs[INDEX]))
+    """All trials that were drawn whole, in the order in which they were drawn; of one that is tried again the last."""
+    trials = {t.user_attrs[INDEX]: t for t in study.get_trials(deepcopy=False) if INDEX in t.user_attrs}
+    return [trials[index] for index in sorted(trials)]
 
 
 def known_points(study: optuna.Study) -> list[dict[str, Any] | None]:

@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.measures import excesses
 from analysis.trials import TRIALS_FOLDER
@@ -122,6 +122,16 @@ class SweepStudy:
             if found != labels:
                 place = self.folder / TRIALS_FOLDER / trial_name(index)
                 raise UserError(f"{place} must be a trial of this sweep, got {dict(values)}, which it cannot draw")
+
+    def retry_failed(self) -> list[Drawn]:
+        """Begins each trial that has failed once more, as a trial of its own: what has ended cannot be changed."""
+        failed = [trial for trial in by_index(self.study) if trial.state == TrialState.FAIL]
+        for trial in failed:
+            kept = {name: trial.user_attrs[name] for name in (TRIAL_ID, PARAMS, INDEX)}
+            params, distributions = trial.params, trial.distributions
+            again = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=kept)
+            self.study.add_trial(again)
+        return [drawn_of(trial) for trial in failed]
 
     def draw(self, index: int) -> Drawn:
         """The next trial, with its labels and names in the study before anybody hears of it."""

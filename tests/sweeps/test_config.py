@@ -120,7 +120,7 @@ def test_an_override_by_a_mapping_changes_what_it_names() -> None:
         ("set=[1]", "set must be a mapping, got [1]"),
     ],
 )
-def test_bad_values_are_one_line(override: str, message: str) -> None:
+def test_bad_overrides_of_values_are_one_line(override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_sweep("quickstart", [override])
     assert str(caught.value) == f"{message} (in sweep quickstart)"
