@@ -200,9 +200,11 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             row = None
         if isinstance(row, dict):
+            if type(row.get(EPOCH)) is not int:
+                raise CheckpointError(f"{path} line {number} must hold an epoch, got {line[:60]!r}; it is damaged")
             rows.append(row)
         elif number < len(lines):
-            raise CheckpointError(f"{path} line {number} must be a JSON object, got {line[:60]!r}")
+            raise CheckpointError(f"{path} line {number} must be a JSON object, got {line[:60]!r}; it is damaged")
     return rows
 
 

@@ -21,7 +21,9 @@ from mergenet.record import (
     BEST_FILE,
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
+    EPOCH,
     EPOCHS_DONE,
+    EPOCHS_FILE,
     ERROR,
     FAILED,
     FINISHED,
@@ -31,6 +33,7 @@ from mergenet.record import (
     RUNNING,
     SPEC,
     STATUS,
+    STEP,
     STOPPED,
     EpochResult,
     append_epoch,
@@ -130,8 +133,10 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
 
 def _recorded(folder: Path) -> Iterator[EpochResult]:
     for row in read_epochs(folder):
-        metrics = {k: v for k, v in row.items() if k not in ("epoch", "step")}
-        yield EpochResult(int(row["epoch"]), int(row["step"]), metrics)
+        metrics = {k: v for k, v in row.items() if k not in (EPOCH, STEP)}
+        if type(row.get(STEP)) is not int:
+            raise CheckpointError(f"{folder / EPOCHS_FILE} must hold the step of epoch {row[EPOCH]}; it is damaged")
+        yield EpochResult(row[EPOCH], row[STEP], metrics)
 
 
 def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochResult]) -> None:

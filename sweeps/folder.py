@@ -21,6 +21,7 @@ from sweeps.configfile import dump_sweep, load_sweep
 
 SCRATCH = ".mergenet-ray-"  # folders of Ray's own files while a sweep runs
 STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
+SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
 
 @contextmanager
@@ -147,8 +148,7 @@ def load_resumable(folder: Path) -> SweepConfig:
     """
     if not holds_sweep(folder):
         raise ConfigError(
-            f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}) to be resumed; "
-            "`mergenet sweep run` makes one"
+            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to be resumed; `mergenet sweep run` makes one"
         )
     sweep = load_sweep(str(folder / SWEEP_FILE), ())
     return sweep.model_copy(update={"base": str(folder / BASE_FILE), "overrides": {}, "warm_start": ()})

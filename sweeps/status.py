@@ -18,8 +18,8 @@ from sweeps.configfile import load_sweep
 from sweeps.folder import (
     BASE_FILE,
     LOCK_FILE,
-    STATE_FILE,
     SUMMARY_FILE,
+    SWEEP_FILES,
     holds_sweep,
     read_json,
     read_state,
@@ -41,8 +41,8 @@ def read_status(folder: Path) -> dict[str, Any]:
     """All facts of a sweep. Raises ConfigError if the folder holds no sweep. Writes nothing and disturbs no driver."""
     if not holds_sweep(folder):
         raise ConfigError(
-            f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}) "
-            "to have a status; `mergenet sweep run` makes one"
+            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to have a status; "
+            "`mergenet sweep run` makes one"
         )
     sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
     status = KILLED if status_of(folder) == RUNNING and not alive else status_of(folder)

@@ -11,7 +11,7 @@ from mergenet.record import read_epochs, read_run
 from mergenet.yamltext import dump_yaml_values
 from sweeps.config import SweepConfig
 from sweeps.configfile import load_sweep
-from sweeps.folder import SUMMARY_FILE, holds_sweep, locked, read_json
+from sweeps.folder import SUMMARY_FILE, SWEEP_FILES, holds_sweep, locked, read_json
 from sweeps.jobs import EPOCH
 from sweeps.tracking import one_line
 from sweeps.wandbfile import known_epochs, run_files
@@ -25,8 +25,8 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str]
     mode: online, or offline: into files below the sweep folder for `wandb sync`.
     Raises UserError; RuntimeError if W&B does not take a run: those before it are done, and doing it again is safe.
     """
-    if not folder.is_dir() or not holds_sweep(folder):
-        raise ConfigError(f"{str(folder)!r} must be a sweep folder (with {SWEEP_FILE}); `mergenet sweep run` makes one")
+    if not holds_sweep(folder):
+        raise ConfigError(f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}; `mergenet sweep run` makes one")
     if project is not None and mode != ONLINE:
         raise ConfigError(f"--project must go with --mode online, got {mode}; `wandb sync --project` takes one, too")
     folder = folder.absolute()

@@ -35,7 +35,7 @@ from mergenet.record import EPOCH, read_run
 from mergenet.rules import shown
 from sweeps.config import SweepConfig
 from sweeps.configfile import load_sweep
-from sweeps.folder import BASE_FILE, STATE_FILE, holds_sweep, read_json
+from sweeps.folder import BASE_FILE, SWEEP_FILES, holds_sweep, read_json
 from sweeps.objectives import asked, measured, values_of
 from sweeps.space import Labels, Space
 
@@ -111,10 +111,10 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
 
 def check_sweep(sweep: SweepConfig, space: Space, folder: Path) -> None:
     """Raises ConfigError unless the folder holds a sweep of the same base, metric and seeds a trial."""
-    if not folder.is_dir() or not holds_sweep(folder) or not (folder / BASE_FILE).is_file():
+    if not holds_sweep(folder):
         raise ConfigError(
-            f"warm_start must name sweep folders (with {SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}), "
-            f"got {str(folder)!r}; `mergenet sweep run` makes one"
+            f"warm_start must name sweep folders, with {SWEEP_FILES}, got {str(folder)!r}; "
+            "`mergenet sweep run` makes one"
         )
     earlier = load_sweep(str(folder / SWEEP_FILE))
     for name in SAME:

@@ -118,7 +118,7 @@ def test_a_result_that_lacks_a_key_is_damaged(folder: Path, change: dict[str, An
 
 
 def test_a_diverged_loss_comes_back(tmp_path: Path) -> None:
-    record.append_epoch(tmp_path, {"loss": float("inf"), "dependence": float("nan")})
+    record.append_epoch(tmp_path, {"epoch": 1, "loss": float("inf"), "dependence": float("nan")})
     [row] = record.read_epochs(tmp_path)
     assert row["loss"] == float("inf")
     assert row["dependence"] != row["dependence"]
@@ -145,6 +145,12 @@ def test_a_row_torn_anywhere_is_dropped_and_the_next_is_whole(
 def test_a_damaged_row_in_the_middle_is_an_error(folder: Path) -> None:
     (folder / record.EPOCHS_FILE).write_text('{"epoch": 1}\n[2]\n{"epoch": 3}\n')
     with pytest.raises(CheckpointError, match=r"epochs\.jsonl line 2 must be a JSON object, got b'\[2\]'"):
+        record.read_run(folder)
+
+
+def test_a_row_without_an_epoch_is_an_error(folder: Path) -> None:
+    (folder / record.EPOCHS_FILE).write_text('{"epoch": 1}\n{"epoch": "2"}\n')
+    with pytest.raises(CheckpointError, match=r"epochs\.jsonl line 2 must hold an epoch, got b'\{.*'; it is damaged"):
         record.read_run(folder)
 
 

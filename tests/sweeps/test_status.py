@@ -173,4 +173,4 @@ def test_the_command_as_json_and_a_foreign_folder(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     foreign = CliRunner().invoke(command, ["status", str(tmp_path / "other")])
     assert foreign.exit_code == 2
-    assert "must be a sweep folder (with sweep.yaml, sweep.json and base.yaml) to have a status" in foreign.stderr
+    assert "must be a sweep folder, with sweep.yaml, sweep.json and base.yaml, to have a status" in foreign.stderr

@@ -308,7 +308,7 @@ def test_the_end_of_a_sweep_is_mirrored(server: WandbServer, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "must be a sweep folder (with sweep.yaml)"),
+        ([], "must be a sweep folder, with sweep.yaml, sweep.json"),
         (["--mode", "offline", "--project", "p"], "--project must go with --mode online, got offline"),
         (["--project", "no spaces"], "project"),
     ],

@@ -326,7 +326,7 @@ def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, earlier: Path) ->
     for folder in (empty, tmp_path / "nowhere"):
         text = refused(tmp_path, warm_start=[str(folder)])
         assert text.startswith(
-            "warm_start must name sweep folders (with sweep.yaml, sweep.json and base.yaml), got "
+            "warm_start must name sweep folders, with sweep.yaml, sweep.json and base.yaml, got "
             f"'{folder}'; `mergenet sweep run` makes one"
         )
     text = refused(tmp_path, base={"epochs": 3}, **warm)

@@ -14,7 +14,7 @@ from mergenet.record import write_epochs
 from sweeps.config import SweepConfig
 from sweeps.configfile import dump_sweep
 from sweeps.tracking import Mirror
-from tests.sweeps.base import CONV, sweep_config
+from tests.sweeps.base import CONV, sweep_config, write_base
 
 KEY = "c0ffee" * 6 + "c0ff"  # of 40 digits, as the client wants it
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
@@ -43,6 +43,7 @@ def sweep_folder(folder: Path, mode: str, **changes: Any) -> tuple[SweepConfig, 
     path = folder / "sweep"
     path.mkdir(exist_ok=True)
     write_text(path / SWEEP_FILE, dump_sweep(sweep))
+    write_base(path)
     write_json(path / "sweep.json", {"status": "running"})
     return sweep, path
 
