@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.replicates import is_replicate
 from analysis.trials import COMPLETE
 from benchmarks import common
 from mergenet.configfile import load_config
@@ -27,10 +28,13 @@ NAME = "agreement"
 def measured(folder: Path) -> dict[str, Any]:
     """Raises UserError if the folder holds no sweep, ValueError if fewer than three trials trained to their end."""
     sweep = load_sweep(str(folder / "sweep.yaml"))
-    trials = [epochs for state, epochs in settled_runs(folder).values() if state == COMPLETE]
+    runs = {name: run for name, run in settled_runs(folder).items() if not is_replicate(name)}
+    curves = [best_so_far(rows, sweep.objective) for state, rows in runs.values() if state == COMPLETE]
+    epochs = max(map(len, curves), default=0)
+    trials = [curve for curve in curves if len(curve) == epochs]  # a first value may be no number
     if len(trials) < 3:
         raise ValueError(f"{folder} must hold at least 3 trials that trained to their end, got {len(trials)}")
-    found = agreement([best_so_far(epochs, sweep.objective) for epochs in trials], len(trials[0]))
+    found = agreement(trials, epochs)
     return {"sweep": sweep.name, "metric": sweep.objective, "trials": len(trials), "agreement": found}
 
 

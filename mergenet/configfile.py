@@ -74,10 +74,10 @@ def parse_override(text: str) -> tuple[str, Any]:
 def set_by_path(values: dict[str, Any], path: str, value: Any) -> None:
     """Set one value of a (possibly partial) mapping in place; sections and list items on the way are made.
 
-    A mapping changes of a section what it names, and leaves the rest as it is. A list item may be the next one, which
-    appends it. Raises ConfigError for a path that the schema lacks.
+    A mapping changes of a section what it names, and leaves the rest as it is; an empty one empties it. A list item may
+    be the next one, which appends it. Raises ConfigError for a path that the schema lacks.
     """
-    if isinstance(value, dict) and is_section(path):
+    if isinstance(value, dict) and value and is_section(path):
         for key, inner in value.items():
             set_by_path(values, f"{path}.{key}", inner)
         return

@@ -52,7 +52,7 @@ def errors_of(role: str) -> Iterator[None]:
     try:
         yield
     except (ConfigError, DataError) as error:
-        own = str(error).startswith(("model.", "data.", "task "))
+        own = str(error).startswith(("model.", "data.", "task ", "task:"))
         raise type(error)(f"{role}.{error}" if own else str(error)) from None
 
 

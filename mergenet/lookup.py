@@ -52,8 +52,10 @@ def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments
         raise ConfigError(f"{path} must name a function or a class, got {name!r}, which is {kind_of(make)}")
     try:
         found = make(*arguments)
-    except UserError:
-        raise
+    except UserError as error:
+        if str(error).startswith(("model.", "data.", "task")):
+            raise
+        raise type(error)(f"{path}: {name}: {error}") from error
     except Exception as error:  # whatever the user's code raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigError(f"{path}: {name} must work, got {reason} ({where(error.__traceback__, make)})") from error

@@ -33,7 +33,7 @@ def check_size(space: Space, bounds: Bounds) -> None:
 
 def adapter_sizes(space: Space) -> list[int] | None:
     """The parameters of the adapters at all choices and both bounds, fewest first; None if those are too many."""
-    paths = ordered(space.entries, [path for path in space.order if path in space.shaping or matters(path)])
+    paths = ordered(space.entries, [path for path in space.order if decides(space, path)])
     points = walk(space.entries, paths, {path: samples(space, path) for path in paths})
     few = list(itertools.islice(points, MAX_COMBINATIONS + 1))
     if len(few) > MAX_COMBINATIONS:
@@ -41,8 +41,10 @@ def adapter_sizes(space: Space) -> list[int] | None:
     return sorted({adapter_parameters(space.config(within(space, labels))) for labels in few})
 
 
-def matters(path: str) -> bool:
-    return path.startswith(("transfer.adapter.", "transfer.pairs.")) or path in ("method", "transfer.control")
+def decides(space: Space, path: str) -> bool:
+    """Whether the number may depend on what is drawn for the path."""
+    within = path.startswith(("transfer.adapter.", "transfer.pairs.")) or path in ("method", "transfer.control")
+    return path in space.shaping or (within and path.rpartition(".")[2] not in WITHOUT_PARAMETERS)
 
 
 def within(space: Space, labels: Labels) -> Labels:

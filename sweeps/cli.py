@@ -161,7 +161,8 @@ def resume_command(place: str, address: str | None, to: Path | None, retry: bool
         from sweeps.plan import plan_sweep
         from sweeps.run import resume_sweep
 
-        resume_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, address, retry)
+        plan = plan_sweep(config, elsewhere=address is not None, begun=True)
+        resume_sweep(plan, folder, console, address, retry)
 
 
 @sweep.command("launch")

@@ -92,8 +92,8 @@ def _override(values: dict[str, Any], text: str) -> None:
             f"write --set set.{printable(text)}"
         )
     if not dot:
-        both = isinstance(values.get(head), dict) and isinstance(parsed, dict)
-        values[head] = values[head] | parsed if both else parsed  # a mapping changes what it names
+        changes = isinstance(values.get(head), dict) and isinstance(parsed, dict) and parsed  # an empty one empties it
+        values[head] = values[head] | parsed if changes else parsed
         return
     section = values.setdefault(head, {})
     if not isinstance(section, dict):

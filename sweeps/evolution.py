@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.cube import Cube
-from sweeps.studied import by_index, violation
+from sweeps.studied import violation
 
 GENERATION = "generation"  # user attribute
 SIGMA = 1 / 6  # of the unit cube, as Optuna has it: the cube's edge is six standard deviations
@@ -26,7 +26,7 @@ def next_point(cube: Cube, study: optuna.Study, seed: int) -> tuple[dict[str, An
     size = len(cube.distributions)
     bounds = np.tile([0.0, 1.0], (size, 1))
     optimizer = CMA(mean=np.full(size, 0.5), sigma=SIGMA, bounds=bounds, seed=seed)
-    trials = by_index(study)
+    trials = study.get_trials(deepcopy=False)  # with those that failed and were tried again, which are of no generation
     while len(ended := ended_of(trials, optimizer.generation)) >= optimizer.population_size:
         told = sorted(ended[: optimizer.population_size], key=lambda trial: merit(trial, study.direction))
         optimizer.tell([(inside(cube, trial), float(rank)) for rank, trial in enumerate(told)])

@@ -80,14 +80,16 @@ def check_folder(folder: Path) -> None:
     if not holds_sweep(folder):
         raise ConfigError(f"{must}; choose another with --dir")
     status = status_of(folder)
-    what, way_out = "another sweep", "choose another with --dir"
+    what, way_out, overwrite = "another sweep", "choose another with --dir", ", or delete it with --overwrite"
     if status == FINISHED and not read_json(folder / SUMMARY_FILE):
         what = f"a finished sweep without a readable {SUMMARY_FILE}"
         way_out = f"`{resume_command(folder)}` writes it again, choose another with --dir"
     elif status != FINISHED:
         what = f"a sweep that has not finished (status: {status})"
         way_out = f"go on with it by `{resume_command(folder)}`, choose another with --dir"
-    raise ConfigError(f"{must}, which holds {what}; {way_out}, or delete it with --overwrite")
+    if "status" not in read_state(folder):  # --overwrite deletes only what is surely a sweep
+        overwrite = ""
+    raise ConfigError(f"{must}, which holds {what}; {way_out}{overwrite}")
 
 
 def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[str, Any] | None:
@@ -109,7 +111,7 @@ def check_deletable(folder: Path) -> None:
     """Raises ConfigError unless the folder is new, empty or a sweep folder."""
     if is_used(folder) and not (holds_sweep(folder) and "status" in read_state(folder)):
         raise ConfigError(
-            f"--overwrite must meet a sweep folder (with {SWEEP_FILE} and {STATE_FILE}), got {str(folder)!r}; "
+            f"--overwrite must meet a sweep folder, with {SWEEP_FILES} that can be read, got {str(folder)!r}; "
             "choose another with --dir"
         )
 

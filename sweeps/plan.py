@@ -52,10 +52,11 @@ class Plan:
         return int(self.source.record) + repeated + 2 * self.sweep.confirm_seeds
 
 
-def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
+def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
     """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing.
 
     elsewhere: it will run on a cluster, so this machine need not have the device.
+    begun: its number of trials stands.
     """
     base = load_base(sweep)
     space = build_space(base, sweep.search)
@@ -76,7 +77,8 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False) -> Plan:
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
-    asked, sweep = sweep.num_trials, sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
+    asked = sweep.num_trials
+    sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
     return Plan(sweep, space, plan_source(space), config_hash(base), asked, read_warm_start(sweep, space))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import RUNNING, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
+from analysis.trials import RUNNING, TRIAL_FILE, mode_of
 from sweeps.jobs import EPOCH, Message
 
 KEYS = {"trial_id", "role", "params", "number", "state"}  # of trial.json
@@ -25,12 +25,6 @@ def trial_of(folder: Path) -> Message | None:
     except (OSError, ValueError):
         return None
     return trial if isinstance(trial, dict) and trial.keys() >= KEYS else None
-
-
-def drawn_params(folder: Path) -> dict[int, Message]:
-    """What the trials of a sweep folder have drawn, by index: values by path, as far as their records say."""
-    trials = [trial_of(path.parent) for path in (folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")]
-    return {trial["number"]: trial["params"] for trial in trials if trial is not None and trial["role"] == TRIAL}
 
 
 def best_value(rows: Iterable[Mapping[str, Any]], metric: str) -> float | None:

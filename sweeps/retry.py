@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from analysis.trials import FAILED, RUNNING, TRIAL_FILE, TRIALS_FOLDER
+from analysis.replicates import first_of, is_replicate
+from analysis.trials import FAILED, PRUNED, RUNNING, TRIAL, TRIAL_FILE, TRIALS_FOLDER
 from mergenet.checkpoint import load_latest
 from mergenet.errors import CheckpointError
 from mergenet.files import write_json
@@ -18,20 +19,26 @@ from sweeps.warmstart import load_warm_start
 def retry_failed(plan: Plan, folder: Path) -> list[str]:
     """Lets all runs of a sweep folder that have failed begin again, from their last checkpoint that is whole.
 
-    Their names. If the driver is killed in between, what has not begun again has failed, as before.
+    Their names. The other seeds of such a trial, which were stopped because nobody needed them, begin again with it.
+    If the driver is killed in between, what has not begun again has failed, as before.
     """
+    files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
+    runs = {path.parent: trial for path in files if (trial := trial_of(path.parent)) is not None}
+    failed = {first_of(run.name) for run, trial in runs.items() if trial["state"] == FAILED}
     with kept(plan.sweep.storage, folder):
-        SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder, load_warm_start(folder).trials).retry_failed()
-    names = []
-    for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
-        trial = trial_of(path.parent)
-        if trial is not None and trial["state"] == FAILED:
-            if goes_on(path.parent):
-                write_json(path, trial | {"state": RUNNING, "error": None})
-            else:
-                shutil.rmtree(path.parent)
-            names.append(path.parent.name)
-    return names
+        study = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder, load_warm_start(folder).trials)
+        study.retry({trial["number"] for run, trial in runs.items() if trial["role"] == TRIAL and run.name in failed})
+    again = []
+    for run, trial in runs.items():
+        stopped = trial["state"] == PRUNED and is_replicate(run.name) and first_of(run.name) in failed
+        if trial["state"] != FAILED and not stopped:
+            continue
+        if goes_on(run):
+            write_json(run / TRIAL_FILE, trial | {"state": RUNNING, "error": None})
+        else:
+            shutil.rmtree(run)
+        again.append(run.name)
+    return again
 
 
 def goes_on(run: Path) -> bool:

@@ -30,6 +30,7 @@ from sweeps.errors import Suspended, SweepFailed, SweepPaused, SweepStopped
 from sweeps.eventfiles import EventFiles
 from sweeps.executors import groups_of, num_cpus
 from sweeps.folder import (
+    STATE_FILE,
     SUMMARY_FILE,
     check_deletable,
     check_folder,
@@ -93,6 +94,8 @@ def resume_sweep(
     folder = folder.absolute()
     with locked(folder):
         clear_scratch(folder)
+        if "status" not in read_state(folder):
+            say(console, f"{STATE_FILE} is damaged: the time spent so far and a copy's URL (--copy-to) are forgotten")
         if retry:
             from sweeps.retry import retry_failed  # torch
 

@@ -25,7 +25,8 @@ from sweeps.space import Space
 from sweeps.studied import INDEX, by_index, first_value, violation
 from sweeps.unseen import distinct, unseen_point
 
-REPEATING = ("nsga2", "cmaes", "qmc")  # samplers that may draw again what they drew
+GENERATIONS = ("nsga2", "cmaes")  # samplers whose trials belong to generations
+REPEATING = (*GENERATIONS, "qmc")  # samplers that may draw again what they drew
 MODEL_TRIES, RANDOM_TRIES = 10, 50  # for a draw that no trial had yet
 MODELLED = 200  # trials: with more of them the draws of a Gaussian process become slow, and TPE's good enough
 
@@ -38,7 +39,8 @@ def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: 
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if sweep.sampler in (*REPEATING, "grid") or 0 < num_short(sweep) <= index:
             return SAMPLERS[sweep.sampler](sweep, space, study, index)
-        return PointSampler(unseen_point(sweep, space, study, tries(sweep, space, study, index)))
+        last = seed_of(sweep, index, MODEL_TRIES + RANDOM_TRIES)
+        return PointSampler(unseen_point(sweep, space, study, tries(sweep, space, study, index), last))
 
 
 def tries(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Iterator[BaseSampler]:

@@ -42,10 +42,11 @@ class StudySearch(Searcher):
         trouble: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode=mode)
-        self.study, self.num_trials = study, num_trials
+        self.study = study
         self.closed, self.paused, self.spent, self.trouble = closed, paused, spent, trouble
         self.known = study.known()
-        self.next_index = len(self.known)
+        drawn = {one.index for one in self.known}
+        self.left = [index for index in range(num_trials) if index not in drawn]  # to draw
         self.drawn: dict[str, Drawn] = {}
 
     @contextmanager
@@ -66,13 +67,13 @@ class StudySearch(Searcher):
             return Searcher.FINISHED
         if self.known:
             drawn = self.known.pop(0)
-        elif self.next_index >= self.num_trials or self.spent():
+        elif not self.left or self.spent():
             return Searcher.FINISHED
-        elif not self.study.may_draw(self.next_index):
+        elif not self.study.may_draw(self.left[0]):
             return None
         else:
-            drawn = self.study.draw(self.next_index)
-            self.next_index += 1
+            drawn = self.study.draw(self.left[0])
+            self.left.pop(0)
         self.drawn[trial_id] = drawn
         return {"number": drawn.index, "params": drawn.params}
 

@@ -9,6 +9,7 @@ from typing import Any
 from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, FAILED, SOURCE, portable_config
 from mergenet.config import Config
 from mergenet.configfile import load_config
+from mergenet.errors import UserError
 from mergenet.provenance import config_hash
 from mergenet.record import CONFIG_FILE
 from sweeps.errors import SweepFailed
@@ -47,8 +48,9 @@ def search(
     """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
     from ray import tune
 
-    from sweeps.records import drawn_params
     from sweeps.replicates import mark_stopped, outcome_of
+    from sweeps.restore import lost_trials
+    from sweeps.samplers import GENERATIONS
     from sweeps.schedule import build_scheduler
     from sweeps.search import StudySearch
     from sweeps.storage import kept
@@ -61,7 +63,10 @@ def search(
         say(line)
     study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
     with kept(sweep.storage, jobs.folder):
-        study.restore(drawn_params(jobs.folder))
+        if lost := lost_trials(jobs.folder, plan.space, {drawn.index for drawn in study.known()}):
+            study.restore(lost)
+            again = "; its generations begin again" if sweep.sampler in GENERATIONS else ""
+            say(f"the study lacked {len(lost)} trials, which are made again from their records{again}")
         study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
         searcher = StudySearch(
             study, sweep.mode, sweep.num_trials, slots.paused, slots.paused, spent=spent, trouble=slots.suspend
@@ -112,7 +117,11 @@ def confirm(plan: Plan, jobs: Jobs, slots: Any, best: dict[str, Any]) -> None:
 def forget_other(job: Message) -> None:
     """A confirmation of what was the best before a trial that had failed was tried again confirms nothing."""
     run = Path(job["folder"])
-    if (run / CONFIG_FILE).is_file():
+    if not (run / CONFIG_FILE).is_file():
+        return
+    try:
         there = config_hash(load_config(str(run / CONFIG_FILE)))
-        if there != config_hash(Config.model_validate(job["config"])):
-            shutil.rmtree(run)
+    except UserError:  # damaged
+        there = None
+    if there != config_hash(Config.model_validate(job["config"])):
+        shutil.rmtree(run)

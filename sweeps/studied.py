@@ -8,10 +8,9 @@ Two things are kept where Optuna's samplers and optuna-dashboard find them, and 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 INDEX, PARAMS, TRIAL_ID = "index", "params", "trial_id"  # user attributes
 WARM = "warm_start"  # user attribute of a trial of an earlier sweep, which has none of the others: its folder
@@ -23,13 +22,6 @@ def by_index(study: optuna.Study) -> list[FrozenTrial]:
     """All trials that were drawn whole, in the order in which they were drawn; of one that is tried again the last."""
     trials = {t.user_attrs[INDEX]: t for t in study.get_trials(deepcopy=False) if INDEX in t.user_attrs}
     return [trials[index] for index in sorted(trials)]
-
-
-def known_points(study: optuna.Study) -> list[dict[str, Any] | None]:
-    """The points that were put into the study for its first trials, but for those that a kill left half drawn."""
-    trials = study.get_trials(deepcopy=False)
-    kept = [trial for trial in trials if trial.state == TrialState.WAITING or INDEX in trial.user_attrs]
-    return [trial.system_attrs.get("fixed_params") for trial in kept]
 
 
 def first_value(trial: FrozenTrial) -> float | None:

@@ -9,27 +9,24 @@ driver was started: the sampler is made anew for every draw (samplers.py).
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.measures import excesses
-from analysis.trials import TRIALS_FOLDER
-from mergenet.errors import UserError
 from sweeps.config import SweepConfig
+from sweeps.cube import Asked
 from sweeps.jobs import trial_name
 from sweeps.objectives import Measured, Outcome, values_of
-from sweeps.points import PointSampler
 from sweeps.samplers import build_sampler, num_short
-from sweeps.space import Labels, Space, label_of
+from sweeps.space import Labels, Space
 from sweeps.storage import open_study, study_in
-from sweeps.studied import INDEX, PARAMS, TRIAL_ID, by_index, constrain, known_points, report, reported
+from sweeps.studied import CURVE, INDEX, PARAMS, TRIAL_ID, by_index, constrain, report, reported
 from sweeps.told import tell_known
 from sweeps.warmstart import Known
 
@@ -64,9 +61,6 @@ class SweepStudy:
             self.study = open_study(sweep.storage, sweep.name, objectives, place)
         else:
             self.study = study_in(place, sweep.name, objectives)
-        for point in space.first_points()[: num_short(sweep) or None]:  # what top_k draws at last is not theirs
-            if point not in known_points(self.study):
-                self.study.enqueue_trial(point)
         tell_known(self.study, sweep, space, warm)
 
     def known(self) -> list[Drawn]:
@@ -100,45 +94,33 @@ class SweepStudy:
     def grace(self, epochs: int) -> None:
         self.study.set_user_attr(GRACE, epochs)
 
-    def restore(self, drawn: Mapping[int, Mapping[str, Any]]) -> None:
-        """Trials that the records have and the study lacks, because its file was lost: drawn again as they were.
+    def restore(self, lost: Mapping[int, Labels]) -> None:
+        """Trials that the records have and the study lacks, because its file was lost: as they were drawn, by index."""
+        for index, labels in sorted(lost.items()):
+            point = self.space.named(labels)
+            self.space(asked := Asked(point))
+            about = {TRIAL_ID: trial_name(index), PARAMS: json.dumps(labels), INDEX: index}
+            self._add(params=point, distributions=asked.distributions, user_attrs=about)
 
-        drawn: values by path, by index. Raises UserError if this sweep could not have drawn them.
-        """
-        known = {one.index for one in self.known()}
-        for index in range(max(drawn, default=-1) + 1):
-            if index in known:
-                continue
-            if index not in drawn:  # its trial had not begun
-                self.draw(index)
-                continue
-            values = drawn[index]
-            ranges = {path for path, entry in self.space.entries.items() if entry.bounds is not None}
-            labels = {path: value if path in ranges else label_of(value) for path, value in values.items()}
-            try:
-                found = self._begin(index, PointSampler(self.space.named(labels))).params
-            except (KeyError, ValueError):
-                found = None
-            if found != labels:
-                place = self.folder / TRIALS_FOLDER / trial_name(index)
-                raise UserError(f"{place} must be a trial of this sweep, got {dict(values)}, which it cannot draw")
+    def retry(self, indices: Collection[int]) -> None:
+        """Begins trials that have failed once more, each as a trial of its own: what has ended cannot be changed."""
+        for trial in by_index(self.study):
+            if trial.state == TrialState.FAIL and trial.user_attrs[INDEX] in indices:
+                told = (TRIAL_ID, PARAMS, INDEX, CURVE)
+                about = {name: trial.user_attrs[name] for name in told if name in trial.user_attrs}
+                values = trial.intermediate_values
+                drawn = {"params": trial.params, "distributions": trial.distributions}
+                self._add(**drawn, user_attrs=about, intermediate_values=values)
 
-    def retry_failed(self) -> list[Drawn]:
-        """Begins each trial that has failed once more, as a trial of its own: what has ended cannot be changed."""
-        failed = [trial for trial in by_index(self.study) if trial.state == TrialState.FAIL]
-        for trial in failed:
-            kept = {name: trial.user_attrs[name] for name in (TRIAL_ID, PARAMS, INDEX)}
-            params, distributions = trial.params, trial.distributions
-            again = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=kept)
-            self.study.add_trial(again)
-        return [drawn_of(trial) for trial in failed]
+    def _add(self, **fields: Any) -> None:
+        self.study.add_trial(create_trial(state=TrialState.RUNNING, **fields))
 
     def draw(self, index: int) -> Drawn:
         """The next trial, with its labels and names in the study before anybody hears of it."""
-        return self._begin(index, build_sampler(self.sweep, self.space, self.study, index))
-
-    def _begin(self, index: int, sampler: BaseSampler) -> Drawn:
-        self.study.sampler = sampler
+        first = self.space.first_points()[: num_short(self.sweep) or None]  # what top_k draws at last is not theirs
+        if index < len(first) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.enqueue_trial(first[index])
+        self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
         trial = self.study.ask()
         params = self.space(trial)
         trial.set_user_attr(TRIAL_ID, trial_name(index))

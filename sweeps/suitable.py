@@ -22,7 +22,7 @@ def check_sampler(sweep: SweepConfig, space: Space) -> None:
     for check in CHECKS.get(sweep.sampler, ()):
         check(sweep, space)
     if sweep.sampler == "top_k":
-        check_top_k(sweep)
+        check_top_k(sweep, space)
 
 
 def no_choices(sweep: SweepConfig, space: Space) -> None:
@@ -77,7 +77,9 @@ def possible_trials(sweep: SweepConfig, space: Space) -> int:
     return sweep.num_trials - first + num_trainings(space, first)
 
 
-def check_top_k(sweep: SweepConfig) -> None:
+def check_top_k(sweep: SweepConfig, space: Space) -> None:
+    from sweeps.unseen import num_trainings
+
     if sweep.scheduler != "none":
         raise ConfigError(
             f"scheduler must be none with sampler top_k, which stops trials itself, got {sweep.scheduler!r}; "
@@ -87,6 +89,10 @@ def check_top_k(sweep: SweepConfig) -> None:
         raise ConfigError(
             f"top_k must be less than num_trials ({sweep.num_trials}), got {sweep.top_k}; "
             "num_trials counts the short trials and those in full"
+        )
+    if (count := num_trainings(space, sweep.top_k)) < sweep.top_k:
+        raise ConfigError(
+            f"top_k must be at most {count}, the trainings of the search space, got {sweep.top_k}; lower it"
         )
 
 

@@ -19,16 +19,19 @@ from analysis.measures import broken
 from mergenet.record import ADAPTER_PARAMETERS
 from sweeps.config import SweepConfig
 from sweeps.points import Walker, grid_points
-from sweeps.space import MAX_LISTED, METHOD, Labels, Space
+from sweeps.space import MAX_LISTED, METHOD, RANK, Labels, Space, value_at
 from sweeps.studied import PARAMS, by_index
 
-SIZED = 100  # points whose adapters are counted
+UNUSED = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.", "source.")}  # settings, by method
+KIND = "transfer.adapter.kind"
 
 
-def unseen_point(sweep: SweepConfig, space: Space, study: optuna.Study, samplers: Iterable[BaseSampler]) -> Labels:
+def unseen_point(
+    sweep: SweepConfig, space: Space, study: optuna.Study, samplers: Iterable[BaseSampler], seed: int
+) -> Labels:
     """By Optuna's names: of the first sampler that draws such a point, else any of those that are left.
 
-    If there is none: the first draw that is new, and then any draw.
+    If there is none: the first draw that is new, and then any draw. seed: of the choice among those that are left.
     """
     seen = {training(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
     current = optuna.load_study(study_name=study.study_name, storage=study._storage)  # no trial of it is an old copy
@@ -39,9 +42,9 @@ def unseen_point(sweep: SweepConfig, space: Space, study: optuna.Study, samplers
         if is_new(space, drawn[-1], seen) and fits(drawn[-1]):
             return drawn[-1]
     left = [point for point in listed(space) if is_new(space, point, seen)]
-    np.random.default_rng([sweep.seed, len(seen)]).shuffle(left)
+    np.random.default_rng(seed).shuffle(left)
     new = [point for point in drawn if is_new(space, point, seen)]
-    return next(filter(fits, left[:SIZED]), [*new, *left, *drawn][0])
+    return next(filter(fits, left), [*new, *left, *drawn][0])
 
 
 def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
@@ -50,9 +53,15 @@ def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
 
 def training(space: Space, labels: Labels) -> str:
     """What of a draw the training depends on, as one word."""
-    method = labels.get(METHOD, space.base.get(METHOD, "mergenet"))
-    unused = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.")}.get(str(method), ("transfer.",))
-    return json.dumps({path: label for path, label in labels.items() if not path.startswith(unused)}, sort_keys=True)
+
+    def value(path: str) -> object:
+        return labels.get(path, value_at(space.base, path))
+
+    unused = UNUSED.get(str(value(METHOD)), ("transfer.",))
+    used = {path: label for path, label in labels.items() if not path.startswith(unused)}
+    if value(KIND) == "full_matrix":
+        used.pop(RANK, None)
+    return json.dumps(used, sort_keys=True)
 
 
 def within_size(sweep: SweepConfig, space: Space) -> Callable[[Labels], bool]:
@@ -60,10 +69,16 @@ def within_size(sweep: SweepConfig, space: Space) -> Callable[[Labels], bool]:
     bounds = {name: bound for name, bound in sweep.bounds.items() if name == ADAPTER_PARAMETERS}
     if not bounds:
         return lambda _: True
-    from sweeps.adaptersize import adapter_parameters  # torch
+    from sweeps.adaptersize import adapter_parameters, decides  # torch
+
+    known: dict[str, bool] = {}  # many points differ in nothing that decides it
 
     def fits(point: Labels) -> bool:
-        return not broken(bounds, {ADAPTER_PARAMETERS: adapter_parameters(space.config(space(Walker(point))))})
+        labels = space(Walker(point))
+        key = json.dumps({path: label for path, label in labels.items() if decides(space, path)}, sort_keys=True)
+        if key not in known:
+            known[key] = not broken(bounds, {ADAPTER_PARAMETERS: adapter_parameters(space.config(labels))})
+        return known[key]
 
     return fits
 
@@ -87,8 +102,17 @@ def distinct(space: Space, points: Iterable[Labels]) -> Iterator[Labels]:
 
 
 def num_trainings(space: Space, enough: int) -> int:
-    """How many different trainings the space holds, counted up to `enough`, which one with a range always has."""
-    return enough if endless(space) else sum(1 for _ in islice(distinct(space, listed(space)), enough))
+    """How many different trainings the space holds, counted up to `enough`, which one with a range always has.
+
+    As one has, for all that is known, that holds more points than are looked through.
+    """
+    looked, seen = 0, set[str]()
+    for point in listed(space):
+        looked += 1
+        seen.add(training(space, space(Walker(point))))
+        if len(seen) == enough:
+            break
+    return enough if endless(space) or looked == MAX_LISTED else len(seen)
 
 
 def asked(space: Space, study: optuna.Study, sampler: BaseSampler) -> Labels:

@@ -19,7 +19,7 @@ from mergenet.data.openmoji import emoji_list
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
 from mergenet.data.tokens import encode, tokenizer_for, vocabulary_size
 from mergenet.errors import ConfigError, DataError
-from mergenet.lookup import made
+from mergenet.lookup import kind_of, made
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,11 +66,10 @@ def load_text(config: DataConfig) -> TextData:
 
     `train_fraction` is a stratified share of the training split; the vocabulary is of that share.
     """
-    found = made("data.name", config.name, TEXT_DATASETS, tuple, config)
-    if len(found) != 4:
-        raise ConfigError(
-            f"data.name: {config.name} must return three splits and the class names, got {len(found)} values"
-        )
+    found = made("data.name", config.name, TEXT_DATASETS, Sequence, config)
+    if len(found) != 4 or not all(isinstance(split, Texts) for split in found[:3]):
+        got = ", ".join(map(kind_of, found))
+        raise ConfigError(f"data.name: {config.name} must return three Texts and the class names, got {got}")
     train, val, test, class_names = found
     if config.train_fraction < 1:
         count = max(1, round(config.train_fraction * len(train.labels)))

@@ -132,7 +132,7 @@ def command(launch: Launch) -> str:
     folder, join = launch.folder, "--address auto"
     resume = f"mergenet sweep resume {folder} {join}"
     run = f"mergenet sweep run {launch.sweep} --dir {folder} {join}"
-    start = f"cd {launch.start} && " if launch.start is not None else ""
+    start = f"cd {launch.start} || exit 1; " if launch.start is not None else ""
     return f"{start}export RAY_AUTH_MODE=token; if [ -e {folder}/sweep.json ]; then {resume}; else {run}; fi"
 
 

@@ -34,6 +34,7 @@ def large(config): return image_data(split(64, size=20), split(9), split(9), NAM
 def empty(config): return image_data(split(64), split(0), split(9), NAMES)
 def floats(config): return Split(torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64))
 def short(config): return Split(torch.zeros(4, 3, 16, 16, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+def texts(config): return [None, None, None, NAMES]
 def unreadable(config): return open("/nowhere/at/all")
 
 class Half:
@@ -102,7 +103,9 @@ def test_data_sets(module: str, name: str, message: str) -> None:
     ],
 )
 def test_what_a_data_set_holds(module: str, name: str, message: str) -> None:
-    assert message in refused(data={"name": f"{module}:{name}", "image_size": 16})
+    text = shortened(refused(data={"name": f"{module}:{name}", "image_size": 16}), module)
+    assert text.startswith(f"target.data.name: M:{name}: ")
+    assert message in text
 
 
 def test_logits_of_other_classes(module: str) -> None:
@@ -118,9 +121,18 @@ def test_the_line_of_the_users_module_is_named(module: str) -> None:
 
 def test_tasks(module: str) -> None:
     text = refused(task=f"{module}:Half")
-    assert "must have spec, data_hash, metric, " in text
+    assert shortened(text, module).startswith("target.task: M:Half must have spec, data_hash, metric, ")
     assert text.endswith("and lacks spec, data_hash, metadata, batch, forward, loss, score, metrics")
-    assert "which is an int" in refused(task=f"{module}:seven")
+    text = shortened(refused(task=f"{module}:seven"), module)
+    assert text == "target.task must name a function or a class, got 'M:seven', which is an int"
+
+
+def test_texts(module: str) -> None:
+    data = {"name": f"{module}:texts", "max_length": 16}
+    text = refused(task="text_classification", data=data, model={"name": "bert_small"})
+    assert shortened(text, module).startswith(
+        "target.data.name: M:texts must return three Texts and the class names, got N"
+    )
 
 
 def shortened(text: str, module: str) -> str:

@@ -45,6 +45,8 @@ def test_sizes_of_a_space_keep_to_ranks_that_fit() -> None:
 def test_a_space_with_too_many_choices_is_not_counted() -> None:
     many = {f"transfer.adapter.{name}": {"int": [1, 9]} for name in ("rank", "depth", "heads", "width")}
     many |= {"transfer.adapter.mlp_ratio": {"float": [0.1, 2]}, "transfer.adapter.gate": {"float": [0.1, 0.2]}}
+    many |= {"transfer.control": {"choice": ["real", "shuffled", "noise", "none"]}}
+    many |= {"transfer.adapter.learned_gate": {"choice": [True, False]}}
     many |= {
         "transfer.adapter.kind": {"choice": ["lpka", "full_matrix"]},
         "transfer.adapter.dropout": {"float": [0, 0.5]},

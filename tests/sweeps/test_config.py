@@ -109,6 +109,7 @@ def test_an_override_by_a_mapping_changes_what_it_names() -> None:
     after = load_sweep("quickstart", ["search={seed: {choice: [1, 2]}}", "set={epochs: 3}", "wandb={mode: offline}"])
     assert after.search == before.search | {"seed": after.search["seed"]}
     assert after.overrides == before.overrides | {"epochs": 3}
+    assert load_sweep("quickstart", ["set.epochs=3", "set={}"]).overrides == {}
 
 
 @pytest.mark.parametrize(

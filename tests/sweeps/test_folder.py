@@ -104,7 +104,9 @@ def test_an_unfinished_sweep_is_refused_with_the_way_out(sweep: SweepConfig) -> 
 def test_a_sweep_whose_state_is_damaged_can_be_gone_on_with_and_is_not_deleted(sweep: SweepConfig) -> None:
     folder = write_sweep(sweep)
     (folder / "sweep.json").write_text('{"sta')
-    assert "has not finished (status: unknown, sweep.json is damaged); go on with it by `mergenet s" in run().stderr
+    refused = run().stderr
+    assert "has not finished (status: unknown, sweep.json is damaged); go on with it by `mergenet s" in refused
+    assert "--overwrite" not in refused
     assert load_resumable(folder).name == sweep.name
     assert read_status(folder)["status"] == "unknown, sweep.json is damaged"
     assert run("--overwrite").exit_code == 2
@@ -118,7 +120,10 @@ def test_overwrite_deletes_nothing_but_a_sweep() -> None:
     (other / "sweep.yaml").write_text("mine")
     done = run("--dir", "thesis", "--overwrite")
     assert done.exit_code == 2
-    assert "--overwrite must meet a sweep folder (with sweep.yaml and sweep.json), got 'thesis'" in done.stderr
+    assert (
+        "--overwrite must meet a sweep folder, with sweep.yaml, sweep.json and base.yaml that can be read, got 't"
+        in done.stderr
+    )
     with pytest.raises(ConfigError, match=r"must be new or empty, got 'thesis'; choose another with --dir$"):
         check_folder(other)
     with pytest.raises(ConfigError, match="--overwrite"):

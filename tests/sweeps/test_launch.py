@@ -157,7 +157,7 @@ def test_a_sweep_file_is_found_from_wherever_the_driver_starts(
     Path("mine.yaml").write_text(dump_sweep(sweep_config({"transfer.t_cycle": {"choice": [2, 4]}})))
     options = ["--dir", "/shared/quick", "--print", *(["--hosts", "a,b"] if kind == "ray-up" else [])]
     done = CliRunner().invoke(command, ["launch", "mine.yaml", "--to", kind, *options])
-    assert f"cd {tmp_path} && export RAY_AUTH_MODE=token; if" in done.stdout, done.output
+    assert f"cd {tmp_path} || exit 1; export RAY_AUTH_MODE=token; if" in done.stdout, done.output
     assert f"mergenet sweep run {tmp_path}/mine.yaml --dir /shared/quick" in done.stdout
     pods = ["--dir", "/shared/quick", "--print", "--image", "i", "--claim", "c"]
     there = CliRunner().invoke(command, ["launch", "mine.yaml", "--to", "kuberay", *pods])

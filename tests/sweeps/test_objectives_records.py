@@ -15,9 +15,9 @@ from sweeps.config import SweepConfig
 from sweeps.configfile import dump_sweep
 from sweeps.jobs import GO_ON, Jobs
 from sweeps.plan import Plan
-from sweeps.records import drawn_params
 from sweeps.replicates import outcome_of
 from sweeps.report import print_summary, summarize
+from sweeps.restore import lost_trials
 from sweeps.results import read_trials
 from sweeps.run import no_best
 from sweeps.source import SourcePlan
@@ -75,7 +75,7 @@ def test_a_study_that_was_deleted_is_made_again_from_the_records(trained: Path, 
     jobs = Jobs(trained, space, None)
     whole = {trial.user_attrs["trial_id"]: trial for trial in SweepStudy(sweep, space, "max", trained).study.trials}
     study = SweepStudy(sweep, space, "max", tmp_path)
-    study.restore(drawn_params(trained))
+    study.restore(lost_trials(trained, space, known=()))
     study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
     for trial in study.study.trials:
         other = whole[trial.user_attrs["trial_id"]]

@@ -90,11 +90,33 @@ def test_damaged_checkpoints_are_given_up(plan: Plan, failed: Path) -> None:
 
 def test_a_driver_killed_between_study_and_records_has_failed_trials_as_before(plan: Plan, failed: Path) -> None:
     study = opened(plan, failed)
-    study.retry_failed()
+    study.retry({1, 2})
     again = opened(plan, failed)
     reconcile(again, Jobs(failed, plan.space, None), plan)
     assert states(again) == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
     assert retry_failed(plan, failed) == ["trial-001", "trial-002"]
+
+
+def test_seeds_that_were_stopped_because_another_failed_begin_again_with_it(plan: Plan, tmp_path: Path) -> None:
+    sweep = plan.sweep.model_copy(update={"seeds_per_trial": 3})
+    plan = Plan(sweep, plan.space, SourcePlan(), "", 3)
+    study, jobs = opened(plan, tmp_path), Jobs(tmp_path, plan.space, None, seeds=(1, 2))
+    one = study.draw(0)
+    first = jobs.trial(0, one.params)
+    second, third = jobs.replicates(first)
+    do_job(first, lambda *_: GO_ON)
+    write_trial(second, "failed", "the mount is gone")
+    do_job(third, lambda *_: STOP)
+    reconcile(study, jobs, plan)
+    assert states(study) == [TrialState.FAIL]
+    assert retry_failed(plan, tmp_path) == ["trial-000-seed-2", "trial-000-seed-3"]
+    study = opened(plan, tmp_path)
+    reconcile(study, jobs, plan)
+    assert states(study) == [TrialState.RUNNING], "nothing has ended"
+    for job in (first, second, third):
+        do_job(job, lambda *_: GO_ON)
+    reconcile(study, jobs, plan)
+    assert states(study) == [TrialState.COMPLETE]
 
 
 def test_a_confirmation_of_another_best_is_forgotten(plan: Plan, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from mergenet.errors import UserError
 from sweeps.objectives import Outcome
 from sweeps.samplers import tpe
+from sweeps.search import StudySearch
 from sweeps.storage import STUDY_FILE
 from sweeps.studied import INDEX
 from sweeps.study import Drawn, SweepStudy
@@ -98,28 +99,29 @@ def end(study: SweepStudy, drawn: Drawn) -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "auto", "random"])
 def test_a_study_that_was_lost_is_made_again_from_what_was_drawn(tmp_path: Path, sampler: str) -> None:
-    """Told the same, it draws on as the other would have."""
+    """Told the same, it draws on as the other would have; the first points are not drawn again."""
     study, again = (opened(tmp_path / name, num_trials=20, sampler=sampler) for name in ("first", "second"))
     for index in range(8):
         end(study, study.draw(index))
-    again.restore({one.index: study.space.values(one.params) for one in study.known()})
+    again.restore({one.index: one.params for one in study.known()})
     assert [(one.index, one.params) for one in again.known()] == [(one.index, one.params) for one in study.known()]
     for drawn in again.known():
         end(again, drawn)
     assert again.draw(8).params == study.draw(8).params
 
 
-def test_a_trial_without_a_record_is_drawn_in_its_place(tmp_path: Path) -> None:
-    study, again = (opened(tmp_path / name, sampler="random") for name in ("first", "second"))
-    drawn = {index: study.draw(index).params for index in range(4)}
-    again.restore({index: params for index, params in drawn.items() if index != 2})
-    assert {one.index: one.params for one in again.known()} == drawn
-
-
-def test_what_this_sweep_cannot_have_drawn_is_refused(tmp_path: Path) -> None:
-    study = opened(tmp_path, sampler="random")
-    with pytest.raises(UserError, match=r"trials/trial-000 must be a trial of this sweep, got \{'.*rank': 3\}, which"):
-        study.restore({0: {RANK: 3}})
+def test_a_trial_without_a_record_is_drawn_once_the_others_are_known(tmp_path: Path) -> None:
+    """In its own place, by what the others have reached."""
+    study, again = (opened(tmp_path / name, num_trials=20, sampler="tpe") for name in ("first", "second"))
+    for index in range(12):
+        end(study, study.draw(index))
+    again.restore({one.index: one.params for one in study.known() if one.index != 5})
+    for drawn in again.known():
+        end(again, drawn)
+    search = StudySearch(again, "max", 14, lambda: False, lambda: False)
+    order = [search.suggest(str(number)) for number in range(14)]
+    assert [found["number"] for found in order if isinstance(found, dict)] == [*range(5), *range(6, 12), 5, 12, 13]
+    assert len({str(one.params) for one in again.known()}) == 14
 
 
 def test_a_file_that_is_no_study(tmp_path: Path) -> None:

@@ -13,10 +13,15 @@ from sweeps.samplers import tpe_with
 from sweeps.study import SweepStudy
 from sweeps.suitable import possible_trials
 from sweeps.unseen import asked, num_trainings, training
-from tests.sweeps.base import base_config, space_of, sweep_config
-from tests.sweeps.test_branches import CYCLE, GATE, METHODS, POINTS, RANK, TRANSFER, WEIGHT, opened
+from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.test_branches import CYCLE, GATE, KIND, METHODS, POINTS, RANK, TRANSFER, WEIGHT, opened
 
 DRAWING = ("auto", "gp", "tpe", "random")
+
+
+# more points than are looked through, and the first of them all train without transfer
+LARGE: dict[str, Any] = {"method": {"choice": ["none", "mergenet"]}, CYCLE: {"int": [1, 250]}, RANK: {"int": [1, 64]}}
+LARGE |= {"transfer.adapter.depth": {"int": [1, 8]}}
 
 
 def draw_all(study: SweepStudy, number: int) -> list[str]:
@@ -79,6 +84,9 @@ def test_methods_that_were_drawn_leave_their_ranges_to_be_drawn() -> None:
         (METHODS, {"sampler": "top_k", "top_k": 2}, POINTS + 2),
         (METHODS, {"sampler": "top_k", "top_k": 2, "num_trials": 6}, 6),
         (METHODS | {GATE: {"float": [0.1, 0.5]}}, {}, 20),
+        (LARGE, {}, 20),
+        ({KIND: {"choice": ["full_matrix"]}, RANK: {"int": [2, 8]}}, {}, 1),
+        ({"method": {"choice": ["none", "mergenet"]}, "source.optimizer.lr": {"choice": [0.1, 0.2]}}, {}, 3),
     ],
 )
 def test_as_many_trials_as_there_are_trainings(search: dict[str, Any], changes: dict[str, Any], trials: int) -> None:
@@ -112,8 +120,30 @@ def test_a_draw_before_its_trial_is_the_one_that_the_trial_would_draw() -> None:
 
 
 def test_one_value_alone_takes_no_sampler() -> None:
+    """As in a trial of Optuna: a sampler's random numbers are those of the values that it draws."""
     space = space_of({CYCLE: {"choice": [2]}, RANK: {"int": [2, 3]}})
-    study = optuna.create_study()
-    point = asked(space, study, optuna.samplers.RandomSampler(seed=0))
-    assert point == {CYCLE: 2, RANK: point[RANK]}
-    assert base_config().transfer.t_cycle == 2
+    names: list[str] = []
+
+    class Noting(optuna.samplers.RandomSampler):
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            names.append(param_name)
+            return super().sample_independent(study, trial, param_name, param_distribution)
+
+    assert asked(space, optuna.create_study(), Noting(seed=0)).keys() == {CYCLE, RANK}
+    assert names == [RANK]
+
+
+def test_what_a_rare_constraint_allows_is_found_among_all_points() -> None:
+    """Of 16,000 points 20 keep it: rank 1, depth 1."""
+    search: dict[str, Any] = {
+        RANK: {"int": [1, 40]},
+        "transfer.adapter.depth": {"int": [1, 20]},
+        CYCLE: {"int": [1, 20]},
+    }
+    space = with_limits(space_of(search))
+    most = adapter_parameters(space.config({RANK: 1, "transfer.adapter.depth": 1, CYCLE: 2}))
+    sweep = sweep_config(search, sampler="tpe", num_trials=12, constraints={"adapter_parameters": {"max": most}})
+    study = SweepStudy(sweep, space, "max", InMemoryStorage())
+    drawn = [study.draw(index).params for index in range(4)]
+    assert all((one[RANK], one["transfer.adapter.depth"]) == (1, 1) for one in drawn[1:]), "after the base"
+    assert len({one[CYCLE] for one in drawn[1:]}) == 3
