@@ -83,7 +83,8 @@ def test_a_resumed_view_knows_what_ended_before(tmp_path: Path) -> None:
         ("b", "x", "failed"),
     ):
         (tmp_path / "trials" / name).mkdir(parents=True)
-        (tmp_path / "trials" / name / "trial.json").write_text(json.dumps({"role": role, "state": state}))
+        about = {"trial_id": name, "role": role, "params": {}, "number": 0, "state": state}
+        (tmp_path / "trials" / name / "trial.json").write_text(json.dumps(about))
         (tmp_path / "trials" / name / "epochs.jsonl").write_text('{"epoch": 1, "target_val_top1": 0.5}\n')
     (tmp_path / "trials/trial-001/trial.json").write_text('{"torn')
     view, out = view_and_output(terminal=True)
