@@ -98,6 +98,22 @@ def test_cmaes_moves_towards_what_was_good() -> None:
     assert sum(gates[-6:]) > 1.5 * sum(gates[:6])
 
 
+def test_a_trial_that_is_tried_again_changes_no_generation_of_cmaes() -> None:
+    """The one that failed stays where it was; what is tried again is of none."""
+    studies = [opened(InMemoryStorage(), "cmaes", num_trials=24) for _ in range(2)]
+    for study in studies:
+        for index in range(12):
+            drawn = study.draw(index)
+            state = TrialState.FAIL if index == 4 else TrialState.COMPLETE
+            study.tell(drawn, state, float(drawn.params[GATE] or 0))
+    never, retried = studies
+    retried.retry({4})
+    assert [one.index for one in retried.known()] == list(range(12))
+    assert retried.draw(12).params == never.draw(12).params
+    last = by_index(retried.study)[-1]
+    assert last.user_attrs[GENERATION] == 2
+
+
 def test_gp_learns_from_trials_that_were_stopped_early() -> None:
     """The gate should be 0.3; only every fifth trial trains in full, which is too few for a model of them alone."""
     study = opened(InMemoryStorage(), "gp")
