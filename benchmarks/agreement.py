@@ -1,6 +1,6 @@
 """From which epoch on do a sweep's trials rank as at their end? Spearman's correlation of each epoch with the last.
 
-    mergenet sweep run vqa --dir FOLDER --set scheduler=none --set sampler=random --set num_trials=12
+    mergenet sweep run vqa --dir FOLDER --set scheduler=none --set sampler=random --set confirm_seeds=0
     python -m benchmarks.agreement FOLDER --json
 
 Over all trials that trained to their end, by the best value so far of the metric that decides. An early stop before the
@@ -16,6 +16,7 @@ from analysis.replicates import is_replicate
 from analysis.trials import COMPLETE
 from benchmarks import common
 from mergenet.configfile import load_config
+from mergenet.errors import DataError, UserError
 from sweeps.configfile import load_sweep
 from sweeps.folder import BASE_FILE
 from sweeps.grace import agreement
@@ -26,14 +27,14 @@ NAME = "agreement"
 
 
 def measured(folder: Path) -> dict[str, Any]:
-    """Raises UserError if the folder holds no sweep, ValueError if fewer than three trials trained to their end."""
+    """Raises UserError if the folder holds no sweep, or fewer than three trials that trained to their end."""
     sweep = load_sweep(str(folder / "sweep.yaml"))
     runs = {name: run for name, run in settled_runs(folder).items() if not is_replicate(name)}
     curves = [best_so_far(rows, sweep.objective) for state, rows in runs.values() if state == COMPLETE]
     epochs = max(map(len, curves), default=0)
     trials = [curve for curve in curves if len(curve) == epochs]  # a first value may be no number
     if len(trials) < 3:
-        raise ValueError(f"{folder} must hold at least 3 trials that trained to their end, got {len(trials)}")
+        raise DataError(f"{folder} must hold at least 3 trials that trained to their end, got {len(trials)}")
     found = agreement(trials, epochs)
     return {"sweep": sweep.name, "metric": sweep.objective, "trials": len(trials), "agreement": found}
 
@@ -43,10 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(NAME, "Spearman's correlation of each epoch's metric with that of the last.")
     parser.add_argument("folder", type=Path, help="of a sweep, best without early stopping")
     options = parser.parse_args(arguments)
-    config = load_config(str(options.folder / BASE_FILE))
+    try:
+        config, figures = load_config(str(options.folder / BASE_FILE)), measured(options.folder)
+    except UserError as error:
+        parser.error(str(error))
     facts = common.machine(config)
     common.header(NAME, arguments, facts)
-    figures = measured(options.folder)
     print(f"{figures['sweep']}, {figures['metric']}, {figures['trials']} trials; after epoch")
     for epoch, value in enumerate(figures["agreement"], start=1):
         print(f"  {epoch:>3}  {value:+.2f}")

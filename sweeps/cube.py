@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from optuna._transform import _SearchSpaceTransform
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 
+from sweeps.points import Answers, first_choice
 from sweeps.space import Labels, Space
 
 
@@ -36,20 +37,12 @@ class Cube:
         return self.transform.transform(dict(values))
 
 
-class Asked:
+class Asked(Answers):
     """Answers from a point, by Optuna's names, else with the first choice or the lower bound; notes what was asked."""
 
     def __init__(self, point: Labels | None = None) -> None:
         self.point, self.distributions = point or {}, dict[str, BaseDistribution]()
 
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        self.distributions[name] = CategoricalDistribution(choices)
-        return self.point.get(name, choices[0])
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        self.distributions[name] = IntDistribution(low, high, step=step, log=log)
-        return self.point.get(name, low)  # type: ignore[return-value] # a point's values are of its space
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.distributions[name] = FloatDistribution(low, high, log=log)
-        return self.point.get(name, low)  # type: ignore[return-value]
+    def answer(self, name: str, distribution: BaseDistribution) -> Any:
+        self.distributions[name] = distribution
+        return self.point.get(name, first_choice(distribution))

@@ -1,10 +1,11 @@
 """Single points of a search space, by Optuna's names, and all of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
@@ -38,6 +39,27 @@ class PointSampler(BaseSampler):
         return self.point[param_name]
 
 
+class Answers(ABC):
+    """Stands in a space for a trial: each value that is asked for is a distribution to answer."""
+
+    @abstractmethod
+    def answer(self, name: str, distribution: BaseDistribution) -> Any: ...
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return self.answer(name, CategoricalDistribution(choices))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self.answer(name, IntDistribution(low, high, step=step, log=log)))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self.answer(name, FloatDistribution(low, high, log=log)))
+
+
+def first_choice(distribution: BaseDistribution) -> Any:
+    """The first choice, or the lower bound."""
+    return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined] # numbers have one
+
+
 class Undecided(Exception):
     """A walk through the space has come to a name that its point does not hold."""
 
@@ -46,7 +68,7 @@ class Undecided(Exception):
 
 
 class Walker:
-    """Answers from a point, and stops where the point ends."""
+    """Answers from a point, and stops where the point ends. Without distributions: a space may have 100,000 points."""
 
     def __init__(self, point: Labels) -> None:
         self.point = point

@@ -98,13 +98,11 @@ def settled_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
     """Runs of the search that have ended, each seed one: name -> state, epochs. What cannot be read is left out."""
     found = {}
     for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
-        trial = settled(path.parent)
-        if trial is None or not (
-            trial["role"] == TRIAL or (trial["role"] == REPLICATE and path.parent.name.startswith(TRIAL))
-        ):
-            continue
-        with suppress(CheckpointError):  # torn: the run itself will say so
-            found[path.parent.name] = (trial["state"], read_epochs(path.parent))
+        run = path.parent
+        trial = settled(run) if run.name.startswith(TRIAL) else None
+        if trial is not None and trial["role"] in (TRIAL, REPLICATE):
+            with suppress(CheckpointError):  # torn: the run itself will say so
+                found[run.name] = (trial["state"], read_epochs(run))
     return found
 
 

@@ -23,6 +23,7 @@ from sweeps.branches import ancestors, groups, holds, needs, ordered, walk
 from sweeps.entry import Entry, Scalar
 
 METHOD = "method"
+KIND = "transfer.adapter.kind"
 RANK = "transfer.adapter.rank"
 PAIRS = "transfer.pairs"
 CYCLE = "transfer.t_cycle"

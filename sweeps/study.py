@@ -62,6 +62,7 @@ class SweepStudy:
         else:
             self.study = study_in(place, sweep.name, objectives)
         tell_known(self.study, sweep, space, warm)
+        self.first = space.first_points()[: num_short(sweep) or None]  # what top_k draws at last is not theirs
 
     def known(self) -> list[Drawn]:
         """All trials that were drawn whole, by index."""
@@ -117,9 +118,8 @@ class SweepStudy:
 
     def draw(self, index: int) -> Drawn:
         """The next trial, with its labels and names in the study before anybody hears of it."""
-        first = self.space.first_points()[: num_short(self.sweep) or None]  # what top_k draws at last is not theirs
-        if index < len(first) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self.study.enqueue_trial(first[index])
+        if index < len(self.first) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.enqueue_trial(self.first[index])
         self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
         trial = self.study.ask()
         params = self.space(trial)

@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
 from analysis.measures import broken
 from mergenet.record import ADAPTER_PARAMETERS
 from sweeps.config import SweepConfig
-from sweeps.points import Walker, grid_points
-from sweeps.space import MAX_LISTED, METHOD, RANK, Labels, Space, value_at
+from sweeps.points import Answers, Walker, first_choice, grid_points
+from sweeps.space import KIND, MAX_LISTED, METHOD, RANK, Labels, Space, value_at
 from sweeps.studied import PARAMS, by_index
 
 UNUSED = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.", "source.")}  # settings, by method
-KIND = "transfer.adapter.kind"
 
 
 def unseen_point(
@@ -121,25 +120,16 @@ def asked(space: Space, study: optuna.Study, sampler: BaseSampler) -> Labels:
     return asking.point
 
 
-class Asking:
+class Asking(Answers):
     """Answers from a sampler that draws each value by itself, as a trial of the study would, and notes the answers."""
 
     def __init__(self, study: optuna.Study, sampler: BaseSampler) -> None:
         self.study, self.sampler, self.point = study, sampler, Labels()
         self.trial = create_trial(state=TrialState.RUNNING)
 
-    def _answer(self, name: str, distribution: BaseDistribution, only: Any) -> Any:
-        """only: the value, if there is no other, which no sampler is asked for."""
-        single = distribution.single()
-        value = only if single else self.sampler.sample_independent(self.study, self.trial, name, distribution)
-        self.point[name] = value
-        return value
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        return self._answer(name, CategoricalDistribution(choices), choices[0])
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return int(self._answer(name, IntDistribution(low, high, step=step, log=log), low))
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(self._answer(name, FloatDistribution(low, high, log=log), low))
+    def answer(self, name: str, distribution: BaseDistribution) -> Any:
+        if distribution.single():  # Optuna asks no sampler for the only value
+            self.point[name] = first_choice(distribution)
+        else:
+            self.point[name] = self.sampler.sample_independent(self.study, self.trial, name, distribution)
+        return self.point[name]

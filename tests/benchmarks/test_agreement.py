@@ -19,5 +19,6 @@ def test_agreement_is_over_the_best_so_far_of_whole_trials(tmp_path: Path, capsy
     assert figures["agreement"] == pytest.approx([0.5, 1.0])
     assert figures["trials"] == 3
     fewer = write_sweep(tmp_path / "fewer", planned(tmp_path, GATES), [*trials[:2], stopped])
-    with pytest.raises(ValueError, match="must hold at least 3 trials that trained to their end, got 2"):
-        agreement.measured(fewer)
+    with pytest.raises(SystemExit):
+        agreement.main([str(fewer)])
+    assert "must hold at least 3 trials that trained to their end, got 2" in capsys.readouterr().err
