@@ -55,7 +55,7 @@ def search(
     from sweeps.search import StudySearch
     from sweeps.storage import kept
     from sweeps.study import SweepStudy
-    from sweeps.trial import StopJobs, StopWhenDead, build_relay
+    from sweeps.trial import Silent, StopJobs, StopWhenDead, build_relay
 
     sweep = plan.sweep
     warm = load_warm_start(jobs.folder)
@@ -92,7 +92,7 @@ def search(
                 name=sweep.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[StopJobs(slots.mailbox, sweep.seeds_per_trial)],
+                callbacks=[StopJobs(slots.mailbox, sweep.seeds_per_trial), Silent()],
                 stop=StopWhenDead(lambda: slots.died is not None),
             ),
         )

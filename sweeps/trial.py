@@ -15,6 +15,7 @@ import ray
 from ray import tune
 from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 
 from analysis.replicates import replicate_name
 from analysis.trials import TRIAL
@@ -73,6 +74,13 @@ class StopJobs(Callback):
             self.mailbox.stop.remote(job)
 
     on_trial_error = on_trial_complete
+
+
+class Silent(TrialProgressCallback):
+    """In the place of Tune's own, which at any verbosity has a line for a trial that ends before its first report."""
+
+    def _print(self, msg: str) -> None:
+        """Nothing: view.py says what happens."""
 
 
 class StopWhenDead(Stopper):
