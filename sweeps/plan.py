@@ -18,6 +18,12 @@ from sweeps.spacecheck import build_space, probes
 from sweeps.wandbrun import check_key
 from sweeps.warmstart import WarmStart, read_warm_start
 
+PACKAGES = {
+    "mergenet": "trainer.py",
+    "sweeps": "worker.py",
+    "analysis": "trials.py",
+}  # with a file of each
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -58,6 +64,7 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
     elsewhere: it will run on a cluster, so this machine need not have the device.
     begun: its number of trials stands.
     """
+    check_folder_names()
     base = load_base(sweep)
     space = build_space(base, sweep.search)
     from sweeps.adaptersize import check_size  # torch
@@ -80,6 +87,19 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
     asked = sweep.num_trials
     sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
     return Plan(sweep, space, plan_source(space), config_hash(base), asked, read_warm_start(sweep, space))
+
+
+def check_folder_names() -> None:
+    """Raises ConfigError if workers, who look in the current folder first, would import other modules than ours."""
+    for name, file in PACKAGES.items():
+        package = Path(name)
+        other = (package / "__init__.py").is_file() and not (package / file).is_file()  # a checkout of ours is none
+        if other or package.with_suffix(".py").is_file():
+            got = f"{name}/" if other else f"{name}.py"
+            raise ConfigError(
+                f"the current folder must hold no module named {name}, which Ray's workers would import in place of "
+                f"mergenet's own, got {got}; rename it, or start from another folder"
+            )
 
 
 def num_gpus() -> int:

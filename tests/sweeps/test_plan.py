@@ -142,3 +142,20 @@ def test_samplers_and_storages_are_checked_in_a_plan(
 ) -> None:
     monkeypatch.delenv("MERGENET_STUDY_URL", raising=False)
     assert refused(sweep_config(CYCLES, base=base, **changes)).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["mergenet", "sweeps", "analysis"])
+def test_a_module_of_our_name_in_the_current_folder_is_refused(
+    base: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of that name that is no package is none: Python passes it over."""
+    here = tmp_path / "here"
+    (here / name).mkdir(parents=True)
+    monkeypatch.chdir(here)
+    assert plan_sweep(sweep_config(CYCLES, base=base))
+    (here / name / "__init__.py").touch()
+    assert refused(sweep_config(CYCLES, base=base)).endswith(f"got {name}/; rename it, or start from another folder")
+    (here / name / "__init__.py").unlink()
+    (here / f"{name}.py").touch()
+    text = refused(sweep_config(CYCLES, base=base))
+    assert text.startswith(f"the current folder must hold no module named {name}, which Ray's workers would import")
