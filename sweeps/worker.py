@@ -17,7 +17,7 @@ from analysis.trials import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE, TRIAL_FIL
 from mergenet import distributed
 from mergenet.config import Config
 from mergenet.errors import TrainingDiverged, UserError, WriteError
-from mergenet.record import EpochResult, read_epochs, write_json, write_text
+from mergenet.record import CONFIG_FILE, EpochResult, read_epochs, write_json, write_text
 from sweeps.jobs import GO_ON, STOP, SUSPEND, Message
 from sweeps.mailbox import NAMESPACE
 from sweeps.refused import refusal
@@ -170,9 +170,18 @@ def write_trial(job: Message, state: str, error: str | None = None) -> None:
     write_json(folder / TRIAL_FILE, fields)
 
 
+def clear_failed(folder: Path) -> None:
+    """A run that failed before it began has left trial.json and a traceback; one that begins wants an empty folder."""
+    if distributed.is_main() and not (folder / CONFIG_FILE).exists():
+        for path in (folder / TRIAL_FILE, *folder.glob("traceback*.txt")):
+            path.unlink(missing_ok=True)
+    distributed.barrier()
+
+
 def train(job: Message) -> Epochs:
     from mergenet.run import train_run
 
+    clear_failed(Path(job["folder"]))
     yield from train_run(Config.model_validate(job["config"]), Path(job["folder"]))
 
 

@@ -3,10 +3,14 @@
 import gc
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from sweeps.worker import tidy
+from mergenet.record import read_run
+from sweeps.jobs import GO_ON, Jobs
+from sweeps.worker import do_job, tidy
+from tests.sweeps.base import space_of
 
 
 class Knot:
@@ -43,3 +47,17 @@ def test_what_the_first_job_imported_is_not_searched_again() -> None:
     tidy(1)
     assert gc.get_freeze_count() <= frozen  # what lives after a later job may still become garbage
     assert any(thing is kept for thing in gc.get_objects())
+
+
+def test_a_job_that_failed_before_it_began_begins_when_it_is_tried_again(tmp_path: Path) -> None:
+    """What it left behind, trial.json and a traceback, is in the way of no run."""
+    space = space_of({"transfer.t_cycle": {"choice": [2, 4]}}, epochs=1)
+    job = Jobs(tmp_path, space, None).baseline()
+    run = Path(job["folder"])
+    broken = {**job, "config": {**job["config"], "device": "cuda:99"}}
+    assert do_job(broken, lambda *_: GO_ON)["state"] == "failed"
+    assert (run / "trial.json").exists()
+    (run / "traceback.txt").write_text("as of a module that cannot be imported")
+    assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}
+    assert read_run(run).result["status"] == "finished"
+    assert not (run / "traceback.txt").exists()
