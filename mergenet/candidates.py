@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mergenet.config import Config, NetworkConfig
+from mergenet.config import Config, ModelConfig, NetworkConfig
 from mergenet.layers import LayerInfo, list_layers
 from mergenet.learner import errors_of
 from mergenet.models import build_model, find_architecture, weights_file
@@ -34,17 +34,26 @@ def architecture(network: NetworkConfig) -> nn.Module:
 
     Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
     """
-    spec, model = build_task(network).spec, network.model
-    if model.weights is not None:
-        sized = find_architecture(model.name).sized_by_folder  # then the layers are not known without it
-        path = weights_file(model) if sized else Path(model.weights)
-        if path is None or not path.is_dir():
-            model = model.model_copy(update={"weights": None})
+    spec, model = build_task(network).spec, _unread(network.model)
+    if model.weights is None:
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                return build_model(model, spec)
+        except RuntimeError:  # an architecture that computes with its starting weights
+            pass
+    return real_architecture(network)
+
+
+def real_architecture(network: NetworkConfig) -> nn.Module:
+    """The same with weights, random ones but where a folder gives the sizes; it can be run."""
     with torch.random.fork_rng(devices=[]):
-        if model.weights is None:
-            try:
-                with torch.device("meta"):
-                    return build_model(model, spec)
-            except RuntimeError:  # an architecture that computes with its starting weights
-                pass
-        return build_model(model, spec)
+        return build_model(_unread(network.model), build_task(network).spec)
+
+
+def _unread(model: ModelConfig) -> ModelConfig:
+    """Without starting weights, unless the layers are not known without them."""
+    if model.weights is None:
+        return model
+    sized = find_architecture(model.name).sized_by_folder
+    path = weights_file(model) if sized else Path(model.weights)
+    return model if path is not None and path.is_dir() else model.model_copy(update={"weights": None})

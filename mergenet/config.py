@@ -48,8 +48,8 @@ class ModelConfig(Strict):
     name: str = Field(
         "mobilenetv2_small",
         description="architecture, torchvision/NAME for any of torchvision's classifiers, or module:object of your "
-        "own: resnet_small, resnet18, resnet34, resnet50, mobilenetv2_small, mobilenetv2, efficientnet_lite0, "
-        "bert_small, bert, distilbert_small, distilbert, blip_small, blip",
+        "own: resnet_small, resnet18, resnet34, resnet50, mobilenetv2_small, mobilenetv2, mlp, mlp_small, "
+        "efficientnet_lite0, bert_small, bert, distilbert_small, distilbert, blip_small, blip",
     )
     stem: Literal["cifar", "imagenet"] = Field(
         "cifar",
@@ -108,6 +108,9 @@ class SourceConfig(NetworkConfig):
     recording: PathText | None = Field(None, description="recorded: folder written by `mergenet record`")
 
 
+Align = Literal["auto", "inputs", "outputs", "none"]
+
+
 class PairConfig(Strict):
     """A transfer pair: one source layer, one target layer, an adapter of its own in each direction."""
 
@@ -120,34 +123,55 @@ class PairConfig(Strict):
     every: Positive | None = Field(
         None, description="this pair's own cycle, optimizer steps, a multiple of t_cycle; default: t_cycle"
     )
+    align: Align | None = Field(None, description="this pair's own alignment; default: transfer.align")
 
 
 class AdapterConfig(Strict):
-    kind: Literal["lpka", "full_matrix"] = Field(
+    kind: Literal["lpka", "full_matrix", "linear"] = Field(
         "lpka",
-        description="lpka: attention between low-rank factors; full_matrix: between whole weight matrices",
+        description="lpka: attention between low-rank factors; full_matrix: between whole weight matrices; linear: "
+        "attention without softmax whose maps start as the identity, for layers that share a space",
     )
     encoding: Literal["projected", "factorized"] = Field(
         "projected",
         description="projected: W stays full, A = B^T W moves; factorized: the layer is B A from the start",
     )
-    rank: Positive = Field(8, description="rank r of the re-encoding (per kernel row for convolutions)")
+    source_basis: Literal["current", "start"] = Field(
+        "current",
+        description="projected: what a source that learns is shown in: the leading directions of its weight as it is "
+        "now, or those of its starting weight, of what it learned a random part",
+    )
+    rank: Positive = Field(
+        8, description="rank r of the re-encoding (per kernel row for convolutions that are not aligned)"
+    )
     depth: Positive = Field(2, description="number of stacked knowledge transfer layers")
-    heads: Positive = Field(4, description="attention heads")
+    heads: Positive = Field(4, description="attention heads (not linear)")
     width: Positive | None = Field(
         None,
-        description="inner width of an attention, all heads; default: 32 for lpka, by shape for full_matrix",
+        description="inner width of an attention, all heads; default: 32 for lpka, by shape for full_matrix. linear: "
+        "rank of what each of its maps adds to the identity; default: 8",
     )
     mlp_ratio: Annotated[float, Field(gt=0)] | None = Field(
         None,
         description="hidden over outer width of the output MLP; default: 1/16 for lpka, 2 for full_matrix",
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="dropout in the output MLP")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="dropout in the output MLP (not linear)")
     spectral_norm: bool = Field(True, description="spectral normalisation of the output MLP's two matrices")
-    pairings: tuple[Literal["row_row", "row_column", "column_row", "column_column"], ...] = Field(
-        ("row_row", "row_column", "column_row", "column_column"),
-        min_length=1,
-        description="attentions to average: <target tokens>_<source tokens>",
+    pairings: (
+        Annotated[tuple[Literal["row_row", "row_column", "column_row", "column_column"], ...], Field(min_length=1)]
+        | None
+    ) = Field(
+        None,
+        description="attentions to average: <target tokens>_<source tokens>; default: all four, linear: row_row",
+    )
+    start: Literal["random", "identity"] = Field(
+        "random",
+        description="lpka, full_matrix: what the source says passes random maps at first, or unchanged where tokens are "
+        "equally wide; linear starts as the identity anyway",
+    )
+    init: PathText | None = Field(
+        None,
+        description="run folder, or its adapter.safetensors: adapters of equal shapes start where they ended there",
     )
     gate: Annotated[float, Field(gt=0, le=1)] = Field(
         0.1, description="share of the adapter's answer that is taken; 1 is the paper's replacement"
@@ -183,6 +207,12 @@ Pairs = Annotated[
 
 class TransferConfig(Strict):
     t_cycle: Positive = Field(8, description="transfer every t_cycle optimizer steps")
+    align: Align = Field(
+        "auto",
+        description="the space in which the two layers of a pair meet: that of their inputs or of their outputs, as it "
+        "is where both see or give the same, else by a map estimated from activations; none: rows as they come; auto: "
+        "the space that both share as it is, else none",
+    )
     pairs: Pairs = Field(
         (), description="transfer pairs, or auto: one pair, chosen by depth and size; only mergenet needs them"
     )

@@ -104,7 +104,7 @@ def parse_config(values: dict[str, Any], origin: str) -> Config:
     """
     _mapping(values, origin)
     try:
-        return Config.model_validate_json(json.dumps(values), strict=True)
+        return Config.model_validate_json(json.dumps(upgraded(values)), strict=True)
     except ValidationError as error:
         lines = dict.fromkeys(problem(item) for item in error.errors(include_url=False))
         raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
@@ -115,6 +115,25 @@ def parse_config(values: dict[str, Any], origin: str) -> Config:
     ):  # json.dumps; ValidationError is a ValueError and went above
         kinds = "numbers, text, true, false, null, lists and mappings"
         raise ConfigError(f"{origin} must hold only {kinds}, got another kind of value") from None
+
+
+ALL_BEFORE = {"kind", "encoding", "rank", "depth", "heads", "width", "mlp_ratio", "pairings", "gate", "rms_match"}
+
+
+def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """The same; of a configuration that version 0.1.0 wrote out in full, with what that version did.
+
+    It had neither `transfer.align` nor `adapter.source_basis`, whose defaults are others today. So old runs and sweeps
+    go on as they began.
+    """
+    transfer = values.get("transfer")
+    adapter = transfer.get("adapter") if isinstance(transfer, dict) else None
+    if not isinstance(transfer, dict) or not isinstance(adapter, dict):
+        return values
+    if "source_basis" in adapter or not adapter.keys() >= ALL_BEFORE:
+        return values
+    before = {"align": "none", "adapter": adapter | {"source_basis": "start"}}
+    return values | {"transfer": transfer | before}
 
 
 def dump_yaml(config: Config) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,10 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from mergenet.errors import ConfigError, unknown_name
 
-Layer = nn.Linear | nn.Conv2d
+Layer = nn.Linear | nn.Conv2d | nn.Embedding
+LAYERS = nn.Linear, nn.Conv2d, nn.Embedding
+
+Columns = Literal["kernel_rows", "inputs", "outputs"]  # what a column of the matrix stands for
 
 
 class LayerError(ConfigError):
@@ -20,15 +24,22 @@ class LayerError(ConfigError):
 @dataclass(frozen=True)
 class LayerInfo:
     name: str  # as `model.named_modules()` gives it, and as configurations name it
-    kind: str  # "linear" or "conv"
-    shape: tuple[int, ...]  # of the weight: (m, n) or (o, i, kh, kw)
-    matrix: tuple[int, int]  # of the weight as a matrix: (m, n) or (o * kh, i * kw)
+    kind: str  # "linear", "conv" or "embedding"
+    shape: tuple[int, ...]  # of the weight: (m, n), (o, i, kh, kw) or (words, width)
+    matrix: tuple[int, int]  # of the weight as a matrix: (m, n), (o * kh, i * kw) or (width, words)
     parameters: int  # entries of the weight, without the bias
 
     @property
     def largest_rank(self) -> int:
         """Of a re-encoding; per kernel row for convolutions."""
-        return min(self.matrix) // (self.shape[2] if self.kind == "conv" else 1)
+        return self.largest_rank_in("kernel_rows")
+
+    def largest_rank_in(self, columns: Columns) -> int:
+        """Of a re-encoding of the matrix with these columns; of `kernel_rows` per kernel row."""
+        return min(self.matrix_in(columns)) // rows_per_rank(self.shape, columns)
+
+    def matrix_in(self, columns: Columns) -> tuple[int, int]:
+        return matrix_shape(self.shape, columns, self.kind == "embedding")
 
 
 def find_layer(model: nn.Module, name: str, path: str = "layer") -> Layer:
@@ -42,8 +53,9 @@ def find_layer(model: nn.Module, name: str, path: str = "layer") -> Layer:
     layer = modules[name]
     reason = unsuitable(layer)
     if reason:
-        raise LayerError(f"{path} must be a Linear or an ungrouped Conv2d layer, got {name!r}, which {reason}")
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
+        must = "a Linear, an Embedding or an ungrouped Conv2d layer"
+        raise LayerError(f"{path} must be {must}, got {name!r}, which {reason}")
+    assert isinstance(layer, LAYERS)
     return layer
 
 
@@ -51,11 +63,19 @@ def list_layers(model: nn.Module) -> list[LayerInfo]:
     """The layers that can take part in a transfer, in module order."""
     infos = []
     for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d) and not unsuitable(layer):
-            shape = weight_shape(layer)
-            kind = "conv" if isinstance(layer, nn.Conv2d) else "linear"
-            infos.append(LayerInfo(name, kind, shape, matrix_shape(shape), math.prod(shape)))
+        if isinstance(layer, LAYERS) and not unsuitable(layer):
+            infos.append(layer_info(name, layer))
     return infos
+
+
+def layer_info(name: str, layer: Layer) -> LayerInfo:
+    shape, kind = weight_shape(layer), kind_of_layer(layer)
+    return LayerInfo(name, kind, shape, matrix_shape(shape, embedding=kind == "embedding"), math.prod(shape))
+
+
+def kind_of_layer(layer: Layer) -> str:
+    kinds = {"conv": nn.Conv2d, "embedding": nn.Embedding}
+    return next((kind for kind, of in kinds.items() if isinstance(layer, of)), "linear")
 
 
 @torch.no_grad()
@@ -75,13 +95,15 @@ def layer_flops(model: nn.Module, forward: Callable[[], object]) -> tuple[int, d
 
 def unsuitable(layer: nn.Module) -> str:
     """Why a module cannot take part in a transfer; empty if it can."""
-    if not isinstance(layer, nn.Linear | nn.Conv2d):
+    if not isinstance(layer, LAYERS):
         return f"is a {type(layer).__name__}"
     if isinstance(layer, LazyModuleMixin):
         return "has no weight before the first forward pass"
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         kind = "depthwise" if layer.groups == layer.in_channels else "grouped"
         return f"is a {kind} convolution ({layer.groups} groups): its weight is not one matrix"
+    if isinstance(layer, nn.Embedding) and layer.sparse:
+        return "has sparse gradients"
     return ""
 
 
@@ -89,31 +111,63 @@ def weight_shape(layer: Layer) -> tuple[int, ...]:
     """Shape of the weight, without computing it where the layer is factorized."""
     if isinstance(layer, nn.Linear):
         return layer.out_features, layer.in_features
+    if isinstance(layer, nn.Embedding):
+        return layer.num_embeddings, layer.embedding_dim
     return layer.out_channels, layer.in_channels, *layer.kernel_size
 
 
-def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
-    """(m, n) -> (m, n); (o, i, kh, kw) -> (o * kh, i * kw)."""
+# ---------------------------------------------------------------- weights as matrices
+#
+# What the columns of a layer's matrix W stand for, and with them those of its factor A (W = B A):
+#
+#   columns        linear (m, n)    conv (o, i, kh, kw)        embedding (words, width)
+#   kernel_rows    m x n            (o kh) x (i kw)            width x words       the [release]'s layout, LoRA's
+#   inputs         m x n            o x (i kh kw)              width x words       columns: coordinates of the input
+#   outputs        n x m            (i kh kw) x o              words x width       columns: coordinates of the output
+#
+# An embedding is the linear layer that its words, as one-hot vectors, go through. [ours, but for kernel_rows]
+
+
+def matrix_shape(shape: Sequence[int], columns: Columns = "kernel_rows", embedding: bool = False) -> tuple[int, int]:
+    """(rows, columns) of a weight of that shape as a matrix, by the table above."""
     if len(shape) == 2:
-        return shape[0], shape[1]
-    out_channels, in_channels, height, width = shape
-    return out_channels * height, in_channels * width
+        rows, width = (shape[1], shape[0]) if embedding else (shape[0], shape[1])
+    elif columns == "kernel_rows":
+        rows, width = shape[0] * shape[2], shape[1] * shape[3]
+    else:
+        rows, width = shape[0], math.prod(shape[1:])
+    return (width, rows) if columns == "outputs" else (rows, width)
 
 
-def to_matrix(weight: Tensor) -> Tensor:
-    """A weight as a matrix: (m, n) as it is; (o, i, kh, kw) -> (o * kh, i * kw).
+def rows_per_rank(shape: Sequence[int], columns: Columns = "kernel_rows") -> int:
+    """Rows of a factor for each unit of rank: 1, with `kernel_rows` the height of a convolution's kernel."""
+    return shape[2] if len(shape) == 4 and columns == "kernel_rows" else 1
 
-    The size is the [release]'s (and LoRA's): rank r gives factors (o k x r k) and (r k x i k). [ours]: a row
-    belongs to one output channel and kernel row, a column to one input channel and kernel column.
+
+def to_matrix(weight: Tensor, columns: Columns = "kernel_rows", embedding: bool = False) -> Tensor:
+    """A weight as a matrix, by the table above; no copy where none is needed.
+
+    `kernel_rows`, of convolutions: rank r gives factors (o k x r k) and (r k x i k). [ours]: a row belongs to one
+    output channel and kernel row, a column to one input channel and kernel column.
     """
     if weight.ndim == 2:
-        return weight
-    return weight.permute(0, 2, 1, 3).reshape(matrix_shape(weight.shape))
+        matrix = weight.T if embedding else weight
+    elif columns == "kernel_rows":
+        matrix = weight.permute(0, 2, 1, 3).reshape(matrix_shape(weight.shape))
+    else:
+        matrix = weight.flatten(1)
+    return matrix.T if columns == "outputs" else matrix
 
 
-def to_weight(matrix: Tensor, shape: Sequence[int]) -> Tensor:
+def to_weight(
+    matrix: Tensor, shape: Sequence[int], columns: Columns = "kernel_rows", embedding: bool = False
+) -> Tensor:
     """The inverse of `to_matrix` for a weight of the given shape."""
+    if columns == "outputs":
+        matrix = matrix.T
     if len(shape) == 2:
+        return (matrix.T if embedding else matrix).reshape(*shape)
+    if columns != "kernel_rows":
         return matrix.reshape(*shape)
     out_channels, in_channels, height, width = shape
     return matrix.reshape(out_channels, height, in_channels, width).permute(0, 2, 1, 3)

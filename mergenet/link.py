@@ -10,10 +10,10 @@ from mergenet import distributed
 from mergenet.adapter import Adapter, rms
 from mergenet.config import TransferConfig
 from mergenet.errors import TrainingDiverged
+from mergenet.giver import Giver
 from mergenet.learner import Learner
 from mergenet.optim import adapter_rate, decay_groups, set_rate, stale_state
-from mergenet.reencode import Encoding
-from mergenet.source import Giver
+from mergenet.reencode import Receiving
 from mergenet.streams import Stream
 
 RMS_BOUNDS = 1e-3, 1e3  # [ours] a factor outside these multiples of its starting RMS has collapsed or run away
@@ -45,7 +45,7 @@ class Link:
         self,
         name: str,
         giver: Giver,
-        receiver: Encoding,
+        receiver: Receiving,
         learner: Learner,
         config: TransferConfig,
         every: int,
@@ -136,7 +136,7 @@ class Link:
         """What the adapter sees of the source: the controls of METHOD.md, point 2."""
         if self.config.control == "none":
             return target
-        source = self.giver.factor(step)
+        source = self.giver.shown(step)
         if self.shuffle is not None:
             return source.flatten()[self.shuffle.to(source.device)].view_as(source)
         if self.config.control == "noise":
@@ -159,7 +159,7 @@ class Link:
             "adapter": self.adapter.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "receiver": self.receiver.state_dict(),
-            "giver": self.giver.encoding.state_dict(),
+            "giver": self.giver.state_dict(),
             "dropping": self.dropping.state_dict(),
             "noise": self.noise.state_dict(),
             "num_transfers": self.num_transfers,
@@ -182,7 +182,7 @@ class Link:
         self.adapter.load_state_dict(state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.receiver.load_state_dict(state["receiver"])
-        self.giver.encoding.load_state_dict(state["giver"])
+        self.giver.load_state_dict(state["giver"])
         self.noise.load_state_dict(state["noise"])
         self.num_transfers, self.start_rms = state["num_transfers"], state["start_rms"]
         device = self.learner.device

@@ -7,9 +7,12 @@ and can take part in a transfer, in network order. A pair with a pattern becomes
   among the longer side's matches (`align`); every layer is in one of these pairs at most;
 * a layer's name and a pattern: the named layer with each match; it may then only give.
 
-`auto` is one pair (`choose`): a large layer of the last third of each network. Where the target is its own source,
-two layers of it: a vision and a text layer if it has both, else one of the last third that gives to one of the middle
-third. Only the architectures are looked at; no weight and no data decide.
+`auto` is one pair: layers of two networks that share a space of at least 4 * rank dimensions (spaces.py: inputs before
+outputs, then the largest); where none do, a large layer of the last third of each (`choose`). Where the target is its
+own source, two layers of it: a vision and a text layer if it has both, else one of the last third that gives to one of
+the middle third. Only the architectures are looked at; no weight and no data decide.
+
+`align: auto` of a pair becomes the space that its layers share, or none.
 """
 
 import fnmatch
@@ -21,12 +24,22 @@ from mergenet.config import Config, PairConfig
 from mergenet.errors import unknown_name
 from mergenet.layers import LayerError, LayerInfo
 from mergenet.rules import check_pairs, is_pattern
+from mergenet.spaces import COLUMNS, shared_space, sharing_pairs
 
+MIN_SPACE = 4  # dimensions of a shared space for each one that is shown of it
 MAX_PAIRS = 64  # of one pattern: each has an adapter of its own
 VISION, TEXT = re.compile(r"vision|visual|image"), re.compile(r"text")  # how networks of both name the parts' layers
 
 
 def resolve_pairs(config: Config) -> Config:
+    """The configuration with every transfer pair and its alignment written out; itself where they already are.
+
+    The same at every call. Raises as `write_pairs`.
+    """
+    return with_alignment(write_pairs(config))
+
+
+def write_pairs(config: Config) -> Config:
     """The configuration with every transfer pair written out; itself where it already is. The same at every call.
 
     Methods that transfer nothing get no pairs. The networks are built without weights, the data read.
@@ -51,6 +64,21 @@ def resolve_pairs(config: Config) -> Config:
     except ValueError as error:
         raise LayerError(str(error)) from None
     return with_pairs(config, tuple(pair for _, pair in written))
+
+
+def with_alignment(config: Config) -> Config:
+    """The configuration with the alignment of each pair, which are written out: inputs, outputs or none."""
+    if config.method != "mergenet" or all(pair.align not in (None, "auto") for pair in config.transfer.written_pairs):
+        return config
+    return with_pairs(config, tuple(_aligned(config, pair) for pair in config.transfer.written_pairs))
+
+
+def _aligned(config: Config, pair: PairConfig) -> PairConfig:
+    align = pair.align or config.transfer.align
+    if align == "auto":
+        plain = config.transfer.adapter.encoding == "factorized"  # its factors have one layout
+        align = "none" if plain else shared_space(config, pair.source, pair.target)
+    return pair.model_copy(update={"align": align})
 
 
 def is_written(pairs: Sequence[PairConfig] | str) -> bool:
@@ -91,7 +119,7 @@ def matches(name: str, layers: Sequence[LayerInfo], path: str) -> list[str]:
     """The layers that a pattern matches, in network order; a name without wildcard is itself, known or not."""
     if not is_pattern(name):
         return [name]
-    names = [layer.name for layer in layers]
+    names = [layer.name for layer in layers if layer.kind != "embedding"]  # named, or not meant
     found = [candidate for candidate in names if fnmatch.fnmatchcase(candidate, name)]
     if not found:
         message = unknown_name(path, name, names)
@@ -149,7 +177,8 @@ def auto_pair(config: Config, sources: Sequence[LayerInfo], targets: Sequence[La
     """The pair that `auto` stands for. Raises LayerError if too few layers allow the rank."""
     rank = needed_rank(config)
     if config.source.kind != "self":
-        source, target = choose(sources, rank), choose(targets, rank)
+        shared = largest_shared(config, rank)
+        source, target = (choose(sources, rank), choose(targets, rank)) if shared is None else shared
     elif all(parts := [[layer for layer in targets if part.search(layer.name)] for part in (VISION, TEXT)]):
         source, target = (choose(part, rank) for part in parts)
     else:
@@ -166,6 +195,20 @@ def auto_pair(config: Config, sources: Sequence[LayerInfo], targets: Sequence[La
     return PairConfig(source=source.name, target=target.name)
 
 
+def largest_shared(config: Config, rank: int) -> tuple[LayerInfo, LayerInfo] | None:
+    """The pair that shares the inputs, else the outputs, and is the largest; None if no space is worth a subspace."""
+    best: dict[str, tuple[LayerInfo, LayerInfo]] = {}
+    for source, target, space in sharing_pairs(config):
+        columns = COLUMNS[space]
+        ranks = source.largest_rank_in(columns), target.largest_rank_in(columns)
+        wide = target.matrix_in(columns)[1] >= MIN_SPACE * rank and min(ranks) >= rank
+        if wide and (
+            space not in best or source.parameters + target.parameters > sum(i.parameters for i in best[space])
+        ):
+            best[space] = source, target
+    return best.get("inputs", best.get("outputs"))
+
+
 def choose(layers: Sequence[LayerInfo], rank: int, third: int = 2) -> LayerInfo | None:
     """The layer with the most weights in the last third (`third` 2; 1 is the middle one), the deepest of equals.
 
@@ -173,6 +216,7 @@ def choose(layers: Sequence[LayerInfo], rank: int, third: int = 2) -> LayerInfo 
     a task is solved with, and the largest ones most of what a network knows. Where no layer of that third allows
     the rank, all but the first and the last are looked at, and then these too; None if none does.
     """
+    layers = [layer for layer in layers if layer.kind != "embedding"]  # these meet by their words, or not at all
     inner = layers[1:-1]
     for pool in (inner[third * len(inner) // 3 : (third + 1) * len(inner) // 3], inner, layers):
         allowed = [layer for layer in pool if layer.largest_rank >= rank]

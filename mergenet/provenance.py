@@ -21,16 +21,29 @@ RESUMED = (
     *("data_hashes", "weights_hashes"),
 )
 SIDES = "source", "target"
+BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settings
+    "transfer": {"align": "none"},
+    "adapter": {"source_basis": "start", "start": "random", "init": None},
+    "pairs": {"align": None},
+}
 
 
 def config_hash(config: Config) -> str:
     """First 12 hex digits of the SHA-256 of the configuration's canonical JSON (keys sorted, no whitespace).
 
     It covers all that changes results. So it leaves out the run's `name`, and where a recording lies: whether that is
-    one of this very source and its data is checked when it is opened, and a folder may be moved.
+    one of this very source and its data is checked when it is opened, and a folder may be moved. Settings that version
+    0.1.0 did not have are left out where they are what it did, so that its runs keep their hashes.
     """
     values = config.model_dump(mode="json", exclude={"name"})
     values["source"]["recording"] = None
+    transfer = values["transfer"]
+    pairs = transfer["pairs"] if isinstance(transfer["pairs"], list) else []
+    sections = {"transfer": [transfer], "adapter": [transfer["adapter"]], "pairs": pairs}
+    for name, before in BEFORE.items():
+        for section in sections[name]:
+            for key in [key for key, value in before.items() if section[key] == value]:
+                del section[key]
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

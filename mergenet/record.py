@@ -8,6 +8,7 @@ A run folder holds
     result.json       status and, when finished, the metrics on the test split
     checkpoints/      what a resumed run goes on from (checkpoint.py)
     best.safetensors  the target network at its best epoch
+    adapter.safetensors    of a finished run with transfer, the adapters as they ended: LINK/PARAMETER
 
 Every file is replaced atomically (files.py), but for epochs.jsonl, which grows by lines. Whichever of them a kill
 leaves unwritten, config.yaml is there first, and `train_run` goes on from what there is.
@@ -22,7 +23,10 @@ Columns of epochs.jsonl; metrics are fractions, losses are means over examples:
     seconds_{transfer,source,target,adapter,evaluate}    wall time of each phase; the answers of a
                                       source that teaches by distillation count as transfer
     num_transfers                     so far
-    gate, source_dependence           means over the links
+    gate, source_dependence           means over the links, as are
+    source_share                      share of the source's weight that its factor shows, at the last transfer
+    source_change_share               the same of what the source has learned; not of one that does not learn
+    align_r2                          of an estimated map between the layers' spaces
     adapter_loss                      mean over the epoch's updates of the adapters
     adapter_parameters                of all adapters together
     distillation_loss                 of a method that distils, without its weight; mean over the epoch
@@ -61,6 +65,7 @@ EPOCHS_FILE = "epochs.jsonl"
 RESULT_FILE = "result.json"
 CHECKPOINT_FOLDER = "checkpoints"
 BEST_FILE = "best.safetensors"
+ADAPTER_FILE = "adapter.safetensors"
 SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 
 # Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them

@@ -99,7 +99,9 @@ class Recording:
             raise ConfigError(unknown_name(path, name, self.info["layers"]) + " (layers in the recording)")
         weight = self.weight(name, 0)
         layer: Layer
-        if weight.ndim == 2:
+        if name in self.info.get("embeddings", ()):
+            layer = nn.Embedding(weight.shape[0], weight.shape[1], device="meta")
+        elif weight.ndim == 2:
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
         else:
             height, width = weight.shape[2:]
@@ -147,6 +149,8 @@ class Recorder:
             "total_steps": total_steps,
             "source": config.source.model_dump(mode="json"),
         }
+        embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
+        self.what |= {"embeddings": embeddings} if embeddings else {}  # recordings without any stay what they were
         self.tensors: dict[str, Tensor] = {}
         self.epochs: list[dict[str, float]] = []
 

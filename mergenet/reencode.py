@@ -1,10 +1,11 @@
 """Re-encoding: a layer's weight W (m x n) as W = B A + R, of which the adapter sees and writes A (R x n).
 
-Three encodings with the same members, each bound to one layer:
+Four encodings with the same members, each bound to one layer:
 
 * `Projected` [ours, default]: W stays full, B is an orthonormal basis fixed once, A = B^T W.
+* `Followed` [ours]: the same of a layer that gives and learns, with B following its weight. It cannot be written.
 * `FactorizedView` [paper]: the layer is B A from the first step on (see `factorize`), A is trained.
-* `Whole` [release]: no factors; "A" is the whole matrix. For `adapter.kind: full_matrix`.
+* `Whole` [release]: no factors; "A" is the whole matrix. For `adapter.kind: full_matrix`, and what `linear` writes.
 
 Members:
 
@@ -16,8 +17,8 @@ Members:
 * `read_from(weight)`: the factor of another weight of this layer, such as a recorded one
 * `state_dict()`, `load_state_dict(state)`: what a checkpoint must carry
 
-A basis is computed once and kept: (B, A) and (-B, -A) are the same weight but not the same input of an
-adapter, so signs are fixed and no SVD runs again.
+A basis that receives is computed once and kept: (B, A) and (-B, -A) are the same weight but not the same input of an
+adapter, so signs are fixed and no SVD runs again. What rows and columns of W are is the table in layers.py.
 """
 
 from collections.abc import Mapping
@@ -29,41 +30,84 @@ from torch.nn.utils import parametrize
 from mergenet import distributed
 from mergenet.config import AdapterConfig
 from mergenet.errors import ConfigError
-from mergenet.layers import Layer, matrix_shape, to_matrix, to_weight, unsuitable, weight_shape
+from mergenet.layers import (
+    LAYERS,
+    Columns,
+    Layer,
+    LayerInfo,
+    layer_info,
+    rows_per_rank,
+    to_matrix,
+    to_weight,
+    unsuitable,
+    weight_shape,
+)
+from mergenet.subspace import follow, leading_basis, signed_svd
+
+
+class View:
+    """A layer's weight as a matrix (m x n) and back."""
+
+    def __init__(self, layer: Layer, columns: Columns = "kernel_rows") -> None:
+        self.layer, self.columns = layer, columns
+        self.embedding = isinstance(layer, nn.Embedding)
+
+    @property
+    def weight_parameter(self) -> nn.Parameter:
+        return self.layer.get_parameter("weight")
+
+    def matrix(self, weight: Tensor, device: torch.device | None = None) -> Tensor:
+        """A weight of this layer as an fp32 matrix, always a fresh contiguous copy.
+
+        Products of equal numbers may differ in the last bit where strides or the alignment of memory differ; a
+        copy has neither difference, so that a recorded weight gives bitwise the factor that the live one gave.
+        """
+        matrix = to_matrix(weight.detach(), self.columns, self.embedding)
+        return matrix.to(device or weight.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
+
+    def weight(self, matrix: Tensor) -> Tensor:
+        return to_weight(matrix, self.layer.weight.shape, self.columns, self.embedding)
+
+    def grad(self) -> Tensor | None:
+        """The loss's gradient with respect to the matrix."""
+        gradient = self.layer.weight.grad
+        return None if gradient is None else self.matrix(gradient)
 
 
 class Projected:
     """W = B A + R with B (m x R) orthonormal and fixed, A = B^T W, R = W - B A untouched by writes. [ours]
 
-    R is the rank, for convolutions rank * kernel height.
+    R is the rank, with columns `kernel_rows` rank * kernel height.
     """
 
-    def __init__(self, layer: Layer, rank: int, path: str = "layer") -> None:
+    def __init__(self, layer: Layer, rank: int, path: str = "layer", columns: Columns = "kernel_rows") -> None:
         """Raises ConfigError if the layer's matrix is too small for the rank."""
-        rows = check_rank(layer, rank, path)
-        left, _, _ = signed_svd(_matrix(layer.weight), rows)
-        self.layer = layer
-        basis = left.to(device=layer.weight.device, dtype=torch.float32).contiguous()
-        self.basis = distributed.broadcast_(basis)  # an SVD on other hardware may differ
-        self.factor_shape = rows, matrix_shape(weight_shape(layer))[1]
+        rows = check_rank(layer, rank, path, columns)
+        self.layer, self.view = layer, View(layer, columns)
+        matrix = self.view.matrix(layer.weight)
+        self.basis = distributed.broadcast_(leading_basis(matrix, rows))  # an SVD on other hardware may differ
+        self.factor_shape = rows, matrix.shape[1]
 
     @property
     def weight_parameter(self) -> nn.Parameter:
-        return self.layer.get_parameter("weight")
+        return self.view.weight_parameter
 
     def read(self) -> Tensor:
         return self.read_from(self.layer.weight)
 
     @torch.no_grad()
     def read_from(self, weight: Tensor) -> Tensor:
-        return self.basis.T @ _matrix(weight, self.basis.device)
+        return self.factor(self.view.matrix(weight, self.basis.device))
+
+    def factor(self, matrix: Tensor) -> Tensor:
+        return self.basis.T @ matrix
 
     @torch.no_grad()
     def write_(self, factor: Tensor) -> None:
         """W <- W + B (A' - B^T W): exactly the identity if A' is what `read` returned."""
         weight = self.layer.weight
         change = self.basis @ (factor.to(self.basis) - self.read())
-        weight.add_(to_weight(change, weight.shape).to(weight))
+        weight.add_(self.view.weight(change).to(weight))
 
     @torch.no_grad()
     def grad(self) -> Tensor | None:
@@ -79,32 +123,62 @@ class Projected:
         self.basis = state["basis"].to(self.basis, copy=True)
 
 
-class Whole:
-    """The whole matrix in place of a factor. [release]"""
+class Followed:
+    """A = B^T W of a layer that gives, with B the leading left singular vectors of W as it is at each reading. [ours]
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
-        self.factor_shape = matrix_shape(weight_shape(layer))
+    Each reading moves the basis on (subspace.py), so it is part of a run's state. Nothing can be written.
+    """
 
-    @property
-    def weight_parameter(self) -> nn.Parameter:
-        return self.layer.get_parameter("weight")
+    def __init__(self, layer: Layer, rank: int, path: str = "layer", columns: Columns = "kernel_rows") -> None:
+        """Raises ConfigError if the layer's matrix is too small for the rank."""
+        rows = check_rank(layer, rank, path, columns)
+        self.layer, self.view = layer, View(layer, columns)
+        self.factor_shape = rows, layer_info("", layer).matrix_in(columns)[1]
+        self.basis: Tensor | None = None  # before the first reading
 
     def read(self) -> Tensor:
         return self.read_from(self.layer.weight)
 
     @torch.no_grad()
     def read_from(self, weight: Tensor) -> Tensor:
-        return _matrix(weight, self.layer.weight.device)
+        return self.factor(self.view.matrix(weight, self.layer.weight.device))
+
+    def factor(self, matrix: Tensor) -> Tensor:
+        """Of the layer's weight, as a matrix, after the basis has moved on to it."""
+        found = leading_basis(matrix, self.factor_shape[0]) if self.basis is None else follow(self.basis, matrix)
+        self.basis = distributed.broadcast_(found)
+        return self.basis.T @ matrix
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {} if self.basis is None else {"basis": self.basis}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        self.basis = state["basis"].to(self.layer.weight.device, copy=True) if state else None
+
+
+class Whole:
+    """The whole matrix in place of a factor. [release]"""
+
+    def __init__(self, layer: Layer, columns: Columns = "kernel_rows") -> None:
+        self.layer, self.view = layer, View(layer, columns)
+        self.factor_shape = layer_info("", layer).matrix_in(columns)
+
+    @property
+    def weight_parameter(self) -> nn.Parameter:
+        return self.view.weight_parameter
+
+    def read(self) -> Tensor:
+        return self.read_from(self.layer.weight)
+
+    def read_from(self, weight: Tensor) -> Tensor:
+        return self.view.matrix(weight, self.layer.weight.device)
 
     @torch.no_grad()
     def write_(self, factor: Tensor) -> None:
-        self.layer.weight.copy_(to_weight(factor, self.layer.weight.shape))
+        self.layer.weight.copy_(self.view.weight(factor))
 
-    @torch.no_grad()
     def grad(self) -> Tensor | None:
-        gradient = self.layer.weight.grad
-        return None if gradient is None else self.read_from(gradient)
+        return self.view.grad()
 
     def state_dict(self) -> dict[str, Tensor]:
         return {}
@@ -126,7 +200,7 @@ class Factorized(nn.Module):
     @torch.no_grad()
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Balanced factors of the best approximation: B = U sqrt(S), A = sqrt(S) V^T."""
-        left, scales, right = signed_svd(_matrix(weight), self.rows)
+        left, scales, right = signed_svd(to_matrix(weight.float()), self.rows)
         root = scales.sqrt()
         return (left * root).to(weight).contiguous(), (root[:, None] * right).to(weight).contiguous()
 
@@ -136,9 +210,12 @@ def factorize(layer: nn.Module, rank: int, path: str = "layer") -> None:
 
     To be called before optimizers and DDP collect parameters: two new ones take the place of the weight.
     `torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")` gives the plain layer back.
-    Raises ConfigError if the layer's matrix is too small for the rank.
+    Raises ConfigError if the layer's matrix is too small for the rank, and for an embedding.
     """
-    assert isinstance(layer, nn.Linear | nn.Conv2d), f"{path} {unsuitable(layer)}"
+    assert isinstance(layer, LAYERS), f"{path} {unsuitable(layer)}"
+    if isinstance(layer, nn.Embedding):
+        must = "transfer.adapter.encoding must be projected where an Embedding takes part"
+        raise ConfigError(f"{must}, got 'factorized' and {path}; it looks rows up, and has no product to factorize")
     if not is_factorized(layer):
         rows = check_rank(layer, rank, path)
         parametrize.register_parametrization(layer, "weight", Factorized(weight_shape(layer), rows))
@@ -180,57 +257,75 @@ class FactorizedView:
         assert not state
 
 
-Encoding = Projected | FactorizedView | Whole
+Receiving = Projected | FactorizedView | Whole
+Encoding = Receiving | Followed
 
 
-def encode(layer: nn.Module, path: str, config: AdapterConfig) -> Encoding:
-    """The encoding that the configuration asks for; `path` names the layer in messages.
+def encode(layer: nn.Module, path: str, config: AdapterConfig, columns: Columns = "kernel_rows") -> Receiving:
+    """The encoding of a layer that receives; `path` names the layer in messages.
 
     Raises ConfigError if the layer's matrix is too small for the rank.
     """
-    assert isinstance(layer, nn.Linear | nn.Conv2d), f"{path} {unsuitable(layer)}"
-    if config.kind == "full_matrix":
-        return Whole(layer)
+    assert isinstance(layer, LAYERS), f"{path} {unsuitable(layer)}"
     if config.encoding == "factorized":
         return FactorizedView(layer)
-    return Projected(layer, config.rank, path)
+    if writes_all(config):
+        return Whole(layer, columns)
+    return Projected(layer, config.rank, path, columns)
 
 
-def check_rank(layer: Layer, rank: int, path: str) -> int:
-    """Rows R of the factor: rank, for convolutions rank * kernel height.
+def encode_giver(
+    layer: nn.Module, path: str, config: AdapterConfig, columns: Columns = "kernel_rows", learns: bool = True
+) -> Encoding:
+    """The encoding of a layer that gives. learns: its weight changes while the run goes on.
+
+    Raises ConfigError if the layer's matrix is too small for the rank.
+    """
+    assert isinstance(layer, LAYERS), f"{path} {unsuitable(layer)}"
+    if config.encoding == "factorized":
+        return FactorizedView(layer)
+    if config.kind == "full_matrix":
+        return Whole(layer, columns)
+    following = learns and config.source_basis == "current"
+    return (Followed if following else Projected)(layer, config.rank, path, columns)
+
+
+def writes_all(config: AdapterConfig) -> bool:
+    """Whether a receiver's whole matrix is written: there are no factors, or `linear`, which takes rows by themselves.
+
+    A linear adapter maps each row of the matrix alike, so a basis that combines rows would only leave rows out.
+    """
+    return config.encoding == "projected" and config.kind != "lpka"
+
+
+def has_rank(config: AdapterConfig, gives: bool) -> bool:
+    """Whether a layer that gives, or only receives, is cut to the rank."""
+    return config.kind != "full_matrix" if gives else not writes_all(config)
+
+
+def giver_shape(layer: LayerInfo, config: AdapterConfig, columns: Columns) -> tuple[int, int]:
+    """Of what an adapter is shown of a layer."""
+    matrix = layer.matrix_in(columns)
+    return matrix if config.kind == "full_matrix" else (config.rank * rows_per_rank(layer.shape, columns), matrix[1])
+
+
+def receiver_shape(layer: LayerInfo, config: AdapterConfig, columns: Columns) -> tuple[int, int]:
+    """Of what an adapter writes of a layer."""
+    return layer.matrix_in(columns) if writes_all(config) else giver_shape(layer, config, columns)
+
+
+def check_rank(layer: Layer, rank: int, path: str, columns: Columns = "kernel_rows") -> int:
+    """Rows R of the factor: rank, with columns `kernel_rows` rank * kernel height.
 
     Raises ConfigError if that exceeds the smaller side of the layer's matrix.
     """
-    shape = weight_shape(layer)
-    height = shape[2] if len(shape) == 4 else 1
-    m, n = matrix_shape(shape)
-    limit = min(m, n) // height
+    info = layer_info("", layer)
+    height, limit = rows_per_rank(info.shape, columns), info.largest_rank_in(columns)
     if not 1 <= rank <= limit:
+        m, n = info.matrix_in(columns)
         kernel = f", {height} kernel rows" if height > 1 else ""
         raise ConfigError(
             f"transfer.adapter.rank must be from 1 to {limit} for {path} (matrix {m} x {n}{kernel}), "
             f"got {rank}; set another rank or name another layer"
         )
     return rank * height
-
-
-def signed_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """U (m x R), S (R), V^T (R x n) of the R largest singular values, float64 on the CPU.
-
-    Signs are fixed so that the entry of largest magnitude of each column of U is positive.
-    """
-    left, scales, right = torch.linalg.svd(matrix.detach().double().cpu(), full_matrices=False)
-    left, scales, right = left[:, :rank], scales[:rank], right[:rank]
-    peaks = left.gather(0, left.abs().argmax(dim=0, keepdim=True))
-    signs = torch.where(peaks < 0, -1.0, 1.0).to(left)
-    return left * signs, scales, right * signs.T
-
-
-def _matrix(weight: Tensor, device: torch.device | None = None) -> Tensor:
-    """The weight as an fp32 matrix, always a fresh contiguous copy.
-
-    Products of equal numbers may differ in the last bit where strides or the alignment of memory differ; a
-    copy has neither difference, so that a recorded weight gives bitwise the factor that the live one gave.
-    """
-    matrix = to_matrix(weight.detach())
-    return matrix.to(device or weight.device, torch.float32, copy=True, memory_format=torch.contiguous_format)

@@ -44,6 +44,10 @@ def check_config(c: "Config") -> None:
         raise rule("transfer.update.normalize", "be false for rule gradient", True, "use rule: delta")
     if adapter.kind == "full_matrix" and adapter.encoding == "factorized":
         raise rule("transfer.adapter.encoding", "be projected for kind full_matrix", "factorized")
+    if adapter.kind == "linear" and adapter.start == "identity":
+        raise rule(
+            "transfer.adapter.start", "be random for kind linear", "identity", "it starts as the identity anyway"
+        )
     if c.source.kind == "recorded":
         if c.source.recording is None:
             raise rule(
@@ -66,6 +70,12 @@ def check_config(c: "Config") -> None:
             c.source.recording,
             "set source.kind: recorded",
         )
+    if adapter.encoding == "factorized":
+        pairs = [] if transfer.pairs == "auto" else [(f"transfer.pairs.{i}", p) for i, p in enumerate(transfer.pairs)]
+        for path, align in [("transfer", transfer.align), *((path, pair.align) for path, pair in pairs)]:
+            if align in ("inputs", "outputs"):
+                way_out = "use encoding: projected"
+                raise rule(f"{path}.align", "be auto or none for the factorized encoding", align, way_out)
     if transfer.pairs != "auto":
         check_pairs(c, [(f"transfer.pairs.{i}", pair) for i, pair in enumerate(transfer.pairs)])
 

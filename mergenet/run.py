@@ -16,7 +16,9 @@ from mergenet.config import Config
 from mergenet.configfile import dump_yaml, load_config
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.files import only_writer
+from mergenet.linking import adapter_tensors
 from mergenet.record import (
+    ADAPTER_FILE,
     BEST_EPOCH,
     BEST_FILE,
     CHECKPOINT_FOLDER,
@@ -50,6 +52,7 @@ from mergenet.record import (
 )
 from mergenet.trainer import Trainer
 
+FEW = 0.5  # share of its size by which an adapter must be able to move to be called one that learns
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
 
 
@@ -70,6 +73,7 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
     elif folder.exists() and not (folder.is_dir() and all(path.match(".*.tmp*") for path in folder.iterdir())):
         raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
     trainer = Trainer(config)
+    warn_of_few_updates(trainer)
     with _held(folder):
         history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else []
         distributed.barrier()  # all have read before the first writes
@@ -77,6 +81,19 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
             _open(config, folder, trainer, history)
         distributed.barrier()
         yield from _train(trainer, folder, history)
+
+
+def warn_of_few_updates(trainer: Trainer) -> None:
+    """Of adapters that start at random and will stay there."""
+    transfer = trainer.transfer
+    for link in transfer.links:
+        if trainer.config.transfer.adapter.kind != "linear" and (reach := transfer.reach(link)) < FEW:
+            warnings.warn(
+                f"the adapter {link.name} gets {len(transfer.updates(link))} updates, which can move its random "
+                f"weights by {reach:.0%} of their size at most: too few to learn a map from; use adapter.kind: linear "
+                "where the layers share a space, a smaller transfer.t_cycle, or a higher transfer.update.lr",
+                stacklevel=2,
+            )
 
 
 @contextmanager
@@ -100,7 +117,10 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
             history.append(result)
             _write_epoch(trainer, folder, history)
             yield result
-        _write_result(trainer, folder, FINISHED, trainer.test())
+        tested = trainer.test()
+        if trainer.transfer.links and distributed.is_main():
+            save_tensors(folder / ADAPTER_FILE, adapter_tensors(trainer.transfer.links), {})
+        _write_result(trainer, folder, FINISHED, tested)
     except (GeneratorExit, KeyboardInterrupt):
         _write_result(trainer, folder, STOPPED)
         raise
@@ -164,7 +184,8 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
     if not epochs_done or not (folder / PROVENANCE_FILE).exists():
         return now
     first = read_provenance(folder)
-    if first.get("pairs", pairs) != pairs:
+    aligned = [{"align": "none"} | pair for pair in first.get("pairs", pairs)]  # before 0.2 pairs had no alignment
+    if aligned != pairs:
         raise CheckpointError(
             f"{folder} was started with other layers for transfer.pairs ({PROVENANCE_FILE} lists them) than this "
             "version of the networks gives; train into another folder with --out"

@@ -12,25 +12,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mergenet.config import AdapterConfig, Config
+from mergenet.config import Config
 from mergenet.errors import ConfigError
-from mergenet.layers import find_layer
+from mergenet.layers import Layer, find_layer
 from mergenet.learner import Learner, set_up, steps_per_epoch
 from mergenet.record import EpochResult
 from mergenet.recording import Recorder, Recording
-from mergenet.reencode import Encoding, encode, factorize
-
-
-@dataclass(frozen=True)
-class Giver:
-    """One layer that gives: its factor as it is before optimizer step `step`, in the basis of `encoding`."""
-
-    encoding: Encoding
-    factor: Callable[[int], Tensor]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.encoding.factor_shape
+from mergenet.reencode import factorize
 
 
 @dataclass(frozen=True)
@@ -38,14 +26,16 @@ class Source:
     """A source network for the transfer.
 
     trainee: the source network, if it learns beside the target.
-    giver: (layer name, its path in messages, adapter config) -> Giver.
+    layer: (layer name, its path in messages) -> the layer that gives, as the run starts.
+    weight: (layer name, step) -> its weight before that optimizer step of a recorded source; None: what it is now.
     metrics: epoch -> what is known of a recorded source's own learning.
     data_hash: SHA-256 of the data it learns or learned from.
-    learner: the source network where there is one of its own, whether it learns or not.
+    learner: the network that gives, whether it learns or not; None of a recording, which has layers alone.
     """
 
     trainee: Learner | None
-    giver: Callable[[str, str, AdapterConfig], Giver]
+    layer: Callable[[str, str], Layer]
+    weight: Callable[[str, int], Tensor] | None
     metrics: Callable[[int], dict[str, float]]
     data_hash: str
     learner: Learner | None = None
@@ -57,7 +47,7 @@ def build_source(config: Config, target: Learner, total_steps: int) -> Source:
     if kind == "recorded":
         return _recorded(config, target, total_steps)
     if kind == "self":
-        return Source(None, _layers_of(target), lambda _: {}, target.task.data_hash)
+        return Source(None, layers_of(target), None, lambda _: {}, target.task.data_hash, target)
     if kind == "frozen" and config.source.model.weights is None:
         warnings.warn(
             "the source is frozen and source.model.weights names none: it stays random and has nothing to give",
@@ -65,7 +55,7 @@ def build_source(config: Config, target: Learner, total_steps: int) -> Source:
         )
     learner = Learner("source", config.source, config, target.device, prepare=factorizer(config, "source"))
     trainee = learner if kind == "live" else None
-    return Source(trainee, _layers_of(learner), lambda _: {}, learner.task.data_hash, learner)
+    return Source(trainee, layers_of(learner), None, lambda _: {}, learner.task.data_hash, learner)
 
 
 def factorizer(config: Config, side: str) -> Callable[[torch.nn.Module], None]:
@@ -85,18 +75,8 @@ def factorizer(config: Config, side: str) -> Callable[[torch.nn.Module], None]:
     return prepare
 
 
-def encode_layer(learner: Learner, name: str, path: str, config: AdapterConfig) -> Encoding:
-    """The encoding of a layer of a network that is here; `path` names it in messages."""
-    return encode(find_layer(learner.network, name, path), path, config)
-
-
-def live_giver(encoding: Encoding) -> Giver:
-    """The factor as it is now, whatever the step."""
-    return Giver(encoding, lambda _: encoding.read())
-
-
-def _layers_of(learner: Learner) -> Callable[[str, str, AdapterConfig], Giver]:
-    return lambda name, path, config: live_giver(encode_layer(learner, name, path, config))
+def layers_of(learner: Learner) -> Callable[[str, str], Layer]:
+    return lambda name, path: find_layer(learner.network, name, path)
 
 
 def _recorded(config: Config, target: Learner, total_steps: int) -> Source:
@@ -107,11 +87,14 @@ def _recorded(config: Config, target: Learner, total_steps: int) -> Source:
     if (config.source.task, config.source.data) == (config.target.task, config.target.data):
         recording.check_data(target.task.data_hash)
 
-    def giver(name: str, path: str, adapter: AdapterConfig) -> Giver:
-        encoding = encode(recording.layer(name, path).to(device), path, adapter)
-        return Giver(encoding, lambda step: encoding.read_from(recording.weight(name, step).to(device)))
+    def weight(name: str, step: int) -> Tensor:
+        return recording.weight(name, step).to(device)
 
-    return Source(None, giver, recording.metrics, recording.info["data_hash"])
+    def layer(name: str, path: str) -> Layer:
+        found = recording.layer(name, path)
+        return found.to(device)
+
+    return Source(None, layer, weight, recording.metrics, recording.info["data_hash"])
 
 
 def record_source(config: Config, folder: Path, layers: Sequence[str], every: int) -> Iterator[EpochResult]:

@@ -13,10 +13,11 @@ from mergenet.baselines import Distiller
 from mergenet.config import Config
 from mergenet.learner import Learner, set_up, steps_per_epoch
 from mergenet.link import Link
+from mergenet.linking import build_links
 from mergenet.pairs import resolve_pairs
 from mergenet.published import PUBLISHED
 from mergenet.record import EpochResult
-from mergenet.source import Source, build_source, encode_layer, factorizer, live_giver
+from mergenet.source import Source, build_source, factorizer
 from mergenet.transfer import Transfer
 
 CHECK_EVERY = 20  # steps between looks at the losses on CUDA, where each look waits for the device
@@ -195,23 +196,9 @@ class Trainer:
         return values
 
     def _links(self) -> list[Link]:
-        """One link per direction of each pair, named e.g. "pair0/to_target"."""
         if self.source is None or self.config.method != "mergenet":
             return []
-        transfer, links = self.config.transfer, []
-        for i, pair in enumerate(transfer.written_pairs):
-            path = f"transfer.pairs.{i}"
-            every, seed = pair.every or transfer.t_cycle, self.config.seed
-            target = encode_layer(self.target, pair.target, f"{path}.target", transfer.adapter)
-            if pair.direction in ("to_target", "both"):
-                giver = self.source.giver(pair.source, f"{path}.source", transfer.adapter)
-                links.append(Link(f"pair{i}/to_target", giver, target, self.target, transfer, every, seed))
-            if pair.direction in ("to_source", "both"):
-                assert self.source.trainee is not None
-                source = encode_layer(self.source.trainee, pair.source, f"{path}.source", transfer.adapter)
-                giver = live_giver(target)
-                links.append(Link(f"pair{i}/to_source", giver, source, self.source.trainee, transfer, every, seed))
-        return links
+        return build_links(self.config, self.source, self.target, self.steps_per_epoch)
 
     def state_dict(self) -> dict[str, Any]:
         bests = {role: {"epoch": b.epoch, "value": b.value, "network": b.network} for role, b in self.bests.items()}

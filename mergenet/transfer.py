@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from mergenet import distributed
+from mergenet.adapter import rms
 from mergenet.config import TransferConfig
 from mergenet.link import Link
+from mergenet.optim import adapter_rate
 
 
 class Transfer:
@@ -24,11 +26,26 @@ class Transfer:
     def due(self, link: Link, step: int) -> bool:
         return step % link.every == 0 and self.config.start_step <= step < self.stop_step
 
+    def updates(self, link: Link) -> list[int]:
+        """The steps at which a link transfers, after each of which its adapter learns once."""
+        return [step for step in range(self.config.start_step, self.stop_step) if step % link.every == 0]
+
+    def reach(self, link: Link) -> float:
+        """How far a run's updates can move an adapter, over the size of its weights.
+
+        AdamW moves a weight by about its rate at most: sum of the rates / RMS of the matrices as they are now. Far below
+        1 an adapter stays what it started as.
+        """
+        update = self.config.update
+        done = [step / self.total_steps for step in self.updates(link)]
+        moved = sum(adapter_rate(update.lr, update.warmup_fraction, share) for share in done)
+        weights = torch.cat([p.detach().flatten() for p in link.adapter.parameters() if p.ndim > 1])
+        return moved / rms(weights).item()
+
     @property
     def last_step(self) -> int | None:
         """The step of the last transfer of any link, if there is one."""
-        steps = [s for link in self.links for s in range(self.stop_step) if self.due(link, s)]
-        return max(steps, default=None)
+        return max((step for link in self.links for step in self.updates(link)), default=None)
 
     def begin(self, step: int) -> bool:
         """Transfers whatever is due, before the networks' forward passes. True if anything was."""
@@ -75,7 +92,10 @@ class Transfer:
         link.learn(vector, step / self.total_steps)
 
     def metrics(self) -> dict[str, float]:
-        """num_transfers so far, gate and source_dependence (means over links), adapter_loss since the last call."""
+        """num_transfers so far, adapter_loss since the last call, and means over links of the rest.
+
+        That is gate, source_dependence, source_share, and, where there are any, source_change_share and align_r2.
+        """
         if not self.links:
             return {}
         losses = [loss for link in self.links for loss in link.losses]
@@ -89,6 +109,7 @@ class Transfer:
             "gate": gate,
             "source_dependence": dependence,
         }
+        values |= _means([link.giver.metrics() for link in self.links if link.config.control != "none"])
         return values | ({"adapter_loss": sum(losses) / len(losses)} if losses else {})
 
     @property
@@ -101,3 +122,10 @@ class Transfer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for link in self.links:
             link.load_state_dict(state[link.name])
+
+
+def _means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Of each column, over the rows that have it."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    found = {name: [row[name] for row in rows if name in row] for name in names}
+    return {name: sum(values) / len(values) for name, values in found.items()}

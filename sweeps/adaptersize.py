@@ -9,8 +9,10 @@ from analysis.measures import Bounds, broken
 from mergenet.adapter import Adapter
 from mergenet.config import AdapterConfig, Config
 from mergenet.errors import ConfigError
-from mergenet.layers import LayerInfo
+from mergenet.pairs import with_alignment
 from mergenet.record import ADAPTER_PARAMETERS
+from mergenet.reencode import giver_shape, receiver_shape
+from mergenet.spaces import columns_of
 from sweeps.branches import ordered, walk
 from sweeps.layers import network_layers
 from sweeps.space import MAX_COMBINATIONS, RANK, Labels, Space
@@ -63,21 +65,16 @@ def adapter_parameters(config: Config) -> int:
     target = network_layers(config.target.model_dump_json(include={"task", "model", "data"}))
     own = config.source.kind == "self"
     source = target if own else network_layers(config.source.model_dump_json(include={"task", "model", "data"}))
-    total = 0
-    for pair in config.transfer.written_pairs:
-        ends = shape(source[pair.source], config.transfer.adapter), shape(target[pair.target], config.transfer.adapter)
-        for direction, (giver, receiver) in (("to_target", ends), ("to_source", ends[::-1])):
-            if pair.direction in (direction, "both"):
-                shown = receiver if config.transfer.control == "none" else giver
-                total += size(receiver, shown, config.transfer.adapter)
+    total, adapter = 0, config.transfer.adapter
+    for pair in with_alignment(config).transfer.written_pairs:
+        columns, ends = columns_of(pair), {"source": source[pair.source], "target": target[pair.target]}
+        for receives, gives in (("target", "source"), ("source", "target")):
+            if pair.direction in (f"to_{receives}", "both"):
+                receiver = receiver_shape(ends[receives], adapter, columns)
+                width = receiver[1] if pair.align != "none" else giver_shape(ends[gives], adapter, columns)[1]
+                giver = giver_shape(ends[gives], adapter, columns)[0], width
+                total += size(receiver, receiver if config.transfer.control == "none" else giver, adapter)
     return total
-
-
-def shape(layer: LayerInfo, config: AdapterConfig) -> tuple[int, int]:
-    """Of the factor that stands for the layer."""
-    if config.kind == "full_matrix":
-        return layer.matrix
-    return config.rank * (layer.shape[2] if layer.kind == "conv" else 1), layer.matrix[1]
 
 
 def size(receiver: tuple[int, int], giver: tuple[int, int], config: AdapterConfig) -> int:

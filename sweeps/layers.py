@@ -15,8 +15,10 @@ from mergenet.errors import ConfigError
 from mergenet.layers import LayerError, LayerInfo, find_layer, list_layers
 from mergenet.learner import errors_of
 from mergenet.models import build_model
-from mergenet.pairs import is_written, matches, resolve_pairs, with_pairs
+from mergenet.pairs import is_written, matches, with_alignment, with_pairs, write_pairs
+from mergenet.reencode import has_rank
 from mergenet.rules import is_pattern, rule
+from mergenet.spaces import columns_of, network_key
 from mergenet.tasks import build_task
 from sweeps.branches import holds
 from sweeps.entry import Entry, Scalar
@@ -81,7 +83,7 @@ def written(space: Space, pairs: Pairs, prefix: str = "") -> list[PlainPair]:
     found = []
     for labels, config in networks(space):
         try:
-            found.append((labels, plain(resolve_pairs(with_pairs(config, pairs)).transfer.pairs)))
+            found.append((labels, plain(write_pairs(with_pairs(config, pairs)).transfer.pairs)))
         except LayerError as error:
             raise LayerError(f"{prefix}{error}{describe(labels)}") from None
     return the_same(found, prefix + PAIRS)
@@ -193,22 +195,20 @@ def rank_limit(config: Config, where: str = "") -> int:
     target = config.target
     source = target if config.source.kind == "self" else config.source
     limit = 2**31 - 1
-    for i, pair in enumerate(config.transfer.written_pairs):
+    for i, pair in enumerate(with_alignment(config).transfer.written_pairs):
         for side, network, name in (("source", source, pair.source), ("target", target, pair.target)):
             with errors_of(side):
-                limit = min(limit, layer_limit(network, name, f"transfer.pairs.{i}.{side}{where}"))
-    return 2**31 - 1 if config.transfer.adapter.kind == "full_matrix" else limit
+                layer = layer_of(network, name, f"transfer.pairs.{i}.{side}{where}")
+            if has_rank(config.transfer.adapter, gives=pair.direction != f"to_{side}"):
+                limit = min(limit, layer.largest_rank_in(columns_of(pair)))
+    return limit
 
 
-def layer_limit(network: NetworkConfig, name: str, path: str) -> int:
+def layer_of(network: NetworkConfig, name: str, path: str) -> LayerInfo:
     layers = network_layers(network_key(network))
     if name not in layers:
         find_layer(build(network), name, path)  # raises, with the nearest names
-    return layers[name].largest_rank
-
-
-def network_key(network: NetworkConfig) -> str:
-    return network.model_dump_json(include={"task", "model", "data"})
+    return layers[name]
 
 
 @functools.lru_cache(maxsize=64)

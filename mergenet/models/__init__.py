@@ -10,6 +10,7 @@ from mergenet.config import ModelConfig
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.lookup import kind_of, look_up, made_by
 from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
+from mergenet.models.mlp import grey_mlp
 from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
 from mergenet.models.pretrained import content_hash, load_into, read_weights
 from mergenet.models.resnet import resnet18, resnet34, resnet50, resnet_small
@@ -54,6 +55,8 @@ MODELS: dict[str, Architecture] = {
     "resnet_small": image_classifier(resnet_small),
     "mobilenetv2": image_classifier(mobilenetv2),
     "mobilenetv2_small": image_classifier(mobilenetv2_small),
+    "mlp": Architecture(grey_mlp(256, 128)),
+    "mlp_small": Architecture(grey_mlp(16)),
     "efficientnet_lite0": Architecture(
         lambda _, spec: efficientnet_lite0(spec.num_outputs, spec.image_size), packaged={"imagenet": imagenet_weights}
     ),

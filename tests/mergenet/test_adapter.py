@@ -199,7 +199,7 @@ def test_only_selected_pairings_are_built_and_averaged(pairings: tuple[str, ...]
         asking, asked = pairing.split("_")
         answer = getattr(layer, pairing)(rows[asking], columns[asked])
         answers.append(answer if asking == "row" else answer.T)
-    torch.testing.assert_close(layer.lpka(target, source), sum(answers) / len(answers))
+    torch.testing.assert_close(layer.attend(target, source), sum(answers) / len(answers))
 
 
 def test_autocast_leaves_the_adapter_in_fp32() -> None:

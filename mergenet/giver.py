@@ -1,0 +1,87 @@
+"""What an adapter is shown of a source's layer: its factor as it is now, in the coordinates of the target's. [ours]"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mergenet.alignment import Estimated
+from mergenet.reencode import Encoding, Followed, Projected
+from mergenet.subspace import share
+
+
+class Giver:
+    """One layer that gives.
+
+    encoding: of the layer. weight: step -> the layer's weight before that optimizer step.
+    words: int64 (columns of the target's factor,), the column of the source's that each is, -1 for none.
+    estimated: a map from the source's columns to the target's. Without both, columns are taken as they come.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        weight: Callable[[int], Tensor],
+        words: Tensor | None = None,
+        estimated: Estimated | None = None,
+    ) -> None:
+        self.encoding, self.weight, self.words, self.estimated = encoding, weight, words, estimated
+        # a basis shows less than all of a weight; what was learned is told from where it started
+        self.start = self._matrix(0) if isinstance(encoding, Followed | Projected) else None
+        self.shares = torch.full((2,), float("nan"))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of what `shown` gives."""
+        rows, columns = self.encoding.factor_shape
+        if self.words is not None:
+            return rows, len(self.words)
+        return rows, columns if self.estimated is None else self.estimated.width
+
+    def shown(self, step: int) -> Tensor:
+        """The factor before optimizer step `step`, (R, columns of the target's factor)."""
+        factor = self.encoding.read() if self.start is None else self._read(self._matrix(step))
+        if self.words is not None:
+            words = self.words.to(factor.device)
+            return torch.where(words >= 0, factor[:, words.clamp_min(0)], 0.0)
+        return factor if self.estimated is None else factor @ self.estimated.matrix(step)
+
+    def metrics(self) -> dict[str, float]:
+        """source_share, source_change_share: what share of the weight, and of its change since the start, was shown.
+
+        Each |B^T X|^2 / |X|^2, at the last transfer; the second only if there was a change. 1 where all is shown.
+        """
+        values = {"source_share": 1.0}
+        if self.start is not None:
+            names = ("source_share", "source_change_share")
+            found = zip(names, self.shares.tolist(), strict=True)
+            values = {name: value for name, value in found if value == value}
+        return values | ({} if self.estimated is None else {"align_r2": self.estimated.r2})
+
+    @torch.no_grad()
+    def _read(self, matrix: Tensor) -> Tensor:
+        assert self.start is not None
+        assert isinstance(self.encoding, Followed | Projected)
+        factor = self.encoding.factor(matrix)
+        assert self.encoding.basis is not None
+        change = matrix - self.start
+        of_change = share(self.encoding.basis.T @ change, change)
+        self.shares = torch.stack([share(factor, matrix), torch.where(change.any(), of_change, torch.nan)])
+        return factor
+
+    def _matrix(self, step: int) -> Tensor:
+        assert isinstance(self.encoding, Followed | Projected)
+        return self.encoding.view.matrix(self.weight(step), self.encoding.layer.weight.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"encoding": self.encoding.state_dict(), "shares": self.shares}
+        return state | ({} if self.estimated is None else {"estimated": self.estimated.state_dict()})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if "encoding" not in state:  # of a version that knew fixed bases alone
+            state = {"encoding": state, "shares": self.shares}
+        self.encoding.load_state_dict(state["encoding"])
+        self.shares = state["shares"]
+        if self.estimated is not None:
+            self.estimated.load_state_dict(state["estimated"])
