@@ -9,7 +9,13 @@ import numpy as np
 from analysis.compare import POINTS, holm, paired_difference
 
 # What is compared, by the key of a row: of the target, and of a source that also receives
-SPLITS = {"val": "validation", "test": "test", "source_best_val": "source, validation", "source_test": "source, test"}
+SPLITS = {
+    "val": "validation",
+    "test": "test",
+    "area": "validation, mean over the epochs",
+    "source_best_val": "source, validation",
+    "source_test": "source, test",
+}
 BOOTSTRAP_SEEDS = 6  # fewer differences than this are too few to resample
 LEVEL = 0.05
 

@@ -105,14 +105,16 @@ def record(config: Config, folder: Path) -> list[str]:
 def train(config: Config) -> dict[str, Any]:
     """One run in memory: metrics (fractions) at its best validation epoch, and a hash of the weights there.
 
-    val, test: of the metric that selects; tests: all of the test split. source_val: the source's at the last epoch;
+    val, test: of the metric that selects; curve: on validation by epoch; tests: all of the test split. source_val: the source's at the last epoch;
     source_best_val, source_test: of a source that also receives, at its own best epoch.
     """
     start = time.perf_counter()
     trainer = Trainer(config)
     metrics: dict[str, float] = {}
+    curve = []
     for result in trainer.epochs():
         metrics = result.metrics
+        curve.append(metrics[trainer.target.metric])
     tests = trainer.test()
     best, own = trainer.bests["target"], trainer.target.task.metric
     trainee = None if trainer.source is None else trainer.source.trainee
@@ -123,6 +125,7 @@ def train(config: Config) -> dict[str, Any]:
         "test_loss": tests["target_test_loss"],
         "tests": tests,
         "best_epoch": best.epoch,
+        "curve": curve,
         "source_val": metrics.get(f"source_val_{own}" if trainee is None else trainee.metric),
         "source_dependence": metrics.get("source_dependence"),
         "weights": weights_hash(trainer),

@@ -1,0 +1,200 @@
+"""The cases of benchmarks.gains: a preset, recipes tuned alike, and all that transfer is compared with.
+
+A case's recipes were chosen by `python -m benchmarks.gains CASE --tune` on development seeds (docs/log.md has grids and
+figures), before the seeds that count were touched.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from benchmarks.paired_runs import RECIPE, WITHOUT
+from mergenet.config import Config
+from mergenet.configfile import load_config
+from mergenet.layers import find_layer, to_matrix, to_weight
+from mergenet.provenance import config_hash
+from mergenet.subspace import signed_svd
+from mergenet.trainer import Trainer
+
+REAL = "real"
+BEFORE = (  # the adapter of version 0.1.0
+    *("transfer.align=none", "transfer.adapter.kind=lpka", "transfer.adapter.source_basis=start"),
+    *("transfer.adapter.rank=8", "transfer.adapter.depth=2"),
+)
+CONTROLS = {"shuffled": "shuffled", "noise": "noise", "control_none": "none"}
+PLAIN = ("plain_subspace", "plain_layer")
+
+
+@dataclass(frozen=True)
+class Case:
+    """overrides: of all variants. recipes: variant (none, or real for all that transfers) -> tuned settings by path.
+
+    teacher: settings of the finished source, written as those of a target that trains by itself; it is the source of
+    frozen cases, and the teacher and the plain source of all. few: the setting with which it saw no more than the target.
+    methods: of distillation. grid: what was tuned, path -> values.
+    """
+
+    name: str
+    question: str
+    preset: str
+    overrides: tuple[str, ...]
+    teacher: tuple[str, ...]
+    few: tuple[str, ...]
+    grid: Mapping[str, Sequence[Any]]
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    frozen: bool = True
+    methods: tuple[str, ...] = ("kd", "dist")
+    plain: bool = True
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        basis = () if self.frozen else ("start_basis",)
+        plain = PLAIN if self.plain else ()
+        return ("none", REAL, *CONTROLS, "poor", *basis, "before", *self.extra, *self.methods, *plain)
+
+    def with_recipe(self, variant: str, point: Mapping[str, Any]) -> "Case":
+        """For tuning: the same with other settings, under a name of its own."""
+        label = ",".join(f"{path.rpartition('.')[2]}={value}" for path, value in point.items())
+        return replace(self, name=f"{self.name}[{label}]", recipes={**self.recipes, variant: dict(point)})
+
+    def with_settings(self, settings: Sequence[str]) -> "Case":
+        return (
+            self
+            if not settings
+            else replace(self, name=f"{self.name}[{','.join(settings)}]", overrides=(*self.overrides, *settings))
+        )
+
+    def plain_config(self) -> Config:
+        return load_config(self.preset, [*RECIPE, *self.overrides, *WITHOUT])
+
+    def config(self, variant: str, seed: int, folder: Path) -> Config:
+        """folder: where teachers are kept. Trains the teacher of this seed if the variant needs one."""
+        transfers = variant not in ("none", *self.methods, *PLAIN)
+        recipe = self.recipes.get(REAL if transfers else "none", {})
+        tuned = [f"{path}={json.dumps(value)}" for path, value in recipe.items()]
+        shared = [*RECIPE, *self.overrides, *tuned, *split(seed, "target")]
+        if variant == "none":
+            return load_config(self.preset, [*shared, *WITHOUT])
+        if variant in PLAIN:
+            started = [*shared, *WITHOUT]
+            weights = plain_start(
+                variant, self.pair(seed), load_config(self.preset, started), self.taught(seed, folder), folder
+            )
+            return load_config(self.preset, [*started, f"target.model.weights={weights}"])
+        source = [*split(seed, "source"), f"source.seed={seed + 1000}"]
+        if self.frozen or variant in self.methods:
+            source += ["source.kind=frozen", f"source.model.weights={self.taught(seed, folder, variant == 'poor')}"]
+        elif variant == "poor":
+            source += [setting.replace("target.", "source.", 1) for setting in self.few]
+        own = {
+            **{name: (f"transfer.control={control}",) for name, control in CONTROLS.items()},
+            **{method: (f"method={method}", "transfer={}") for method in self.methods},
+            **{REAL: (), "poor": (), "start_basis": ("transfer.adapter.source_basis=start",), "before": BEFORE},
+            **self.extra,
+        }[variant]
+        return load_config(self.preset, [*shared, *source, *own])
+
+    def pair(self, seed: int) -> tuple[str, str]:
+        config = load_config(self.preset, [*RECIPE, *self.overrides, f"seed={seed}"])
+        (pair,) = config.transfer.written_pairs
+        return pair.source, pair.target
+
+    def taught(self, seed: int, folder: Path, few: bool = False) -> Path:
+        """Weights of the finished source: trained once a seed, by itself, at its best validation epoch."""
+        settings = [*RECIPE, *WITHOUT, *self.teacher, *(self.few if few else ()), *split(seed, "target")]
+        config = load_config(self.preset, [*settings, f"seed={seed + 1000}"])
+        path = folder / "teachers" / f"{config_hash(config)}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            trainer = Trainer(config)
+            for _ in trainer.epochs():
+                pass
+            save(path, trainer.bests["target"].network)
+        return path
+
+
+def split(seed: int, side: str) -> list[str]:
+    """The same items in the source's test split as in the target's: none is learned from that the other is tested on."""
+    return [f"seed={seed}", f"{side}.data.split_seed={seed}"]
+
+
+def plain_start(variant: str, pair: tuple[str, str], config: Config, teacher: Path, folder: Path) -> Path:
+    """Starting weights of the target with the source's knowledge in them, without any transfer.
+
+    plain_subspace: the layer's own starting weight, projected onto the rows of the source's weight that are shown, at its
+    own norm. plain_layer: as many of the source's leading right singular vectors as the layer has rows, at its own norm.
+    """
+    path = folder / "teachers" / f"{variant}-{teacher.stem}-{config_hash(config)}.safetensors"
+    if not path.exists():
+        network = Trainer(config).target.network  # as it starts
+        source = read(teacher)[f"{pair[0]}.weight"]
+        weight = find_layer(network, pair[1]).weight
+        matrix = to_matrix(weight.detach(), "inputs")
+        rows = signed_svd(to_matrix(source, "inputs"), min(matrix.shape))[2].float()
+        found = matrix @ rows.T @ rows if variant == "plain_subspace" else rows[: len(matrix)]
+        found = found * (matrix.norm() / found.norm())
+        with torch.no_grad():
+            weight.copy_(to_weight(found, weight.shape, "inputs"))
+        save(path, network.state_dict())
+    return path
+
+
+def save(path: Path, state: Mapping[str, Tensor]) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file({name: value.detach().contiguous().clone() for name, value in state.items()}, temporary)
+    temporary.rename(path)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+RECIPES = {
+    "target.optimizer.lr": (0.02, 0.05, 0.1),
+    "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2, 5e-2),
+}
+WIDE = ("target.model.name=mlp", "target.batch_size=64", "target.optimizer.lr=0.05", "target.data.train_fraction=1")
+DIGITS = ("target.data.name=digits", "target.data.image_size=8", "source.data.name=digits", "source.data.image_size=8")
+
+CASES = {
+    case.name: case
+    for case in (
+        Case(
+            "mnist",
+            "a finished wide network and a narrow one that has 101 images: first layers, the same pixels",
+            "shared-inputs",
+            (),
+            (*WIDE, "epochs=25"),
+            ("target.data.train_fraction=0.028", "target.batch_size=16", "epochs=60"),
+            RECIPES,
+        ),
+        Case(
+            "mnist-live",
+            "the same with a source that trains beside the target",
+            "shared-inputs",
+            (),
+            (*WIDE, "epochs=25"),
+            ("target.data.train_fraction=0.028",),
+            RECIPES,
+            frozen=False,
+        ),
+        Case(
+            "digits",
+            "scikit-learn's digits, 52 images of 8 x 8",
+            "shared-inputs",
+            (*DIGITS, "target.data.train_fraction=0.04"),
+            (*DIGITS[:2], *WIDE, "epochs=25"),
+            ("target.data.train_fraction=0.04", "target.batch_size=16", "epochs=60"),
+            RECIPES,
+        ),
+    )
+}

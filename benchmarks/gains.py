@@ -1,0 +1,140 @@
+"""Where does transfer gain, against all that is simpler? Paired seeds, each with a split and a source of its own.
+
+    python -m benchmarks.gains mnist --first-seed 700 --seeds 12 --json
+    python -m benchmarks.gains mnist --tune --first-seed 0 --seeds 4      how the recipes of a case were chosen
+
+Every case (gain_cases.py) compares the target by itself, under the recipe that was tuned for it, with transfer under the
+recipe that was tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more
+than the target; with adapters as they were; with distillation from a finished teacher that saw what the source saw; and
+with the same knowledge given plainly (the target's layer started from the source's). Validation selects the epoch.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import common, paired_runs
+from benchmarks.gain_cases import CASES, REAL, Case
+from benchmarks.paired import Rows, compare_all, families, report
+from mergenet.errors import ConfigError, unknown_name
+from mergenet.record import config_hash
+
+NAME = "gains"
+BASELINE = "none"
+
+
+def parse(arguments: Sequence[str]) -> tuple[Any, Case, list[str]]:
+    """Options, the case and its variants, baseline first. Raises ConfigError for unknown names."""
+    parser = paired_runs.parser(
+        NAME, "Transfer against no transfer, controls, distillation and plain ways, tuned alike."
+    )
+    parser.set_defaults(seeds=12)
+    parser.add_argument("case", help=f"one of {', '.join(CASES)}")
+    parser.add_argument("--variants", help="some of the case's variants, separated by commas (default: all)")
+    parser.add_argument("--tune", action="store_true", help="go through the case's grid instead, by validation")
+    options = parser.parse_args(arguments)
+    if options.case not in CASES:
+        raise ConfigError(unknown_name("CASE", options.case, CASES))
+    case = CASES[options.case]
+    names = paired_runs.names_of(f"{BASELINE},{options.variants or ','.join(case.variants)}")
+    for name in names:
+        if name not in case.variants:
+            raise ConfigError(unknown_name("--variants", name, case.variants))
+    return options, case, names
+
+
+def train_all(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path, jobs: int) -> Rows:
+    """The rows of all variants and seeds; trains those that `out` lacks."""
+    done, code = paired_runs.read(out), paired_runs.code_hash()
+    todo = [(case, name, seed, out) for seed in seeds for name in names if f"{case.name}/{name}/{seed}" not in done]
+    print(f"{len(todo)} runs to train, {len(seeds) * len(names) - len(todo)} found in {out}", file=sys.stderr)
+    by_seed = [list(group) for _, group in itertools.groupby(todo, key=lambda job: job[2])]
+    with paired_runs.mapping(min(jobs, len(by_seed))) as run_all:
+        for seed in run_all(train_seed, by_seed):
+            print(f"seed {seed} done", file=sys.stderr, flush=True)
+    done = paired_runs.read(out)
+    rows = [done[f"{case.name}/{name}/{seed}"] for seed in seeds for name in names]
+    if stale := sum(row["code"] != code for row in rows):
+        print(f"{stale} of {len(rows)} results in {out} were trained by other source code", file=sys.stderr)
+    return rows
+
+
+def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:
+    for case, name, seed, out in jobs:
+        config = case.config(name, seed, out.parent)
+        named = {"key": f"{case.name}/{name}/{seed}", "variant": name, "seed": seed, "config": config_hash(config)}
+        row = paired_runs.train(config)
+        paired_runs.append(out, named | row | {"area": float(np.mean(row["curve"])), "code": paired_runs.code_hash()})
+    return jobs[0][2]
+
+
+def tune(case: Case, seeds: Sequence[int], out: Path, jobs: int) -> dict[str, Any]:
+    """Mean validation metric of every point of the grid, for no transfer and for transfer; the best of each."""
+    found: dict[str, Any] = {}
+    for name in (BASELINE, REAL):
+        points = [dict(zip(case.grid, values, strict=True)) for values in itertools.product(*case.grid.values())]
+        scores = []
+        for point in points:
+            tuned = case.with_recipe(name, point)
+            rows = train_all(tuned, [name], seeds, out, jobs)
+            scores.append(float(np.mean([row["val"] for row in rows])))
+            print(f"{name:6} {json.dumps(point)}: {100 * scores[-1]:.2f} %", flush=True)
+        best = int(np.argmax(scores))
+        print(f"{name:6} best: {json.dumps(points[best])}", flush=True)
+        found[name] = {"points": points, "validation": scores, "best": points[best]}
+    return found
+
+
+def epochs_to_reach(rows: Rows, names: Sequence[str]) -> dict[str, float]:
+    """Median over seeds of the first epoch at which a variant is as good as no transfer is at its last epoch.
+
+    nan where fewer than half of the seeds ever are.
+    """
+    by = {(row["variant"], row["seed"]): row["curve"] for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+
+    def first(name: str, seed: int) -> float:
+        level = by[BASELINE, seed][-1]
+        return next((epoch for epoch, value in enumerate(by[name, seed], start=1) if value >= level), np.inf)
+
+    medians = {name: float(np.median([first(name, seed) for seed in seeds])) for name in names}
+    return {name: value if np.isfinite(value) else float("nan") for name, value in medians.items()}
+
+
+def say_epochs(found: dict[str, float], total: int) -> None:
+    print(f"\nfirst epoch as good on validation as no transfer at its last ({total}), median over the seeds")
+    for name, value in found.items():
+        print(f"  {name:20} {'never' if np.isnan(value) else f'{value:g}'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with paired_runs.errors_told():
+        options, case, names = parse(arguments)
+        case = case.with_settings(options.set)
+        seeds = range(options.first_seed, options.first_seed + options.seeds)
+        facts = common.machine(case.plain_config()) | {"jobs": options.jobs}
+        common.header(NAME, arguments, facts)
+        print(f"{case.name}: {case.question}\nseeds {seeds[0]} to {seeds[-1]}", flush=True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        if options.tune:
+            figures: dict[str, Any] = {"case": case.name, "tuned": tune(case, seeds, options.out, options.jobs)}
+        else:
+            rows = train_all(case, names, seeds, options.out, options.jobs)
+            others = [name for name in names[1:] if name != REAL]
+            comparisons = compare_all(rows, families(names, REAL, others))
+            report(rows, names, comparisons)
+            reached = epochs_to_reach(rows, names)
+            say_epochs(reached, len(rows[0]["curve"]))
+            figures = {"case": case.name, "runs": rows, "comparisons": comparisons, "epochs_to_reach": reached}
+    if options.json:
+        common.footer(NAME, facts, seeds, figures)
+
+
+if __name__ == "__main__":
+    main()
