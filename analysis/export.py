@@ -6,7 +6,18 @@ import pandas as pd
 
 from analysis.compare import PairedDifference, paired_gain
 from analysis.load import BREAKS, canonical, is_missing, load_trials, measure_columns, param_columns, selecting_metrics
-from analysis.trials import COMPLETE, CONFIRM_BEST, CONFIRM_NONE, RUN, TRIAL, best_first, mode_of, portable_config
+from analysis.trials import (
+    COMPLETE,
+    CONFIRM_BEST,
+    CONFIRM_NONE,
+    CONTROL_OF,
+    CONTROL_PATH,
+    RUN,
+    TRIAL,
+    best_first,
+    mode_of,
+    portable_config,
+)
 from mergenet.configfile import dump_yaml, parse_config
 from mergenet.errors import UserError, unknown_name
 from mergenet.files import write_text
@@ -90,26 +101,34 @@ def searched(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return found.dropna(subset=[metric])
 
 
-def confirmed_gain(table: pd.DataFrame, best: pd.Series, metric: str | None = None) -> PairedDifference:
+def confirmed_gain(
+    table: pd.DataFrame,
+    best: pd.Series,
+    metric: str | None = None,
+    variant: str = CONFIRM_BEST,
+    baseline: str = CONFIRM_NONE,
+) -> PairedDifference:
     """The gain of the best trial's settings over no transfer, on seeds that the search did not see.
 
     metric: the best trial's own on the test split if not given.
+    variant, baseline: roles; those of controls have the best trial's settings, too, all but transfer.control.
     Raises UserError if there are no such runs, they confirm other settings, or their seeds do not pair.
     """
     metric = metric or test_column(best[METRIC])
-    confirmed = table[(table["state"] == COMPLETE) & table["role"].isin((CONFIRM_BEST, CONFIRM_NONE))]
+    confirmed = table[(table["state"] == COMPLETE) & table["role"].isin((variant, baseline))]
     if confirmed.empty:
         raise UserError("there are no finished confirmation runs")
-    names = param_columns(table)
+    apart = set() if {variant, baseline}.isdisjoint(CONTROL_OF) else {CONTROL_PATH}
+    names = [name for name in param_columns(table) if name not in apart]
     # a search that went on after its confirmation may have another best trial by now
     other = [
-        row["role"] == CONFIRM_BEST and any(canonical(row[name]) != canonical(best[name]) for name in names)
+        row["role"] != CONFIRM_NONE and any(canonical(row[name]) != canonical(best[name]) for name in names)
         for _, row in confirmed.iterrows()
     ]
-    if CONFIRM_BEST not in set(confirmed["role"][[not is_other for is_other in other]]):
+    if variant not in set(confirmed["role"][[not is_other for is_other in other]]):
         raise UserError(f"there is no finished confirmation run with the settings of trial {best['trial']}")
     kept = confirmed[[not is_other for is_other in other]]
-    return paired_gain(kept, CONFIRM_NONE, CONFIRM_BEST, metric, by="role")
+    return paired_gain(kept, baseline, variant, metric, by="role")
 
 
 def write_best(folder: Path, out: Path, metric: str | None = None) -> pd.Series:

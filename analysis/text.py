@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.compare import POINTS, PairedDifference
 from analysis.load import is_missing
 from analysis.replicates import SD
-from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, REPLICATE, RUN, TRIAL
+from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, REPLICATE, RUN, TRIAL
 from mergenet.pairlabel import are_pairs, pairs_label
 from mergenet.record import is_metric
 
@@ -20,6 +20,7 @@ ROLE_LABELS = {
     BASELINE: "BASELINE",
     CONFIRM_BEST: "CONFIRM-best",
     CONFIRM_NONE: "CONFIRM-none",
+    **{role: role.replace("confirm_", "CONFIRM-").replace("_", "-") for role in CONTROL_OF},
 }
 # what the roles in capitals are, printed once below a table that has them
 ROLE_MEANINGS = {
@@ -27,6 +28,10 @@ ROLE_MEANINGS = {
     BASELINE: "BASELINE: the target trained by itself, with the seed of the search",
     CONFIRM_BEST: "CONFIRM-best: the best trial's settings, on seeds that the search did not see",
     CONFIRM_NONE: "CONFIRM-none: the target trained by itself, on the seeds of CONFIRM-best",
+    **{
+        role: f"{ROLE_LABELS[role]}: as CONFIRM-best, but transfer.control is {control}"
+        for role, control in CONTROL_OF.items()
+    },
 }
 
 

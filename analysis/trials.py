@@ -12,6 +12,11 @@ TRIAL_FILE = "trial.json"
 SOURCE, TRIAL, BASELINE, RUN = "source", "trial", "baseline", "run"
 REPLICATE = "replicate"
 CONFIRM_BEST, CONFIRM_NONE = "confirm_best", "confirm_none"
+# the best with a transfer.control other than real: role -> control. Control none still has an adapter, which is shown
+# the target's own factor; confirm_none has no transfer at all
+CONTROL_PATH = "transfer.control"
+CONTROL_OF = {"confirm_shuffled": "shuffled", "confirm_noise": "noise", "confirm_control_none": "none"}
+CONFIRM_ROLES = (CONFIRM_BEST, CONFIRM_NONE, *CONTROL_OF)
 
 # states; a run's own result.json calls the first "finished"
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"

@@ -9,6 +9,8 @@ search:                        # dotted paths into it, drawn for each trial
   transfer.pairs: {layers: {source: "layer3.*", target: "features.*"}}   # one pair of layers that match
 num_trials: 12
 seeds_per_trial: 3             # optional; a trial that reaches its last epoch is the mean over so many seeds
+confirm_seeds: 6               # the best and no transfer train again with so many fresh seeds
+confirm_controls: [shuffled, noise]   # optional; beside them, to tell the source's part from mere regularisation
 
 Branches: an entry with `when` is drawn only where another searched path was drawn with one of the values named there;
 elsewhere the base's value stands. Several paths must all have theirs.
@@ -34,7 +36,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from analysis.measures import COSTS, Bounds
-from analysis.trials import mode_of
+from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, mode_of
 from mergenet.config import Seed, Strict
 from mergenet.errors import unknown_name
 from mergenet.rules import rule
@@ -129,6 +131,9 @@ class SweepConfig(Strict):
     confirm_seeds: Annotated[int, Field(ge=0, le=1000)] = Field(
         6, description="fresh seeds for the best configuration and for no transfer, after the search"
     )
+    confirm_controls: tuple[Literal["shuffled", "noise", "none"], ...] = Field(
+        (), description="values of transfer.control with which the best configuration trains on the fresh seeds, too"
+    )
     seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
     wandb: WandbConfig = Field(default_factory=WandbConfig)
 
@@ -161,6 +166,26 @@ class SweepConfig(Strict):
         if len(set(self.objectives)) < len(self.objectives):
             raise rule("minimize", "list each objective once, and not the metric", list(self.minimize))
         return self
+
+    @model_validator(mode="after")
+    def _check_controls(self) -> Self:
+        if len(set(self.confirm_controls)) < len(self.confirm_controls):
+            raise rule("confirm_controls", "list each control once", list(self.confirm_controls))
+        if self.confirm_controls and not self.confirm_seeds:
+            way_out = "set confirm_seeds: 6, or confirm_controls: []"
+            raise rule("confirm_seeds", "be at least 1 for confirm_controls to have seeds", 0, way_out)
+        return self
+
+    @property
+    def confirm_roles(self) -> tuple[str, ...]:
+        """What trains with each fresh seed; controls only if the best configuration can have them."""
+        controls = (role for role, control in CONTROL_OF.items() if control in self.confirm_controls)
+        return CONFIRM_BEST, CONFIRM_NONE, *controls
+
+    @property
+    def num_confirmations(self) -> int:
+        """Runs after the search."""
+        return len(self.confirm_roles) * self.confirm_seeds
 
     @property
     def objectives(self) -> tuple[str, ...]:

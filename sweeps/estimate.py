@@ -34,7 +34,8 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
         "trials": plan.sweep.num_trials,
         "shortage": plan.shortage,
         "seeds_per_trial": plan.sweep.seeds_per_trial,
-        "confirmations": 2 * plan.sweep.confirm_seeds,
+        "confirmations": plan.sweep.num_confirmations,
+        "confirm_controls": list(plan.sweep.confirm_controls),
         "epochs": {
             "of_a_run": plan.epochs,
             "search_full": epochs.search_full,
@@ -105,11 +106,12 @@ def times(plan: Plan, measured: Measured, epochs: Epochs) -> dict[str, Any]:
     if capped:
         assert sweep.budget_hours is not None
         search = sweep.budget_hours * HOUR * sweep.slots
-    confirm = sweep.confirm_seeds * (slower * plan.epochs * (trial + none) + 2 * job)
+    transferring = sweep.num_confirmations - sweep.confirm_seeds
+    confirm = slower * plan.epochs * (transferring * trial + sweep.confirm_seeds * none) + sweep.num_confirmations * job
     recording = epochs.source * source / workers + (measured.setup if epochs.source else 0.0)
     baseline = slower * epochs.baseline * none + sweep.seeds_per_trial * job
     clock = START_SECONDS + recording + (baseline + search) / min(sweep.slots, sweep.num_trials)
-    clock += confirm / min(sweep.slots, max(1, 2 * sweep.confirm_seeds))
+    clock += confirm / min(sweep.slots, max(1, sweep.num_confirmations))
     total = recording + search + confirm + baseline
     gpus = worker_gpus(sweep, measured.device, num_gpus()) * workers
     return {
@@ -130,7 +132,7 @@ def disk(plan: Plan, measured: Measured, folder: Path) -> dict[str, int]:
     none = measured.target_bytes + measured.network_bytes  # a checkpoint holds the best network, too
     trial = none + measured.adapter_bytes + source
     count = plan.sweep.seeds_per_trial
-    runs = count * plan.sweep.num_trials + plan.sweep.confirm_seeds
+    runs = count * plan.sweep.num_trials + plan.sweep.num_confirmations - plan.sweep.confirm_seeds
     without = count + plan.sweep.confirm_seeds
     points = math.ceil(measured.steps_per_epoch * plan.epochs / max(1, plan.source.every))
     return {

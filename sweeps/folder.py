@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from analysis.trials import SWEEP_FILE
-from mergenet.errors import ConfigError
+from mergenet.errors import ConfigError, UserError
 from mergenet.record import FINISHED
+from mergenet.yamltext import load_yaml
 from sweeps.config import SweepConfig
-from sweeps.configfile import dump_sweep, load_sweep
+from sweeps.configfile import dump_sweep, load_sweep, parse_sweep
 
 SCRATCH = ".mergenet-ray-"  # folders of Ray's own files while a sweep runs
 STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
@@ -102,9 +103,18 @@ def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[s
     trials = state.get("num_trials", {})
     if trials.get("asked") == sweep.num_trials:  # all that the space holds, if they are fewer
         sweep = sweep.model_copy(update={"num_trials": trials["held"]})
-    same = (folder / SWEEP_FILE).read_text(encoding="utf-8", errors="replace") == dump_sweep(sweep)
+    same = _written(folder / SWEEP_FILE) == dump_sweep(sweep)
     whole = state.get("status") == FINISHED and state.get("base_hash") == base_hash
     return summary if same and whole and summary else None
+
+
+def _written(path: Path) -> str:
+    """A sweep file as this version writes it: one of an earlier version lacks the newer fields. Empty if damaged."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return dump_sweep(parse_sweep(load_yaml(text, str(path)), str(path)))
+    except UserError:
+        return ""
 
 
 def check_deletable(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.replicates import SEEDS, replicate_name
-from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, REPLICATE, SOURCE, TRIAL, TRIALS_FOLDER
+from analysis.trials import BASELINE, CONFIRM_NONE, CONTROL_OF, CONTROL_PATH, REPLICATE, SOURCE, TRIAL, TRIALS_FOLDER
 from sweeps.source import SourcePlan, replay
 from sweeps.space import Labels, Space
 
@@ -62,10 +62,16 @@ class Jobs:
         return {SEEDS: [self.space.base["seed"], *self.seeds]} if self.seeds else {}
 
     def confirmation(self, role: str, best: dict[str, Any], params: dict[str, Any], number: int, seed: int) -> Message:
-        """The best configuration, or the same recipe without transfer, with a fresh seed (number from 1)."""
-        values = without_transfer(best) if role == CONFIRM_NONE else best
-        values = with_seed(values, seed)
-        params = params if role == CONFIRM_BEST else {}
+        """The best configuration, a control of it, or the same recipe without transfer, with a fresh seed.
+
+        params: of the best. number: of the seed, from 1.
+        """
+        if role == CONFIRM_NONE:
+            best, params = without_transfer(best), {}
+        elif role in CONTROL_OF:
+            best = with_control(best, CONTROL_OF[role])
+            params = params | ({CONTROL_PATH: CONTROL_OF[role]} if CONTROL_PATH in params else {})
+        values = with_seed(best, seed)
         return self._job(f"{role.replace('_', '-')}-{number}", role, values, params=params, number=number)
 
     def _job(self, name: str, role: str, values: dict[str, Any], **more: Any) -> Message:
@@ -79,6 +85,18 @@ class Jobs:
 def with_seed(values: dict[str, Any], seed: int) -> dict[str, Any]:
     """Another seed for all but the source, whose own is pinned."""
     return values | {"seed": seed, "target": values["target"] | {"seed": None}}
+
+
+def with_control(values: dict[str, Any], control: str) -> dict[str, Any]:
+    return values | {"transfer": values["transfer"] | {"control": control}}
+
+
+def no_controls(best: dict[str, Any]) -> str:
+    """Why controls of a configuration would tell nothing; empty if they do."""
+    if best["method"] != "mergenet":
+        return f"its method is {best['method']}, and only that of mergenet shows an adapter the source"
+    control = best["transfer"]["control"]
+    return "" if control == "real" else f"its own {CONTROL_PATH} is {control}"
 
 
 def without_transfer(values: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Plan:
     def num_jobs(self) -> int:
         """If every trial reaches its last epoch."""
         repeated = self.sweep.seeds_per_trial * (1 + self.sweep.num_trials)
-        return int(self.source.record) + repeated + 2 * self.sweep.confirm_seeds
+        return int(self.source.record) + repeated + self.sweep.num_confirmations
 
 
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:

@@ -9,16 +9,17 @@ from rich.console import Console
 
 from analysis.replicates import SD
 from analysis.trials import BASELINE, FAILED, TRIAL, mode_of
-from mergenet.record import is_metric, test_column
+from mergenet.record import test_column
 from sweeps.budget import budget_line
+from sweeps.config import SweepConfig
 from sweeps.folder import resume_command, shown_path
+from sweeps.jobs import no_controls
 from sweeps.objectives import infeasible, infeasible_text, pareto_front
 from sweeps.plan import Plan
-from sweeps.results import best_trial, confirmation, read_trials
+from sweeps.results import best_record, best_trial, confirmation, read_trials
 from sweeps.space import Space
+from sweeps.verdict import control_lines, gain_text, verdict
 from sweeps.view import clock, front_table, label, show, trials_table
-
-LEVEL = 0.05  # of the verdict
 
 
 def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[str, Any] | None) -> dict[str, Any]:
@@ -39,9 +40,17 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
         "best": best,
         "best_is_base": best is not None and best["params"] == base_values(plan.space),
         "confirmation": confirmation(folder, sweep),
+        "controls_left_out": controls_left_out(sweep, folder, best),
         "budget": budget,
         "seconds": times,
     }
+
+
+def controls_left_out(sweep: SweepConfig, folder: Path, best: dict[str, Any] | None) -> str | None:
+    """Why the best has none of the controls that were asked for; None if it has them."""
+    if best is None or not sweep.confirm_controls:
+        return None
+    return no_controls(best_record(folder, best).config) or None
 
 
 def base_values(space: Space) -> dict[str, Any] | None:
@@ -81,6 +90,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
             console.print(front_table(summary["front"]))
             say(f"  a configuration of it: mergenet analyze best {shlex.quote(str(folder))} --trial NAME")
         print_confirmation(summary["confirmation"], metric, say)
+        if reason := summary.get("controls_left_out"):
+            say(f"  confirm_controls: left out for this best configuration: {reason}")
         say(f"best configuration: {folder / 'best.yaml'}")
         say("next:")
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
@@ -118,29 +129,6 @@ def print_confirmation(found: dict[str, Any] | None, metric: str, say: Callable[
     for name in names:
         say(f"  {label(name):<{width}} {gain_text(name, found[name]['gain'])}")
     say(f"  {label(names[1])}: {verdict(found[names[1]]['gain'], mode_of(metric))}")
+    for line in control_lines(found, metric):
+        say(f"  {line}")
     say("  target seeds are fresh; the source and the data split are those of the search")
-
-
-def verdict(gain: dict[str, Any], mode: str) -> str:
-    """What the pairs show of the difference, by the two-sided sign-flip p at the 5 % level, and of which sign."""
-    n, p, smallest = gain["num_pairs"], gain["p"], gain["smallest_p"]
-    seeds = f"{n} seed{'s' if n > 1 else ''}"
-    if smallest >= LEVEL:
-        return f"too few seeds to show anything at the 5 % level: smallest p of {seeds} is 2/2^{n} = {smallest:.2g}"
-    holds_zero = gain["low"] <= 0 <= gain["high"]
-    if p >= LEVEL:
-        interval = "the interval holds 0 " if holds_zero else ""
-        return f"no gain shown: {interval}(p {p:.2g}; {seeds} could show p down to {smallest:.2g})"
-    found = "gain" if (gain["mean"] > 0) == (mode == "max") else "loss"
-    but = ", though the t interval holds 0" if holds_zero else ""
-    return f"a {found} is shown at the 5 % level (p {p:.2g}, {seeds}){but}"
-
-
-def gain_text(metric: str, gain: dict[str, Any]) -> str:
-    """A metric's gain in points (1 point = 0.01), a loss's as it is."""
-    scale, unit = (100, " points") if is_metric(metric) else (1, "")
-    text = f"{scale * gain['mean']:+.2f}{unit}"
-    if gain["low"] is None:
-        return f"{text} (one pair: no interval)"
-    low, high = scale * gain["low"], scale * gain["high"]
-    return f"{text}, 95 % interval [{low:+.2f}, {high:+.2f}] (t), p {gain['p']:.3g}"

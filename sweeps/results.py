@@ -14,6 +14,7 @@ from analysis.trials import (
     COMPLETE,
     CONFIRM_BEST,
     CONFIRM_NONE,
+    CONTROL_OF,
     REPLICATE,
     TRIAL,
     TRIAL_FILE,
@@ -26,6 +27,8 @@ from mergenet.record import ADAPTER_PARAMETERS, FINISHED, STATUS, RunRecord, rea
 from sweeps.config import SweepConfig
 from sweeps.objectives import breaks, measured
 from sweeps.records import best_value, mean, settled, trial_of
+
+Sides = dict[str, dict[int, dict[str, Any]]]  # role -> seed -> trial that trained to its end
 
 
 def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
@@ -124,17 +127,35 @@ def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
     """Paired values of the seeds for which both sides trained to their end, and the gain in each metric.
 
     The gain is best minus no transfer, whatever the direction of the metric. None if no pair is whole.
+    controls: of each control that was trained, `paired_control`; not there if none was.
     """
-    sides = {}
-    for role in (CONFIRM_BEST, CONFIRM_NONE):
-        sides[role] = {t["seed"]: t for t in read_trials(folder, sweep, role) if t["finished"]}
-    seeds = sorted(set(sides[CONFIRM_BEST]) & set(sides[CONFIRM_NONE]))
+    runs = {role: {t["seed"]: t for t in read_trials(folder, sweep, role)} for role in sweep.confirm_roles}
+    sides = {role: {seed: t for seed, t in found.items() if t["finished"]} for role, found in runs.items()}
+    seeds = sorted(sides[CONFIRM_BEST].keys() & sides[CONFIRM_NONE].keys())
     if not seeds:
         return None
     out: dict[str, Any] = {"seeds": seeds}
     for metric in (sweep.objective, test_column(sweep.objective)):
-        best, none = ([value_of(sides[role][s], metric, sweep) for s in seeds] for role in sides)
+        best, none = (values_of(sides[role], seeds, metric, sweep) for role in (CONFIRM_BEST, CONFIRM_NONE))
         out[metric] = {"best": best, "none": none, "gain": gain(best, none)}
+    trained = {control: role for role, control in CONTROL_OF.items() if runs.get(role)}
+    controls = {control: paired_control(sides, role, seeds, sweep) for control, role in trained.items()}
+    return out | ({"controls": controls} if controls else {})
+
+
+def paired_control(sides: Sides, role: str, seeds: list[int], sweep: SweepConfig) -> dict[str, Any]:
+    """The values of a control, paired by seed with no transfer (gain) and with the best (best_minus_control).
+
+    seeds: for which the other two are there; in the result those of them that the control trained to its end with, and
+    nothing more if there is none.
+    """
+    seeds = [seed for seed in seeds if seed in sides[role]]
+    out: dict[str, Any] = {"seeds": seeds}
+    for metric in (sweep.objective, test_column(sweep.objective)) if seeds else ():
+        best, none, control = (
+            values_of(sides[side], seeds, metric, sweep) for side in (CONFIRM_BEST, CONFIRM_NONE, role)
+        )
+        out[metric] = {"control": control, "gain": gain(control, none), "best_minus_control": gain(best, control)}
     return out
 
 
@@ -146,5 +167,6 @@ def gain(best: list[float], none: list[float]) -> dict[str, Any]:
     return {"num_pairs": found.num_seeds, "mean": found.mean, "low": low, "high": high, **p}
 
 
-def value_of(trial: dict[str, Any], metric: str, sweep: SweepConfig) -> float:
-    return float(trial["value"] if metric == sweep.objective else trial["test"][metric])
+def values_of(side: dict[int, dict[str, Any]], seeds: list[int], metric: str, sweep: SweepConfig) -> list[float]:
+    trials = [side[seed] for seed in seeds]
+    return [float(trial["value"] if metric == sweep.objective else trial["test"][metric]) for trial in trials]

@@ -11,7 +11,7 @@ from typing import Any
 from analysis.trials import FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
 from mergenet.configfile import load_config
 from mergenet.errors import ConfigError, UserError
-from mergenet.record import FINISHED, read_epochs
+from mergenet.record import FINISHED, read_epochs, test_column
 from sweeps.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.config import SweepConfig
 from sweeps.configfile import load_sweep
@@ -29,9 +29,10 @@ from sweeps.folder import (
 )
 from sweeps.forecast import forecast
 from sweeps.objectives import feasible
-from sweeps.report import failed_text, gain_text, verdict
+from sweeps.report import failed_text
 from sweeps.standing import leader, trial_states
-from sweeps.view import best_text, clock
+from sweeps.verdict import controls_verdict, gain_text, verdict
+from sweeps.view import best_text, clock, label
 
 KILLED, UNFINISHED, WAITING = "killed", "unfinished", "waiting"
 TRAINING = (SOURCE, SEARCH, "confirm")  # steps in which epochs are trained
@@ -136,6 +137,8 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["confirmation"] is not None:
         gain = found["confirmation"][metric]["gain"]
         yield f"confirmed on fresh seeds: {gain_text(metric, gain)}; {verdict(gain, mode_of(metric))}"
+        if (line := controls_verdict(found["confirmation"], test_column(metric))) is not None:
+            yield f"  {label(test_column(metric))}, {line}"
     if found["budget"] is not None:
         yield budget_line(found["budget"])
     left = "unknown" if found["seconds_left"] is None else f"about {clock(found['seconds_left'])}"

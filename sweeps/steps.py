@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, FAILED, SOURCE, portable_config
+from analysis.trials import CONTROL_OF, FAILED, SOURCE, TRIAL_FILE, TRIALS_FOLDER, portable_config
 from mergenet.config import Config
 from mergenet.configfile import load_config
 from mergenet.errors import UserError
@@ -14,8 +14,9 @@ from mergenet.provenance import config_hash
 from mergenet.record import CONFIG_FILE
 from sweeps.errors import SweepFailed
 from sweeps.folder import SCRATCH
-from sweeps.jobs import Jobs, Message
+from sweeps.jobs import Jobs, Message, no_controls
 from sweeps.plan import Plan, fresh_seeds
+from sweeps.records import trial_of
 from sweeps.results import best_record
 from sweeps.view import View
 from sweeps.warmstart import load_warm_start, warm_lines
@@ -101,17 +102,29 @@ def search(
     mark()
 
 
-def confirm(plan: Plan, jobs: Jobs, slots: Any, best: dict[str, Any]) -> None:
-    """The best configuration and no transfer, each with the same fresh seeds."""
+def confirmations(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Message]:
+    """The best configuration, no transfer and the controls, each with the same fresh seeds."""
     config = portable_config(best_record(jobs.folder, best).config)
-    names = []
-    for number, seed in enumerate(fresh_seeds(plan), start=1):
-        for role in (CONFIRM_BEST, CONFIRM_NONE):
-            job = jobs.confirmation(role, config, best["params"], number, seed)
-            forget_other(job)
-            slots.submit(job)
-            names.append(job["id"])
-    slots.wait(names)
+    roles = [role for role in plan.sweep.confirm_roles if role not in CONTROL_OF or not no_controls(config)]
+    seeds = enumerate(fresh_seeds(plan), start=1)
+    return [jobs.confirmation(role, config, best["params"], number, seed) for number, seed in seeds for role in roles]
+
+
+def confirm(wanted: list[Message], folder: Path, slots: Any) -> None:
+    """wanted: of `confirmations`; folder: the sweep's."""
+    forget_controls(folder, {job["id"] for job in wanted})
+    for job in wanted:
+        forget_other(job)
+        slots.submit(job)
+    slots.wait([job["id"] for job in wanted])
+
+
+def forget_controls(folder: Path, wanted: set[str]) -> None:
+    """Controls of what was the best before, where the best can have none."""
+    for file in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
+        trial = trial_of(file.parent)
+        if trial is not None and trial["role"] in CONTROL_OF and file.parent.name not in wanted:
+            shutil.rmtree(file.parent)
 
 
 def forget_other(job: Message) -> None:

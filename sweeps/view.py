@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.replicates import SD, SEEDS, first_of, mean_and_sd
-from analysis.trials import COMPLETE, CONFIRM_BEST, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
+from analysis.trials import COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
 from mergenet.pairlabel import in_a_word
 from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.budget import Budget, budget_line
@@ -93,10 +93,10 @@ class View:
                 self.rows[name] = rows
                 self._settle(name, TRIAL if first_of(name) == name else REPLICATE, state)
 
-    def searched(self) -> None:
-        """The search has ended; a budget may have ended it early, and then there are fewer jobs."""
+    def searched(self, to_come: int) -> None:
+        """The search has ended; a budget may have ended it early, and then there are fewer jobs. to_come: jobs."""
         with self.lock:
-            self.num_jobs = min(self.num_jobs, len(self.states) + 2 * self.sweep.confirm_seeds)
+            self.num_jobs = min(self.num_jobs, len(self.states) + to_come)
         if self.budget is not None and self.budget.spent():
             self.say(f"the {budget_line(self.budget.facts() or {})} is spent: no more trials begin")
 
@@ -123,7 +123,7 @@ class View:
             return head.rstrip()
         value = best_value(rows, self.sweep.objective)
         shown = "no value" if value is None else show(self.sweep.objective, value)
-        params = {} if role == CONFIRM_BEST else self.params.get(job, {})  # all have those of the best trial
+        params = {} if role in CONFIRM_ROLES else self.params.get(job, {})  # all have those of the best trial
         return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(params)}".rstrip()
 
     def mean_line(self, event: Message) -> str | None:

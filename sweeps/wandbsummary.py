@@ -23,7 +23,7 @@ def log_summary(run: Any, summary: dict[str, Any]) -> None:
 
 
 def numbers(summary: dict[str, Any]) -> dict[str, Any]:
-    """Shallow scalars: trials by state, the best trial, no transfer, the gain of the confirmation."""
+    """Shallow scalars: trials by state, the best trial, no transfer, the gain of the confirmation and its controls."""
     trials, best, baseline = summary["trials"], summary["best"], summary["baseline"]
     states = [trial["state"] for trial in trials]
     found: dict[str, Any] = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
@@ -41,6 +41,11 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
     for metric in (summary["metric"], test_column(summary["metric"])):
         gain = confirmed.get(metric, {}).get("gain", {})
         found |= {f"gain_{metric}_{key}": value for key, value in gain.items()}
+        for name, control in confirmed.get("controls", {}).items():
+            beside = control.get(metric, {})
+            found |= {f"control_{name}_{metric}_{key}": value for key, value in beside.get("gain", {}).items()}
+            over = beside.get("best_minus_control", {})
+            found |= {f"best_minus_{name}_{metric}_{key}": value for key, value in over.items()}
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -58,6 +58,40 @@ def test_the_footer_has_counts_the_gain_and_the_warning(sweep):
     assert footer[-1].endswith("sign-flip p 0.0312 (smallest possible 0.0312)")
 
 
+def test_controls_are_told_from_the_best_and_from_no_transfer(sweep, write_run):
+    add_control(sweep, write_run, tests=(0.99, 0.50, 0.51, 0.50, 0.51, 0.50))
+    output = run("table", sweep)
+    assert [row[1] for row in rows(output)[-6:]] == ["CONFIRM-noise"] * 6
+    footer = output.split("\n\n")[1].splitlines()
+    assert footer[0].endswith("CONFIRM-none 6 complete; CONFIRM-noise 6 complete")
+    assert "CONFIRM-noise: as CONFIRM-best, but transfer.control is noise" in footer
+    assert footer[-3].startswith(
+        "confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: +3.50 points target_te"
+    )
+    assert footer[-2].startswith(
+        "control, CONFIRM-noise minus CONFIRM-none paired by seed: +8.50 points target_test_top1"
+    )
+    assert footer[-1].startswith(
+        "control, CONFIRM-best minus CONFIRM-noise paired by seed: -5.00 points target_test_top1"
+    )
+    assert load_yaml(run("best", sweep), "stdout")["transfer"]["control"] == "real", "whatever a control has reached"
+
+
+def test_a_control_that_lacks_a_seed_is_not_compared_and_the_gain_stays(sweep, write_run):
+    add_control(sweep, write_run, tests=(0.5, 0.5))
+    footer = run("table", sweep).split("\n\n")[1].splitlines()
+    assert footer[-3].startswith("confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: +3.50 points")
+    assert footer[-2].startswith("control, CONFIRM-noise minus CONFIRM-none paired by seed: not compared, ")
+    assert "which 'confirm_noise' lacks" in footer[-1]
+
+
+def add_control(sweep, write_run, tests):
+    for i, test in enumerate(tests):
+        settings = {"transfer.adapter.rank": 8, "transfer.control": "noise", "seed": 100 + i}
+        about = {"role": "confirm_noise", "number": i, "state": "complete", "params": {"transfer.adapter.rank": 8}}
+        write_run(sweep / "trials" / f"x{i}", (0.99,), test, about, settings)
+
+
 def test_a_sweep_without_confirmation_says_so_and_plain_runs_do_not(sweep, tmp_path, write_run):
     for path in (sweep / "trials").glob("[cn]*"):
         path.rename(tmp_path / path.name)
@@ -234,6 +268,7 @@ def test_headers_are_the_shortest_ending_that_is_unique():
         ("x", [{"source": "a", "target": "b", "direction": d} for d in ("to_source", "both")], "a<b + a<>b"),
         ("x", {"b": 1}, '{"b": 1}'),
         ("role", "confirm_none", "CONFIRM-none"),
+        ("role", "confirm_control_none", "CONFIRM-control-none"),
     ],
 )
 def test_cells(column, value, shown):

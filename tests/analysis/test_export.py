@@ -113,6 +113,26 @@ def test_the_confirmed_gain_is_that_of_the_chosen_settings(sweep, write_run):
         confirmed_gain(table, choose_best(table))
 
 
+def test_a_control_is_compared_by_the_settings_of_the_chosen_one(sweep, write_run):
+    """Where transfer.control is searched the two differ in it, and in nothing else."""
+    for i in range(6):
+        for name, role, control, rank in (
+            ("x", "confirm_noise", "noise", 8),
+            ("y", "confirm_shuffled", "shuffled", 16),
+        ):
+            params = {"transfer.adapter.rank": rank, "transfer.control": control}
+            about = {"role": role, "number": i, "state": "complete", "params": params}
+            write_run(sweep / "trials" / f"{name}{i}", (0.9,), 0.52, about, {**params, "seed": 100 + i})
+    table = load_trials(sweep)
+    best = choose_best(table)
+    assert best["trial"] == "t1"
+    assert confirmed_gain(table, best).mean == pytest.approx(0.035)
+    assert confirmed_gain(table, best, variant="confirm_noise").mean == pytest.approx(0.02)
+    assert confirmed_gain(table, best, baseline="confirm_noise").mean == pytest.approx(0.015)
+    with pytest.raises(UserError, match="no finished confirmation run with the settings of trial t1"):
+        confirmed_gain(table, best, variant="confirm_shuffled")  # of another best
+
+
 def test_no_confirmation_and_a_seed_that_is_missing(sweep):
     table = load_trials(sweep)
     best = choose_best(table)

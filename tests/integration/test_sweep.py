@@ -28,6 +28,7 @@ pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machin
 CANARY = "cafe" * 10  # a key of W&B's form: it must not be found anywhere
 SECRETS = {"WANDB_API_KEY": CANARY, "MERGENET_STUDY_URL": f"postgresql+psycopg://me:{CANARY}@127.0.0.1:1/none"}
 MARK = "MERGENET_TEST_MARK"
+CONFIRMED = [f"confirm-{role}-{number}" for number in (1, 2) for role in ("best", "none", "noise")]
 COMMAND = "from sweeps.cli import sweep; sweep()"
 SEARCH = {
     "target.optimizer.lr": {"choice": [0.05, 1e9]},  # 1e9 diverges: such a trial must fail alone
@@ -99,7 +100,8 @@ def marked_processes(mark: str) -> list[str]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     folder = tmp_path_factory.mktemp("sweep")
     write_base(folder)
-    sweep = sweep_config(SEARCH, num_trials=6, confirm_seeds=2, grace_epochs=1, wandb={"mode": "offline"})
+    mirror = {"wandb": {"mode": "offline"}}
+    sweep = sweep_config(SEARCH, num_trials=6, confirm_seeds=2, confirm_controls=["noise"], grace_epochs=1, **mirror)
     (folder / "tiny.yaml").write_text(dump_sweep(sweep))
     with tempfile.TemporaryDirectory(prefix="mergenet-test-") as ray_folder:
         process, left_over = sweep_command(folder, "run", "tiny.yaml", ray_folder=Path(ray_folder))
@@ -111,9 +113,15 @@ def test_the_user_sees_the_sweeps_lines_only(done: Done) -> None:
     assert done.process.stderr == ""
     out = done.process.stdout
     assert "the source trains once, 2 layers recorded every 2 steps; all trials replay it" in out
-    for name in ["source", "baseline", *(f"trial-{i:03d}" for i in range(6)), "confirm-best-2", "confirm-none-2"]:
+    for name in ["source", "baseline", *(f"trial-{i:03d}" for i in range(6)), *CONFIRMED]:
         assert sum(line.startswith(f"{name} ") and " epochs " in line for line in out.splitlines()) == 1, name
     assert "confirmation, 2 fresh seeds, paired" in out
+    assert "controls, same seeds, paired: the best configuration with noise for a source\n" in out
+    for pair in ("noise minus no transfer", "best minus noise"):
+        assert (
+            sum(line.startswith(f"    {pair}, test top1 ") and " points, 95 % " in line for line in out.splitlines())
+            == 1
+        )
     assert "test top1: too few seeds to show anything at the 5 % level: smallest p of 2 seeds is 2/2^2 = 0.5" in out
     assert "target seeds are fresh; the source and the data split are those of the search" in out
     assert "  mergenet train sweep-results/tiny/best.yaml" in out.splitlines()  # relative, as a user would type it
@@ -189,6 +197,19 @@ def test_confirmation_is_paired_and_kept_from_the_search(done: Done) -> None:
         assert record.config["source"]["seed"] == 0  # the source stays what it was
 
 
+def test_the_control_replays_the_same_source_beside_the_best(done: Done) -> None:
+    found = done.summary["confirmation"]["controls"]["noise"]
+    assert found["seeds"] == [1, 2]
+    best, noise = (read_run(done.folder / f"trials/confirm-{role}-1").config for role in ("best", "noise"))
+    assert noise == best | {"name": "confirm-noise-1", "transfer": best["transfer"] | {"control": "noise"}}
+    assert noise["source"]["kind"] == "recorded"
+    for metric in ("target_val_top1", "target_test_top1"):
+        sides = done.summary["confirmation"][metric]
+        assert found[metric]["gain"]["mean"] + found[metric]["best_minus_control"]["mean"] == pytest.approx(
+            sides["gain"]["mean"]
+        )
+
+
 def test_best_yaml_trains_to_exactly_the_same_metrics(done: Done, tmp_path: Path) -> None:
     best = read_run(done.folder / "trials" / done.summary["best"]["trial_id"])
     config = load_config(str(done.folder / "best.yaml"))
@@ -207,7 +228,7 @@ def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_mirror_has_a_run_for_each_job(done: Done) -> None:
     runs = list(done.folder.glob("wandb/offline-run-*/*.wandb"))
-    assert len(runs) == 1 + 6 + 4 + 1  # baseline, trials, confirmations, the sweep itself
+    assert len(runs) == 1 + 6 + 6 + 1  # baseline, trials, confirmations, the sweep itself
 
 
 def test_every_trial_that_reported_has_its_tensorboard_files(done: Done) -> None:

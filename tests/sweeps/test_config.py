@@ -67,6 +67,13 @@ def test_quickstart_is_a_sweep_of_at_least_12_trials() -> None:
             {"constraints": {"step_seconds": {"min": 2, "max": 1}}},
             "constraints.step_seconds must have min <= max, got [2.0, 1.0]",
         ),
+        ({"confirm_controls": ["real"]}, "confirm_controls.0 must be one of noise, none, shuffled, got 'real'"),
+        ({"confirm_controls": ["noise"] * 2}, "confirm_controls must list each control once, got ['noise', 'noise']"),
+        (
+            {"confirm_controls": ["noise"], "confirm_seeds": 0},
+            "confirm_seeds must be at least 1 for confirm_controls to have seeds, got 0; set confirm_seeds: 6, or "
+            "confirm_controls: []",
+        ),
         ({"search": {}}, "search must have at least 1 item"),
         ({"search": {"a": {"choice": []}}}, "search.a.choice must have at least 1 item"),
         ({"search": {"a": {"int": [4, 2]}}}, "search.a must have low < high, got [4, 2]"),
@@ -155,5 +162,6 @@ def test_unknown_sweep_and_missing_file() -> None:
 def test_dump_reads_back(num_trials: int, sampler: str, choice: list[Any]) -> None:
     search = GATE | {"transfer.t_cycle": {"choice": choice}, "epochs": {"int": [1, 9], "step": 2}}
     more = {"minimize": ["step_seconds"], "constraints": {"adapter_parameters": {"max": 100_000}}}
+    more |= {"confirm_controls": ["none", "noise"]}
     sweep = parse_sweep(values(num_trials=num_trials, sampler=sampler, search=search, **more), "s.yaml")
     assert parse_sweep(load_yaml(dump_sweep(sweep), "dump"), "dump") == sweep

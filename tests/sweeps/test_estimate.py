@@ -56,6 +56,8 @@ def test_epochs_without_early_stopping_are_all() -> None:
     epochs = forecast(sweep_config(SEARCH, num_trials=4, scheduler="none"), 10, recorded=True)
     assert (epochs.source, epochs.baseline, epochs.search, epochs.confirmation) == (10, 10, 40, 120)
     assert epochs.expected == epochs.full == 180
+    controls = sweep_config(SEARCH, num_trials=4, scheduler="none", confirm_controls=["noise", "none"])
+    assert forecast(controls, 10, recorded=True).confirmation == 240
     assert forecast(sweep_config(SEARCH, grace_epochs=10), 10, recorded=False).search == 200
     assert forecast(sweep_config(SEARCH, budget_epochs=30), 10, recorded=False).search == 30
 
@@ -85,6 +87,22 @@ def test_hours_follow_from_the_steps(tmp_path: Path) -> None:
     assert time["gpu_hours"] == 0
     assert found(tmp_path, slots=2)["time"]["hours"] < time["hours"]
     assert found(tmp_path, executor="per_trial")["time"]["hours"] > time["hours"]
+
+
+def test_controls_cost_what_the_best_costs(tmp_path: Path) -> None:
+    """6 seeds with 2 controls: 12 runs more, of 2 epochs of 3.5 s with transfer."""
+    without, controls = found(tmp_path), found(tmp_path, confirm_controls=["shuffled", "noise"])
+    assert (without["confirmations"], controls["confirmations"]) == (12, 24)
+    assert controls["epochs"]["full"] - without["epochs"]["full"] == 12 * 2
+    seconds = 12 * (2 * 3.5 + 1.0 + 0.3)
+    for key in ("hours", "trial_hours"):
+        assert 3600 * (controls["time"][key] - without["time"][key]) == pytest.approx(seconds, abs=0.8)
+    assert controls["disk"]["checkpoints"] - without["disk"]["checkpoints"] == 2 * 12 * (1000 + 400 + 100)
+    assert controls["disk"]["best_networks"] - without["disk"]["best_networks"] == 12 * 400
+    lines = list(plan_lines(controls))
+    assert "trials: 4 of the search, 1 without transfer, 24 to confirm the best" in lines
+    assert "  12 of these are controls (shuffled, noise); they train if the best has method mergenet" in lines
+    assert not any("controls" in line for line in plan_lines(without))
 
 
 def test_a_budget_caps_the_hours(tmp_path: Path) -> None:

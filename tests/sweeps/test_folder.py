@@ -58,6 +58,18 @@ def test_a_finished_sweep_is_shown_again(sweep: SweepConfig) -> None:
     assert done.stdout.endswith("took 1 min 1 s; all records are in sweep-results/tiny\n")
 
 
+def test_a_finished_sweep_of_an_earlier_version_is_shown_again(sweep: SweepConfig) -> None:
+    """Its file lacks fields that came later."""
+    file = write_sweep(sweep) / "sweep.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("confirm_controls:")))
+    assert file.read_text() != "".join(lines)
+    assert run().exit_code == 0
+    assert "which holds another sweep" in run("--set", "confirm_controls=[noise]").output
+    file.write_text("name: {")
+    assert "which holds another sweep" in run().output
+
+
 def test_a_sweep_that_names_no_metric_is_found_by_that_of_its_task(sweep: SweepConfig) -> None:
     write_sweep(sweep)
     written = Path("tiny.yaml").read_text()

@@ -119,6 +119,19 @@ def test_a_finished_sweep_shows_what_was_confirmed(tmp_path: Path) -> None:
     assert read_status(tmp_path)["seconds_left"] == 0
 
 
+def test_controls_are_counted_and_told(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "finished", confirm_controls=["noise"])
+    shown = {"mean": 0.01, "low": 0.005, "high": 0.015, "p": 0.031, "smallest_p": 0.031, "num_pairs": 6}
+    control = {"seeds": [1], "target_test_top1": {"gain": shown, "best_minus_control": shown | {"p": 0.5}}}
+    metrics = {metric: {"gain": shown} for metric in ("target_val_top1", "target_test_top1")}
+    found = {"confirmation": metrics | {"controls": {"noise": control}}}
+    (tmp_path / "summary.json").write_text(json.dumps(found))
+    assert "  test top1, controls: a gain is shown with noise for a source too: it may be reg" in text(tmp_path)
+    state = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(state | {"status": "stopped"}))
+    assert read_status(tmp_path)["epochs_expected"] == 2 + 8 + 6
+
+
 def test_the_lead_waits_for_the_baseline(tmp_path: Path) -> None:
     write_sweep(tmp_path, "stopped")
     (tmp_path / "trials/baseline/epochs.jsonl").write_text('{"epoch": 1, "step": 1, "target_val_top1": 0.4}\n')

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from sweeps.budget import Budget
-from sweeps.report import gain_text, verdict
 from sweeps.results import gain, settled_runs
+from sweeps.verdict import gain_text, verdict
 from sweeps.view import View, show, trials_table
 from tests.sweeps.base import HEAD, sweep_config
 
@@ -47,7 +47,11 @@ def test_the_best_configuration_is_not_repeated_for_each_of_its_seeds() -> None:
     view, out = view_and_output()
     with view:
         play(view, "confirm-best-1", "confirm_best", [0.25])
-    assert out.getvalue() == "confirm-best-1 complete   1 epochs   10.0 s  val top1 25.00 %\n"
+        play(view, "confirm-noise-1", "confirm_noise", [0.25])
+    assert out.getvalue().splitlines() == [
+        "confirm-best-1 complete   1 epochs   10.0 s  val top1 25.00 %",
+        "confirm-noise-1 complete   1 epochs   10.0 s  val top1 25.00 %",
+    ]
 
 
 def test_the_live_status_counts_and_calls_nothing_a_gain() -> None:
@@ -72,7 +76,7 @@ def test_the_lead_is_over_as_many_epochs_and_lost_workers_are_counted() -> None:
     assert "trial-001      lost     its workers, time 1 (it died); it is tried again" in text
     assert "trials: 1 complete, 1 retrying; workers lost 1 times" in text
     assert "(trial-000, +12.50 points to no transfer" in text
-    view.searched()
+    view.searched(12)
     assert view.num_jobs == 3, "a whole search changes nothing"
 
 
@@ -103,7 +107,7 @@ def test_a_budget_that_is_spent_means_fewer_jobs(tmp_path: Path) -> None:
     play(view, "trial-000", "trial", [0.25, 0.5])
     for epoch in (1, 2):
         budget({"job": "trial-000", "role": "trial", "event": "row", "row": {"epoch": epoch}})
-    view.searched()
+    view.searched(2)
     assert view.num_jobs == 1 + 2
     assert "the budget of the search: 2 of 2 epochs is spent: no more trials begin" in out.getvalue()
 
