@@ -24,7 +24,7 @@ from mergenet.checkpoint import save_tensors
 from mergenet.config import Config
 from mergenet.configfile import load_config
 from mergenet.errors import UserError
-from mergenet.pairs import resolve_pairs
+from mergenet.pairs import by_activations, resolve_pairs
 from mergenet.record import config_hash
 from mergenet.source import record_source
 from mergenet.trainer import Trainer
@@ -69,7 +69,7 @@ def replayable(config: Config) -> bool:
     """
     one_way = all(pair.direction == "to_target" for pair in config.transfer.written_pairs)
     live, projected = config.source.kind == "live", config.transfer.adapter.encoding == "projected"
-    return config.method == "mergenet" and live and one_way and projected
+    return config.method == "mergenet" and live and one_way and projected and by_activations(config) is None
 
 
 def code_hash() -> str:

@@ -81,6 +81,14 @@ def _aligned(config: Config, pair: PairConfig) -> PairConfig:
     return pair.model_copy(update={"align": align})
 
 
+def by_activations(config: Config) -> PairConfig | None:
+    """The first pair that is aligned by a map from activations, which no recording holds. config: pairs written out."""
+    for pair in with_alignment(config).transfer.written_pairs:
+        if pair.align != "none" and pair.align != shared_space(config, pair.source, pair.target):
+            return pair
+    return None
+
+
 def is_written(pairs: Sequence[PairConfig] | str) -> bool:
     return not isinstance(pairs, str) and not any(is_pattern(p.source) or is_pattern(p.target) for p in pairs)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergenet.config import Config
+from mergenet.pairs import by_activations
 from mergenet.published import PUBLISHED
 from sweeps.reach import reachable
 from sweeps.space import CYCLE, Space, transfers
@@ -59,6 +60,9 @@ def why_not(space: Space, configs: list[Config]) -> str:
         return "trains beside every trial, because a pair also gives to the source"
     if "factorized" in reachable(space, "transfer.adapter.encoding", transferring=True):
         return "trains beside every trial, because the factorized encoding trains it differently at every rank"
+    if any(mapped := [pair for pair in map(by_activations, configs) if pair is not None]):
+        label = f"{mapped[0].source}>{mapped[0].target}"
+        return f"trains beside every trial, because {label} is aligned by activations, which a recording lacks"
     return "" if configs else "is not recorded: no trial learns from it"
 
 
