@@ -36,7 +36,7 @@ class Case:
     """overrides: of all variants. recipes: variant (none, or real for all that transfers) -> tuned settings by path.
 
     teacher: settings of the finished source, written as those of a target that trains by itself; it is the source of
-    frozen cases, and the teacher and the plain source of all. few: the setting with which it saw no more than the target.
+    frozen cases, and the teacher and the plain source of all. few: those with which it saw no more than the target.
     methods: of distillation. grid: what was tuned, path -> values.
     """
 
@@ -84,9 +84,8 @@ class Case:
             return load_config(self.preset, [*shared, *WITHOUT])
         if variant in PLAIN:
             started = [*shared, *WITHOUT]
-            weights = plain_start(
-                variant, self.pair(seed), load_config(self.preset, started), self.taught(seed, folder), folder
-            )
+            config, taught = load_config(self.preset, started), self.taught(seed, folder)
+            weights = plain_start(variant, self.pair(seed), config, taught, folder)
             return load_config(self.preset, [*started, f"target.model.weights={weights}"])
         source = [*split(seed, "source"), f"source.seed={seed + 1000}"]
         if self.frozen or variant in self.methods:
@@ -121,15 +120,15 @@ class Case:
 
 
 def split(seed: int, side: str) -> list[str]:
-    """The same items in the source's test split as in the target's: none is learned from that the other is tested on."""
+    """One split of the data for source and target: neither learns from what the other is tested on."""
     return [f"seed={seed}", f"{side}.data.split_seed={seed}"]
 
 
 def plain_start(variant: str, pair: tuple[str, str], config: Config, teacher: Path, folder: Path) -> Path:
     """Starting weights of the target with the source's knowledge in them, without any transfer.
 
-    plain_subspace: the layer's own starting weight, projected onto the rows of the source's weight that are shown, at its
-    own norm. plain_layer: as many of the source's leading right singular vectors as the layer has rows, at its own norm.
+    Of the source's weight as many leading right singular vectors as the layer has rows; plain_layer: these themselves,
+    plain_subspace: the layer's own starting weight, projected onto their span. Both at the norm that the layer had.
     """
     path = folder / "teachers" / f"{variant}-{teacher.stem}-{config_hash(config)}.safetensors"
     if not path.exists():

@@ -1,11 +1,11 @@
 """Where does transfer gain, against all that is simpler? Paired seeds, each with a split and a source of its own.
 
     python -m benchmarks.gains mnist --first-seed 700 --seeds 12 --json
-    python -m benchmarks.gains mnist --tune --first-seed 0 --seeds 4      how the recipes of a case were chosen
+    python -m benchmarks.gains mnist --tune --first-seed 0 --seeds 4     # how the recipes of a case were chosen
 
-Every case (gain_cases.py) compares the target by itself, under the recipe that was tuned for it, with transfer under the
-recipe that was tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more
-than the target; with adapters as they were; with distillation from a finished teacher that saw what the source saw; and
+Every case (gain_cases.py) compares the target by itself, under the recipe tuned for it, with transfer under the recipe
+tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more
+than the target; with the adapter of version 0.1.0; with distillation from a finished teacher that saw all of that; and
 with the same knowledge given plainly (the target's layer started from the source's). Validation selects the epoch.
 """
 

@@ -105,8 +105,8 @@ def record(config: Config, folder: Path) -> list[str]:
 def train(config: Config) -> dict[str, Any]:
     """One run in memory: metrics (fractions) at its best validation epoch, and a hash of the weights there.
 
-    val, test: of the metric that selects; curve: on validation by epoch; tests: all of the test split. source_val: the source's at the last epoch;
-    source_best_val, source_test: of a source that also receives, at its own best epoch.
+    val, test: of the metric that selects; curve: on validation by epoch; tests: all of the test split. source_val: the
+    source's at the last epoch; source_best_val, source_test: of a source that also receives, at its own best epoch.
     """
     start = time.perf_counter()
     trainer = Trainer(config)

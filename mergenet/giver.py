@@ -15,18 +15,16 @@ class Giver:
     """One layer that gives.
 
     encoding: of the layer. weight: step -> the layer's weight before that optimizer step.
-    words: int64 (columns of the target's factor,), the column of the source's that each is, -1 for none.
-    estimated: a map from the source's columns to the target's. Without both, columns are taken as they come.
+    estimated: a map from the source's columns to the target's; without it, columns are taken as the encoding has them.
     """
 
     def __init__(
         self,
         encoding: Encoding,
         weight: Callable[[int], Tensor],
-        words: Tensor | None = None,
         estimated: Estimated | None = None,
     ) -> None:
-        self.encoding, self.weight, self.words, self.estimated = encoding, weight, words, estimated
+        self.encoding, self.weight, self.estimated = encoding, weight, estimated
         # a basis shows less than all of a weight; what was learned is told from where it started
         self.start = self._matrix(0) if isinstance(encoding, Followed | Projected) else None
         self.shares = torch.full((2,), float("nan"))
@@ -35,16 +33,11 @@ class Giver:
     def shape(self) -> tuple[int, int]:
         """Of what `shown` gives."""
         rows, columns = self.encoding.factor_shape
-        if self.words is not None:
-            return rows, len(self.words)
         return rows, columns if self.estimated is None else self.estimated.width
 
     def shown(self, step: int) -> Tensor:
         """The factor before optimizer step `step`, (R, columns of the target's factor)."""
         factor = self.encoding.read() if self.start is None else self._read(self._matrix(step))
-        if self.words is not None:
-            words = self.words.to(factor.device)
-            return torch.where(words >= 0, factor[:, words.clamp_min(0)], 0.0)
         return factor if self.estimated is None else factor @ self.estimated.matrix(step)
 
     def metrics(self) -> dict[str, float]:

@@ -43,7 +43,7 @@ def adapter_tensors(links: Sequence[Link]) -> dict[str, Tensor]:
 
 
 def start_adapters(links: Sequence[Link], path: Path) -> None:
-    """The links' adapters as those of an earlier run ended. Raises ConfigError unless all are there, of these shapes."""
+    """The links' adapters as those of an earlier run ended. Raises ConfigError unless all are there, as large."""
     file, key = path / ADAPTER_FILE if path.is_dir() else path, "transfer.adapter.init"
     if not file.is_file():
         must = f"name the folder of a finished run with transfer, or its {ADAPTER_FILE}"
@@ -97,11 +97,12 @@ class Ends:
     def giver(self, gives: str, receives: str) -> Giver:
         layer, adapter = self.layers[gives], self.config.transfer.adapter
         learns = gives == "target" or self.config.source.kind != "frozen"
-        encoding = encode_giver(layer, f"{self.path}.{gives}", adapter, self.columns, learns)
+        words, estimated = self.translation(gives, receives)
+        encoding = encode_giver(layer, f"{self.path}.{gives}", adapter, self.columns, learns, words)
         weight = lambda _: layer.weight  # noqa: E731
         if gives == "source" and self.source.weight is not None:
             weight = functools.partial(self.source.weight, self.pair.source)
-        return Giver(encoding, weight, *self.translation(gives, receives))
+        return Giver(encoding, weight, estimated)
 
     def translation(self, gives: str, receives: str) -> tuple[Tensor | None, Estimated | None]:
         """How the giver's columns become the receiver's: by word, by an estimated map, or as they come."""

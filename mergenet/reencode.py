@@ -46,11 +46,20 @@ from mergenet.subspace import follow, leading_basis, signed_svd
 
 
 class View:
-    """A layer's weight as a matrix (m x n) and back."""
+    """A layer's weight as a matrix (m x n) and back.
 
-    def __init__(self, layer: Layer, columns: Columns = "kernel_rows") -> None:
-        self.layer, self.columns = layer, columns
+    words: int64 (n,), for each column the one that it is of the layer's own matrix, -1 for one of zeros; then there is
+    no way back. None: all columns as they are.
+    """
+
+    def __init__(self, layer: Layer, columns: Columns = "kernel_rows", words: Tensor | None = None) -> None:
+        self.layer, self.columns, self.words = layer, columns, words
         self.embedding = isinstance(layer, nn.Embedding)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = layer_info("", self.layer).matrix_in(self.columns)
+        return rows, columns if self.words is None else len(self.words)
 
     @property
     def weight_parameter(self) -> nn.Parameter:
@@ -63,9 +72,13 @@ class View:
         copy has neither difference, so that a recorded weight gives bitwise the factor that the live one gave.
         """
         matrix = to_matrix(weight.detach(), self.columns, self.embedding)
+        if self.words is not None:
+            words = self.words.to(matrix.device)
+            matrix = torch.where(words >= 0, matrix[:, words.clamp_min(0)], 0.0)
         return matrix.to(device or weight.device, torch.float32, copy=True, memory_format=torch.contiguous_format)
 
     def weight(self, matrix: Tensor) -> Tensor:
+        assert self.words is None
         return to_weight(matrix, self.layer.weight.shape, self.columns, self.embedding)
 
     def grad(self) -> Tensor | None:
@@ -80,10 +93,17 @@ class Projected:
     R is the rank, with columns `kernel_rows` rank * kernel height.
     """
 
-    def __init__(self, layer: Layer, rank: int, path: str = "layer", columns: Columns = "kernel_rows") -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        rank: int,
+        path: str = "layer",
+        columns: Columns = "kernel_rows",
+        words: Tensor | None = None,
+    ) -> None:
         """Raises ConfigError if the layer's matrix is too small for the rank."""
-        rows = check_rank(layer, rank, path, columns)
-        self.layer, self.view = layer, View(layer, columns)
+        self.layer, self.view = layer, View(layer, columns, words)
+        rows = check_rank(self.view, rank, path)
         matrix = self.view.matrix(layer.weight)
         self.basis = distributed.broadcast_(leading_basis(matrix, rows))  # an SVD on other hardware may differ
         self.factor_shape = rows, matrix.shape[1]
@@ -129,11 +149,17 @@ class Followed:
     Each reading moves the basis on (subspace.py), so it is part of a run's state. Nothing can be written.
     """
 
-    def __init__(self, layer: Layer, rank: int, path: str = "layer", columns: Columns = "kernel_rows") -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        rank: int,
+        path: str = "layer",
+        columns: Columns = "kernel_rows",
+        words: Tensor | None = None,
+    ) -> None:
         """Raises ConfigError if the layer's matrix is too small for the rank."""
-        rows = check_rank(layer, rank, path, columns)
-        self.layer, self.view = layer, View(layer, columns)
-        self.factor_shape = rows, layer_info("", layer).matrix_in(columns)[1]
+        self.layer, self.view = layer, View(layer, columns, words)
+        self.factor_shape = check_rank(self.view, rank, path), self.view.shape[1]
         self.basis: Tensor | None = None  # before the first reading
 
     def read(self) -> Tensor:
@@ -159,9 +185,9 @@ class Followed:
 class Whole:
     """The whole matrix in place of a factor. [release]"""
 
-    def __init__(self, layer: Layer, columns: Columns = "kernel_rows") -> None:
-        self.layer, self.view = layer, View(layer, columns)
-        self.factor_shape = layer_info("", layer).matrix_in(columns)
+    def __init__(self, layer: Layer, columns: Columns = "kernel_rows", words: Tensor | None = None) -> None:
+        self.layer, self.view = layer, View(layer, columns, words)
+        self.factor_shape = self.view.shape
 
     @property
     def weight_parameter(self) -> nn.Parameter:
@@ -217,7 +243,7 @@ def factorize(layer: nn.Module, rank: int, path: str = "layer") -> None:
         must = "transfer.adapter.encoding must be projected where an Embedding takes part"
         raise ConfigError(f"{must}, got 'factorized' and {path}; it looks rows up, and has no product to factorize")
     if not is_factorized(layer):
-        rows = check_rank(layer, rank, path)
+        rows = check_rank(View(layer), rank, path)
         parametrize.register_parametrization(layer, "weight", Factorized(weight_shape(layer), rows))
 
 
@@ -275,9 +301,14 @@ def encode(layer: nn.Module, path: str, config: AdapterConfig, columns: Columns 
 
 
 def encode_giver(
-    layer: nn.Module, path: str, config: AdapterConfig, columns: Columns = "kernel_rows", learns: bool = True
+    layer: nn.Module,
+    path: str,
+    config: AdapterConfig,
+    columns: Columns = "kernel_rows",
+    learns: bool = True,
+    words: Tensor | None = None,
 ) -> Encoding:
-    """The encoding of a layer that gives. learns: its weight changes while the run goes on.
+    """The encoding of a layer that gives. learns: its weight changes while the run goes on. words: as of a View.
 
     Raises ConfigError if the layer's matrix is too small for the rank.
     """
@@ -285,9 +316,9 @@ def encode_giver(
     if config.encoding == "factorized":
         return FactorizedView(layer)
     if config.kind == "full_matrix":
-        return Whole(layer, columns)
+        return Whole(layer, columns, words)
     following = learns and config.source_basis == "current"
-    return (Followed if following else Projected)(layer, config.rank, path, columns)
+    return (Followed if following else Projected)(layer, config.rank, path, columns, words)
 
 
 def writes_all(config: AdapterConfig) -> bool:
@@ -314,15 +345,15 @@ def receiver_shape(layer: LayerInfo, config: AdapterConfig, columns: Columns) ->
     return layer.matrix_in(columns) if writes_all(config) else giver_shape(layer, config, columns)
 
 
-def check_rank(layer: Layer, rank: int, path: str, columns: Columns = "kernel_rows") -> int:
+def check_rank(view: View, rank: int, path: str) -> int:
     """Rows R of the factor: rank, with columns `kernel_rows` rank * kernel height.
 
     Raises ConfigError if that exceeds the smaller side of the layer's matrix.
     """
-    info = layer_info("", layer)
-    height, limit = rows_per_rank(info.shape, columns), info.largest_rank_in(columns)
+    m, n = view.shape
+    height = rows_per_rank(weight_shape(view.layer), view.columns)
+    limit = min(m, n) // height
     if not 1 <= rank <= limit:
-        m, n = info.matrix_in(columns)
         kernel = f", {height} kernel rows" if height > 1 else ""
         raise ConfigError(
             f"transfer.adapter.rank must be from 1 to {limit} for {path} (matrix {m} x {n}{kernel}), "

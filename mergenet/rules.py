@@ -123,7 +123,7 @@ def check_distillation(c: "Config") -> None:
     ):
         way_out = f"{reason}; use source.kind: live"
         raise rule("source.kind", f"be live or frozen for method {c.method}", c.source.kind, way_out)
-    # a finished teacher may have learned from more; where words are numbered as training has them, it reads other numbers
+    # a teacher may have learned from more, unless words are numbered as training has them
     may_differ = {"train_fraction"} if c.target.task == "image_classification" or c.target.data.tokenizer else set()
     for name, value in c.target.data:
         if name not in may_differ and (theirs := getattr(c.source.data, name)) != value:

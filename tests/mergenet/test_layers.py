@@ -17,7 +17,7 @@ from mergenet.layers import (
     to_weight,
 )
 from mergenet.layertable import survey
-from mergenet.reencode import check_rank, factorize
+from mergenet.reencode import View, check_rank, factorize
 from tests.tiny import tiny_config
 
 conv_shapes = st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(1, 3))
@@ -58,9 +58,9 @@ def test_the_largest_rank_is_the_largest_that_a_re_encoding_takes(shape: tuple[i
         layer = nn.Conv2d(shape[1], shape[0], (shape[2], shape[3]))
     [info] = list_layers(nn.Sequential(layer))
     for rank in range(1, info.largest_rank + 1):
-        check_rank(layer, rank, "layer")
+        check_rank(View(layer), rank, "layer")
     with pytest.raises(ConfigError):
-        check_rank(layer, info.largest_rank + 1, "layer")
+        check_rank(View(layer), info.largest_rank + 1, "layer")
 
 
 def test_flops_are_those_of_the_formula() -> None:
