@@ -37,7 +37,7 @@ class Case:
 
     teacher: settings of the finished source, written as those of a target that trains by itself; it is the source of
     frozen cases, and the teacher and the plain source of all. few: those with which it saw no more than the target.
-    methods: of distillation. grid: what was tuned, path -> values.
+    methods: of distillation. grid: what was tuned for none and real, path -> values; for the methods that is TEACHING.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Case:
     def config(self, variant: str, seed: int, folder: Path) -> Config:
         """folder: where teachers are kept. Trains the teacher of this seed if the variant needs one."""
         transfers = variant not in ("none", *self.methods, *PLAIN)
-        recipe = self.recipes.get(REAL if transfers else "none", {})
+        recipe = {**self.recipes.get(REAL if transfers else "none", {}), **self.recipes.get(variant, {})}
         tuned = [f"{path}={json.dumps(value)}" for path, value in recipe.items()]
         shared = [*RECIPE, *self.overrides, *tuned, *split(seed, "target")]
         if variant == "none":
@@ -159,8 +159,9 @@ def read(path: Path) -> dict[str, Tensor]:
 
 RECIPES = {
     "target.optimizer.lr": (0.02, 0.05, 0.1),
-    "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2, 5e-2),
+    "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2, 5e-2, 0.1, 0.2),
 }
+TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.05, 0.15, 0.5, 1)}  # beside none's decay
 WIDE = ("target.model.name=mlp", "target.batch_size=64", "target.optimizer.lr=0.05", "target.data.train_fraction=1")
 DIGITS = ("target.data.name=digits", "target.data.image_size=8", "source.data.name=digits", "source.data.image_size=8")
 

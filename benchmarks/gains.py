@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common, paired_runs
-from benchmarks.gain_cases import CASES, REAL, Case
+from benchmarks.gain_cases import CASES, REAL, TEACHING, Case
 from benchmarks.paired import Rows, compare_all, families, report
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.record import config_hash
@@ -73,11 +73,12 @@ def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:
     return jobs[0][2]
 
 
-def tune(case: Case, seeds: Sequence[int], out: Path, jobs: int) -> dict[str, Any]:
-    """Mean validation metric of every point of the grid, for no transfer and for transfer; the best of each."""
+def tune(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path, jobs: int) -> dict[str, Any]:
+    """Mean validation metric at every point of the grids of no transfer, transfer and distillation; the best of each."""
     found: dict[str, Any] = {}
-    for name in (BASELINE, REAL):
-        points = [dict(zip(case.grid, values, strict=True)) for values in itertools.product(*case.grid.values())]
+    for name in names:
+        grid = TEACHING if name in case.methods else case.grid
+        points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
         scores = []
         for point in points:
             tuned = case.with_recipe(name, point)
@@ -123,7 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{case.name}: {case.question}\nseeds {seeds[0]} to {seeds[-1]}", flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         if options.tune:
-            figures: dict[str, Any] = {"case": case.name, "tuned": tune(case, seeds, options.out, options.jobs)}
+            names = [name for name in (BASELINE, REAL, *case.methods) if options.variants is None or name in names]
+            figures: dict[str, Any] = {"case": case.name, "tuned": tune(case, names, seeds, options.out, options.jobs)}
         else:
             rows = train_all(case, names, seeds, options.out, options.jobs)
             others = [name for name in names[1:] if name != REAL]
