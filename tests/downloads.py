@@ -114,6 +114,7 @@ def pack(server: Path, archive: str, kind: str, content: Path) -> None:
 
 
 DATA: dict[str, Callable[[Path], None]] = {
+    "as-released-full": serve_cifar,
     "cross-structure-full": serve_cifar,
     "cross-task-full": serve_texts,
     "frozen-source-full": serve_cifar,

@@ -14,7 +14,7 @@ from tests.samples import write_tokenizer
 
 FULL = [name for name in presets() if name.endswith("-full")]
 EMBEDDED = [name for name in presets() if name not in FULL]
-SETTINGS = {"cross-structure", "cross-task", "vqa", "retrieval", "self", "frozen-source", "frozen-text"}
+SETTINGS = {"cross-structure", "cross-task", "vqa", "retrieval", "self", "frozen-source", "frozen-text", "as-released"}
 pytestmark = pytest.mark.usefixtures("tiny")  # one thread
 
 

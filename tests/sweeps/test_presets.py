@@ -37,4 +37,4 @@ def test_baselines_tries_each_method_once() -> None:
 
 def test_every_setting_has_a_sweep() -> None:
     settings = {name.removesuffix("-full") for name in presets() if name.endswith("-full")}
-    assert settings <= set(sweeps())
+    assert settings - set(sweeps()) == {"as-released"}, "one recipe as it is, to compare with: nothing to search"
