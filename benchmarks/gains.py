@@ -11,7 +11,9 @@ with the same knowledge given plainly (the target's layer started from the sourc
 
 import itertools
 import json
+import math
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,11 @@ import numpy as np
 from benchmarks import common, paired_runs
 from benchmarks.gain_cases import CASES, REAL, TEACHING, Case
 from benchmarks.paired import Rows, compare_all, families, report
+from mergenet.config import Config
 from mergenet.errors import ConfigError, unknown_name
+from mergenet.pairs import resolve_pairs
 from mergenet.record import config_hash
+from mergenet.source import record_source
 
 NAME = "gains"
 BASELINE = "none"
@@ -65,16 +70,40 @@ def train_all(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path,
 
 
 def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:
-    for case, name, seed, out in jobs:
-        config = case.config(name, seed, out.parent)
-        named = {"key": f"{case.name}/{name}/{seed}", "variant": name, "seed": seed, "config": config_hash(config)}
-        row = paired_runs.train(config)
-        paired_runs.append(out, named | row | {"area": float(np.mean(row["curve"])), "code": paired_runs.code_hash()})
+    """All runs of one seed; sources that train alike are recorded once and replayed, which changes no bit."""
+    configs = [case.config(name, seed, out.parent) for case, name, seed, out in jobs]
+    with tempfile.TemporaryDirectory() as folder:
+        replayed = replays(configs, Path(folder))
+        for (case, name, seed, out), config in zip(jobs, configs, strict=True):
+            named = {"key": f"{case.name}/{name}/{seed}", "variant": name, "seed": seed, "config": config_hash(config)}
+            row = paired_runs.train(replayed.get(config_hash(config), config))
+            area = float(np.mean(row["curve"]))
+            paired_runs.append(out, named | row | {"area": area, "code": paired_runs.code_hash()})
     return jobs[0][2]
 
 
+def replays(configs: Sequence[Config], folder: Path) -> dict[str, Config]:
+    """Configuration's hash -> the same with its source recorded, of those that share a live source with another one."""
+    groups: dict[str, list[Config]] = {}
+    for config in configs:
+        if config.method == "mergenet" and paired_runs.replayable(resolve_pairs(config)):
+            groups.setdefault(config.source.model_dump_json(), []).append(config)
+    found = {}
+    for number, group in enumerate(group for group in groups.values() if len(group) > 1):
+        pairs = [pair for config in group for pair in resolve_pairs(config).transfer.written_pairs]
+        layers = list(dict.fromkeys(pair.source for pair in pairs))
+        every = math.gcd(*(config.transfer.t_cycle for config in group))
+        place = folder / str(number)
+        for _ in record_source(group[0], place, layers, every):
+            pass
+        for config in group:
+            source = config.source.model_copy(update={"kind": "recorded", "recording": str(place)})
+            found[config_hash(config)] = config.model_copy(update={"source": source})
+    return found
+
+
 def tune(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path, jobs: int) -> dict[str, Any]:
-    """Mean validation metric at every point of the grids of no transfer, transfer and distillation; the best of each."""
+    """Mean validation metric at every point of the grids, and the best point of each variant."""
     found: dict[str, Any] = {}
     for name in names:
         grid = TEACHING if name in case.methods else case.grid
