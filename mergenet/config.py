@@ -166,8 +166,8 @@ class AdapterConfig(Strict):
     )
     start: Literal["random", "identity"] = Field(
         "random",
-        description="lpka, full_matrix: what the source says passes random maps at first, or unchanged where tokens are "
-        "equally wide; linear starts as the identity anyway",
+        description="lpka, full_matrix: what the source says passes random maps at first, or unchanged where tokens "
+        "are equally wide; linear starts as the identity anyway",
     )
     init: PathText | None = Field(
         None,

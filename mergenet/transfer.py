@@ -33,8 +33,8 @@ class Transfer:
     def reach(self, link: Link) -> float:
         """How far a run's updates can move an adapter, over the size of its weights.
 
-        AdamW moves a weight by about its rate at most: sum of the rates / RMS of the matrices as they are now. Far below
-        1 an adapter stays what it started as.
+        AdamW moves a weight by about its rate at most: sum of the rates / RMS of the matrices as they are now. Far
+        below 1 an adapter stays what it started as.
         """
         update = self.config.update
         done = [step / self.total_steps for step in self.updates(link)]

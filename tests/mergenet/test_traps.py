@@ -6,6 +6,7 @@ tests/integration/test_distributed.py.
 
 import os
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,9 +107,11 @@ class TestIgnoredSource:
         """The link; of each transfer what its adapter was shown, the source's real factor, the target's."""
         trainer = build({"transfer.control": control, "transfer.t_cycle": 1})
         (link,) = trainer.transfer.links
+        reader = deepcopy(link.giver)  # with a basis of its own: reading moves it on
+        reader.encoding.layer, reader.weight = link.giver.encoding.layer, link.giver.weight
         sources, real, targets = [], [], []
         for step in range(count):
-            real.append(link.giver.factor(step))
+            real.append(reader.shown(step))
             trainer._step(step)
             assert link.last is not None
             targets.append(link.last[0])
@@ -181,11 +184,15 @@ class TestIgnoredSource:
 
 
 class TestFactorAmbiguity:
-    """3: bases are fixed once; no SVD runs in the loop, and none is differentiated through."""
+    """3: bases that receive are fixed once; no SVD of a weight runs in the loop, and none is differentiated through."""
+
+    PAIRS: ClassVar[list[dict[str, str]]] = [
+        {"source": "3", "target": "9", "direction": "both"},
+        {"source": "5", "target": "3"},
+    ]
 
     def test_no_svd_after_construction(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        pairs = [{"source": "3", "target": "9", "direction": "both"}, {"source": "5", "target": "3"}]
-        changes = {"transfer.pairs": pairs, "transfer.adapter.rank": 2}
+        changes = {"transfer.pairs": self.PAIRS, "transfer.adapter.rank": 2, "transfer.adapter.source_basis": "start"}
         trainers = [build({**changes, "transfer.adapter.encoding": e}) for e in ("projected", "factorized")]
 
         def refuse(*_: Any, **__: Any) -> None:
@@ -196,12 +203,32 @@ class TestFactorAmbiguity:
         for trainer in trainers:
             assert len(list(trainer.epochs())) == 2
 
-    def test_bases_stay_as_they_were(self) -> None:
-        trainer = build({"transfer.pairs": [{"source": "3", "target": "9", "direction": "both"}]})
-        encodings = [e for link in trainer.transfer.links for e in (link.receiver, link.giver.encoding)]
-        before = [copies(e.state_dict()) for e in encodings]
-        list(trainer.epochs())
-        assert all(same(e.state_dict(), old) for e, old in zip(encodings, before, strict=True))
+    def test_following_a_source_takes_no_svd_of_a_weight_after_the_first_reading(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = build({"transfer.pairs": self.PAIRS, "transfer.adapter.rank": 2})
+        trainer._step(0)
+        svd, shapes = torch.linalg.svd, []
+
+        def noted(matrix: Tensor, *rest: Any, **more: Any) -> Any:
+            assert not matrix.requires_grad
+            shapes.append(tuple(matrix.shape))
+            return svd(matrix, *rest, **more)
+
+        monkeypatch.setattr(torch.linalg, "svd", noted)
+        steps(trainer, 5, 1)
+        # two transfers of three links, of a linear layer's rank 2 or a target's: R x R each
+        assert shapes == [(2, 2)] * 6
+
+    def test_bases_that_receive_or_are_those_of_the_start_stay_as_they_were(self) -> None:
+        for basis in ("current", "start"):
+            trainer = build({"transfer.pairs": self.PAIRS[:1], "transfer.adapter.source_basis": basis})
+            encodings = [link.receiver for link in trainer.transfer.links]
+            if basis == "start":
+                encodings += [link.giver.encoding for link in trainer.transfer.links]
+            before = [copies(e.state_dict()) for e in encodings]
+            list(trainer.epochs())
+            assert all(same(e.state_dict(), old) for e, old in zip(encodings, before, strict=True))
 
     def test_a_resumed_run_takes_its_bases_from_the_checkpoint(self) -> None:
         """Another machine's SVD may turn them."""
@@ -209,15 +236,17 @@ class TestFactorAmbiguity:
         steps(trainer, 3)
         state = snapshot(trainer.state_dict())
         link = state["transfer"]["pair0/to_target"]
-        for basis in (link["receiver"]["basis"], link["giver"]["basis"]):
+        for basis in (link["receiver"]["basis"], link["giver"]["encoding"]["basis"]):
             basis.neg_()
         resumed.load_state_dict(state)
         (old,), (new,) = trainer.transfer.links, resumed.transfer.links
         assert torch.equal(new.receiver.read(), -old.receiver.read())
-        assert torch.equal(new.giver.factor(3), -old.giver.factor(3))
+        assert torch.equal(new.giver.shown(4), -old.giver.shown(4))
 
     def test_signs_are_fixed(self) -> None:
-        for encoding in (build().transfer.links[0].receiver, build().transfer.links[0].giver.encoding):
+        (link,) = build().transfer.links
+        link.giver.shown(0)
+        for encoding in (link.receiver, link.giver.encoding):
             basis = encoding.state_dict()["basis"]
             assert (basis.gather(0, basis.abs().argmax(0, keepdim=True)) > 0).all()
 
@@ -334,13 +363,13 @@ class TestMixedPrecision:
             "adapter": {torch.float32},
         }
         assert vectors
-        found = [*vectors, *link.adapter.parameters(), link.receiver.read(), link.giver.factor(0)]
+        found = [*vectors, *link.adapter.parameters(), link.receiver.read(), link.giver.shown(0)]
         assert link.last is not None
         assert {x.dtype for x in (*found, *link.last)} == {torch.float32}
 
     def test_the_adapter_is_fp32_even_inside_autocast(self) -> None:
         (link,) = build({"transfer.adapter.dropout": 0.0}).transfer.links
-        target, source = link.receiver.read(), link.giver.factor(0)
+        target, source = link.receiver.read(), link.giver.shown(0)
         link.adapter.eval()
         outside = link.adapter(target, source)
         with torch.autocast("cpu", dtype=torch.bfloat16):
