@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mergenet.candidates import real_architecture
 from mergenet.config import Config, NetworkConfig, PairConfig
+from mergenet.errors import DataError
 from mergenet.layers import Columns, LayerInfo, list_layers
 from mergenet.learner import errors_of
 from mergenet.models import find_architecture, weights_file
@@ -80,8 +81,7 @@ def _sights(config: Config) -> tuple[Sight, Sight] | None:
     if config.source.kind == "self":
         seen = sight(network_key(config.target), target_spec)
         return seen, seen
-    with errors_of("source"):
-        source_spec = build_task(config.source).spec
+    source_spec = _source_spec(config)
     if target_spec.inputs != source_spec.inputs or target_spec.image_size != source_spec.image_size:
         return None
     smaller = {
@@ -92,6 +92,17 @@ def _sights(config: Config) -> tuple[Sight, Sight] | None:
         source = sight(network_key(config.source), common)
     with errors_of("target"):
         return source, sight(network_key(config.target), common)
+
+
+def _source_spec(config: Config) -> Spec:
+    try:
+        with errors_of("source"):
+            return build_task(config.source).spec
+    except DataError as error:
+        if config.source.kind != "recorded":
+            raise
+        way_out = "a recorded source needs its data to find the space of a pair alone: set transfer.align: none"
+        raise DataError(f"{error}; {way_out}, or bring them back") from None
 
 
 def _same_inputs(config: Config, source_sight: Sight, source: str, target_sight: Sight, target: str) -> bool:

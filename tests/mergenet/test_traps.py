@@ -1,4 +1,4 @@
-"""What is known to go wrong (docs: method, "known to go wrong", points 1 to 12): one class a point.
+"""What is known to go wrong (docs: method, "known to go wrong", points 1 to 13): one class a point.
 
 Each test fails when the guard that it names is taken out. Point 6 (several workers) stands in
 tests/integration/test_distributed.py.
@@ -63,7 +63,7 @@ class TestRunAway:
     def test_the_default_gate_and_rms_matching_are_safe_at_t_cycle_1(self, layer: str) -> None:
         alone, _ = self.outcome(layer, {"method": "none"})
         loss, ratio = self.outcome(layer, {})
-        assert loss < 1.5 * alone
+        assert loss < 4 * alone < 0.2, "far from chance, ln 10: what is wrecked below is above 8 times this"
         assert 0.5 < ratio < 3
 
     def test_without_rms_matching_the_same_run_is_wrecked(self) -> None:
@@ -644,3 +644,71 @@ class TestRandomStreams:
             torch.rand(os.getpid() % 7 + 1)
             noisy._step(step)
         assert same(weights(quiet), weights(noisy))
+
+
+class TestBlindFactor:
+    """13: the basis of a source's starting weight shows a random R / m of what it learns; the one that follows, most."""
+
+    RANK: ClassVar[int] = 4
+    ROWS: ClassVar[int] = 16
+    DATA: ClassVar[dict[str, Any]] = {"name": "digits", "image_size": 8, "train_fraction": 0.5, "val_fraction": 0.05}
+    CHANGES: ClassVar[dict[str, Any]] = {
+        "epochs": 8,
+        "transfer.pairs": [{"source": "1", "target": "1"}],
+        "transfer.t_cycle": 4,
+        "target.model.name": "tiny_mlp",
+        "target.data": DATA,
+        "source.data": DATA,
+        "source.optimizer.weight_decay": 0.0,
+        "transfer.adapter.rank": RANK,
+    }
+
+    def trained(self, basis: str, kind: str = "lpka") -> tuple[Trainer, list[dict[str, float]]]:
+        trainer = build({**self.CHANGES, "transfer.adapter.source_basis": basis, "transfer.adapter.kind": kind})
+        return trainer, [result.metrics for result in trainer.epochs()]
+
+    @pytest.mark.parametrize("kind", ["lpka", "linear"])
+    def test_the_basis_that_follows_shows_what_was_learned_and_that_of_the_start_a_random_part(self, kind: str) -> None:
+        rows = {basis: self.trained(basis, kind)[1] for basis in ("current", "start")}
+        part = self.RANK / self.ROWS
+        assert rows["start"][-1]["source_change_share"] == pytest.approx(part, abs=0.08)
+        assert rows["current"][-1]["source_change_share"] > 0.6 > 2 * part
+        assert rows["current"][-1]["source_share"] > rows["start"][-1]["source_share"] + 0.2
+
+    def test_what_is_logged_is_the_share_at_the_last_transfer(self) -> None:
+        """Computed here again, from the weight as it was shown and as it started."""
+        trainer, rows = self.trained("current")
+        (link,) = trainer.transfer.links
+        other = build(self.CHANGES)
+        start = other.learners[1].network.get_parameter("1.weight").detach().clone()
+        last = other.transfer.last_step
+        assert last is not None
+        steps(other, last)
+        weight = other.learners[1].network.get_parameter("1.weight").detach()
+        basis = link.giver.state_dict()["encoding"]["basis"]
+        for name, matrix in (("source_share", weight), ("source_change_share", weight - start)):
+            expected = (basis.T @ matrix).square().sum() / matrix.square().sum()
+            assert rows[-1][name] == pytest.approx(expected.item(), rel=1e-4)
+        best = torch.linalg.svdvals(weight).square()
+        assert rows[-1]["source_share"] >= 0.97 * (best[: self.RANK].sum() / best.sum()).item()
+
+    def test_shares_are_logged_from_the_first_transfer_and_of_a_change_from_the_first_change_on(self) -> None:
+        trainer = build({**self.CHANGES, "transfer.start_step": 2, "transfer.t_cycle": 2})
+        names = {"source_share", "source_change_share"}
+        steps(trainer, 2)
+        assert not names & trainer.transfer.metrics().keys()
+        steps(trainer, 3, 2)
+        assert names <= trainer.transfer.metrics().keys()
+        at_once = build(self.CHANGES)
+        at_once._step(0)
+        assert names & at_once.transfer.metrics().keys() == {"source_share"}
+
+    def test_all_is_shown_of_a_whole_matrix_and_nothing_told_where_no_source_is_shown(self) -> None:
+        assert self.shares({"transfer.adapter.kind": "full_matrix"}) == {"source_share": 1.0}
+        assert self.shares({"transfer.adapter.encoding": "factorized"}) == {"source_share": 1.0}
+        assert self.shares({"transfer.control": "none"}) == {}
+
+    def shares(self, changes: dict[str, Any]) -> dict[str, float]:
+        trainer = build({**self.CHANGES, **changes})
+        steps(trainer, 5)
+        return {name: value for name, value in trainer.transfer.metrics().items() if name.endswith("_share")}
