@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mergenet.alignment import Estimated
-from mergenet.reencode import Encoding, Followed, Projected
+from mergenet.reencode import Encoding, FactorizedView, Followed, Projected, Whole
 from mergenet.subspace import share
 
 
@@ -37,7 +37,7 @@ class Giver:
 
     def shown(self, step: int) -> Tensor:
         """The factor before optimizer step `step`, (R, columns of the target's factor)."""
-        factor = self.encoding.read() if self.start is None else self._read(self._matrix(step))
+        factor = self._factor(step)
         return factor if self.estimated is None else factor @ self.estimated.matrix(step)
 
     def metrics(self) -> dict[str, float]:
@@ -53,9 +53,13 @@ class Giver:
         return values | ({} if self.estimated is None else {"align_r2": self.estimated.r2})
 
     @torch.no_grad()
-    def _read(self, matrix: Tensor) -> Tensor:
+    def _factor(self, step: int) -> Tensor:
+        if isinstance(self.encoding, FactorizedView):
+            return self.encoding.read()
+        if isinstance(self.encoding, Whole):
+            return self.encoding.read_from(self.weight(step))
         assert self.start is not None
-        assert isinstance(self.encoding, Followed | Projected)
+        matrix = self._matrix(step)
         factor = self.encoding.factor(matrix)
         assert self.encoding.basis is not None
         change = matrix - self.start

@@ -38,12 +38,20 @@ def build_links(config: Config, source: Source, target: Learner, steps_per_epoch
 
 
 def adapter_tensors(links: Sequence[Link]) -> dict[str, Tensor]:
-    """All adapters, by LINK/PARAMETER."""
-    return {f"{link.name}/{name}": value for link in links for name, value in link.adapter.state_dict().items()}
+    """All adapters, by LINK/PARAMETER, without a gate that is fixed: it is a setting, and nothing was learned of it."""
+    return {
+        f"{link.name}/{name}": value
+        for link in links
+        for name, value in link.adapter.state_dict().items()
+        if name != "fixed_gate"
+    }
 
 
 def start_adapters(links: Sequence[Link], path: Path) -> None:
-    """The links' adapters as those of an earlier run ended. Raises ConfigError unless all are there, as large."""
+    """The links' adapters as those of an earlier run ended.
+
+    Raises ConfigError unless all are there, of these shapes.
+    """
     file, key = path / ADAPTER_FILE if path.is_dir() else path, "transfer.adapter.init"
     if not file.is_file():
         must = f"name the folder of a finished run with transfer, or its {ADAPTER_FILE}"

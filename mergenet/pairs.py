@@ -8,9 +8,10 @@ and can take part in a transfer, in network order. A pair with a pattern becomes
 * a layer's name and a pattern: the named layer with each match; it may then only give.
 
 `auto` is one pair: layers of two networks that share a space of at least 4 * rank dimensions (spaces.py: inputs before
-outputs, then the largest); where none do, a large layer of the last third of each (`choose`). Where the target is its
-own source, two layers of it: a vision and a text layer if it has both, else one of the last third that gives to one of
-the middle third. Only the architectures are looked at; no weight and no data decide.
+outputs, then the largest); where none do, or rows are taken as they come (align none, factorized), a large layer of the
+last third of each (`choose`). Where the target is its own source, two layers of it: a vision and a text layer if it has
+both, else one of the last third that gives to one of the middle third. Only the architectures are looked at; no weight
+and no data decide.
 
 `align: auto` of a pair becomes the space that its layers share, or none.
 """
@@ -185,7 +186,8 @@ def auto_pair(config: Config, sources: Sequence[LayerInfo], targets: Sequence[La
     """The pair that `auto` stands for. Raises LayerError if too few layers allow the rank."""
     rank = needed_rank(config)
     if config.source.kind != "self":
-        shared = largest_shared(config, rank)
+        plain = config.transfer.align == "none" or config.transfer.adapter.encoding == "factorized"
+        shared = None if plain else largest_shared(config, rank)
         source, target = (choose(sources, rank), choose(targets, rank)) if shared is None else shared
     elif all(parts := [[layer for layer in targets if part.search(layer.name)] for part in (VISION, TEXT)]):
         source, target = (choose(part, rank) for part in parts)

@@ -85,9 +85,9 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
 
 def warn_of_few_updates(trainer: Trainer) -> None:
     """Of adapters that start at random and will stay there."""
-    transfer = trainer.transfer
+    transfer, adapter = trainer.transfer, trainer.config.transfer.adapter
     for link in transfer.links:
-        if trainer.config.transfer.adapter.kind != "linear" and (reach := transfer.reach(link)) < FEW:
+        if adapter.kind != "linear" and adapter.init is None and (reach := transfer.reach(link)) < FEW:
             warnings.warn(
                 f"the adapter {link.name} gets {len(transfer.updates(link))} updates, which can move its random "
                 f"weights by {reach:.0%} of their size at most: too few to learn a map from; use adapter.kind: linear "

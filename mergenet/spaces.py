@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mergenet.candidates import real_architecture
 from mergenet.config import Config, NetworkConfig, PairConfig
+from mergenet.errors import DataError
 from mergenet.layers import Columns, LayerInfo, list_layers
 from mergenet.learner import errors_of
 from mergenet.models import find_architecture, weights_file
@@ -35,6 +36,7 @@ class Sight:
     """What the layers of a network receive and give: layer -> a hash of the values.
 
     layers: those that can take part, by name. tokens: a hash of the tokens shown; answer: of what the network gave.
+    A hash is empty where nothing is known: of a layer that is called twice, and of what is no tensor.
     """
 
     layers: dict[str, LayerInfo]
@@ -79,8 +81,7 @@ def _sights(config: Config) -> tuple[Sight, Sight] | None:
     if config.source.kind == "self":
         seen = sight(network_key(config.target), target_spec)
         return seen, seen
-    with errors_of("source"):
-        source_spec = build_task(config.source).spec
+    source_spec = _source_spec(config)
     if target_spec.inputs != source_spec.inputs or target_spec.image_size != source_spec.image_size:
         return None
     smaller = {
@@ -93,9 +94,20 @@ def _sights(config: Config) -> tuple[Sight, Sight] | None:
         return source, sight(network_key(config.target), common)
 
 
+def _source_spec(config: Config) -> Spec:
+    try:
+        with errors_of("source"):
+            return build_task(config.source).spec
+    except DataError as error:
+        if config.source.kind != "recorded":
+            raise
+        way_out = "a recorded source needs its data to find the space of a pair alone: set transfer.align: none"
+        raise DataError(f"{error}; {way_out}, or bring them back") from None
+
+
 def _same_inputs(config: Config, source_sight: Sight, source: str, target_sight: Sight, target: str) -> bool:
     received = source_sight.received.get(source)
-    if received is None or received != target_sight.received.get(target):
+    if not received or received != target_sight.received.get(target):
         return False
     ours, theirs = target_sight.layers[target], source_sight.layers[source]
     if "embedding" in (ours.kind, theirs.kind):
@@ -105,12 +117,10 @@ def _same_inputs(config: Config, source_sight: Sight, source: str, target_sight:
 
 
 def _same_outputs(config: Config, source_sight: Sight, source: str, target_sight: Sight, target: str) -> bool:
-    gives = (
-        source_sight.given.get(source) == source_sight.answer and target_sight.given.get(target) == target_sight.answer
-    )
+    ends = (source_sight, source), (target_sight, target)
     ours, theirs = config.target, config.source
     if (
-        not gives
+        not all(seen.answer and seen.given.get(name) == seen.answer for seen, name in ends)
         or ours.task != theirs.task
         or (ours.data.name, ours.data.root) != (theirs.data.name, theirs.data.root)
     ):
@@ -191,10 +201,10 @@ def sight(key: str, spec: Spec) -> Sight:
 def _note(name: str, received: dict[str, str], given: dict[str, str]) -> Callable[[nn.Module, Any, Any], None]:
     def hook(_: nn.Module, inputs: Any, output: Any) -> None:
         if name in received:  # called twice: which of its inputs counts is not known
-            received[name] = f"{name} again"
+            received[name] = given[name] = ""
             return
-        received[name] = _hash(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else f"{name}: no tensor"
-        given[name] = _hash(output) if isinstance(output, Tensor) else f"{name}: no tensor"
+        received[name] = _hash(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else ""
+        given[name] = _hash(output) if isinstance(output, Tensor) else ""
 
     return hook
 

@@ -68,10 +68,11 @@ def whitened(factor: Tensor) -> Tensor:
     """(A A^T)^(-1/2) A, (R x n): orthonormal rows that span what those of A do.
 
     Turning A by an orthogonal R x R matrix turns the result alike, so that X A^T A is the same for every basis of a
-    subspace. Directions of less than 1e-6 of the largest singular value become 0. The eigenvalues of the R x R matrix
-    are computed in float64 on the CPU.
+    subspace. Directions of less than 1e-6 of the largest singular value become 0. The R x R matrix, whose eigenvalues
+    are squares, and they are computed in float64; the eigenvalues on the CPU.
     """
-    values, vectors = torch.linalg.eigh((factor @ factor.T).double().cpu())
+    wide = factor.double()
+    values, vectors = torch.linalg.eigh((wide @ wide.T).cpu())
     floor = 1e-12 * values.amax().clamp_min(1e-30)
     inverse = torch.where(values > floor, values.clamp_min(floor).rsqrt(), 0.0)
     return (vectors * inverse @ vectors.T).to(factor) @ factor

@@ -122,7 +122,8 @@ def test_an_unsuitable_layer_is_refused_with_the_reason(model: nn.Module, name: 
     with pytest.raises(LayerError) as error:
         find_layer(model, name, "transfer.pairs.0.source")
     assert str(error.value) == (
-        f"transfer.pairs.0.source must be a Linear, an Embedding or an ungrouped Conv2d layer, got {name!r}, which {reason}"
+        f"transfer.pairs.0.source must be a Linear, an Embedding or an ungrouped Conv2d layer, got {name!r}, "
+        f"which {reason}"
     )
 
 

@@ -16,7 +16,7 @@ from mergenet.errors import CheckpointError, ConfigError
 from mergenet.layers import LayerError, LayerInfo, list_layers
 from mergenet.models import MODELS, build_model, image_classifier
 from mergenet.models.transformer import ENCODERS
-from mergenet.pairs import align, choose, resolve_pairs
+from mergenet.pairs import align, choose, resolve_pairs, write_pairs
 from mergenet.record import read_run
 from mergenet.run import train_run
 from mergenet.source import record_source
@@ -108,8 +108,11 @@ def test_a_layer_of_its_own_source_gives_nothing_to_itself() -> None:
 def test_layer_names_pass_unchanged_and_unseen(chosen: list[tuple[str, str]]) -> None:
     """Nothing is built for them: the data set of this configuration does not exist."""
     pairs = tuple(PairConfig(source=source, target=f"{i}{target}") for i, (source, target) in enumerate(chosen))
-    config = tiny_config({"transfer.pairs": pairs, "target.data.name": "nothing"})
-    assert resolve_pairs(config) is config
+    config = tiny_config({"transfer.pairs": pairs, "target.data.name": "nothing", "transfer.align": "none"})
+    assert [(p.source, p.target) for p in resolve_pairs(config).transfer.written_pairs] == [
+        (pair.source, pair.target) for pair in pairs
+    ]
+    assert write_pairs(config) is config
 
 
 def test_resolving_twice_is_as_once_and_draws_nothing() -> None:
@@ -213,9 +216,45 @@ def test_auto_on_small_networks_of_both_kinds() -> None:
     assert resolved("auto", "source.kind=self", "target.model.name=resnet_small") == [
         ("layer3.0.conv2", "layer2.0.conv2")
     ]
-    assert resolved("auto", "transfer.adapter.kind=full_matrix", "transfer.adapter.rank=500") == [
-        ("layer3.0.conv2", "features.5.conv.2")
-    ]
+    whole = "transfer.adapter.kind=full_matrix", "transfer.adapter.rank=500"
+    assert resolved("auto", *whole, "transfer.align=none") == [("layer3.0.conv2", "features.5.conv.2")]
+    assert resolved("auto", *whole) == [("conv1", "features.0.0")], "whole matrices have no rank, and inputs they share"
+
+
+def test_auto_takes_the_largest_layers_that_share_a_space_of_four_dimensions_for_each_of_the_rank() -> None:
+    """conv1 and features.0.0 see the same 27 numbers a patch; fc and classifier.1 give the same ten classes."""
+    assert resolved("auto", "transfer.adapter.rank=3") == [("conv1", "features.0.0")]
+    assert resolved("auto", "transfer.adapter.rank=7") == [("layer3.0.conv2", "features.5.conv.2")]
+    other = "target.model.name=mlp", "source.model.name=resnet_small"  # pixels in a row share nothing with patches
+    assert resolved("auto", *other, "transfer.adapter.rank=2") == [("fc", "fc2")]
+
+
+@pytest.mark.parametrize("setting", ["transfer.align=none", "transfer.adapter.encoding=factorized"])
+def test_auto_looks_for_no_space_where_rows_are_taken_as_they_come(setting: str) -> None:
+    assert resolved("auto", "transfer.adapter.rank=3", setting) == [("layer3.0.conv2", "features.5.conv.2")]
+
+
+def test_auto_names_no_embedding_where_factors_are_trained() -> None:
+    """Two text networks share their words, which the factorized encoding cannot cut."""
+    settings = ["transfer.pairs=auto", "target.model.name=bert_small", "transfer.adapter.rank=4"]
+    words = resolve_pairs(load_config("cross-task", settings)).transfer.written_pairs
+    assert "embed" in words[0].source
+    plain = resolve_pairs(load_config("cross-task", [*settings, "transfer.adapter.encoding=factorized"]))
+    assert "embed" not in plain.transfer.written_pairs[0].source
+
+
+def test_auto_alignment_is_the_space_that_a_pair_shares_and_none_for_trained_factors() -> None:
+    pairs = [{"source": "conv1", "target": "features.0.0"}, {"source": "layer3.0.conv2", "target": "features.5.conv.2"}]
+    pairs.append({"source": "fc", "target": "classifier.1"})
+
+    def found(*settings: str) -> list[str | None]:
+        config = digits(pairs, "transfer.adapter.rank=2", *settings)
+        return [pair.align for pair in resolve_pairs(config).transfer.written_pairs]
+
+    assert found() == ["inputs", "none", "outputs"]
+    assert found("transfer.adapter.encoding=factorized") == ["none"] * 3
+    assert found("transfer.align=outputs") == ["outputs"] * 3
+    assert found("transfer.pairs.1.align=inputs", "transfer.align=none") == ["none", "inputs", "none"]
 
 
 class TwoTowers(torch.nn.Module):
@@ -296,7 +335,8 @@ def test_a_run_with_patterns_is_the_run_with_the_names(tmp_path: Path, encoding:
     assert wide.result == named.result
     assert wide.epochs[-1]["num_transfers"] > 0
     assert wide.config["transfer"]["pairs"][0]["source"] == "?"  # as the user wrote it
-    assert wide.provenance["pairs"] == named.provenance["pairs"] == named.config["transfer"]["pairs"]
+    written = [pair | {"align": "none"} for pair in named.config["transfer"]["pairs"]]
+    assert wide.provenance["pairs"] == named.provenance["pairs"] == written
 
 
 @pytest.mark.parametrize("pairs", ["auto", WIDE["transfer.pairs"]])

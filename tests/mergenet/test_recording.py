@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from mergenet.checkpoint import load_tensors, save_tensors
 from mergenet.data import load_data
-from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
+from mergenet.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
 from mergenet.recording import Recording
 from mergenet.source import record_source
 from mergenet.trainer import Trainer
@@ -59,6 +59,8 @@ def replayed(changes: dict[str, Any], recording: Path, weights: Path | None = No
         {},
         {"transfer.adapter.rank": 2, "transfer.t_cycle": 3},
         {"transfer.adapter.kind": "full_matrix"},
+        {"transfer.adapter.source_basis": "start"},
+        {"transfer.adapter": {"kind": "linear", "rank": 3}, "transfer.t_cycle": 9},  # longer than an epoch
         {"transfer.t_cycle": 1, "transfer.adapter.learned_gate": True, "transfer.update.horizon": "cycle"},
         {"transfer.control": "shuffled", "transfer.update.rule": "gradient"},
         {"transfer.pairs": [{"source": "3", "target": "3"}, {"source": "3", "target": "9", "every": 4}]},
@@ -214,7 +216,14 @@ def test_a_recording_made_with_other_data_is_refused(tmp_path: Path) -> None:
     assert re.fullmatch(pattern + r"has \w{12}; record again with these data", str(caught.value))
     elsewhere = {**changes, "target.data": paint(tmp_path / "others", 1)}
     (tmp_path / "images").rename(tmp_path / "moved")
-    replay = replayed(elsewhere, folder)
+    with pytest.raises(DataError) as missing:
+        replayed(elsewhere, folder)
+    assert re.fullmatch(
+        r"source\.data\.root must hold .*; a recorded source needs its data to find the space of a pair alone: "
+        r"set transfer\.align: none, or bring them back",
+        str(missing.value),
+    )
+    replay = replayed(elsewhere | {"transfer.align": "none"}, folder)
     assert list(replay.epochs()), "a replay does not need the source's data where the target does not"
     assert replay.source is not None
     assert replay.source.data_hash != replay.target.task.data_hash

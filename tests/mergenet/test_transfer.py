@@ -237,7 +237,7 @@ def loss_through_the_adapter(trainer: Trainer, link: Link, adapter: nn.Module, w
     weight = link.receiver.weight_parameter.detach()
     basis = link.receiver.state_dict()["basis"]
     target = basis.T @ to_matrix(weight)
-    source = link.giver.factor(0)
+    source = link.giver.shown(0)
     moved = weight + to_weight(basis @ (adapter(target, source) - target), weight.shape)
     batch = trainer.target.next_batch()
     return cross_entropy(
@@ -376,13 +376,28 @@ def test_a_frozen_source_gives_but_never_learns(encoding: str) -> None:
     (result, last) = list(trainer.epochs())
     assert len(shown) == 7
     assert all(torch.equal(source, shown[0]) for source in shown)
-    assert not any(name.startswith("source_") and name != "source_dependence" for name in last.metrics)
+    of_the_transfer = {"source_dependence", "source_share"}  # what does not change has no share of a change
+    assert {name for name in last.metrics if name.startswith("source_")} == of_the_transfer
     assert last.metrics["seconds_source"] == 0
     assert result.metrics["num_transfers"] == 4
 
 
 def test_a_live_source_is_shown_as_it_is_at_the_step() -> None:
-    trainer = build()
+    trainer = build({"transfer.t_cycle": 1})
+    source = trainer.learners[1].network.get_parameter("3.weight")
+    (link,) = trainer.transfer.links
+    for step in range(3):
+        now = source.detach().clone()
+        left, scales, right = torch.linalg.svd(now, full_matrices=False)
+        trainer._step(step)
+        assert link.last is not None
+        best = left[:, :4] * scales[:4] @ right[:4]
+        basis = link.giver.state_dict()["encoding"]["basis"]
+        torch.testing.assert_close(basis @ link.last[1], best, atol=0.02 * float(best.abs().max()), rtol=0)
+
+
+def test_a_live_source_may_be_shown_in_the_basis_of_its_start() -> None:
+    trainer = build({"transfer.adapter.source_basis": "start"})
     source = trainer.learners[1].network.get_parameter("3.weight")
     (link,) = trainer.transfer.links
     starting = source.detach().clone()

@@ -1,4 +1,4 @@
-"""What is known to go wrong (docs: method, "known to go wrong", points 1 to 12): one class a point.
+"""What is known to go wrong (docs: method, "known to go wrong", points 1 to 13): one class a point.
 
 Each test fails when the guard that it names is taken out. Point 6 (several workers) stands in
 tests/integration/test_distributed.py.
@@ -6,6 +6,7 @@ tests/integration/test_distributed.py.
 
 import os
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,7 +63,7 @@ class TestRunAway:
     def test_the_default_gate_and_rms_matching_are_safe_at_t_cycle_1(self, layer: str) -> None:
         alone, _ = self.outcome(layer, {"method": "none"})
         loss, ratio = self.outcome(layer, {})
-        assert loss < 1.5 * alone
+        assert loss < 4 * alone < 0.2, "far from chance, ln 10: what is wrecked below is above 8 times this"
         assert 0.5 < ratio < 3
 
     def test_without_rms_matching_the_same_run_is_wrecked(self) -> None:
@@ -106,9 +107,11 @@ class TestIgnoredSource:
         """The link; of each transfer what its adapter was shown, the source's real factor, the target's."""
         trainer = build({"transfer.control": control, "transfer.t_cycle": 1})
         (link,) = trainer.transfer.links
+        reader = deepcopy(link.giver)  # with a basis of its own: reading moves it on
+        reader.encoding.layer, reader.weight = link.giver.encoding.layer, link.giver.weight
         sources, real, targets = [], [], []
         for step in range(count):
-            real.append(link.giver.factor(step))
+            real.append(reader.shown(step))
             trainer._step(step)
             assert link.last is not None
             targets.append(link.last[0])
@@ -181,11 +184,15 @@ class TestIgnoredSource:
 
 
 class TestFactorAmbiguity:
-    """3: bases are fixed once; no SVD runs in the loop, and none is differentiated through."""
+    """3: bases that receive are fixed once; no SVD of a weight runs in the loop, and none is differentiated through."""
+
+    PAIRS: ClassVar[list[dict[str, str]]] = [
+        {"source": "3", "target": "9", "direction": "both"},
+        {"source": "5", "target": "3"},
+    ]
 
     def test_no_svd_after_construction(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        pairs = [{"source": "3", "target": "9", "direction": "both"}, {"source": "5", "target": "3"}]
-        changes = {"transfer.pairs": pairs, "transfer.adapter.rank": 2}
+        changes = {"transfer.pairs": self.PAIRS, "transfer.adapter.rank": 2, "transfer.adapter.source_basis": "start"}
         trainers = [build({**changes, "transfer.adapter.encoding": e}) for e in ("projected", "factorized")]
 
         def refuse(*_: Any, **__: Any) -> None:
@@ -196,12 +203,32 @@ class TestFactorAmbiguity:
         for trainer in trainers:
             assert len(list(trainer.epochs())) == 2
 
-    def test_bases_stay_as_they_were(self) -> None:
-        trainer = build({"transfer.pairs": [{"source": "3", "target": "9", "direction": "both"}]})
-        encodings = [e for link in trainer.transfer.links for e in (link.receiver, link.giver.encoding)]
-        before = [copies(e.state_dict()) for e in encodings]
-        list(trainer.epochs())
-        assert all(same(e.state_dict(), old) for e, old in zip(encodings, before, strict=True))
+    def test_following_a_source_takes_no_svd_of_a_weight_after_the_first_reading(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trainer = build({"transfer.pairs": self.PAIRS, "transfer.adapter.rank": 2})
+        trainer._step(0)
+        svd, shapes = torch.linalg.svd, []
+
+        def noted(matrix: Tensor, *rest: Any, **more: Any) -> Any:
+            assert not matrix.requires_grad
+            shapes.append(tuple(matrix.shape))
+            return svd(matrix, *rest, **more)
+
+        monkeypatch.setattr(torch.linalg, "svd", noted)
+        steps(trainer, 5, 1)
+        # two transfers of three links, of a linear layer's rank 2 or a target's: R x R each
+        assert shapes == [(2, 2)] * 6
+
+    def test_bases_that_receive_or_are_those_of_the_start_stay_as_they_were(self) -> None:
+        for basis in ("current", "start"):
+            trainer = build({"transfer.pairs": self.PAIRS[:1], "transfer.adapter.source_basis": basis})
+            encodings = [link.receiver for link in trainer.transfer.links]
+            if basis == "start":
+                encodings += [link.giver.encoding for link in trainer.transfer.links]
+            before = [copies(e.state_dict()) for e in encodings]
+            list(trainer.epochs())
+            assert all(same(e.state_dict(), old) for e, old in zip(encodings, before, strict=True))
 
     def test_a_resumed_run_takes_its_bases_from_the_checkpoint(self) -> None:
         """Another machine's SVD may turn them."""
@@ -209,15 +236,17 @@ class TestFactorAmbiguity:
         steps(trainer, 3)
         state = snapshot(trainer.state_dict())
         link = state["transfer"]["pair0/to_target"]
-        for basis in (link["receiver"]["basis"], link["giver"]["basis"]):
+        for basis in (link["receiver"]["basis"], link["giver"]["encoding"]["basis"]):
             basis.neg_()
         resumed.load_state_dict(state)
         (old,), (new,) = trainer.transfer.links, resumed.transfer.links
         assert torch.equal(new.receiver.read(), -old.receiver.read())
-        assert torch.equal(new.giver.factor(3), -old.giver.factor(3))
+        assert torch.equal(new.giver.shown(4), -old.giver.shown(4))
 
     def test_signs_are_fixed(self) -> None:
-        for encoding in (build().transfer.links[0].receiver, build().transfer.links[0].giver.encoding):
+        (link,) = build().transfer.links
+        link.giver.shown(0)
+        for encoding in (link.receiver, link.giver.encoding):
             basis = encoding.state_dict()["basis"]
             assert (basis.gather(0, basis.abs().argmax(0, keepdim=True)) > 0).all()
 
@@ -334,13 +363,13 @@ class TestMixedPrecision:
             "adapter": {torch.float32},
         }
         assert vectors
-        found = [*vectors, *link.adapter.parameters(), link.receiver.read(), link.giver.factor(0)]
+        found = [*vectors, *link.adapter.parameters(), link.receiver.read(), link.giver.shown(0)]
         assert link.last is not None
         assert {x.dtype for x in (*found, *link.last)} == {torch.float32}
 
     def test_the_adapter_is_fp32_even_inside_autocast(self) -> None:
         (link,) = build({"transfer.adapter.dropout": 0.0}).transfer.links
-        target, source = link.receiver.read(), link.giver.factor(0)
+        target, source = link.receiver.read(), link.giver.shown(0)
         link.adapter.eval()
         outside = link.adapter(target, source)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -615,3 +644,71 @@ class TestRandomStreams:
             torch.rand(os.getpid() % 7 + 1)
             noisy._step(step)
         assert same(weights(quiet), weights(noisy))
+
+
+class TestBlindFactor:
+    """13: the basis of a source's starting weight shows a random R / m of what it learns; the one that follows, most."""
+
+    RANK: ClassVar[int] = 4
+    ROWS: ClassVar[int] = 16
+    DATA: ClassVar[dict[str, Any]] = {"name": "digits", "image_size": 8, "train_fraction": 0.5, "val_fraction": 0.05}
+    CHANGES: ClassVar[dict[str, Any]] = {
+        "epochs": 8,
+        "transfer.pairs": [{"source": "1", "target": "1"}],
+        "transfer.t_cycle": 4,
+        "target.model.name": "tiny_mlp",
+        "target.data": DATA,
+        "source.data": DATA,
+        "source.optimizer.weight_decay": 0.0,
+        "transfer.adapter.rank": RANK,
+    }
+
+    def trained(self, basis: str, kind: str = "lpka") -> tuple[Trainer, list[dict[str, float]]]:
+        trainer = build({**self.CHANGES, "transfer.adapter.source_basis": basis, "transfer.adapter.kind": kind})
+        return trainer, [result.metrics for result in trainer.epochs()]
+
+    @pytest.mark.parametrize("kind", ["lpka", "linear"])
+    def test_the_basis_that_follows_shows_what_was_learned_and_that_of_the_start_a_random_part(self, kind: str) -> None:
+        rows = {basis: self.trained(basis, kind)[1] for basis in ("current", "start")}
+        part = self.RANK / self.ROWS
+        assert rows["start"][-1]["source_change_share"] == pytest.approx(part, abs=0.08)
+        assert rows["current"][-1]["source_change_share"] > 0.6 > 2 * part
+        assert rows["current"][-1]["source_share"] > rows["start"][-1]["source_share"] + 0.2
+
+    def test_what_is_logged_is_the_share_at_the_last_transfer(self) -> None:
+        """Computed here again, from the weight as it was shown and as it started."""
+        trainer, rows = self.trained("current")
+        (link,) = trainer.transfer.links
+        other = build(self.CHANGES)
+        start = other.learners[1].network.get_parameter("1.weight").detach().clone()
+        last = other.transfer.last_step
+        assert last is not None
+        steps(other, last)
+        weight = other.learners[1].network.get_parameter("1.weight").detach()
+        basis = link.giver.state_dict()["encoding"]["basis"]
+        for name, matrix in (("source_share", weight), ("source_change_share", weight - start)):
+            expected = (basis.T @ matrix).square().sum() / matrix.square().sum()
+            assert rows[-1][name] == pytest.approx(expected.item(), rel=1e-4)
+        best = torch.linalg.svdvals(weight).square()
+        assert rows[-1]["source_share"] >= 0.97 * (best[: self.RANK].sum() / best.sum()).item()
+
+    def test_shares_are_logged_from_the_first_transfer_and_of_a_change_from_the_first_change_on(self) -> None:
+        trainer = build({**self.CHANGES, "transfer.start_step": 2, "transfer.t_cycle": 2})
+        names = {"source_share", "source_change_share"}
+        steps(trainer, 2)
+        assert not names & trainer.transfer.metrics().keys()
+        steps(trainer, 3, 2)
+        assert names <= trainer.transfer.metrics().keys()
+        at_once = build(self.CHANGES)
+        at_once._step(0)
+        assert names & at_once.transfer.metrics().keys() == {"source_share"}
+
+    def test_all_is_shown_of_a_whole_matrix_and_nothing_told_where_no_source_is_shown(self) -> None:
+        assert self.shares({"transfer.adapter.kind": "full_matrix"}) == {"source_share": 1.0}
+        assert self.shares({"transfer.adapter.encoding": "factorized"}) == {"source_share": 1.0}
+        assert self.shares({"transfer.control": "none"}) == {}
+
+    def shares(self, changes: dict[str, Any]) -> dict[str, float]:
+        trainer = build({**self.CHANGES, **changes})
+        steps(trainer, 5)
+        return {name: value for name, value in trainer.transfer.metrics().items() if name.endswith("_share")}
