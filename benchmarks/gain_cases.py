@@ -165,6 +165,11 @@ TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.05, 0
 WIDE = ("target.model.name=mlp", "target.batch_size=64", "target.optimizer.lr=0.05", "target.data.train_fraction=1")
 DIGITS = ("target.data.name=digits", "target.data.image_size=8", "source.data.name=digits", "source.data.image_size=8")
 
+SOFTMAX = {  # the paper's adapter in the shared space, with the basis as it is now
+    "lpka": ("transfer.adapter.kind=lpka",),
+    "lpka_identity": ("transfer.adapter.kind=lpka", "transfer.adapter.start=identity"),
+}
+
 CASES = {
     case.name: case
     for case in (
@@ -186,6 +191,7 @@ CASES = {
             ("target.data.train_fraction=0.028",),
             RECIPES,
             frozen=False,
+            extra=SOFTMAX,
         ),
         Case(
             "digits",

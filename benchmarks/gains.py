@@ -153,7 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{case.name}: {case.question}\nseeds {seeds[0]} to {seeds[-1]}", flush=True)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         if options.tune:
-            names = [name for name in (BASELINE, REAL, *case.methods) if options.variants is None or name in names]
+            asked = paired_runs.names_of(options.variants or ",".join((BASELINE, REAL, *case.methods)))
+            names = [name for name in names if name in asked and name in (BASELINE, REAL, *case.methods)]
             figures: dict[str, Any] = {"case": case.name, "tuned": tune(case, names, seeds, options.out, options.jobs)}
         else:
             rows = train_all(case, names, seeds, options.out, options.jobs)

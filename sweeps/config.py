@@ -171,9 +171,6 @@ class SweepConfig(Strict):
     def _check_controls(self) -> Self:
         if len(set(self.confirm_controls)) < len(self.confirm_controls):
             raise rule("confirm_controls", "list each control once", list(self.confirm_controls))
-        if self.confirm_controls and not self.confirm_seeds:
-            way_out = "set confirm_seeds: 6, or confirm_controls: []"
-            raise rule("confirm_seeds", "be at least 1 for confirm_controls to have seeds", 0, way_out)
         return self
 
     @property

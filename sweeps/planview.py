@@ -17,8 +17,7 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
         yield found["shortage"]
     count = found["seeds_per_trial"]
     yield f"trials: {found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best"
-    if controls := found["confirm_controls"]:
-        number = found["statistics"]["seeds"] * len(controls)
+    if number := found["statistics"]["seeds"] * len(controls := found["confirm_controls"]):
         yield f"  {number} of these are controls ({', '.join(controls)}); they train if the best has method mergenet"
     if count > 1:
         yield (

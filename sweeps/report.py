@@ -48,7 +48,7 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
 
 def controls_left_out(sweep: SweepConfig, folder: Path, best: dict[str, Any] | None) -> str | None:
     """Why the best has none of the controls that were asked for; None if it has them."""
-    if best is None or not sweep.confirm_controls:
+    if best is None or not sweep.confirm_controls or not sweep.confirm_seeds:
         return None
     return no_controls(best_record(folder, best).config) or None
 
