@@ -165,6 +165,11 @@ TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.05, 0
 WIDE = ("target.model.name=mlp", "target.batch_size=64", "target.optimizer.lr=0.05", "target.data.train_fraction=1")
 DIGITS = ("target.data.name=digits", "target.data.image_size=8", "source.data.name=digits", "source.data.image_size=8")
 
+
+def recipe(lr: float, weight_decay: float) -> dict[str, float]:
+    return {"target.optimizer.lr": lr, "target.optimizer.weight_decay": weight_decay}
+
+
 SOFTMAX = {  # the paper's adapter in the shared space, with the basis as it is now
     "lpka": ("transfer.adapter.kind=lpka",),
     "lpka_identity": ("transfer.adapter.kind=lpka", "transfer.adapter.start=identity"),
@@ -181,6 +186,7 @@ CASES = {
             (*WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028", "target.batch_size=16", "epochs=60"),
             RECIPES,
+            {"none": recipe(0.1, 0.05), REAL: recipe(0.1, 0.02)},
         ),
         Case(
             "mnist-live",
