@@ -161,7 +161,10 @@ RECIPES = {
     "target.optimizer.lr": (0.02, 0.05, 0.1),
     "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2, 5e-2, 0.1, 0.2),
 }
-TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.05, 0.15, 0.5, 1)}  # beside none's decay
+TEACHING = {
+    "target.optimizer.lr": (0.02, 0.05),
+    "distillation.weight": (0.05, 0.15, 0.5, 1, 2, 4),
+}  # beside none's decay
 WIDE = ("target.model.name=mlp", "target.batch_size=64", "target.optimizer.lr=0.05", "target.data.train_fraction=1")
 DIGITS = ("target.data.name=digits", "target.data.image_size=8", "source.data.name=digits", "source.data.image_size=8")
 
@@ -196,6 +199,7 @@ CASES = {
             (*WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028",),
             RECIPES,
+            {"none": recipe(0.1, 0.05), REAL: recipe(0.1, 0.02)},
             frozen=False,
             extra=SOFTMAX,
         ),
@@ -207,6 +211,17 @@ CASES = {
             (*DIGITS[:2], *WIDE, "epochs=25"),
             ("target.data.train_fraction=0.04", "target.batch_size=16", "epochs=60"),
             RECIPES,
+            {"none": recipe(0.1, 0.05), REAL: recipe(0.05, 0.05)},
+        ),
+        Case(
+            "other-classes",
+            "the source has learned the digits 0 to 4, the target has 50 images of 5 to 9: no logits to distil",
+            "shared-inputs",
+            ("source.data.name=benchmarks.gain_data:low_digits", "target.data.name=benchmarks.gain_data:high_digits"),
+            ("target.data.name=benchmarks.gain_data:low_digits", *WIDE, "epochs=25"),
+            ("target.data.train_fraction=0.028", "target.batch_size=16", "epochs=60"),
+            RECIPES,
+            methods=("rkd", "pkt"),
         ),
     )
 }
