@@ -159,6 +159,28 @@ def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command(
+    short_help="See what stands in the way of a transfer.",
+    help="See before training what stands in the way of a transfer: the share of the source's weight that is shown, "
+    "the part of the target's that can be written, the space in which they meet, the updates that the adapter will "
+    "get, and whether the source knows more. Trains a few steps, about a minute for small networks; writes nothing."
+    "\n\n"
+    f"{PRESETS}",
+)
+@CONFIG
+@SET
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def diagnose(config: str, settings: tuple[str, ...], as_json: bool) -> None:
+    from mergenet.diagnose import diagnose as looked_at
+    from mergenet.diagnoseview import show_diagnosis
+
+    facts = looked_at(load_config(config, settings))
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        show_diagnosis(facts, _console())
+
+
+@cli.command(
     short_help="Train the source once, for replay.",
     help=f"Train the source of CONFIG once and write its layers down, for source.kind recorded.\n\n{PRESETS}",
 )

@@ -9,6 +9,7 @@ from torch import nn
 from mergenet.config import NetworkConfig
 from mergenet.layers import layer_flops, list_layers
 from mergenet.models import build_model
+from mergenet.table import show_table
 from mergenet.tasks import Task, build_task
 
 HEAD = ["layer", "kind", "weight", "matrix", "parameters", "share", "largest rank", "compute"]
@@ -53,21 +54,7 @@ def show_network(role: str, found: dict[str, Any], console: Console) -> None:
     size = f"{found['flops'] / 1e6:,.2f} MFLOPs an example, {found['parameters']:,} parameters"
     title = f"{role}: {found['model']}, {size}"
     rows = [cells(layer) for layer in found["layers"]]
-    if console.is_terminal:
-        from rich.table import Table
-
-        table = Table(title=title, title_justify="left")
-        for number, name in enumerate(HEAD):
-            table.add_column(name, justify="left" if number < NUM_TEXT else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
-    console.print(title, soft_wrap=True)
-    for row in [HEAD, *rows]:
-        aligned = map(str.ljust, row[:NUM_TEXT], widths), map(str.rjust, row[NUM_TEXT:], widths[NUM_TEXT:])
-        console.print("  ".join(cell for part in aligned for cell in part), soft_wrap=True)
+    show_table(title, HEAD, rows, NUM_TEXT, console)
 
 
 def cells(layer: dict[str, Any]) -> list[str]:

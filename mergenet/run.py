@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mergenet import distributed
+from mergenet.advice import FEW
 from mergenet.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
 from mergenet.config import Config
 from mergenet.configfile import dump_yaml, load_config
@@ -52,7 +53,6 @@ from mergenet.record import (
 )
 from mergenet.trainer import Trainer
 
-FEW = 0.5  # share of its size by which an adapter must be able to move to be called one that learns
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
 
 

@@ -58,7 +58,13 @@ def shared_space(config: Config, source: str, target: str) -> Literal["inputs", 
     none, too, for a layer that is not there. Raises ConfigError and DataError as building the networks does.
     """
     found = _sights(config)
-    if found is None or source not in found[0].layers or target not in found[1].layers:
+    return "none" if found is None else _shared(config, found, source, target)
+
+
+def _shared(
+    config: Config, found: tuple[Sight, Sight], source: str, target: str
+) -> Literal["inputs", "outputs", "none"]:
+    if source not in found[0].layers or target not in found[1].layers:
         return "none"  # whoever uses the layer says that it is not there
     if _same_inputs(config, found[0], source, found[1], target):
         return "inputs"
@@ -70,7 +76,7 @@ def sharing_pairs(config: Config) -> list[tuple[LayerInfo, LayerInfo, str]]:
     found = _sights(config)
     if found is None:
         return []
-    spaces = [(s, t, shared_space(config, s, t)) for s in found[0].layers for t in found[1].layers]
+    spaces = [(s, t, _shared(config, found, s, t)) for s in found[0].layers for t in found[1].layers]
     return [(found[0].layers[s], found[1].layers[t], space) for s, t, space in spaces if space != "none"]
 
 

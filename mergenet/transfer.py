@@ -16,19 +16,29 @@ from mergenet.link import Link
 from mergenet.optim import adapter_rate
 
 
+def stop_step(config: TransferConfig, total_steps: int) -> int:
+    """The first step after the last that may transfer."""
+    return round(config.stop_fraction * total_steps)
+
+
+def transfer_steps(config: TransferConfig, every: int, total_steps: int) -> list[int]:
+    """The steps of a run at which a link with that cycle transfers."""
+    return [step for step in range(config.start_step, stop_step(config, total_steps)) if step % every == 0]
+
+
 class Transfer:
     """All links of a run. The trainer calls begin, observe and finish once each step, in this order."""
 
     def __init__(self, links: Iterable[Link], config: TransferConfig, total_steps: int) -> None:
         self.links, self.config, self.total_steps = list(links), config, total_steps
-        self.stop_step = round(config.stop_fraction * total_steps)
+        self.stop_step = stop_step(config, total_steps)
 
     def due(self, link: Link, step: int) -> bool:
         return step % link.every == 0 and self.config.start_step <= step < self.stop_step
 
     def updates(self, link: Link) -> list[int]:
         """The steps at which a link transfers, after each of which its adapter learns once."""
-        return [step for step in range(self.config.start_step, self.stop_step) if step % link.every == 0]
+        return transfer_steps(self.config, link.every, self.total_steps)
 
     def reach(self, link: Link) -> float:
         """How far a run's updates can move an adapter, over the size of its weights.

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from analysis.power import LEVEL, POWER, smallest_gain, smallest_p
+from mergenet.advice import lines
 from mergenet.record import ADAPTER_PARAMETERS
+from mergenet.transfer import transfer_steps
 from sweeps.branches import size
 from sweeps.executors import num_cpus, worker_gpus, worker_range
 from sweeps.forecast import Epochs, forecast
 from sweeps.objectives import asked
 from sweeps.plan import Plan, num_gpus
 from sweeps.probe import Measured
-from sweeps.space import Space
+from sweeps.reach import reachable
+from sweeps.space import CYCLE, Space
 
 # measured on 2 cores: until the first worker group is up, and what a trial takes beyond its training
 START_SECONDS = 15.0
@@ -49,6 +52,8 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
         "objectives": dict(zip(plan.sweep.objectives, plan.sweep.modes, strict=True)),
         "constraints": plan.sweep.bounds,
         "adapter_parameters": adapter_range(plan),
+        "diagnosis": diagnosis(measured),
+        "updates": updates(plan, measured),
         "source": {"recorded": plan.source.record, "layers": list(plan.source.layers), "reason": plan.source.reason},
         "budget": {"hours": plan.sweep.budget_hours, "epochs": plan.sweep.budget_epochs},
         "time": times(plan, measured, epochs),
@@ -74,6 +79,36 @@ def adapter_range(plan: Plan) -> list[int] | None:
 
     sizes = adapter_sizes(plan.space) if ADAPTER_PARAMETERS in asked(plan.sweep) else None
     return None if sizes is None else [sizes[0], sizes[-1]]
+
+
+def diagnosis(measured: Measured) -> dict[str, Any] | None:
+    """Of the base configuration: the worst finding, or that there is none, and how many there are in all.
+
+    None if it transfers nothing.
+    """
+    found = measured.findings
+    if found is None:
+        return None
+    worst = found[0] if found else {"rule": None, "links": []}
+    return {**worst, "line": lines(found)[0], "findings": len(found)}
+
+
+def updates(plan: Plan, measured: Measured) -> list[dict[str, int]] | None:
+    """With the smallest and the largest t_cycle that can be drawn: how many updates an adapter of the base gets.
+
+    fewest, most: of its pairs, which may have cycles of their own. None if the base transfers nothing.
+    """
+    config = plan.space.config({})
+    if config.method != "mergenet":
+        return None
+    total = measured.steps_per_epoch * plan.epochs
+    cycles = reachable(plan.space, CYCLE, transferring=True)
+    found = []
+    for cycle in sorted({min(cycles), max(cycles)}):
+        everies = [pair.every or cycle for pair in config.transfer.written_pairs]
+        counts = [len(transfer_steps(config.transfer, every, total)) for every in everies]
+        found.append({"t_cycle": cycle, "fewest": min(counts), "most": max(counts)})
+    return found
 
 
 def epoch_seconds(plan: Plan, measured: Measured) -> tuple[float, float, float]:

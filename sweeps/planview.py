@@ -35,6 +35,7 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     yield from warm_lines(found["warm_start"])
     yield from objective_lines(found)
     yield f"source: {source_text(found['source'])}"
+    yield from diagnosis_lines(found)
     yield f"budget: {budget_text(found['budget'])}"
     yield (
         f"time: about {duration(time['hours'])}, {duration(time['trial_hours'])} of all trials together, "
@@ -64,6 +65,22 @@ def objective_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["adapter_parameters"] is not None:
         fewest, most = found["adapter_parameters"]
         yield f"  adapters of this space have {fewest:,} to {most:,} parameters"
+
+
+def diagnosis_lines(found: dict[str, Any]) -> Iterator[str]:
+    diagnosis, updates = found["diagnosis"], found["updates"]
+    if diagnosis is not None:
+        yield f"diagnosis: {diagnosis['line']}"
+        if diagnosis["findings"] > 1:
+            yield f"  the worst of {diagnosis['findings']}, of the base configuration; see `mergenet diagnose`"
+    if updates is not None:
+        counts = [f"{counted(row)} with t_cycle {row['t_cycle']}" for row in updates]
+        yield f"updates: an adapter gets {', '.join(counts)}"
+
+
+def counted(row: dict[str, int]) -> str:
+    fewest, most = row["fewest"], row["most"]
+    return f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
 
 
 def source_text(source: dict[str, Any]) -> str:

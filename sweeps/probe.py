@@ -18,6 +18,8 @@ class Measured:
     Seconds: setup of a run; of a step the target's own, the source's own, transfer and adapter; of a validation.
     Bytes: target and source: all that a checkpoint holds of a learner; adapter: the same of the transfer; network:
     the target's weights; layers: the recorded weights at one step; memory: the process's peak; gpu_memory: torch's.
+    findings: what stands in the way of a transfer, as far as it is known before any step, worst first; None without
+    transfer.
     """
 
     device: str
@@ -36,6 +38,7 @@ class Measured:
     layers_bytes: int
     memory_bytes: int
     gpu_memory_bytes: int
+    findings: list[dict[str, Any]] | None = None
 
 
 def measure(values: dict[str, Any], layers: Sequence[str]) -> Measured:
@@ -47,7 +50,9 @@ def measure(values: dict[str, Any], layers: Sequence[str]) -> Measured:
 def probe(values: dict[str, Any], layers: list[str]) -> Measured:
     import torch
 
+    from mergenet.advice import findings
     from mergenet.config import Config
+    from mergenet.diagnose import before, quiet
     from mergenet.layers import find_layer
     from mergenet.trainer import Trainer
 
@@ -55,6 +60,8 @@ def probe(values: dict[str, Any], layers: list[str]) -> Measured:
     start = time.perf_counter()
     trainer = Trainer(config)
     setup = time.perf_counter() - start
+    with quiet():
+        found = findings(before(trainer)) if trainer.transfer.links else None
     steps = cycle_steps(config.transfer.t_cycle)
     lap = {name: seconds / steps for name, seconds in trainer.time_steps(steps).items()}
     trained = {learner.role: learner for learner in trainer.learners}
@@ -79,6 +86,7 @@ def probe(values: dict[str, Any], layers: list[str]) -> Measured:
         layers_bytes=sum(4 * weight.numel() for weight in weights),  # recorded in fp32
         memory_bytes=peak_memory(),
         gpu_memory_bytes=torch.cuda.max_memory_reserved() if cuda else 0,
+        findings=found,
     )
 
 

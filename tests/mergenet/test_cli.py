@@ -53,7 +53,7 @@ def words(text: str) -> str:
 def test_help_names_the_commands_and_the_first_step() -> None:
     text = call("--help").stdout
     assert "mergenet train digits" in text
-    for command in ("train", "layers", "record", "export", "evaluate"):
+    for command in ("train", "layers", "diagnose", "record", "export", "evaluate"):
         assert re.search(rf"^  {command} +\w.*\w\.$", text, re.MULTILINE)  # and no sentence is cut off
 
 

@@ -1,5 +1,6 @@
 """What `mergenet sweep plan` says: epochs, hours, disk, memory and what the seeds can show."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -45,11 +46,17 @@ MEASURED = Measured(
 )
 
 
-def found(tmp_path: Path, pair_sd: float | None = None, **changes: Any) -> dict[str, Any]:
+def found(
+    tmp_path: Path,
+    pair_sd: float | None = None,
+    findings: list[dict[str, Any]] | None = None,
+    search: dict[str, Any] = SEARCH,
+    **changes: Any,
+) -> dict[str, Any]:
     write_base(tmp_path)
     fixed = {"num_trials": 4, "confirm_seeds": 6, "slots": 1, "scheduler": "none"}
-    plan = plan_sweep(sweep_config(SEARCH, base=str(tmp_path / "base.yaml"), **(fixed | changes)))
-    return estimate(plan, MEASURED, tmp_path / "not/there", pair_sd)
+    plan = plan_sweep(sweep_config(search, base=str(tmp_path / "base.yaml"), **(fixed | changes)))
+    return estimate(plan, dataclasses.replace(MEASURED, findings=findings), tmp_path / "not/there", pair_sd)
 
 
 def test_epochs_without_early_stopping_are_all() -> None:
@@ -155,6 +162,37 @@ def test_objectives_and_constraints(tmp_path: Path) -> None:
     assert "  adapters of this space have 138,416 to 148,776 parameters" in lines
 
 
+def test_the_worst_finding(tmp_path: Path) -> None:
+    worst = {"rule": "stiff", "links": ["pair0/to_target"], "line": "the adapter gets 5 updates; set more"}
+    facts = found(tmp_path, findings=[worst, {"rule": "no_space", "links": [], "line": "none"}])
+    assert facts["diagnosis"] == worst | {"findings": 2}
+    lines = list(plan_lines(facts))
+    assert lines[lines.index("diagnosis: the adapter gets 5 updates; set more") + 1] == (
+        "  the worst of 2, of the base configuration; see `mergenet diagnose`"
+    )
+    lines = list(plan_lines(found(tmp_path, findings=[])))
+    assert "diagnosis: nothing stands in the way" in lines
+    assert not any("the worst of" in line for line in lines)
+    assert found(tmp_path)["diagnosis"] is None  # a base that transfers nothing
+    assert not any(line.startswith("diagnosis") for line in plan_lines(found(tmp_path)))
+
+
+def test_updates_of_the_smallest_and_largest_cycle(tmp_path: Path) -> None:
+    """20 steps: 10 an epoch, 2 epochs."""
+    cycles = {"transfer.t_cycle": {"choice": [8, 2, 4]}}
+    facts = found(tmp_path, search=cycles)
+    two = {"t_cycle": 2, "fewest": 10, "most": 10}
+    assert facts["updates"] == [two, {"t_cycle": 8, "fewest": 3, "most": 3}]
+    assert "updates: an adapter gets 10 with t_cycle 2, 3 with t_cycle 8" in list(plan_lines(facts))
+    own = [{"source": "layer3.0.conv2", "target": "features.5.conv.2"}]
+    own.append({"source": "fc", "target": "classifier.1", "every": 8})
+    changes = {"transfer.pairs": own, "transfer.stop_fraction": 0.5}
+    gates = {"transfer.adapter.gate": {"float": [0.1, 0.5]}}
+    facts = found(tmp_path, search=gates, set=changes)
+    assert facts["updates"] == [{"t_cycle": 2, "fewest": 2, "most": 5}]
+    assert "updates: an adapter gets 2 to 5 with t_cycle 2" in list(plan_lines(facts))
+
+
 @pytest.mark.parametrize("pairs", [3, 6, 12])
 def test_the_smallest_gain_is_found_four_times_in_five(pairs: int) -> None:
     gain = smallest_gain(pairs)
@@ -172,6 +210,8 @@ def test_a_probe_of_the_real_networks_measures_what_a_run_writes(tmp_path: Path)
     measured = probe(config.model_dump(mode="json"), ["layer3.0.conv2"])
     assert min(measured.target, measured.source, measured.transfer, measured.setup) > 0
     assert measured.memory_bytes > 10**8
+    assert measured.findings is not None
+    assert [finding["rule"] for finding in measured.findings] == ["stiff", "no_space", "no_more_data"]
     list(train_run(config, tmp_path / "run"))
     written = (tmp_path / "run/checkpoints/epoch-000001/tensors.safetensors").stat().st_size
     parts = measured.target_bytes + measured.source_bytes + measured.adapter_bytes + measured.network_bytes
@@ -188,6 +228,8 @@ def test_the_command_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert done.exit_code == 0, done.output
     facts = json.loads(done.stdout)
     assert (facts["trials"], facts["memory"]["workers"], facts["time"]["device"]) == (20, 1, "cpu")
+    assert (facts["diagnosis"]["rule"], facts["diagnosis"]["findings"]) == ("stiff", 3)
+    assert [row["t_cycle"] for row in facts["updates"]] == [2, 4]
     assert sorted(tmp_path.rglob("*")) == before
     bad = CliRunner().invoke(command, ["plan", "tiny.yaml", "--set", "budget_hours=0"])
     assert (bad.exit_code, bad.stdout) == (2, "")
