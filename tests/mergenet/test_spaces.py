@@ -12,6 +12,7 @@ from mergenet.errors import ConfigError
 from mergenet.models import MODELS, image_classifier
 from mergenet.spaces import shared_space, sharing_pairs, sight, vocabulary, words_of_target
 from mergenet.trainer import Trainer
+from tests.mergenet.runs import WORDS, texts
 from tests.tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -155,22 +156,7 @@ def test_weights_do_not_count() -> None:
 
 # ---------------------------------------------------------------- words
 
-WORDS, PLACES = "backbone.embeddings.word_embeddings", "backbone.embeddings.position_embeddings"
-
-
-def texts(changes: dict[str, Any] | None = None) -> Config:
-    """A DistilBERT of all training names of emoji -> a BERT of half of them, which knows fewer words."""
-    pytest.importorskip("tokenizers")
-    pytest.importorskip("transformers")
-    data = {"name": "emoji_names", "max_length": 12}
-    values: dict[str, Any] = {"transfer.pairs": [{"source": WORDS, "target": WORDS}], "transfer.t_cycle": 2}
-    for side, name, share in (("source", "distilbert_small", 1.0), ("target", "bert_small", 0.3)):
-        values |= {
-            f"{side}.task": "text_classification",
-            f"{side}.model.name": name,
-            f"{side}.data": data | {"train_fraction": share},
-        }
-    return tiny_config(values | (changes or {}))
+PLACES = "backbone.embeddings.position_embeddings"
 
 
 def test_embeddings_of_the_same_words_share_them() -> None:
