@@ -1,5 +1,6 @@
 """Networks: the same as torchvision's where they should be, the CIFAR stems, weights from a file."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_imagenet_stem_is_torchvisions_network(name: str, parameters: int) -> No
 @pytest.mark.parametrize(("name", "widths"), [("mlp", (14 * 14, 256, 128, 7)), ("mlp_small", (14 * 14, 16, 7))])
 def test_perceptrons_see_the_mean_of_the_colours(name: str, widths: tuple[int, ...]) -> None:
     model = build_model(ModelConfig(name=name), images(7, 14))
-    pairs = list(zip(widths, widths[1:], strict=False))
+    pairs = list(itertools.pairwise(widths))
     assert [(i.name, i.shape) for i in list_layers(model)] == [(f"fc{k + 1}", (n, m)) for k, (m, n) in enumerate(pairs)]
     shown = torch.randn(5, 3, 14, 14)
     values = shown.mean(1).flatten(1)
