@@ -16,7 +16,7 @@ from sweeps.jobs import Jobs
 from sweeps.layers import lowest_rank, rank_limit, with_layers, with_limits
 from sweeps.plan import plan_sweep
 from sweeps.space import Space
-from tests.sweeps.base import CONV, base_values, space_of, sweep_config, write_base
+from tests.sweeps.base import CONV, base_config, base_values, space_of, sweep_config, write_base
 
 STAGES = {"source": "layer*.conv2", "target": "*.conv.2"}
 EXPANDED = "layer1.0.conv2>features.1.conv.2 + layer2.0.conv2>features.3.conv.2 + layer3.0.conv2>features.5.conv.2"
@@ -142,11 +142,11 @@ def test_the_largest_rank_is_that_of_the_space_in_which_layers_meet(transfer: di
 
 
 def test_a_linear_adapter_cuts_what_gives_alone() -> None:
-    """fc is 10 x 64, classifier.1 10 x 128: what receives is written whole, whatever the rank."""
+    """layer3.0.conv2 has 96 channels, classifier.1 ten rows: what receives is written whole, whatever the rank."""
     pairs = [{"source": "layer3.0.conv2", "target": "classifier.1"}]
     assert rank_limit(base_config(transfer={"pairs": pairs, "align": "none"})) == 10
     linear = {"pairs": pairs, "align": "none", "adapter": {"kind": "linear"}}
-    assert rank_limit(base_config(transfer=linear)) == 64
+    assert rank_limit(base_config(transfer=linear)) == 96
     back = linear | {"pairs": [pairs[0] | {"direction": "both"}]}
     assert rank_limit(base_config(transfer=back)) == 10
 
@@ -177,7 +177,7 @@ def test_a_search_that_leaves_the_layers_as_they_are_may_change_the_data(base: s
         (drawn(DEEP) | {"source.model.name": {"choice": ["resnet_small", "resnet18"]}}, {},
          "search.transfer.pairs.layers must stand for the same layers in all networks of the search, but with "
          "source.model.name=resnet18 it stands for others; name the layers"),
-        (CYCLES | {"source.model.name": {"choice": ["resnet_small", "resnet18"]}}, 
+        (CYCLES | {"source.model.name": {"choice": ["resnet_small", "resnet18"]}},
          {"transfer.pairs": "auto", "transfer.align": "none"},
          "transfer.pairs must stand for the same layers in all networks of the search, but with "),
         (CYCLES, {"transfer.pairs": [{"source": "layr*", "target": "fc"}]}, "transfer.pairs.0.source must match at "),
@@ -204,7 +204,8 @@ def test_what_is_refused(base: str, search: dict[str, Any], changes: dict[str, A
     [
         ({"layers": {"source": "a*"}}, "search.transfer.pairs.layers.target must be given, got nothing"),
         ({"layers": "auto"}, "search.transfer.pairs.layers must be a mapping of settings, got 'auto'"),
-        ({"layers": DEEP | {"evry": 2}}, "search.transfer.pairs.layers.evry must be one of align, direction, every, source, "),
+        ({"layers": DEEP | {"evry": 2}},
+         "search.transfer.pairs.layers.evry must be one of align, direction, every, source, "),
         ({"layers": DEEP, "choice": [[CONV]]},
          "search.transfer.pairs must be exactly one of choice, int, float and layers, got 2"),
         ({"layers": DEEP, "log": True}, "search.transfer.pairs must have neither log nor step with layers, got 'one'"),
