@@ -118,22 +118,22 @@ def parse_config(values: dict[str, Any], origin: str) -> Config:
 
 
 ALL_BEFORE = {"kind", "encoding", "rank", "depth", "heads", "width", "mlp_ratio", "pairings", "gate", "rms_match"}
+ALL_SINCE = {"source_basis", "start", "init"}
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     """The same; of a configuration that version 0.1.0 wrote out in full, with what that version did.
 
     It had neither `transfer.align` nor `adapter.source_basis`, whose defaults are others today. So old runs and sweeps
-    go on as they began.
+    go on as they began. What has been set since stays.
     """
     transfer = values.get("transfer")
     adapter = transfer.get("adapter") if isinstance(transfer, dict) else None
     if not isinstance(transfer, dict) or not isinstance(adapter, dict):
         return values
-    if "source_basis" in adapter or not adapter.keys() >= ALL_BEFORE:
+    if adapter.keys() >= ALL_SINCE or not adapter.keys() >= ALL_BEFORE:
         return values
-    before = {"align": "none", "adapter": adapter | {"source_basis": "start"}}
-    return values | {"transfer": transfer | before}
+    return values | {"transfer": {"align": "none"} | transfer | {"adapter": {"source_basis": "start"} | adapter}}
 
 
 def dump_yaml(config: Config) -> str:

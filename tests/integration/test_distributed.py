@@ -53,11 +53,19 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "target.optimizer": {"name": "adamw", "lr": 0.003},
         "transfer.optimizer_state": "reset",
     },
+    "linear": {
+        **PLAIN,
+        "target.model.name": "tiny_mlp",
+        "transfer.pairs": [{"source": "1", "target": "1"}],
+        "transfer.adapter": {"kind": "linear", "rank": 4, "gate": 0.3},
+    },
+    "estimated maps": {**PLAIN, **BOTH, "transfer.align": "outputs", "transfer.adapter.kind": "linear"},
     "noise": {**PLAIN, "transfer.control": "noise"},
     "frozen": {**PLAIN, "source.kind": "frozen"},
     "batch norm": {"transfer.t_cycle": 1},
     "recalibrated": {"transfer.t_cycle": 1, "transfer.recalibrate_batches": 2},
 }
+WITHOUT_BASES = ("baseline", "distilled", "factorized", "full matrix")
 AS_ONE = [name for name in SCENARIOS if name not in ("batch norm", "recalibrated")]
 RESUMED = {**SCENARIOS["learned gate, scale"], "epochs": 3}
 
@@ -77,7 +85,10 @@ def worker(rank: int, folder: str) -> None:
 
 
 def train(changes: dict[str, Any]) -> tuple[dict[str, Tensor], Any]:
-    """Weights of both networks at the end; the epochs' metrics, those of the test, and what Parameters did."""
+    """Weights of both networks, and the bases that follow them, at the end.
+
+    And the epochs' metrics, those of the test, and what Parameters did.
+    """
     trainer = Trainer(tiny_config(changes))
     parameters = [p for learner in trainer.learners for p in learner.network.parameters()]
     places = [(id(p), p.data_ptr()) for p in parameters]
@@ -88,6 +99,8 @@ def train(changes: dict[str, Any]) -> tuple[dict[str, Tensor], Any]:
         for learner in trainer.learners
         for name, value in copies(learner.network.state_dict()).items()
     }
+    for link in trainer.transfer.links:
+        weights |= {f"{link.name}/{name}": value for name, value in link.giver.encoding.state_dict().items()}
     return weights, {"rows": rows, "stayed": stayed, "test": trainer.test(), "transfers": count(trainer)}
 
 
@@ -157,6 +170,7 @@ def outcome(folder: Path, name: str, rank: int) -> tuple[dict[str, Tensor], Any]
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_all_workers_hold_identical_weights_and_report_the_same(folder: Path, name: str) -> None:
     (weights, told), (others, told_other) = (outcome(folder, name, rank) for rank in (0, 1))
+    assert any(key.endswith("/basis") for key in weights) == (name not in WITHOUT_BASES)
     if name == "batch norm":  # each worker's statistics are of its own share; rank 0's count from each evaluation on
         assert any("running_mean" in key for key in weights)
     assert same(weights, others)
@@ -171,7 +185,8 @@ def test_two_workers_compute_what_one_computes(folder: Path, name: str) -> None:
     alone, told_alone = train(SCENARIOS[name])
     assert weights.keys() == alone.keys()
     for key, value in weights.items():
-        torch.testing.assert_close(value, alone[key], atol=2e-4, rtol=1e-3, msg=f"{name}: {key}")
+        if not key.endswith("/basis"):  # directions of nearly equal singular values turn at the last digit
+            torch.testing.assert_close(value, alone[key], atol=2e-4, rtol=1e-3, msg=f"{name}: {key}")
     for row, other in zip([*told["rows"], told["test"]], [*told_alone["rows"], told_alone["test"]], strict=True):
         assert row == pytest.approx(other, rel=2e-2, abs=2e-3)
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mergenet.checkpoint import load_latest, load_tensors
 from mergenet.config import Config
 from mergenet.record import read_run
@@ -23,6 +25,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "transfer.pairs": [{"source": "3", "target": "9", "direction": "both"}],
         "transfer.optimizer_state": "scale",
     },
+    # a transfer every 9 steps is longer than an epoch: one epoch of the four has none
+    "linear": {
+        "target.model.name": "tiny_mlp",
+        "transfer.pairs": [{"source": "1", "target": "1"}],
+        "transfer.adapter": {"kind": "linear", "rank": 4},
+        "transfer.t_cycle": 9,
+    },
+    "estimated maps": {
+        "transfer.align": "outputs",
+        "transfer.pairs": [{"source": "3", "target": "3", "direction": "both"}],
+        "transfer.adapter": {"kind": "linear", "rank": 2},
+    },
     "fp16": {"amp": "fp16", "target.optimizer.name": "adamw", "target.optimizer.lr": 0.01},
     "baseline": {"method": "none"},
     "distilled": {"method": "kd", "source.model.name": "tiny_cnn", "distillation.warmup_fraction": 0.6},
@@ -31,6 +45,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def config_of(name: str, epochs: int = 4) -> Config:
     return tiny_config({"epochs": epochs, **VARIANTS[name]})
+
+
+WORDS = "backbone.embeddings.word_embeddings"
+
+
+def texts(changes: dict[str, Any] | None = None) -> Config:
+    """A DistilBERT of names of emoji -> a BERT of a part of them, which knows fewer words; their embeddings meet."""
+    pytest.importorskip("tokenizers")
+    pytest.importorskip("transformers")
+    data = {"name": "emoji_names", "max_length": 12}
+    values: dict[str, Any] = {"transfer.pairs": [{"source": WORDS, "target": WORDS}], "transfer.t_cycle": 2}
+    for side, name, share in (("source", "distilbert_small", 1.0), ("target", "bert_small", 0.3)):
+        values |= {
+            f"{side}.task": "text_classification",
+            f"{side}.model.name": name,
+            f"{side}.data": data | {"train_fraction": share},
+        }
+    return tiny_config(values | (changes or {}))
 
 
 def finish(config: Config, folder: Path) -> Path:

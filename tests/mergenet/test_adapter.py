@@ -15,6 +15,7 @@ from mergenet.adapter import (
     Adapter,
     CrossAttention,
     KnowledgeTransferLayer,
+    NearIdentity,
     attention_width,
     hidden_width,
     rms,
@@ -114,7 +115,7 @@ def test_every_layer_asks_the_same_source() -> None:
 @given(
     target=st.tuples(st.integers(1, 7), st.integers(1, 9)),
     source=st.tuples(st.integers(1, 7), st.integers(1, 9)),
-    kind=st.sampled_from(["lpka", "full_matrix"]),
+    kind=st.sampled_from(["lpka", "full_matrix", "linear"]),
     pairings=st.sets(st.sampled_from(PAIRINGS), min_size=1),
 )
 @settings(max_examples=25, deadline=None)
@@ -302,3 +303,178 @@ def test_the_source_is_heard_from_the_start() -> None:
                 linear.reset_parameters()
     assert ours > 0.05
     assert ours > 3 * dependence()
+
+
+# ---------------------------------------------------------------- kind linear
+
+
+def linear(target: tuple[int, int] = TARGET, source: tuple[int, int] = (4, 10), **values: object) -> Adapter:
+    """An adapter between rows of one space, in training mode: it has no dropout."""
+    torch.manual_seed(0)
+    return Adapter(target, source, AdapterConfig(**{"kind": "linear", "width": 3, **values}))
+
+
+def in_one_space(seed: int = 1) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(TARGET, generator=generator) * 0.03, torch.randn(4, 10, generator=generator) * 0.2
+
+
+def projected(target: Tensor, source: Tensor) -> Tensor:
+    """A P with P the projector on the source's rows, float64."""
+    s = source.double()
+    return target.double() @ s.T @ torch.linalg.inv(s @ s.T) @ s
+
+
+def double_rms(x: Tensor) -> Tensor:
+    return x.double().square().mean().sqrt()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@pytest.mark.parametrize("rms_match", [True, False])
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=5, deadline=None)
+def test_linear_starts_as_the_projection_on_the_sources_rows_at_any_depth(
+    depth: int, rms_match: bool, seed: int
+) -> None:
+    block = linear(depth=depth, gate=0.3, rms_match=rms_match)
+    target, source = in_one_space(seed)
+    answer = projected(target, source)
+    if rms_match:
+        answer = answer * double_rms(target) / double_rms(answer)
+    assert relative_error(block.answer(target, source).double(), answer) < 1e-5
+    assert relative_error(block(target, source).double(), target.double().lerp(answer, 0.3)) < 1e-5
+
+
+def test_linear_depends_on_the_span_of_the_source_alone() -> None:
+    block = linear(depth=2)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    target, source = in_one_space()
+    turned = torch.linalg.qr(torch.randn(4, 4))[0] @ source * 7
+    assert relative_error(block(target, turned), block(target, source)) < 1e-4
+    assert relative_error(block.answer(target, torch.randn(4, 10)), block.answer(target, source)) > 0.1
+
+
+def test_linear_leaves_a_target_whose_rows_the_source_spans() -> None:
+    _, source = in_one_space()
+    inside = torch.randn(6, 4) @ source
+    assert relative_error(linear(depth=3, gate=1.0)(inside, source), inside) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(4, 10), (10, 10), (25, 10)])
+def test_linear_leaves_the_target_at_the_start_where_no_source_is_shown(shape: tuple[int, int]) -> None:
+    """Control none: the target's own factor, of which a tall one has more rows than directions."""
+    target = torch.randn(shape)
+    assert relative_error(linear(shape, shape, gate=1.0)(target, target), target) < 1e-5
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("shapes", [((6, 10), (4, 10)), ((6, 10), (4, 14)), ((6, 10), (12, 3)), ((3, 2), (1, 9))])
+def test_every_pairing_starts_as_attention_through_identities(
+    pairing: str, shapes: tuple[tuple[int, int], tuple[int, int]]
+) -> None:
+    """Where tokens differ in width both are cut to the narrower, and the answer is padded with zeros."""
+    target, source = torch.randn(shapes[0]), torch.randn(shapes[1])
+    block = linear(*shapes, depth=1, pairings=(pairing,), rms_match=False, gate=1.0)
+    asking, asked = pairing.split("_")
+    left, _, right = torch.linalg.svd(source.double(), full_matrices=False)
+    x, y = target.double(), left @ right  # polar: the rows made orthonormal
+    x, y = x if asking == "row" else x.T, y if asked == "row" else y.T
+    width = min(x.shape[1], y.shape[1])
+    wanted = torch.zeros_like(x)
+    wanted[:, :width] = x[:, :width] @ y[:, :width].T @ y[:, :width]
+    wanted = wanted if asking == "row" else wanted.T
+    assert (block(target, source).double() - wanted).abs().max() < 1e-4
+
+
+def test_linear_averages_its_pairings() -> None:
+    target, source = in_one_space()
+    answers = [linear(depth=1, pairings=(pairing,), rms_match=False, gate=1.0)(target, source) for pairing in PAIRINGS]
+    mean = linear(depth=1, pairings=PAIRINGS, rms_match=False, gate=1.0)(target, source)
+    torch.testing.assert_close(mean, sum(answers) / 4)
+
+
+def test_a_gradient_reaches_every_parameter_of_linear() -> None:
+    """V, which U = 0 hides at the start, from the second step on."""
+    block = linear(depth=2, learned_gate=True, pairings=PAIRINGS)
+    target, source = in_one_space()
+    optimizer = torch.optim.AdamW(block.parameters(), lr=1e-2)
+    for names in ("up", "down"):
+        optimizer.zero_grad()
+        block(target, source).backward(torch.randn(TARGET))
+        gradients = {name: p.grad for name, p in block.named_parameters()}
+        assert [n for n, g in gradients.items() if g is None or (f".{names}." in n and not g.any())] == []
+        optimizer.step()
+    assert block.gate_logit.grad.abs() > 0
+
+
+@pytest.mark.parametrize(("into", "out"), [(500, 500), (500, 60), (60, 500), (20, 20)])
+@pytest.mark.parametrize("width", [1, 8])
+def test_an_optimizer_step_moves_a_near_identity_map_by_about_the_rate(into: int, out: int, width: int) -> None:
+    """|E' - E| of the spectral norm, whatever the widths: the first step of Adam moves each entry of U by its rate."""
+    torch.manual_seed(0)
+    layer, rate = NearIdentity(into, out, width), 1e-2
+    optimizer = torch.optim.Adam(layer.parameters(), lr=rate)
+    before = layer(torch.eye(into))
+    assert torch.equal(before, torch.eye(into, out))
+    layer(torch.randn(1, into)).sum().backward()
+    optimizer.step()
+    moved = torch.linalg.matrix_norm((layer(torch.eye(into)) - before).detach(), 2).item()
+    assert 0.4 * rate < moved < 2 * rate
+
+
+def test_the_width_of_linear_is_the_rank_of_what_its_maps_add() -> None:
+    default = Adapter(TARGET, (4, 10), AdapterConfig(kind="linear", depth=1))
+    names = {
+        f"stack.0.row_row.{name}.{half}.weight" for name in ("query", "key", "value", "out") for half in ("up", "down")
+    }
+    assert {name for name, _ in default.named_parameters()} == names
+    assert sum(p.numel() for p in default.parameters()) == 4 * 8 * (10 + 10)
+    assert sum(p.numel() for p in linear(depth=3).parameters()) == 3 * 4 * 3 * (10 + 10)
+    layer = NearIdentity(9, 12, 2)
+    with torch.no_grad():
+        layer.up.weight.normal_()
+    added = layer(torch.eye(9)) - torch.eye(9, 12)
+    assert torch.linalg.matrix_rank(added).item() == 2
+
+
+def test_linear_takes_whole_matrices_and_rows_of_any_number() -> None:
+    block = linear((40, 10), (2, 10))
+    target, source = torch.randn(40, 10), torch.randn(2, 10)
+    answer = block.answer(target, source)
+    assert isinstance(answer, Float[Tensor, "40 10"])
+    assert torch.linalg.matrix_rank(answer).item() == 2, "what the source's two rows span"
+
+
+# ---------------------------------------------------------------- start: identity
+
+
+def test_from_the_identity_an_attention_passes_the_sources_tokens_unchanged() -> None:
+    """Weights of the softmax sum to 1: for a source whose rows are all alike, the row itself, added and normalised."""
+    block = Adapter(TARGET, (4, 10), AdapterConfig(start="identity", heads=3, width=4, depth=1, pairings=("row_row",)))
+    attention = block.stack[0].row_row
+    assert attention.value.out_features == 12, "the token's width, rounded up to the heads"
+    row = torch.randn(1, 10)
+    target = torch.randn(TARGET)
+    wanted = nn.functional.layer_norm(target + row, (10,), eps=1e-12)
+    torch.testing.assert_close(attention(target, row.expand(4, 10)), wanted, atol=1e-5, rtol=1e-4)
+    random = Adapter(TARGET, (4, 10), AdapterConfig(heads=3, width=4, depth=1, pairings=("row_row",)))
+    assert (random.stack[0].row_row(target, row.expand(4, 10)) - wanted).abs().max() > 0.1
+
+
+def test_where_tokens_differ_in_width_identity_starts_as_random_does() -> None:
+    torch.manual_seed(0)
+    identity = Adapter(TARGET, SOURCE, AdapterConfig(start="identity"))
+    torch.manual_seed(0)
+    random = Adapter(TARGET, SOURCE, AdapterConfig())
+    assert all(torch.equal(a, b) for a, b in zip(identity.parameters(), random.parameters(), strict=True))
+
+
+def test_identity_is_for_full_matrix_too_and_leaves_the_rest_random() -> None:
+    block = Adapter((6, 10), (6, 10), AdapterConfig(kind="full_matrix", start="identity", depth=1))
+    for pairing in ("row_row", "column_column"):
+        attention = getattr(block.stack[0], pairing)
+        width = attention.out.out_features
+        torch.testing.assert_close(attention.out.weight @ attention.value.weight, torch.eye(width))
+        assert (attention.query.weight - torch.eye(*attention.query.weight.shape)).abs().max() > 0.01

@@ -7,12 +7,14 @@ from torch import Tensor, nn
 
 from mergenet.errors import ConfigError
 from mergenet.layers import (
+    Columns,
     LayerError,
     LayerInfo,
     find_layer,
     layer_flops,
     list_layers,
     matrix_shape,
+    rows_per_rank,
     to_matrix,
     to_weight,
 )
@@ -146,3 +148,91 @@ def test_rows_are_output_channel_and_kernel_row() -> None:
 def test_a_1x1_convolution_is_its_linear_matrix() -> None:
     weight = torch.randn(4, 5, 1, 1)
     assert torch.equal(to_matrix(weight), weight.flatten(1))
+
+
+# ---------------------------------------------------------------- the table of matrices
+
+COLUMNS: list[Columns] = ["kernel_rows", "inputs", "outputs"]
+TABLE = {  # as layers.py has it: (rows, columns) by what a column stands for
+    "linear": ((6, 5), {"kernel_rows": (6, 5), "inputs": (6, 5), "outputs": (5, 6)}),
+    "conv": ((6, 5, 2, 3), {"kernel_rows": (12, 15), "inputs": (6, 30), "outputs": (30, 6)}),
+    "embedding": ((6, 5), {"kernel_rows": (5, 6), "inputs": (5, 6), "outputs": (6, 5)}),
+}
+
+
+def made(kind: str) -> nn.Module:
+    return {"linear": nn.Linear(5, 6), "conv": nn.Conv2d(5, 6, (2, 3)), "embedding": nn.Embedding(6, 5)}[kind]
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("kind", TABLE)
+def test_a_weight_as_a_matrix_has_the_shape_of_the_table_and_comes_back(kind: str, columns: Columns) -> None:
+    shape, matrices = TABLE[kind]
+    layer, embedding = made(kind), kind == "embedding"
+    weight = layer.weight.detach()
+    matrix = to_matrix(weight, columns, embedding)
+    assert tuple(weight.shape) == shape
+    assert tuple(matrix.shape) == matrix_shape(shape, columns, embedding) == matrices[columns]
+    assert torch.equal(to_weight(matrix, shape, columns, embedding), weight)
+    [info] = list_layers(nn.Sequential(layer))
+    assert (info.kind, info.matrix, info.matrix_in(columns)) == (kind, matrices["kernel_rows"], matrices[columns])
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_columns_are_coordinates_of_what_the_layer_receives_or_gives(kind: str) -> None:
+    """W x of one input (a patch, a word), and of its transpose the same."""
+    layer = made(kind)
+    x = torch.randn(layer.weight.shape[1:].numel()) if kind != "embedding" else torch.eye(6)[4]
+    given = {
+        "linear": lambda: nn.functional.linear(x, layer.weight),
+        "conv": lambda: nn.functional.conv2d(x.view(1, 5, 2, 3), layer.weight).flatten(),
+        "embedding": lambda: layer(torch.tensor(4)),
+    }[kind]()
+    for columns, product in (
+        ("inputs", to_matrix(layer.weight, "inputs", kind == "embedding") @ x),
+        ("outputs", x @ to_matrix(layer.weight, "outputs", kind == "embedding")),
+    ):
+        torch.testing.assert_close(product, given, msg=columns)
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("kind", TABLE)
+def test_the_largest_rank_in_these_columns_is_the_largest_that_is_taken(kind: str, columns: Columns) -> None:
+    layer = made(kind)
+    [info] = list_layers(nn.Sequential(layer))
+    largest = info.largest_rank_in(columns)
+    assert largest == {"linear": 5, "conv": 6, "embedding": 5}[kind]
+    per_rank = 2 if kind == "conv" and columns == "kernel_rows" else 1
+    assert (
+        check_rank(layer, largest, "layer", columns)
+        == largest * per_rank
+        == rows_per_rank(info.shape, columns) * largest
+    )
+    with pytest.raises(ConfigError, match=rf"rank must be from 1 to {largest} for layer \(matrix "):
+        check_rank(layer, largest + 1, "layer", columns)
+
+
+def test_the_first_convolution_allows_more_ranks_in_patches_than_per_kernel_row() -> None:
+    [info] = list_layers(nn.Sequential(nn.Conv2d(3, 16, 3)))
+    assert (info.largest_rank, info.largest_rank_in("inputs"), info.largest_rank_in("outputs")) == (3, 16, 16)
+
+
+def test_embeddings_take_part_but_sparse_ones_do_not() -> None:
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Embedding(7, 4, sparse=True), nn.EmbeddingBag(7, 4))
+    assert list_layers(model) == [LayerInfo("0", "embedding", (7, 4), (4, 7), 28)]
+    for name, reason in (("1", "has sparse gradients"), ("2", "is a EmbeddingBag")):
+        with pytest.raises(LayerError) as error:
+            find_layer(model, name, "transfer.pairs.0.target")
+        assert str(error.value) == (
+            "transfer.pairs.0.target must be a Linear, an Embedding or an ungrouped Conv2d layer, "
+            f"got {name!r}, which {reason}"
+        )
+
+
+def test_an_embedding_is_not_factorized() -> None:
+    with pytest.raises(ConfigError) as error:
+        factorize(nn.Embedding(7, 4), 2, "transfer.pairs.0.source")
+    assert str(error.value) == (
+        "transfer.adapter.encoding must be projected where an Embedding takes part, got 'factorized' and "
+        "transfer.pairs.0.source; it looks rows up, and has no product to factorize"
+    )

@@ -1,5 +1,6 @@
 """Networks: the same as torchvision's where they should be, the CIFAR stems, weights from a file."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -46,6 +47,21 @@ def test_imagenet_stem_is_torchvisions_network(name: str, parameters: int) -> No
     ours = model.state_dict()
     assert list(ours) == list(expected)
     assert all(ours[key].equal(expected[key]) for key in ours)
+
+
+@pytest.mark.parametrize(("name", "widths"), [("mlp", (14 * 14, 256, 128, 7)), ("mlp_small", (14 * 14, 16, 7))])
+def test_perceptrons_see_the_mean_of_the_colours(name: str, widths: tuple[int, ...]) -> None:
+    model = build_model(ModelConfig(name=name), images(7, 14))
+    pairs = list(itertools.pairwise(widths))
+    assert [(i.name, i.shape) for i in list_layers(model)] == [(f"fc{k + 1}", (n, m)) for k, (m, n) in enumerate(pairs)]
+    shown = torch.randn(5, 3, 14, 14)
+    values = shown.mean(1).flatten(1)
+    for number in range(1, len(widths)):
+        layer = model.get_submodule(f"fc{number}")
+        values = layer(values if number == 1 else values.relu())
+    torch.testing.assert_close(model(shown), values)
+    grey = shown.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(model(grey), model(shown))
 
 
 @pytest.mark.parametrize("stem", ["cifar", "imagenet"])

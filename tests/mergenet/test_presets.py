@@ -35,7 +35,7 @@ def check_layers(config: Config) -> None:
 
 
 def test_every_setting_has_a_preset_for_a_laptop_and_one_at_full_size() -> None:
-    assert {"digits", "openmoji", *SETTINGS} == set(EMBEDDED)
+    assert {"digits", "openmoji", "shared-inputs", *SETTINGS} == set(EMBEDDED)
     assert {f"{name}-full" for name in SETTINGS} == set(FULL) == set(DATA)
 
 

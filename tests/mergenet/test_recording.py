@@ -18,6 +18,7 @@ from mergenet.errors import CheckpointError, ConfigError, DataError, TrainingDiv
 from mergenet.recording import Recording
 from mergenet.source import record_source
 from mergenet.trainer import Trainer
+from tests.mergenet.runs import WORDS, texts
 from tests.tiny import equal, set_up, snapshot, tiny_config, tiny_mlp, without_times
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -97,6 +98,26 @@ def test_a_sparse_recording_serves_multiples_of_its_interval(tmp_path: Path) -> 
         "transfer.pairs.0.every must be a multiple of the recording's interval (2 steps), got 3; "
         "record again with --every 3"
     )
+
+
+def test_a_replay_of_embeddings_is_bitwise_the_live_source_and_so_is_a_resumed_run(tmp_path: Path) -> None:
+    """In 11 steps an epoch and a transfer every 13, of words that the two networks number differently."""
+    changes: dict[str, Any] = {"epochs": 3, "transfer.t_cycle": 13, "transfer.adapter": {"kind": "linear", "rank": 4}}
+    config = texts(changes)
+    for _ in record_source(config, tmp_path, [WORDS], 13):
+        pass
+    live = Trainer(config)
+    replay = Trainer(texts({**changes, "source.kind": "recorded", "source.recording": str(tmp_path)}))
+    rows = [[without_times(result.metrics) for result in trainer.epochs()] for trainer in (live, replay)]
+    assert rows[0] == rows[1]
+    assert rows[0][-1]["num_transfers"] > 1
+    states = [snapshot(trainer.state_dict()) for trainer in (live, replay)]
+    assert equal(states[0]["transfer"], states[1]["transfer"])
+    stopped, resumed = Trainer(config), Trainer(config)
+    next(stopped.epochs())
+    resumed.load_state_dict(snapshot(stopped.state_dict()))
+    list(resumed.epochs())
+    assert equal(snapshot(resumed.state_dict()), states[0])
 
 
 def test_an_interval_longer_than_an_epoch(tmp_path: Path) -> None:

@@ -91,15 +91,17 @@ def test_other_seeds_give_other_runs() -> None:
 TARGET = {"target_train_loss", "target_val_loss", "target_val_top1", "target_val_top5", "target_lr"}
 SOURCE = {"source_train_loss", "source_val_loss", "source_val_top1", "source_val_top5"}
 TIMES = {f"seconds_{phase}" for phase in ("transfer", "source", "target", "adapter", "evaluate")}
-TRANSFER = {"num_transfers", "source_dependence", "gate", "adapter_loss", "adapter_parameters"}
+TRANSFER = {"num_transfers", "source_dependence", "source_share", "gate", "adapter_loss", "adapter_parameters"}
+CHANGE = {"source_change_share"}  # of a source that learns
 
 
 @pytest.mark.parametrize(
     ("changes", "columns"),
     [
-        ({}, TARGET | SOURCE | TIMES | TRANSFER),
+        ({}, TARGET | SOURCE | TIMES | TRANSFER | CHANGE),
+        ({"transfer.align": "outputs"}, TARGET | SOURCE | TIMES | TRANSFER | CHANGE | {"align_r2"}),
         ({"source.kind": "frozen"}, TARGET | TIMES | TRANSFER),
-        ({"transfer.update.rule": "gradient"}, TARGET | SOURCE | TIMES | TRANSFER - {"adapter_loss"}),
+        ({"transfer.update.rule": "gradient"}, TARGET | SOURCE | TIMES | CHANGE | TRANSFER - {"adapter_loss"}),
         ({"method": "none"}, TARGET | TIMES),
         ({"method": "kd"}, TARGET | SOURCE | TIMES | {"distillation_loss"}),
         ({"method": "rkd", "source.kind": "frozen"}, TARGET | TIMES | {"distillation_loss"}),

@@ -647,7 +647,7 @@ class TestRandomStreams:
 
 
 class TestBlindFactor:
-    """13: the basis of a source's starting weight shows a random R / m of what it learns; the one that follows, most."""
+    """13: the basis of a source's start shows a random R / m of what it learns; the one that follows, most of it."""
 
     RANK: ClassVar[int] = 4
     ROWS: ClassVar[int] = 16

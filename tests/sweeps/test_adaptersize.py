@@ -11,6 +11,7 @@ from sweeps.layers import with_limits
 from tests.sweeps.base import CONV, HEAD, base_config, base_values, space_of
 
 RANK = "transfer.adapter.rank"
+FIRST = {"source": "conv1", "target": "features.0.0"}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,10 @@ RANK = "transfer.adapter.rank"
         {"adapter": {"kind": "full_matrix"}},
         {"adapter": {"rank": 3, "encoding": "factorized", "learned_gate": True}},
         {"pairs": [CONV | {"direction": "both"}, HEAD], "control": "none"},
+        {"pairs": [FIRST | {"direction": "both"}, HEAD], "adapter": {"kind": "linear"}},
+        {"pairs": [CONV], "align": "outputs", "adapter": {"kind": "linear", "width": 3, "depth": 1}},
+        {"pairs": [CONV | {"align": "inputs", "direction": "both"}, HEAD | {"align": "none"}]},
+        {"pairs": [FIRST], "adapter": {"kind": "full_matrix", "start": "identity"}},
     ],
 )
 def test_they_are_those_of_the_real_run(changes: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from sweeps.jobs import Jobs
 from sweeps.layers import lowest_rank, rank_limit, with_layers, with_limits
 from sweeps.plan import plan_sweep
 from sweeps.space import Space
-from tests.sweeps.base import CONV, base_values, space_of, sweep_config, write_base
+from tests.sweeps.base import CONV, base_config, base_values, space_of, sweep_config, write_base
 
 STAGES = {"source": "layer*.conv2", "target": "*.conv.2"}
 EXPANDED = "layer1.0.conv2>features.1.conv.2 + layer2.0.conv2>features.3.conv.2 + layer3.0.conv2>features.5.conv.2"
@@ -100,7 +100,7 @@ def test_a_network_of_its_own_draws_no_layer_with_itself() -> None:
 
 
 def test_the_base_is_written_out_and_its_hash_is_of_what_was_written(base: str) -> None:
-    for pairs, label in (("auto", "layer3.0.conv2>features.5.conv.2"), ([STAGES], EXPANDED)):
+    for pairs, label in (("auto", "conv1>features.0.0"), ([STAGES], EXPANDED)):
         sweep = sweep_config(CYCLES, base=base, set={"transfer.pairs": pairs})
         plan = plan_sweep(sweep)
         written = [f"{pair['source']}>{pair['target']}" for pair in plan.space.base["transfer"]["pairs"]]
@@ -111,7 +111,7 @@ def test_the_base_is_written_out_and_its_hash_is_of_what_was_written(base: str) 
 
 def test_choices_are_written_out_and_what_means_the_same_is_one(base: str) -> None:
     search = {"transfer.pairs": {"choice": ["auto", [STAGES], [CONV]]}} | RANKS
-    space = plan_sweep(sweep_config(search, base=base)).space
+    space = plan_sweep(sweep_config(search, base=base, set={"transfer.align": "none"})).space
     assert labels(space) == ["layer3.0.conv2>features.5.conv.2", EXPANDED]
     assert set(space.limits.values()) == {64, 24}
 
@@ -121,7 +121,34 @@ def test_auto_is_chosen_for_the_smallest_rank_that_can_be_drawn() -> None:
         RANKS | {"transfer.pairs": {"choice": ["auto"]}}, transfer={"pairs": "auto", "adapter": {"rank": 65}}
     )
     assert lowest_rank(space, space.config({})) == 2
-    assert labels(with_limits(with_layers(space))) == ["layer3.0.conv2>features.5.conv.2"]
+    assert labels(with_limits(with_layers(space))) == ["conv1>features.0.0"], (
+        "a space of 27 dimensions, of 2 that are shown"
+    )
+
+
+@pytest.mark.parametrize(
+    ("transfer", "limit"),
+    [
+        ({"align": "none"}, 3),  # of 3 channels a kernel row
+        ({"align": "auto"}, 16),  # of the 27 numbers of a patch both see; 16 channels
+        ({"align": "inputs"}, 16),
+        ({"align": "none", "adapter": {"kind": "linear"}}, 3),
+        ({"align": "none", "adapter": {"kind": "full_matrix"}}, 2**31 - 1),
+    ],
+)
+def test_the_largest_rank_is_that_of_the_space_in_which_layers_meet(transfer: dict[str, Any], limit: int) -> None:
+    pairs = [{"source": "conv1", "target": "features.0.0"}]
+    assert rank_limit(base_config(transfer={"pairs": pairs} | transfer)) == limit
+
+
+def test_a_linear_adapter_cuts_what_gives_alone() -> None:
+    """layer3.0.conv2 has 96 channels, classifier.1 ten rows: what receives is written whole, whatever the rank."""
+    pairs = [{"source": "layer3.0.conv2", "target": "classifier.1"}]
+    assert rank_limit(base_config(transfer={"pairs": pairs, "align": "none"})) == 10
+    linear = {"pairs": pairs, "align": "none", "adapter": {"kind": "linear"}}
+    assert rank_limit(base_config(transfer=linear)) == 96
+    back = linear | {"pairs": [pairs[0] | {"direction": "both"}]}
+    assert rank_limit(base_config(transfer=back)) == 10
 
 
 def test_layer_names_are_left_alone_and_no_network_is_built() -> None:
@@ -150,7 +177,8 @@ def test_a_search_that_leaves_the_layers_as_they_are_may_change_the_data(base: s
         (drawn(DEEP) | {"source.model.name": {"choice": ["resnet_small", "resnet18"]}}, {},
          "search.transfer.pairs.layers must stand for the same layers in all networks of the search, but with "
          "source.model.name=resnet18 it stands for others; name the layers"),
-        (CYCLES | {"source.model.name": {"choice": ["resnet_small", "resnet18"]}}, {"transfer.pairs": "auto"},
+        (CYCLES | {"source.model.name": {"choice": ["resnet_small", "resnet18"]}},
+         {"transfer.pairs": "auto", "transfer.align": "none"},
          "transfer.pairs must stand for the same layers in all networks of the search, but with "),
         (CYCLES, {"transfer.pairs": [{"source": "layr*", "target": "fc"}]}, "transfer.pairs.0.source must match at "),
         ({"transfer.pairs": {"choice": [[CONV], [{"source": "layr*", "target": "fc"}]]}}, {},
@@ -176,7 +204,8 @@ def test_what_is_refused(base: str, search: dict[str, Any], changes: dict[str, A
     [
         ({"layers": {"source": "a*"}}, "search.transfer.pairs.layers.target must be given, got nothing"),
         ({"layers": "auto"}, "search.transfer.pairs.layers must be a mapping of settings, got 'auto'"),
-        ({"layers": DEEP | {"evry": 2}}, "search.transfer.pairs.layers.evry must be one of direction, every, source, "),
+        ({"layers": DEEP | {"evry": 2}},
+         "search.transfer.pairs.layers.evry must be one of align, direction, every, source, "),
         ({"layers": DEEP, "choice": [[CONV]]},
          "search.transfer.pairs must be exactly one of choice, int, float and layers, got 2"),
         ({"layers": DEEP, "log": True}, "search.transfer.pairs must have neither log nor step with layers, got 'one'"),
