@@ -24,4 +24,5 @@ def _some(config: DataConfig, digits: range) -> ImageData:
         kept = split.take(((split.labels >= digits.start) & (split.labels < digits.stop)).nonzero().flatten())
         return Split(kept.images, kept.labels - digits.start)
 
-    return image_data(*map(chosen, (whole.train, whole.val, whole.test)), [str(digit) for digit in digits])
+    names = [str(digit) for digit in digits]
+    return image_data(chosen(whole.train), chosen(whole.val), chosen(whole.test), names)

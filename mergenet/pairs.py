@@ -209,6 +209,8 @@ def largest_shared(config: Config, rank: int) -> tuple[LayerInfo, LayerInfo] | N
     """The pair that shares the inputs, else the outputs, and is the largest; None if no space is worth a subspace."""
     best: dict[str, tuple[LayerInfo, LayerInfo]] = {}
     for source, target, space in sharing_pairs(config):
+        if space == "outputs" and config.source.kind == "frozen":
+            continue  # its head may be new: a file of starting weights need not fill it
         columns = COLUMNS[space]
         ranks = source.largest_rank_in(columns), target.largest_rank_in(columns)
         wide = target.matrix_in(columns)[1] >= MIN_SPACE * rank and min(ranks) >= rank
