@@ -100,6 +100,17 @@ class Case:
         }[variant]
         return load_config(self.preset, [*shared, *source, *own])
 
+    def key(self, variant: str, seed: int, folder: Path) -> str:
+        """Of a run, in the file of results: a variant of one exact configuration, wherever its teacher's file lies."""
+        config = self.config(variant, seed, folder)
+        sides = {}
+        for side in ("source", "target"):
+            network = getattr(config, side)
+            if network.model.weights is not None:
+                named = network.model.model_copy(update={"weights": Path(network.model.weights).name})
+                sides[side] = network.model_copy(update={"model": named})
+        return f"{self.name}/{variant}/{seed}/{config_hash(config.model_copy(update=sides))}"
+
     def pair(self, seed: int) -> tuple[str, str]:
         config = load_config(self.preset, [*RECIPE, *self.overrides, f"seed={seed}"])
         (pair,) = config.transfer.written_pairs
@@ -158,14 +169,18 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 RECIPES = {
-    "target.optimizer.lr": (0.02, 0.05, 0.1),
-    "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2, 5e-2, 0.1, 0.2),
+    "target.optimizer.lr": (0.05, 0.1),
+    "target.optimizer.weight_decay": (5e-4, 2e-2, 5e-2, 0.1),
+    "target.label_smoothing": (0, 0.1),
 }
 TEACHING = {
     "target.optimizer.lr": (0.02, 0.05),
     "distillation.weight": (0.05, 0.15, 0.5, 1, 2, 4),
 }  # beside none's decay
-WIDE = ("target.model.name=mlp", "target.batch_size=64", "target.optimizer.lr=0.05", "target.data.train_fraction=1")
+WIDE = (
+    *("target.model.name=mlp", "target.batch_size=64", "target.data.train_fraction=1", "target.label_smoothing=0"),
+    *("target.optimizer.lr=0.05", "target.optimizer.weight_decay=0.0005"),
+)
 DIGITS = ("target.data.name=digits", "target.data.image_size=8", "source.data.name=digits", "source.data.image_size=8")
 
 

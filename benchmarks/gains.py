@@ -56,14 +56,15 @@ def parse(arguments: Sequence[str]) -> tuple[Any, Case, list[str]]:
 def train_all(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path, jobs: int) -> Rows:
     """The rows of all variants and seeds; trains those that `out` lacks."""
     done, code = paired_runs.read(out), paired_runs.code_hash()
-    todo = [(case, name, seed, out) for seed in seeds for name in names if f"{case.name}/{name}/{seed}" not in done]
+    keys = {(seed, name): case.key(name, seed, out.parent) for seed in seeds for name in names}
+    todo = [(case, name, seed, out) for (seed, name), key in keys.items() if key not in done]
     print(f"{len(todo)} runs to train, {len(seeds) * len(names) - len(todo)} found in {out}", file=sys.stderr)
     by_seed = [list(group) for _, group in itertools.groupby(todo, key=lambda job: job[2])]
     with paired_runs.mapping(min(jobs, len(by_seed))) as run_all:
         for seed in run_all(train_seed, by_seed):
             print(f"seed {seed} done", file=sys.stderr, flush=True)
     done = paired_runs.read(out)
-    rows = [done[f"{case.name}/{name}/{seed}"] for seed in seeds for name in names]
+    rows = [done[key] for key in keys.values()]
     if stale := sum(row["code"] != code for row in rows):
         print(f"{stale} of {len(rows)} results in {out} were trained by other source code", file=sys.stderr)
     return rows
@@ -75,7 +76,7 @@ def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         replayed = replays(configs, Path(folder))
         for (case, name, seed, out), config in zip(jobs, configs, strict=True):
-            named = {"key": f"{case.name}/{name}/{seed}", "variant": name, "seed": seed, "config": config_hash(config)}
+            named = {"key": case.key(name, seed, out.parent), "variant": name, "seed": seed}
             row = paired_runs.train(replayed.get(config_hash(config), config))
             area = float(np.mean(row["curve"]))
             paired_runs.append(out, named | row | {"area": area, "code": paired_runs.code_hash()})
