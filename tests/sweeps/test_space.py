@@ -41,7 +41,7 @@ def draw(space: Space, number: int) -> list[Labels]:
         ({"transfer.t_cycle": {"choice": [4, 0]}}, "search.transfer.t_cycle must be >= 1, got 0"),
         ({"transfer.t_cycle": {"float": [1, 8]}}, "must be a whole number"),
         ({"transfer.adapter.gate": {"float": [0.5, 2]}}, "transfer.adapter.gate must be <= 1.0, got 2.0"),
-        ({"transfer.adapter.kind": {"choice": ["lpak"]}}, "one of full_matrix, linear, lpka, got 'lpak'; did you mean lpka?"),
+        ({"transfer.adapter.kind": {"choice": ["lpak"]}}, "must be one of full_matrix, linear, lpka, got 'lpak'; did"),
         ({"seed": {"choice": [1, 2]}}, "search.seed must not be searched, all trials share it; set it under set"),
         ({"method": {"choice": ["kd", "kid"]}}, "search.method must be one of dist, dkd, kd"),
         (
