@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from mergenet.errors import ConfigError
 from sweeps.layers import rank_limit, with_limits
 from sweeps.space import Labels, Space, get_by_path, label_of
-from tests.sweeps.base import CONV, HEAD, base_config, space_of
+from tests.sweeps.base import CONV, HEAD, base_config, base_values, space_of
 
 PAIRS = {"transfer.pairs": {"choice": [[CONV], [HEAD], [CONV, HEAD], [{"source": "conv1", "target": "features.0.0"}]]}}
+AS_THEY_COME = base_values()["transfer"] | {"align": "none"}  # rows of a convolution are cut per kernel row
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def draw(space: Space, number: int) -> list[Labels]:
         ({"transfer.t_cycle": {"choice": [4, 0]}}, "search.transfer.t_cycle must be >= 1, got 0"),
         ({"transfer.t_cycle": {"float": [1, 8]}}, "must be a whole number"),
         ({"transfer.adapter.gate": {"float": [0.5, 2]}}, "transfer.adapter.gate must be <= 1.0, got 2.0"),
-        ({"transfer.adapter.kind": {"choice": ["lpak"]}}, "one of full_matrix, lpka, got 'lpak'; did you mean lpka?"),
+        ({"transfer.adapter.kind": {"choice": ["lpak"]}}, "must be one of full_matrix, linear, lpka, got 'lpak'; did"),
         ({"seed": {"choice": [1, 2]}}, "search.seed must not be searched, all trials share it; set it under set"),
         ({"method": {"choice": ["kd", "kid"]}}, "search.method must be one of dist, dkd, kd"),
         (
@@ -100,7 +101,7 @@ def test_every_draw_is_valid(low: int, width: int, log: bool, searches_pairs: bo
 
 def test_rank_choices_are_cut_to_the_drawn_pair() -> None:
     """Optuna refuses a categorical whose choices change: the cut one has a name of its own, but is the same path."""
-    space = with_limits(space_of(PAIRS | {"transfer.adapter.rank": {"choice": [2, 3, 8]}}))
+    space = with_limits(space_of(PAIRS | {"transfer.adapter.rank": {"choice": [2, 3, 8]}}, transfer=AS_THEY_COME))
     drawn = draw(space, 60)
     by_pair: dict[Any, set[Any]] = {}
     for labels in drawn:
@@ -139,9 +140,10 @@ def test_labels_stay_what_studies_hold() -> None:
 
 
 def test_fixed_rank_must_fit_every_pair() -> None:
-    space = space_of(PAIRS)
+    space = space_of(PAIRS, transfer=AS_THEY_COME)
     with pytest.raises(ConfigError, match=r"transfer.adapter.rank must allow a rank of at most 3 \(with .*conv1"):
         with_limits(space)
+    assert min(with_limits(space_of(PAIRS)).limits.values()) == 10, "of fc; the patches that conv1 sees allow more"
 
 
 def test_values_are_what_the_file_says() -> None:
