@@ -12,20 +12,22 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.paired_runs import RECIPE, WITHOUT
 from mergenet.config import Config
 from mergenet.configfile import load_config
 from mergenet.layers import find_layer, to_matrix, to_weight
+from mergenet.models import build_model
 from mergenet.provenance import config_hash
 from mergenet.subspace import signed_svd
+from mergenet.tasks import build_task
 from mergenet.trainer import Trainer
 
 REAL = "real"
 BEFORE = (  # the adapter of version 0.1.0
     *("transfer.align=none", "transfer.adapter.kind=lpka", "transfer.adapter.source_basis=start"),
-    *("transfer.adapter.rank=8", "transfer.adapter.depth=2"),
+    *("transfer.adapter.rank=8", "transfer.adapter.depth=2", "transfer.adapter.gate=0.1", "transfer.t_cycle=8"),
 )
 CONTROLS = {"shuffled": "shuffled", "noise": "noise", "control_none": "none"}
 PLAIN = ("plain_subspace", "plain_layer")
@@ -37,6 +39,7 @@ class Case:
 
     teacher: settings of the finished source, written as those of a target that trains by itself; it is the source of
     frozen cases, and the teacher and the plain source of all. few: those with which it saw no more than the target.
+    ready: the source's weights are the preset's own, which nobody here trained; it has no teacher and no poor variant.
     methods: of distillation. grid: what was tuned for none and real, path -> values; for the methods that is TEACHING.
     """
 
@@ -49,15 +52,17 @@ class Case:
     grid: Mapping[str, Sequence[Any]]
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     frozen: bool = True
+    ready: bool = False
     methods: tuple[str, ...] = ("kd", "dist")
     plain: bool = True
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def variants(self) -> tuple[str, ...]:
+        poor = () if self.ready else ("poor",)
         basis = () if self.frozen else ("start_basis",)
         plain = PLAIN if self.plain else ()
-        return ("none", REAL, *CONTROLS, "poor", *basis, "before", *self.extra, *self.methods, *plain)
+        return ("none", REAL, *CONTROLS, *poor, *basis, "before", *self.extra, *self.methods, *plain)
 
     def with_recipe(self, variant: str, point: Mapping[str, Any]) -> "Case":
         """For tuning: the same with other settings, under a name of its own."""
@@ -65,11 +70,9 @@ class Case:
         return replace(self, name=f"{self.name}[{label}]", recipes={**self.recipes, variant: dict(point)})
 
     def with_settings(self, settings: Sequence[str]) -> "Case":
-        return (
-            self
-            if not settings
-            else replace(self, name=f"{self.name}[{','.join(settings)}]", overrides=(*self.overrides, *settings))
-        )
+        if not settings:
+            return self
+        return replace(self, name=f"{self.name}[{','.join(settings)}]", overrides=(*self.overrides, *settings))
 
     def plain_config(self) -> Config:
         return load_config(self.preset, [*RECIPE, *self.overrides, *WITHOUT])
@@ -84,11 +87,14 @@ class Case:
             return load_config(self.preset, [*shared, *WITHOUT])
         if variant in PLAIN:
             started = [*shared, *WITHOUT]
-            config, taught = load_config(self.preset, started), self.taught(seed, folder)
-            weights = plain_start(variant, self.pair(seed), config, taught, folder)
+            config, names = load_config(self.preset, started), self.pair(seed)
+            taught = self.given(names[0], folder) if self.ready else self.taught(seed, folder)
+            weights = plain_start(variant, names, config, taught, folder)
             return load_config(self.preset, [*started, f"target.model.weights={weights}"])
         source = [*split(seed, "source"), f"source.seed={seed + 1000}"]
-        if self.frozen or variant in self.methods:
+        if self.ready:
+            pass  # the preset says where its weights are
+        elif self.frozen or variant in self.methods:
             source += ["source.kind=frozen", f"source.model.weights={self.taught(seed, folder, variant == 'poor')}"]
         elif variant == "poor":
             source += [setting.replace("target.", "source.", 1) for setting in self.few]
@@ -129,6 +135,16 @@ class Case:
             save(path, trainer.bests["target"].network)
         return path
 
+    def given(self, layer: str, folder: Path) -> Path:
+        """The weight of a layer of a source whose weights are the preset's own."""
+        source = load_config(self.preset, [*RECIPE, *self.overrides]).source
+        path = folder / "teachers" / f"{source.model.weights}-{layer}.safetensors"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            weight = find_layer(build_model(source.model, build_task(source).spec), layer).weight
+            save(path, {f"{layer}.weight": weight})
+        return path
+
 
 def split(seed: int, side: str) -> list[str]:
     """One split of the data for source and target: neither learns from what the other is tested on."""
@@ -145,13 +161,14 @@ def plain_start(variant: str, pair: tuple[str, str], config: Config, teacher: Pa
     if not path.exists():
         network = Trainer(config).target.network  # as it starts
         source = read(teacher)[f"{pair[0]}.weight"]
-        weight = find_layer(network, pair[1]).weight
-        matrix = to_matrix(weight.detach(), "inputs")
-        rows = signed_svd(to_matrix(source, "inputs"), min(matrix.shape))[2].float()
+        layer = find_layer(network, pair[1])
+        weight, embedding = layer.weight, isinstance(layer, nn.Embedding)
+        matrix = to_matrix(weight.detach(), "inputs", embedding)
+        rows = signed_svd(to_matrix(source, "inputs", embedding), min(matrix.shape))[2].float()
         found = matrix @ rows.T @ rows if variant == "plain_subspace" else rows[: len(matrix)]
         found = found * (matrix.norm() / found.norm())
         with torch.no_grad():
-            weight.copy_(to_weight(found, weight.shape, "inputs"))
+            weight.copy_(to_weight(found, weight.shape, "inputs", embedding))
         save(path, network.state_dict())
     return path
 
@@ -173,10 +190,7 @@ RECIPES = {
     "target.optimizer.weight_decay": (5e-4, 2e-2, 5e-2, 0.1),
     "target.label_smoothing": (0, 0.1),
 }
-TEACHING = {
-    "target.optimizer.lr": (0.02, 0.05),
-    "distillation.weight": (0.05, 0.15, 0.5, 1, 2, 4),
-}  # beside none's decay
+TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.5, 1, 2, 4)}  # beside none's decay
 WIDE = (
     *("target.model.name=mlp", "target.batch_size=64", "target.data.train_fraction=1", "target.label_smoothing=0"),
     *("target.optimizer.lr=0.05", "target.optimizer.weight_decay=0.0005"),
@@ -188,6 +202,7 @@ def recipe(lr: float, weight_decay: float) -> dict[str, float]:
     return {"target.optimizer.lr": lr, "target.optimizer.weight_decay": weight_decay}
 
 
+WORDS = "backbone.embeddings.word_embeddings"
 SOFTMAX = {  # the paper's adapter in the shared space, with the basis as it is now
     "lpka": ("transfer.adapter.kind=lpka",),
     "lpka_identity": ("transfer.adapter.kind=lpka", "transfer.adapter.start=identity"),
@@ -236,6 +251,43 @@ CASES = {
             ("target.data.name=benchmarks.gain_data:low_digits", *WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028", "target.batch_size=16", "epochs=60"),
             RECIPES,
+            methods=("rkd", "pkt"),
+        ),
+        Case(
+            "openmoji",
+            "a finished ResNet and a MobileNetV2 with 30 % of the emoji: first layers, classifiers, middle layers",
+            "openmoji",
+            (
+                *("target.data.train_fraction=0.3", "epochs=16", "transfer.t_cycle=4", "transfer.adapter.gate=0.3"),
+                *("transfer.adapter.kind=linear", "transfer.pairs=[{source: conv1, target: features.0.0}]"),
+            ),
+            ("target.model.name=resnet_small", "target.data.train_fraction=1", "epochs=12"),
+            ("target.data.train_fraction=0.3", "epochs=16"),
+            {},
+            extra={
+                name: (f"transfer.pairs=[{{{pair}}}]", f"transfer.adapter.rank={rank}", f"transfer.control={control}")
+                for label, pair, rank in (
+                    ("classifiers", "source: fc, target: classifier.1", 16),
+                    ("middle", "source: layer3.0.conv2, target: features.5.conv.2, align: inputs", 32),
+                    ("middle_outputs", "source: layer3.0.conv2, target: features.5.conv.2, align: outputs", 16),
+                )
+                for name, control in ((label, "real"), (f"{label}_shuffled", "shuffled"))
+            },
+        ),
+        Case(
+            "text",
+            "MiniLM and a small BERT with 15 % of the emoji names, one vocabulary: embeddings of words",
+            "frozen-text",
+            (
+                *("target.data.train_fraction=0.15", "epochs=20", "target.batch_size=16", "transfer.t_cycle=2"),
+                *(f"{side}.data.tokenizer=minilm" for side in ("source", "target")),
+                *("transfer.adapter.kind=linear", "transfer.adapter.rank=64", "transfer.adapter.gate=0.3"),
+                f"transfer.pairs=[{{source: {WORDS}, target: {WORDS}}}]",
+            ),
+            (),
+            (),
+            {},
+            ready=True,
             methods=("rkd", "pkt"),
         ),
     )

@@ -40,7 +40,8 @@ class DataConfig(Strict):
     max_length: Annotated[int, Field(ge=4, le=8192)] = Field(32, description="length of texts, tokens; longer is cut")
     tokenizer: PathText | None = Field(
         None,
-        description="tokenizer.json of texts, or a folder that holds it; default: the words of the training texts",
+        description="tokenizer.json of texts, a folder that holds it, or minilm; default: the words of the training "
+        "texts",
     )
 
 

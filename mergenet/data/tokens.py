@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mergenet.config import DataConfig
 from mergenet.errors import DataError, needs_package
+from mergenet.minilm import MINILM, minilm_folder
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -61,7 +62,12 @@ def words_of(texts: Iterable[str], min_count: int = 1) -> "Tokenizer":
 
 
 def read_tokenizer(path: Path) -> "Tokenizer":
-    """tokenizer.json, or that of a folder. Raises DataError if it is missing, damaged or lacks BERT's tokens."""
+    """tokenizer.json, or that of a folder, or MiniLM's by its name.
+
+    Raises DataError if it is missing, damaged or lacks BERT's tokens, ConfigError without MiniLM's package.
+    """
+    if str(path) == MINILM and not path.exists():
+        path = minilm_folder()
     with needs_package("tokenizers", "text"):
         from tokenizers import Tokenizer
     file = path / "tokenizer.json" if path.is_dir() else path

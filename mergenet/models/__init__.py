@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from mergenet.config import ModelConfig
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.lookup import kind_of, look_up, made_by
+from mergenet.minilm import MINILM, minilm_folder
 from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
 from mergenet.models.mlp import grey_mlp
 from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
 from mergenet.models.pretrained import content_hash, load_into, read_weights
 from mergenet.models.resnet import resnet18, resnet34, resnet50, resnet_small
-from mergenet.models.transformer import ENCODERS, minilm_folder
+from mergenet.models.transformer import ENCODERS
 from mergenet.models.vision_language import BLIPS
 from mergenet.models.zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
 from mergenet.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
@@ -67,7 +68,7 @@ MODELS: dict[str, Architecture] = {
             (CLASSES, SPAN),
             reads_folders=True,
             sized_by_folder=not encoder.sizes,
-            packaged={"minilm": minilm_folder} if name == "bert" else {},
+            packaged={MINILM: minilm_folder} if name == "bert" else {},
         )
         for name, encoder in ENCODERS.items()
     },
@@ -115,9 +116,10 @@ def check_words(config: ModelConfig, tokenizer: str | None) -> None:
     """Raises ConfigError if a network that was trained on texts is to read them by other numbers than it knows."""
     path = weights_file(config)
     if path is not None and find_architecture(config.name).reads_folders and path.is_dir() and tokenizer is None:
+        written = MINILM if config.weights == MINILM else path
         raise ConfigError(
             f"data.tokenizer must be given beside model.weights {config.weights!r}, got nothing: by default words are "
-            f"numbered as they come in the training texts, which that network does not know; write {path}"
+            f"numbered as they come in the training texts, which that network does not know; write {written}"
         )
 
 

