@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mergenet.tasks import build_task
     from mergenet.trainer import Trainer, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Adapter": "mergenet.adapter",
