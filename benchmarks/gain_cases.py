@@ -198,8 +198,8 @@ WIDE = (
 DIGITS = ("target.data.name=digits", "target.data.image_size=8", "source.data.name=digits", "source.data.image_size=8")
 
 
-def recipe(lr: float, weight_decay: float) -> dict[str, float]:
-    return {"target.optimizer.lr": lr, "target.optimizer.weight_decay": weight_decay}
+def recipe(lr: float, weight_decay: float, label_smoothing: float = 0) -> dict[str, float]:
+    return dict(zip(RECIPES, (lr, weight_decay, label_smoothing), strict=True))
 
 
 WORDS = "backbone.embeddings.word_embeddings"
@@ -219,7 +219,7 @@ CASES = {
             (*WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028", "target.batch_size=16", "epochs=60"),
             RECIPES,
-            {"none": recipe(0.1, 0.05), REAL: recipe(0.1, 0.02)},
+            {"none": recipe(0.1, 0.05, 0.1), REAL: recipe(0.1, 0.05, 0.1)},
         ),
         Case(
             "mnist-live",
@@ -229,7 +229,7 @@ CASES = {
             (*WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028",),
             RECIPES,
-            {"none": recipe(0.1, 0.05), REAL: recipe(0.1, 0.02)},
+            {"none": recipe(0.1, 0.05, 0.1), REAL: recipe(0.1, 0.02)},
             frozen=False,
             extra=SOFTMAX,
         ),
@@ -241,7 +241,7 @@ CASES = {
             (*DIGITS[:2], *WIDE, "epochs=25"),
             ("target.data.train_fraction=0.04", "target.batch_size=16", "epochs=60"),
             RECIPES,
-            {"none": recipe(0.1, 0.05), REAL: recipe(0.05, 0.05)},
+            {"none": recipe(0.1, 0.05), REAL: recipe(0.1, 0.05, 0.1)},
         ),
         Case(
             "other-classes",
