@@ -202,6 +202,10 @@ def recipe(lr: float, weight_decay: float, label_smoothing: float = 0) -> dict[s
     return dict(zip(RECIPES, (lr, weight_decay, label_smoothing), strict=True))
 
 
+def taught(lr: float, weight: float) -> dict[str, float]:
+    return dict(zip(TEACHING, (lr, weight), strict=True))
+
+
 WORDS = "backbone.embeddings.word_embeddings"
 SOFTMAX = {  # the paper's adapter in the shared space, with the basis as it is now
     "lpka": ("transfer.adapter.kind=lpka",),
@@ -219,7 +223,12 @@ CASES = {
             (*WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028", "target.batch_size=16", "epochs=60"),
             RECIPES,
-            {"none": recipe(0.1, 0.05, 0.1), REAL: recipe(0.1, 0.05, 0.1)},
+            {
+                "none": recipe(0.1, 0.05, 0.1),
+                REAL: recipe(0.1, 0.05, 0.1),
+                "kd": taught(0.02, 2),
+                "dist": taught(0.05, 2),
+            },
         ),
         Case(
             "mnist-live",
@@ -229,7 +238,12 @@ CASES = {
             (*WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028",),
             RECIPES,
-            {"none": recipe(0.1, 0.05, 0.1), REAL: recipe(0.1, 0.02)},
+            {
+                "none": recipe(0.1, 0.05, 0.1),
+                REAL: recipe(0.1, 0.02),
+                "kd": taught(0.02, 2),
+                "dist": taught(0.05, 2),
+            },
             frozen=False,
             extra=SOFTMAX,
         ),
