@@ -255,7 +255,12 @@ CASES = {
             (*DIGITS[:2], *WIDE, "epochs=25"),
             ("target.data.train_fraction=0.04", "target.batch_size=16", "epochs=60"),
             RECIPES,
-            {"none": recipe(0.1, 0.05), REAL: recipe(0.1, 0.05, 0.1)},
+            {
+                "none": recipe(0.1, 0.05),
+                REAL: recipe(0.1, 0.05, 0.1),
+                "kd": taught(0.02, 2),
+                "dist": taught(0.05, 2),
+            },
         ),
         Case(
             "other-classes",
@@ -265,6 +270,7 @@ CASES = {
             ("target.data.name=benchmarks.gain_data:low_digits", *WIDE, "epochs=25"),
             ("target.data.train_fraction=0.028", "target.batch_size=16", "epochs=60"),
             RECIPES,
+            {"none": recipe(0.1, 0.1, 0.1), REAL: recipe(0.1, 0.1)},
             methods=("rkd", "pkt"),
         ),
         Case(
