@@ -61,6 +61,12 @@ def shared_space(config: Config, source: str, target: str) -> Literal["inputs", 
     return "none" if found is None else _shared(config, found, source, target)
 
 
+def reads_tokens(config: Config, target: str) -> bool:
+    """Whether a layer of the target receives the tokens themselves, and not, say, positions."""
+    found = _sights(config)
+    return found is not None and bool(tokens := found[1].tokens) and found[1].received.get(target) == tokens
+
+
 def _shared(
     config: Config, found: tuple[Sight, Sight], source: str, target: str
 ) -> Literal["inputs", "outputs", "none"]:

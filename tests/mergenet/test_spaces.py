@@ -210,6 +210,17 @@ def test_columns_of_what_is_shown_stand_at_the_receivers_words(direction: str) -
     assert len(ours) - len(unknown) > 50
 
 
+def test_positions_meet_by_number_whatever_the_vocabularies() -> None:
+    config = texts({"transfer.pairs": [{"source": PLACES, "target": PLACES}]})
+    assert words_of_target(config) is not None
+    assert shared_space(config, PLACES, PLACES) == "inputs"
+    trainer = Trainer(config)
+    (link,) = trainer.transfer.links
+    shown, basis = link.giver.shown(0), link.giver.state_dict()["encoding"]["basis"]
+    positions = trainer.learners[1].network.get_parameter(f"{PLACES}.weight").detach()
+    torch.testing.assert_close(shown, basis.T @ positions.T)
+
+
 def test_a_layer_that_is_no_embedding_does_not_meet_one() -> None:
     config = texts({"transfer.pairs": [{"source": WORDS, "target": "classifier"}]})
     for layer in spaces.sight(spaces.network_key(config.target), spaces.build_task(config.target).spec).layers:
