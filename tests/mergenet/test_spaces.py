@@ -54,6 +54,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, built in {
         "conv3": convolution(3),
         "conv3_strided": convolution(3, stride=2, padding=1),
+        "conv3_dilated": convolution(3, dilation=2),
         "conv5": convolution(5),
         "twice": image_classifier(lambda outputs, _: Twice(outputs)),
     }.items():
@@ -89,6 +90,8 @@ def test_all_pairs_that_share_a_space_are_listed_in_network_order() -> None:
     ("source", "target", "space"),
     [
         (("conv3", "0"), ("conv3_strided", "0"), "inputs"),  # patches of one size, wherever they are taken
+        (("conv3", "0"), ("conv3_dilated", "0"), "none"),  # nine pixels each, but others
+        (("conv3_dilated", "0"), ("conv3_dilated", "0"), "inputs"),
         (("conv3", "0"), ("conv5", "0"), "none"),
         (("conv3", "4"), ("conv5", "4"), "outputs"),
         (("conv3", "0"), ("tiny_mlp", "1"), "none"),  # images and images in a row
