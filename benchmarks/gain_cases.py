@@ -40,6 +40,7 @@ class Case:
     teacher: settings of the finished source, written as those of a target that trains by itself; it is the source of
     frozen cases, and the teacher and the plain source of all. few: those with which it saw no more than the target.
     ready: the source's weights are the preset's own, which nobody here trained; it has no teacher and no poor variant.
+    before: further settings of the variant of that name, where its rank is too large for the layers.
     methods: of distillation. grid: what was tuned for none and real, path -> values; for the methods that is TEACHING.
     """
 
@@ -55,6 +56,7 @@ class Case:
     ready: bool = False
     methods: tuple[str, ...] = ("kd", "dist")
     plain: bool = True
+    before: tuple[str, ...] = ()
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -101,7 +103,12 @@ class Case:
         own = {
             **{name: (f"transfer.control={control}",) for name, control in CONTROLS.items()},
             **{method: (f"method={method}", "transfer={}") for method in self.methods},
-            **{REAL: (), "poor": (), "start_basis": ("transfer.adapter.source_basis=start",), "before": BEFORE},
+            **{
+                REAL: (),
+                "poor": (),
+                "start_basis": ("transfer.adapter.source_basis=start",),
+                "before": (*BEFORE, *self.before),
+            },
             **self.extra,
         }[variant]
         return load_config(self.preset, [*shared, *source, *own])
@@ -284,6 +291,7 @@ CASES = {
             ("target.model.name=resnet_small", "target.data.train_fraction=1", "epochs=12"),
             ("target.data.train_fraction=0.3", "epochs=16"),
             {},
+            before=("transfer.adapter.rank=3",),  # of 3 channels a kernel row
             extra={
                 name: (f"transfer.pairs=[{{{pair}}}]", f"transfer.adapter.rank={rank}", f"transfer.control={control}")
                 for label, pair, rank in (

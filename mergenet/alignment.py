@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, one_hot, pad, unfold
 
 from mergenet import distributed
+from mergenet.errors import ConfigError
 from mergenet.layers import Columns, Layer, layer_info
 from mergenet.learner import Learner
 from mergenet.streams import Stream
@@ -82,11 +83,14 @@ class Estimated:
 
 
 def activations(network: nn.Module, layer: Layer, arguments: tuple[Tensor, ...], columns: Columns) -> Tensor:
-    """What the layer receives (`inputs`) or gives, (N, width, height, width of the grid), in evaluation mode."""
+    """What the layer receives (`inputs`) or gives, (N, width, height, width of the grid), in evaluation mode.
+
+    Of a layer that is called several times, at the first. Raises ConfigError if it is not called.
+    """
     seen: list[Tensor] = []
 
-    def note(_: nn.Module, inputs: Any, output: Tensor) -> None:
-        seen.append(inputs[0] if columns == "inputs" else output)
+    def note(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        seen.extend(inputs[:1] if columns == "inputs" else [output])
 
     training, hook = network.training, layer.register_forward_hook(note)
     try:
@@ -95,6 +99,12 @@ def activations(network: nn.Module, layer: Layer, arguments: tuple[Tensor, ...],
     finally:
         hook.remove()
         network.train(training)
+    if not seen:
+        name = next(name for name, module in network.named_modules() if module is layer)
+        raise ConfigError(
+            f"transfer.align must be none for {name}, got {columns!r}; its network does not call it with a tensor "
+            "(torch's attention uses such weights directly), so that there are no activations to estimate a map from"
+        )
     return grid_of(seen[0].float(), layer, columns)
 
 

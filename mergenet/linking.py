@@ -19,7 +19,7 @@ from mergenet.link import Link
 from mergenet.record import ADAPTER_FILE
 from mergenet.reencode import encode, encode_giver
 from mergenet.source import Source
-from mergenet.spaces import columns_of, shared_space, vocabulary, words_of_target
+from mergenet.spaces import columns_of, reads_tokens, shared_space, vocabulary, words_of_target
 
 
 def build_links(config: Config, source: Source, target: Learner, steps_per_epoch: int) -> list[Link]:
@@ -117,17 +117,21 @@ class Ends:
         if self.pair.align == "none":
             return None, None
         if shared_space(self.config, self.pair.source, self.pair.target) == self.pair.align:
-            return self.words(gives, receives), None
+            return (self.words(gives, receives) if self.read_words() else None), None
         self.check_readable()
         assert self.source.learner is not None
         networks = {"source": self.source.learner.network, "target": self.target.network}
         giver, receiver = ((networks[side], self.layers[side]) for side in (gives, receives))
         return None, Estimated(giver, receiver, self.columns, self.target, self.steps_per_epoch)
 
+    def read_words(self) -> bool:
+        """Whether the layers, of one space, are the embeddings of words: not those of positions or of segments."""
+        return self.columns == "inputs" and reads_tokens(self.config, self.pair.target)
+
     def words(self, gives: str, receives: str) -> Tensor | None:
         """For each column of the receiver that of the giver, by word, where vocabularies number words differently."""
         embeddings = {side: layer for side, layer in self.layers.items() if isinstance(layer, nn.Embedding)}
-        numbers = words_of_target(self.config) if len(embeddings) == 2 and self.columns == "inputs" else None
+        numbers = words_of_target(self.config) if len(embeddings) == 2 else None
         if numbers is None:
             return None
         known = (numbers >= 0).nonzero().flatten()

@@ -21,7 +21,8 @@ A basis that receives is computed once and kept: (B, A) and (-B, -A) are the sam
 adapter, so signs are fixed and no SVD runs again. What rows and columns of W are is the table in layers.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +88,16 @@ class View:
         return None if gradient is None else self.matrix(gradient)
 
 
+@contextmanager
+def padding_kept(layer: Layer) -> Iterator[None]:
+    """The vector of an embedding's padding stays what it is: torch never trains it, and networks may count on 0."""
+    index = layer.padding_idx if isinstance(layer, nn.Embedding) else None
+    kept = None if index is None else layer.weight[index].clone()
+    yield
+    if index is not None and kept is not None:
+        layer.weight[index] = kept
+
+
 class Projected:
     """W = B A + R with B (m x R) orthonormal and fixed, A = B^T W, R = W - B A untouched by writes. [ours]
 
@@ -124,10 +135,11 @@ class Projected:
 
     @torch.no_grad()
     def write_(self, factor: Tensor) -> None:
-        """W <- W + B (A' - B^T W): exactly the identity if A' is what `read` returned."""
+        """W <- W + B (A' - B^T W), but for padding: exactly the identity if A' is what `read` returned."""
         weight = self.layer.weight
         change = self.basis @ (factor.to(self.basis) - self.read())
-        weight.add_(self.view.weight(change).to(weight))
+        with padding_kept(self.layer):
+            weight.add_(self.view.weight(change).to(weight))
 
     @torch.no_grad()
     def grad(self) -> Tensor | None:
@@ -201,7 +213,8 @@ class Whole:
 
     @torch.no_grad()
     def write_(self, factor: Tensor) -> None:
-        self.layer.weight.copy_(self.view.weight(factor))
+        with padding_kept(self.layer):
+            self.layer.weight.copy_(self.view.weight(factor))
 
     def grad(self) -> Tensor | None:
         return self.view.grad()

@@ -184,7 +184,8 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
     if not epochs_done or not (folder / PROVENANCE_FILE).exists():
         return now
     first = read_provenance(folder)
-    aligned = [{"align": "none"} | pair for pair in first.get("pairs", pairs)]  # before 0.2 pairs had no alignment
+    none = "none" if config.method == "mergenet" else None  # other methods leave it as it is written
+    aligned = [{"align": none} | pair for pair in first.get("pairs", pairs)]  # before 0.2 pairs had no alignment
     if aligned != pairs:
         raise CheckpointError(
             f"{folder} was started with other layers for transfer.pairs ({PROVENANCE_FILE} lists them) than this "

@@ -61,6 +61,12 @@ def shared_space(config: Config, source: str, target: str) -> Literal["inputs", 
     return "none" if found is None else _shared(config, found, source, target)
 
 
+def reads_tokens(config: Config, target: str) -> bool:
+    """Whether a layer of the target receives the tokens themselves, and not, say, positions."""
+    found = _sights(config)
+    return found is not None and bool(tokens := found[1].tokens) and found[1].received.get(target) == tokens
+
+
 def _shared(
     config: Config, found: tuple[Sight, Sight], source: str, target: str
 ) -> Literal["inputs", "outputs", "none"]:
@@ -205,14 +211,20 @@ def sight(key: str, spec: Spec) -> Sight:
 
 
 def _note(name: str, received: dict[str, str], given: dict[str, str]) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(_: nn.Module, inputs: Any, output: Any) -> None:
+    def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
         if name in received:  # called twice: which of its inputs counts is not known
             received[name] = given[name] = ""
             return
-        received[name] = _hash(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else ""
+        received[name] = _hash(inputs[0]) + _spread(layer) if inputs and isinstance(inputs[0], Tensor) else ""
         given[name] = _hash(output) if isinstance(output, Tensor) else ""
 
     return hook
+
+
+def _spread(layer: nn.Module) -> str:
+    """Of a convolution whose kernel skips pixels, how many: its patches are others than those of one that does not."""
+    skips = isinstance(layer, nn.Conv2d) and any(step > 1 for step in layer.dilation)
+    return f" dilation {layer.dilation}" if skips else ""
 
 
 def _hash(values: Tensor) -> str:

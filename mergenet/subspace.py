@@ -39,13 +39,14 @@ def leading_basis(matrix: Tensor, rank: int) -> Tensor:
 def follow(basis: Tensor, matrix: Tensor, steps: int = STEPS) -> Tensor:
     """The basis (m x R) of the leading subspace of `matrix` (m x n, fp32), started from and aligned to `basis`.
 
-    Columns are scaled to norm 1 between the iterations, which changes no span. A matrix of zeros leaves the basis.
+    Columns are scaled to norm 1 between the iterations, which changes no span. A matrix of zeros, or of numbers that
+    are not finite, leaves the basis.
     """
     spanning = basis
     for _ in range(steps):
         spanning = matrix @ (matrix.T @ spanning)
         norms = spanning.norm(dim=0)
-        if not bool((norms > 0).all()):
+        if not bool(((norms > 0) & norms.isfinite()).all()):
             return basis
         spanning, _ = torch.linalg.qr(spanning / norms)
     return (spanning @ polar(spanning.T @ basis)).contiguous()
@@ -68,11 +69,16 @@ def whitened(factor: Tensor) -> Tensor:
     """(A A^T)^(-1/2) A, (R x n): orthonormal rows that span what those of A do.
 
     Turning A by an orthogonal R x R matrix turns the result alike, so that X A^T A is the same for every basis of a
-    subspace. Directions of less than 1e-6 of the largest singular value become 0. The R x R matrix, whose eigenvalues
-    are squares, and they are computed in float64; the eigenvalues on the CPU.
+    subspace. Directions of less than 1e-6 of the largest singular value become 0. With more rows than columns it is
+    computed as A (A^T A)^(-1/2), which is the same. The smaller of the two square matrices, whose eigenvalues are
+    squares, and they are computed in float64; the eigenvalues on the CPU. Of numbers that are not finite all is nan.
     """
-    wide = factor.double()
-    values, vectors = torch.linalg.eigh((wide @ wide.T).cpu())
+    wide, tall = factor.double(), factor.shape[0] > factor.shape[1]
+    squares = (wide.T @ wide if tall else wide @ wide.T).cpu()
+    if not bool(squares.isfinite().all()):
+        return torch.full_like(factor, torch.nan)
+    values, vectors = torch.linalg.eigh(squares)
     floor = 1e-12 * values.amax().clamp_min(1e-30)
     inverse = torch.where(values > floor, values.clamp_min(floor).rsqrt(), 0.0)
-    return (vectors * inverse @ vectors.T).to(factor) @ factor
+    root = (vectors * inverse @ vectors.T).to(factor)
+    return factor @ root if tall else root @ factor

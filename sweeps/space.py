@@ -29,8 +29,8 @@ PAIRS = "transfer.pairs"
 CYCLE = "transfer.t_cycle"
 SHARED = ("name", "seed", "epochs", "device", "threads", "source.recording", "target.seed")
 SHAPING = re.compile(
-    r"(source|target)\.(task|model\..*|data\..*)|source\.kind|transfer\.adapter\.kind|transfer\.align"
-    r"|transfer\.pairs(\.\d+(\.(source|target|align))?)?"
+    r"(source|target)\.(task|model\..*|data\..*)|source\.kind|transfer\.adapter\.(kind|encoding)|transfer\.align"
+    r"|transfer\.pairs(\.\d+(\.(source|target|align|direction))?)?"
 )
 MAX_COMBINATIONS = 512
 MAX_LISTED = 100_000  # points of a space that are looked through one by one

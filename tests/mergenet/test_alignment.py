@@ -169,6 +169,16 @@ def test_a_network_is_looked_at_in_evaluation_mode_and_left_as_it_was() -> None:
     assert not network[3]._forward_hooks
 
 
+def test_a_layer_that_is_not_called_is_refused() -> None:
+    """torch's attention takes the weight of its last layer, and never calls that."""
+    network = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with pytest.raises(ConfigError) as caught:
+        activations(network, network.self_attn.out_proj, (normal(6, 3, 8),), "outputs")
+    start = "transfer.align must be none for self_attn.out_proj, got 'outputs'; its network does not call it"
+    assert str(caught.value).startswith(start)
+    assert network.training
+
+
 # ---------------------------------------------------------------- runs
 
 

@@ -3,6 +3,7 @@
 The literals are what version 0.1.0 gave; another processor may round its last digits otherwise.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mergenet.config import Config
 from mergenet.configfile import dump_yaml, load_config, parse_config
 from mergenet.pairs import resolve_pairs
 from mergenet.record import config_hash
+from mergenet.run import train_run
 from mergenet.trainer import Trainer
 from mergenet.yamltext import dump_yaml_values
 from tests.tiny import equal, snapshot, tiny_config
@@ -124,3 +126,16 @@ def test_a_checkpoint_of_then_is_gone_on_with() -> None:
     assert all(
         torch.equal(*pair) for pair in zip(*(t.target.network.parameters() for t in (whole, resumed)), strict=True)
     )
+
+
+def test_a_run_without_transfer_of_then_is_gone_on_with(tmp_path: Path) -> None:
+    """Its provenance lists the pairs that it does not use, without an alignment."""
+    config = read({"method": "none"})
+    run = train_run(config, tmp_path)
+    next(run)
+    run.close()
+    origin = json.loads((tmp_path / "provenance.json").read_text())
+    for pair in origin["pairs"]:
+        del pair["align"]
+    (tmp_path / "provenance.json").write_text(json.dumps(origin))
+    assert len(list(train_run(config, tmp_path))) == config.epochs

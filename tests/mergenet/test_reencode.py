@@ -310,3 +310,14 @@ def test_a_rank_above_the_limit_names_path_limit_and_value() -> None:
     assert "from 1 to 5 for transfer.pairs.0.source (matrix 18 x 15, 3 kernel rows), got 6" in str(error.value)
     Projected(linear(), 7)
     Projected(conv(), 5)
+
+
+@pytest.mark.parametrize("kind", ["lpka", "linear"])
+def test_the_vector_of_padding_is_never_written(kind: str) -> None:
+    layer = nn.Embedding(9, 6, padding_idx=2)
+    receiver = encode(layer, "layer", AdapterConfig(kind=kind, rank=3))
+    before = layer.weight.detach().clone()
+    receiver.write_(receiver.read() + 1)
+    assert not before[2].any()
+    assert not layer.weight[2].any()
+    assert (layer.weight != before).any(dim=1).sum() == 8, "all others are"

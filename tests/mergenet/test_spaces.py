@@ -54,6 +54,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, built in {
         "conv3": convolution(3),
         "conv3_strided": convolution(3, stride=2, padding=1),
+        "conv3_dilated": convolution(3, dilation=2),
         "conv5": convolution(5),
         "twice": image_classifier(lambda outputs, _: Twice(outputs)),
     }.items():
@@ -89,6 +90,8 @@ def test_all_pairs_that_share_a_space_are_listed_in_network_order() -> None:
     ("source", "target", "space"),
     [
         (("conv3", "0"), ("conv3_strided", "0"), "inputs"),  # patches of one size, wherever they are taken
+        (("conv3", "0"), ("conv3_dilated", "0"), "none"),  # nine pixels each, but others
+        (("conv3_dilated", "0"), ("conv3_dilated", "0"), "inputs"),
         (("conv3", "0"), ("conv5", "0"), "none"),
         (("conv3", "4"), ("conv5", "4"), "outputs"),
         (("conv3", "0"), ("tiny_mlp", "1"), "none"),  # images and images in a row
@@ -208,6 +211,17 @@ def test_columns_of_what_is_shown_stand_at_the_receivers_words(direction: str) -
     unknown = [word for word in ours if word not in theirs]
     assert bool(unknown) == (direction == "to_source"), "or else the test looks at no such word"
     assert len(ours) - len(unknown) > 50
+
+
+def test_positions_meet_by_number_whatever_the_vocabularies() -> None:
+    config = texts({"transfer.pairs": [{"source": PLACES, "target": PLACES}]})
+    assert words_of_target(config) is not None
+    assert shared_space(config, PLACES, PLACES) == "inputs"
+    trainer = Trainer(config)
+    (link,) = trainer.transfer.links
+    shown, basis = link.giver.shown(0), link.giver.state_dict()["encoding"]["basis"]
+    positions = trainer.learners[1].network.get_parameter(f"{PLACES}.weight").detach()
+    torch.testing.assert_close(shown, basis.T @ positions.T)
 
 
 def test_a_layer_that_is_no_embedding_does_not_meet_one() -> None:

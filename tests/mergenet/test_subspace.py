@@ -198,6 +198,26 @@ def test_more_rows_than_columns_span_everything() -> None:
     torch.testing.assert_close(found.T @ found, torch.eye(6), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("rows", [4, 9, 40])
+def test_whitening_is_the_inverse_root_whichever_side_is_longer(rows: int) -> None:
+    factor = normal(rows, 9).double()
+    left, _, right = torch.linalg.svd(factor, full_matrices=False)
+    torch.testing.assert_close(whitened(factor), left @ right, atol=1e-9, rtol=0)
+
+
+def test_whitening_a_tall_matrix_costs_what_its_columns_do() -> None:
+    assert whitened(torch.ones(200_000, 2)).shape == (200_000, 2), "a square of its rows would take 300 GB"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_stays_none_and_stops_nothing_here(value: float) -> None:
+    matrix = normal(12, 20)
+    matrix[3, 4] = value
+    assert whitened(matrix).isnan().all()
+    basis = leading_basis(normal(12, 20), 3)
+    assert torch.equal(follow(basis, matrix), basis)
+
+
 def test_whitening_draws_no_gradient_and_no_number() -> None:
     factor, state = normal(3, 5).requires_grad_(), torch.get_rng_state()
     assert not whitened(factor).requires_grad

@@ -151,6 +151,25 @@ def test_a_linear_adapter_cuts_what_gives_alone() -> None:
     assert rank_limit(base_config(transfer=back)) == 10
 
 
+@pytest.mark.parametrize(
+    ("transfer", "search", "limits"),
+    [
+        ({"align": "auto"}, {"transfer.adapter.encoding": {"choice": ["projected", "factorized"]}}, {16, 3}),
+        (
+            {"align": "none", "adapter": {"kind": "linear"}, "pairs": [{"source": "fc", "target": "features.0.0"}]},
+            {"transfer.pairs.0.direction": {"choice": ["to_target", "both"]}},
+            {10, 3},
+        ),
+    ],
+)
+def test_ranks_are_limited_by_all_that_decides_what_is_cut(
+    transfer: dict[str, Any], search: dict[str, Any], limits: set[int]
+) -> None:
+    pairs = [{"source": "conv1", "target": "features.0.0"}]
+    space = with_limits(space_of(search | RANKS, transfer={"pairs": pairs} | transfer))
+    assert set(space.limits.values()) == limits
+
+
 def test_layer_names_are_left_alone_and_no_network_is_built() -> None:
     space = space_of(CYCLES, target=base_values()["target"] | {"data": {"name": "nothing"}})
     assert with_layers(space) is space
