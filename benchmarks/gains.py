@@ -72,6 +72,7 @@ def train_all(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path,
 
 def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:
     """All runs of one seed; sources that train alike are recorded once and replayed, which changes no bit."""
+    code = paired_runs.code_hash()
     configs = [case.config(name, seed, out.parent) for case, name, seed, out in jobs]
     with tempfile.TemporaryDirectory() as folder:
         replayed = replays(configs, Path(folder))
@@ -79,7 +80,7 @@ def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:
             named = {"key": case.key(name, seed, out.parent), "variant": name, "seed": seed}
             row = paired_runs.train(replayed.get(config_hash(config), config))
             area = float(np.mean(row["curve"]))
-            paired_runs.append(out, named | row | {"area": area, "code": paired_runs.code_hash()})
+            paired_runs.append(out, named | row | {"area": area, "code": code})
     return jobs[0][2]
 
 

@@ -6,6 +6,7 @@ no configuration is trained twice.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -72,8 +73,11 @@ def replayable(config: Config) -> bool:
     return config.method == "mergenet" and live and one_way and projected and by_activations(config) is None
 
 
+@functools.cache
 def code_hash() -> str:
-    """Of the trainer's source files: results of other code are not comparable without a look."""
+    """Of the trainer's source files, as this process found them: results of other code are not comparable
+    without a look.
+    """
     digest = hashlib.sha256()
     for path in sorted((Path(__file__).parent.parent / "mergenet").rglob("*.py")):
         digest.update(path.read_bytes())

@@ -19,7 +19,7 @@ from mergenet.link import Link
 from mergenet.record import ADAPTER_FILE
 from mergenet.reencode import encode, encode_giver
 from mergenet.source import Source
-from mergenet.spaces import columns_of, reads_tokens, shared_space, vocabulary, words_of_target
+from mergenet.spaces import columns_of, reads_tokens, same_words, shared_space, words_of_target
 
 
 def build_links(config: Config, source: Source, target: Learner, steps_per_epoch: int) -> list[Link]:
@@ -119,6 +119,11 @@ class Ends:
         if shared_space(self.config, self.pair.source, self.pair.target) == self.pair.align:
             return (self.words(gives, receives) if self.read_words() else None), None
         self.check_readable()
+        if self.columns == "inputs" and any(isinstance(layer, nn.Embedding) for layer in self.layers.values()):
+            raise ConfigError(
+                f"{self.path}.align must be outputs or none for an Embedding whose inputs the other layer does not share, got "
+                f"{self.pair.align!r}; a map between words is not estimated"
+            )
         assert self.source.learner is not None
         networks = {"source": self.source.learner.network, "target": self.target.network}
         giver, receiver = ((networks[side], self.layers[side]) for side in (gives, receives))
@@ -153,7 +158,7 @@ class Ends:
             return
         specs = [learner.task.spec for learner in (self.target, self.source.learner)]
         sizes = [(spec.inputs, spec.image_size, spec.max_length) for spec in specs]
-        if sizes[0] != sizes[1] or vocabulary(self.config.target) != vocabulary(self.config.source):
+        if sizes[0] != sizes[1] or not same_words(self.config):
             raise ConfigError(
                 f"{path} must be none {apart} and the two networks read different things, got {align!r}; a map is "
                 "estimated from examples that both can read"

@@ -18,14 +18,15 @@ and no data decide.
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mergenet.candidates import both_candidates
 from mergenet.config import Config, PairConfig
 from mergenet.errors import unknown_name
 from mergenet.layers import LayerError, LayerInfo
+from mergenet.reencode import has_rank
 from mergenet.rules import check_pairs, is_pattern
-from mergenet.spaces import COLUMNS, shared_space, sharing_pairs
+from mergenet.spaces import COLUMNS, columns_of, shared_space, sharing_pairs
 
 MIN_SPACE = 4  # dimensions of a shared space for each one that is shown of it
 MAX_PAIRS = 64  # of one pattern: each has an adapter of its own
@@ -84,6 +85,8 @@ def _aligned(config: Config, pair: PairConfig) -> PairConfig:
 
 def by_activations(config: Config) -> PairConfig | None:
     """The first pair that is aligned by a map from activations, which no recording holds. config: pairs written out."""
+    if config.method != "mergenet":
+        return None
     for pair in with_alignment(config).transfer.written_pairs:
         if pair.align != "none" and pair.align != shared_space(config, pair.source, pair.target):
             return pair
@@ -119,9 +122,11 @@ def expand(
             f"{path} must stand for at most {MAX_PAIRS} pairs, got {len(names)} from {pair.source!r} and "
             f"{pair.target!r}; narrow the patterns"
         )
-    for side, layers, chosen in (("source", sources, givers), ("target", targets, receivers)):
-        _check_ranks(config, getattr(pair, side), [i for i in layers if i.name in chosen], f"{path}.{side}")
-    return [pair.model_copy(update={"source": source, "target": target}) for source, target in names]
+    found = [pair.model_copy(update={"source": source, "target": target}) for source, target in names]
+    for side, layers in (("source", sources), ("target", targets)):
+        if is_pattern(getattr(pair, side)) and has_rank(config.transfer.adapter, gives=pair.direction != f"to_{side}"):
+            _check_ranks(config, found, side, {layer.name: layer for layer in layers}, f"{path}.{side}", pair)
+    return found
 
 
 def matches(name: str, layers: Sequence[LayerInfo], path: str) -> list[str]:
@@ -164,14 +169,19 @@ def _check_fan(pair: PairConfig, givers: Sequence[str], receivers: Sequence[str]
             )
 
 
-def _check_ranks(config: Config, pattern: str, layers: Sequence[LayerInfo], path: str) -> None:
+def _check_ranks(
+    config: Config, found: Sequence[PairConfig], side: str, layers: Mapping[str, LayerInfo], path: str, pair: PairConfig
+) -> None:
     """For what a pattern matched; a layer that is named is checked where its factors are made."""
-    small = next((layer for layer in layers if layer.largest_rank < needed_rank(config)), None)
-    if is_pattern(pattern) and small is not None:
-        raise LayerError(
-            f"{path} must match layers that allow rank {needed_rank(config)}, got {pattern!r}, which matches "
-            f"{small.name} (largest rank {small.largest_rank}); narrow it or lower transfer.adapter.rank"
-        )
+    rank = needed_rank(config)
+    for one in found:
+        layer = layers[getattr(one, side)]
+        limit = layer.largest_rank_in(columns_of(_aligned(config, one)))
+        if limit < rank:
+            raise LayerError(
+                f"{path} must match layers that allow rank {rank}, got {getattr(pair, side)!r}, which matches "
+                f"{layer.name} (largest rank {limit}); narrow it or lower transfer.adapter.rank"
+            )
 
 
 def needed_rank(config: Config) -> int:
@@ -209,6 +219,8 @@ def largest_shared(config: Config, rank: int) -> tuple[LayerInfo, LayerInfo] | N
     """The pair that shares the inputs, else the outputs, and is the largest; None if no space is worth a subspace."""
     best: dict[str, tuple[LayerInfo, LayerInfo]] = {}
     for source, target, space in sharing_pairs(config):
+        if config.transfer.align not in ("auto", space):
+            continue
         if space == "outputs" and config.source.kind == "frozen":
             continue  # its head may be new: a file of starting weights need not fill it
         columns = COLUMNS[space]

@@ -122,10 +122,14 @@ def _same_inputs(config: Config, source_sight: Sight, source: str, target_sight:
     if not received or received != target_sight.received.get(target):
         return False
     ours, theirs = target_sight.layers[target], source_sight.layers[source]
-    if "embedding" in (ours.kind, theirs.kind):
-        by_word = received == target_sight.tokens and words_of_target(config) is not None
-        return ours.kind == theirs.kind and (by_word or ours.shape[0] == theirs.shape[0])
-    return ours.shape[1:] == theirs.shape[1:]
+    if "embedding" not in (ours.kind, theirs.kind):
+        return ours.shape[1:] == theirs.shape[1:]
+    if ours.kind != theirs.kind:
+        return False
+    of_words = received == target_sight.tokens
+    if of_words and words_of_target(config) is not None:
+        return True
+    return ours.shape[0] == theirs.shape[0] and (not of_words or same_words(config))
 
 
 def _same_outputs(config: Config, source_sight: Sight, source: str, target_sight: Sight, target: str) -> bool:
@@ -158,6 +162,14 @@ def words_of_target(config: Config) -> Tensor | None:
     for word, number in ours.items():
         numbers[number] = theirs.get(word, -1)
     return numbers
+
+
+def same_words(config: Config) -> bool:
+    """Whether both networks number the words alike; where a vocabulary is unknown, only if they read the same data."""
+    ours, theirs = vocabulary(config.target), vocabulary(config.source)
+    if config.source.kind == "self" or (ours is not None and ours == theirs):
+        return True
+    return ours is theirs is None and config.source.data == config.target.data
 
 
 def vocabulary(network: NetworkConfig) -> dict[str, int] | None:
