@@ -121,8 +121,8 @@ class Ends:
         self.check_readable()
         if self.columns == "inputs" and any(isinstance(layer, nn.Embedding) for layer in self.layers.values()):
             raise ConfigError(
-                f"{self.path}.align must be outputs or none for an Embedding whose inputs the other layer does not share, got "
-                f"{self.pair.align!r}; a map between words is not estimated"
+                f"{self.path}.align must be outputs or none for an Embedding whose inputs the other layer does not "
+                f"share, got {self.pair.align!r}; a map between words is not estimated"
             )
         assert self.source.learner is not None
         networks = {"source": self.source.learner.network, "target": self.target.network}
