@@ -15,6 +15,7 @@ class Giver:
     """One layer that gives.
 
     encoding: of the layer. weight: step -> the layer's weight before that optimizer step.
+    learns: the weight changes while the run goes on.
     estimated: a map from the source's columns to the target's; without it, columns are taken as the encoding has them.
     """
 
@@ -23,8 +24,10 @@ class Giver:
         encoding: Encoding,
         weight: Callable[[int], Tensor],
         estimated: Estimated | None = None,
+        learns: bool = True,
     ) -> None:
-        self.encoding, self.weight, self.estimated = encoding, weight, estimated
+        self.encoding, self.weight, self.estimated, self.learns = encoding, weight, estimated, learns
+        self.known: Tensor | None = None  # the factor of a layer that does not learn
         # a basis shows less than all of a weight; what was learned is told from where it started
         self.start = self._matrix(0) if isinstance(encoding, Followed | Projected) else None
         self.shares = torch.full((2,), float("nan"))
@@ -37,7 +40,9 @@ class Giver:
 
     def shown(self, step: int) -> Tensor:
         """The factor before optimizer step `step`, (R, columns of the target's factor)."""
-        factor = self._factor(step)
+        factor = self._factor(step) if self.known is None else self.known
+        if not self.learns:
+            self.known = factor
         return factor if self.estimated is None else factor @ self.estimated.matrix(step)
 
     def metrics(self) -> dict[str, float]:
@@ -78,6 +83,7 @@ class Giver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if "encoding" not in state:  # of a version that knew fixed bases alone
             state = {"encoding": state, "shares": self.shares}
+        self.known = None
         self.encoding.load_state_dict(state["encoding"])
         self.shares = state["shares"]
         if self.estimated is not None:

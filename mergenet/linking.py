@@ -110,7 +110,7 @@ class Ends:
         weight = lambda _: layer.weight  # noqa: E731
         if gives == "source" and self.source.weight is not None:
             weight = functools.partial(self.source.weight, self.pair.source)
-        return Giver(encoding, weight, estimated)
+        return Giver(encoding, weight, estimated, learns)
 
     def translation(self, gives: str, receives: str) -> tuple[Tensor | None, Estimated | None]:
         """How the giver's columns become the receiver's: by word, by an estimated map, or as they come."""
