@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, one_hot, pad, unfold
+from torch.nn.functional import adaptive_avg_pool2d, pad, unfold
 
 from mergenet import distributed
 from mergenet.errors import ConfigError
@@ -113,8 +113,6 @@ def grid_of(seen: Tensor, layer: Layer, columns: Columns) -> Tensor:
         if columns == "outputs":
             return seen
         return patches_of(seen, layer)
-    if isinstance(layer, nn.Embedding) and columns == "inputs":
-        return one_hot(seen.long(), layer.num_embeddings).float().transpose(1, 2).unsqueeze(3)
     if seen.dim() == 2:
         return seen[:, :, None, None]
     return seen.flatten(1, -2).transpose(1, 2).unsqueeze(3)  # (N, positions, width) -> (N, width, positions, 1)

@@ -1,5 +1,6 @@
 """What an adapter is shown of a source's layer: its factor as it is now, in the coordinates of the target's. [ours]"""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,8 +55,10 @@ class Giver:
         if self.start is not None:
             names = ("source_share", "source_change_share")
             found = zip(names, self.shares.tolist(), strict=True)
-            values = {name: value for name, value in found if value == value}
-        return values | ({} if self.estimated is None else {"align_r2": self.estimated.r2})
+            values = {name: value for name, value in found if not math.isnan(value)}
+        if self.estimated is not None and not math.isnan(self.estimated.r2):
+            values["align_r2"] = self.estimated.r2
+        return values
 
     @torch.no_grad()
     def _factor(self, step: int) -> Tensor:
