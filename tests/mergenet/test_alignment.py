@@ -17,6 +17,7 @@ from mergenet.alignment import (
     on_one_grid,
     patches_of,
 )
+from mergenet.configfile import load_config
 from mergenet.errors import ConfigError
 from mergenet.layers import Columns, to_matrix
 from mergenet.models import MODELS, image_classifier
@@ -123,18 +124,11 @@ def test_padding_by_name_is_known_too() -> None:
 
 
 def test_grids_of_other_layers() -> None:
-    rows, sequence, tokens = normal(5, 6), normal(5, 7, 6), torch.tensor([[0, 2, 1], [1, 1, 0]])
-    linear, words = nn.Linear(6, 6), nn.Embedding(3, 4)
+    rows, sequence, linear = normal(5, 6), normal(5, 7, 6), nn.Linear(6, 6)
     assert torch.equal(grid_of(rows, linear, "inputs")[:, :, 0, 0], rows)
     grid = grid_of(sequence, linear, "outputs")
     assert grid.shape == (5, 6, 7, 1)
     assert torch.equal(grid[2, :, 3, 0], sequence[2, 3])
-    one_hot = grid_of(tokens, words, "inputs")
-    assert one_hot.shape == (2, 3, 3, 1)
-    # an embedding is the linear layer that its words go through
-    torch.testing.assert_close(
-        torch.einsum("ow,nwt->nto", to_matrix(words.weight, "inputs", embedding=True), one_hot[..., 0]), words(tokens)
-    )
 
 
 def test_two_grids_are_averaged_onto_the_coarser_and_stay_row_by_row_the_same_examples() -> None:
@@ -370,3 +364,14 @@ def test_layers_that_share_the_space_as_it_is_need_no_map() -> None:
     other = [{"source": "1", "target": "1", "align": "outputs"}]
     (link,) = Trainer(tiny_config({"target.model.name": "tiny_mlp", "transfer.pairs": other})).transfer.links
     assert link.giver.estimated is not None
+
+
+def test_no_map_between_words_is_estimated() -> None:
+    pair = "{source: backbone.encoder.layer.0.output.dense, target: backbone.embeddings.word_embeddings, align: inputs}"
+    settings = ["source.kind=self", "source.model.weights=null", f"transfer.pairs=[{pair}]", "device=cpu"]
+    with pytest.raises(ConfigError) as caught:
+        Trainer(load_config("frozen-text", settings))
+    assert str(caught.value) == (
+        "transfer.pairs.0.align must be outputs or none for an Embedding whose inputs the other layer does not share, "
+        "got 'inputs'; a map between words is not estimated"
+    )
