@@ -136,7 +136,7 @@ def test_csv_has_all_columns_at_full_precision(sweep, tmp_path):
 
 def test_csv_holds_lists_as_json(tmp_path, write_run):
     write_run(tmp_path / "runs" / "a")
-    pairs = [{"source": "fc", "target": "head", "direction": "to_target", "every": None}]
+    pairs = [{"source": "fc", "target": "head", "direction": "to_target", "every": None, "align": None}]
     write_run(tmp_path / "runs" / "b", settings={"transfer.pairs": pairs})
     output = run("table", tmp_path / "runs", "--csv", tmp_path / "t.csv")
     assert "fc>head" in output

@@ -81,9 +81,9 @@ def test_a_source_that_receives_is_compared_with_itself_left_alone(
 def test_a_method_that_cannot_be_used_is_named_and_the_rest_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = {"name": "digits", "image_size": 8, "train_fraction": 0.1, "val_fraction": 0.05}
+    other = {"name": "digits", "image_size": 8, "train_fraction": 0.085, "val_fraction": 0.1}
     out, figures = run(tmp_path, capsys, {"source.data": other}, "--variants=mergenet,kd", "--seeds=1")
-    assert "kd does not apply: source.data.train_fraction must equal target.data.train_fraction (0.085)" in out
+    assert "kd does not apply: source.data.val_fraction must equal target.data.val_fraction (0.05)" in out
     assert list(figures["does_not_apply"]) == ["kd"]
     assert {row["variant"] for row in figures["runs"]} == {"none", "mergenet"}
 

@@ -204,12 +204,12 @@ def test_the_largest_rank_in_these_columns_is_the_largest_that_is_taken(kind: st
     assert largest == {"linear": 5, "conv": 6, "embedding": 5}[kind]
     per_rank = 2 if kind == "conv" and columns == "kernel_rows" else 1
     assert (
-        check_rank(layer, largest, "layer", columns)
+        check_rank(View(layer, columns), largest, "layer")
         == largest * per_rank
         == rows_per_rank(info.shape, columns) * largest
     )
     with pytest.raises(ConfigError, match=rf"rank must be from 1 to {largest} for layer \(matrix "):
-        check_rank(layer, largest + 1, "layer", columns)
+        check_rank(View(layer, columns), largest + 1, "layer")
 
 
 def test_the_first_convolution_allows_more_ranks_in_patches_than_per_kernel_row() -> None:

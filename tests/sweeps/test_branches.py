@@ -228,7 +228,7 @@ def test_samplers_of_a_cube_refuse(sampler: str) -> None:
 
 def test_ranks_are_limited_by_the_layers_of_their_branch() -> None:
     """Layers that a branch without transfer leaves at the base's do not limit it."""
-    narrow = {"source": "conv1", "target": "features.0.0"}  # rank 3 at most
+    narrow = {"source": "conv1", "target": "features.0.0", "align": "none"}  # rank 3 at most
     search = {
         "method": {"choice": ["mergenet", "none"]},
         "transfer.pairs": {"choice": [[CONV], [HEAD], [narrow]], "when": TRANSFER},
@@ -246,7 +246,7 @@ def test_ranks_are_limited_by_the_layers_of_their_branch() -> None:
 
 
 def test_the_bases_rank_must_fit_where_none_is_drawn() -> None:
-    narrow = {"source": "conv1", "target": "features.0.0"}
+    narrow = {"source": "conv1", "target": "features.0.0", "align": "none"}
     search = {
         RULE: {"choice": ["delta", "gradient"]},
         "transfer.pairs": {"choice": [[CONV], [narrow]]},

@@ -221,9 +221,10 @@ def test_without_a_warm_start_nothing_is_written(tmp_path: Path) -> None:
 
 def test_distributions_are_those_that_the_space_asks_for(tmp_path: Path) -> None:
     """Cut ranks, labels of pairs, steps, branches: else TPE would not see them, or Optuna refuse the next draw."""
+    narrow = {"source": "conv1", "target": "features.0.0", "align": "none"}  # rank 3 at most
     search = {
         "method": {"choice": ["mergenet", "none"]},
-        PAIRS: {"choice": [[CONV], [{"source": "conv1", "target": "features.0.0"}]], "when": {"method": "mergenet"}},
+        PAIRS: {"choice": [[CONV], [narrow]], "when": {"method": "mergenet"}},
         RANK: {"choice": [2, 4, 8], "when": {"method": "mergenet"}},
         CYCLE: {"int": [2, 9], "step": 2, "when": {"method": "mergenet"}},
     }
