@@ -6,7 +6,8 @@
 Every case (gain_cases.py) compares the target by itself, under the recipe tuned for it, with transfer under the recipe
 tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more
 than the target; with the adapter of version 0.1.0; with distillation from a finished teacher that saw all of that; and
-with the same knowledge given plainly (the target's layer started from the source's). Validation selects the epoch.
+with the same knowledge given plainly (the target's layer started from the source's). Validation selects the epoch. `--set` reaches
+all variants, but neither the teachers nor the source that saw as little, which are the case's own.
 """
 
 import itertools
@@ -36,7 +37,7 @@ BASELINE = "none"
 def parse(arguments: Sequence[str]) -> tuple[Any, Case, list[str]]:
     """Options, the case and its variants, baseline first. Raises ConfigError for unknown names."""
     parser = paired_runs.parser(
-        NAME, "Transfer against no transfer, controls, distillation and plain ways, tuned alike."
+        NAME, "Transfer against no transfer, recipes tuned alike; controls, distillation, plain ways."
     )
     parser.set_defaults(seeds=12)
     parser.add_argument("case", help=f"one of {', '.join(CASES)}")
