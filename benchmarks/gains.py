@@ -4,10 +4,10 @@
     python -m benchmarks.gains mnist --tune --first-seed 0 --seeds 4     # how the recipes of a case were chosen
 
 Every case (gain_cases.py) compares the target by itself, under the recipe tuned for it, with transfer under the recipe
-tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more
-than the target; with the adapter of version 0.1.0; with distillation from a finished teacher that saw all of that; and
-with the same knowledge given plainly (the target's layer started from the source's). Validation selects the epoch. `--set` reaches
-all variants, but neither the teachers nor the source that saw as little, which are the case's own.
+tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more than the
+target; with the adapter of version 0.1.0; with distillation from a finished teacher that saw all of that; and with the
+same knowledge given plainly (the target's layer started from the source's). Validation selects the epoch. `--set`
+reaches all variants, but neither the teachers nor the source that saw as little, which are the case's own.
 """
 
 import itertools
