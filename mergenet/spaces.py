@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mergenet.candidates import real_architecture
+from mergenet.candidates import both_candidates, real_architecture
 from mergenet.config import Config, NetworkConfig, PairConfig
 from mergenet.errors import DataError
 from mergenet.layers import Columns, LayerInfo, list_layers
@@ -57,8 +57,22 @@ def shared_space(config: Config, source: str, target: str) -> Literal["inputs", 
 
     none, too, for a layer that is not there. Raises ConfigError and DataError as building the networks does.
     """
+    if _common_spec(config) is None or not _may_share(config, source, target):
+        return "none"
     found = _sights(config)
     return "none" if found is None else _shared(config, found, source, target)
+
+
+def _may_share(config: Config, source: str, target: str) -> bool:
+    """Whether the shapes of two layers allow that they share a space; most pairs need no look at the networks."""
+    sources, targets = ({layer.name: layer for layer in layers} for layers in both_candidates(config))
+    if source not in sources or target not in targets:
+        return False  # whoever uses the layer says that it is not there
+    one, other = sources[source], targets[target]
+    if one.kind == other.kind == "embedding":
+        return True
+    outputs = build_task(config.target).spec.num_outputs
+    return one.shape[1:] == other.shape[1:] or one.shape[0] == other.shape[0] == outputs
 
 
 def reads_tokens(config: Config, target: str) -> bool:
@@ -88,22 +102,31 @@ def sharing_pairs(config: Config) -> list[tuple[LayerInfo, LayerInfo, str]]:
 
 def _sights(config: Config) -> tuple[Sight, Sight] | None:
     """Of source and target, shown the same; None if they read different things."""
+    common = _common_spec(config)
+    if common is None:
+        return None
+    if config.source.kind == "self":
+        seen = sight(network_key(config.target), common)
+        return seen, seen
+    with errors_of("source"):
+        source = sight(network_key(config.source), common)
+    with errors_of("target"):
+        return source, sight(network_key(config.target), common)
+
+
+def _common_spec(config: Config) -> Spec | None:
+    """What both networks can be shown; None if they read different things."""
     with errors_of("target"):
         target_spec = build_task(config.target).spec
     if config.source.kind == "self":
-        seen = sight(network_key(config.target), target_spec)
-        return seen, seen
+        return target_spec
     source_spec = _source_spec(config)
     if target_spec.inputs != source_spec.inputs or target_spec.image_size != source_spec.image_size:
         return None
     smaller = {
         name: min(getattr(target_spec, name), getattr(source_spec, name)) for name in ("vocab_size", "max_length")
     }
-    common = replace(target_spec, **smaller)
-    with errors_of("source"):
-        source = sight(network_key(config.source), common)
-    with errors_of("target"):
-        return source, sight(network_key(config.target), common)
+    return replace(target_spec, **smaller)
 
 
 def _source_spec(config: Config) -> Spec:
