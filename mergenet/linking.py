@@ -1,6 +1,5 @@
 """The links of a run: for each direction of each pair what gives, what receives, and in which space they meet."""
 
-import functools
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,9 +106,11 @@ class Ends:
         learns = gives == "target" or self.config.source.kind != "frozen"
         words, estimated = self.translation(gives, receives)
         encoding = encode_giver(layer, f"{self.path}.{gives}", adapter, self.columns, learns, words)
-        weight = lambda _: layer.weight  # noqa: E731
-        if gives == "source" and self.source.weight is not None:
-            weight = functools.partial(self.source.weight, self.pair.source)
+        recorded = self.source.weight if gives == "source" else None
+
+        def weight(step: int) -> Tensor:
+            return layer.weight if recorded is None else recorded(self.pair.source, step)
+
         return Giver(encoding, weight, estimated, learns)
 
     def translation(self, gives: str, receives: str) -> tuple[Tensor | None, Estimated | None]:
