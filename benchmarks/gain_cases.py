@@ -29,6 +29,7 @@ BEFORE = (  # the adapter of version 0.1.0
     *("transfer.align=none", "transfer.adapter.kind=lpka", "transfer.adapter.source_basis=start"),
     *("transfer.adapter.rank=8", "transfer.adapter.depth=2", "transfer.adapter.gate=0.1", "transfer.t_cycle=8"),
 )
+TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.5, 1, 2, 4)}
 CONTROLS = {"shuffled": "shuffled", "noise": "noise", "control_none": "none"}
 PLAIN = ("plain_subspace", "plain_layer")
 
@@ -41,7 +42,8 @@ class Case:
     frozen cases, and the teacher and the plain source of all. few: those with which it saw no more than the target.
     ready: the source's weights are the preset's own, which nobody here trained; it has no teacher and no poor variant.
     before: further settings of the variant of that name, where its rank is too large for the layers.
-    methods: of distillation. grid: what was tuned for none and real, path -> values; for the methods that is TEACHING.
+    methods: of distillation. grid: what was tuned for none and real, path -> values; teaching: for the methods, beside
+    none's decay.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Case:
     frozen: bool = True
     ready: bool = False
     methods: tuple[str, ...] = ("kd", "dist")
+    teaching: Mapping[str, Sequence[Any]] = field(default_factory=lambda: TEACHING)
     plain: bool = True
     before: tuple[str, ...] = ()
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -197,7 +200,6 @@ RECIPES = {
     "target.optimizer.weight_decay": (5e-4, 2e-2, 5e-2, 0.1),
     "target.label_smoothing": (0, 0.1),
 }
-TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.5, 1, 2, 4)}  # beside none's decay
 WIDE = (
     *("target.model.name=mlp", "target.batch_size=64", "target.data.train_fraction=1", "target.label_smoothing=0"),
     *("target.optimizer.lr=0.05", "target.optimizer.weight_decay=0.0005"),
@@ -290,7 +292,8 @@ CASES = {
             ),
             ("target.model.name=resnet_small", "target.data.train_fraction=1", "epochs=12"),
             ("target.data.train_fraction=0.3", "epochs=16"),
-            {},
+            {"target.optimizer.lr": (0.05, 0.1), "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2)},
+            teaching={"target.optimizer.lr": (0.05, 0.1), "distillation.weight": (1, 2, 4)},
             before=("transfer.adapter.rank=3",),  # of 3 channels a kernel row
             extra={
                 name: (f"transfer.pairs=[{{{pair}}}]", f"transfer.adapter.rank={rank}", f"transfer.control={control}")
@@ -314,9 +317,10 @@ CASES = {
             ),
             (),
             (),
-            {},
+            {"target.optimizer.lr": (1e-3, 2e-3, 4e-3), "target.optimizer.weight_decay": (1e-2, 0.1)},
             ready=True,
             methods=("rkd", "pkt"),
+            teaching={"target.optimizer.lr": (1e-3, 2e-3), "distillation.weight": (1, 4)},
         ),
     )
 }

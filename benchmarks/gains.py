@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import common, paired_runs
-from benchmarks.gain_cases import CASES, REAL, TEACHING, Case
+from benchmarks.gain_cases import CASES, REAL, Case
 from benchmarks.paired import Rows, compare_all, families, report
 from mergenet.config import Config
 from mergenet.errors import ConfigError, unknown_name
@@ -109,7 +109,7 @@ def tune(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path, jobs
     """Mean validation metric at every point of the grids, and the best point of each variant."""
     found: dict[str, Any] = {}
     for name in names:
-        grid = TEACHING if name in case.methods else case.grid
+        grid = case.teaching if name in case.methods else case.grid
         points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
         scores = []
         for point in points:
