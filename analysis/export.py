@@ -7,7 +7,9 @@ import pandas as pd
 from analysis.compare import PairedDifference, paired_gain
 from analysis.load import BREAKS, canonical, is_missing, load_trials, measure_columns, param_columns, selecting_metrics
 from analysis.trials import (
+    ADAPTER_PATH,
     COMPLETE,
+    CONFIRM_ADAPTER,
     CONFIRM_BEST,
     CONFIRM_NONE,
     CONTROL_OF,
@@ -111,15 +113,16 @@ def confirmed_gain(
     """The gain of the best trial's settings over no transfer, on seeds that the search did not see.
 
     metric: the best trial's own on the test split if not given.
-    variant, baseline: roles; those of controls have the best trial's settings, too, all but transfer.control.
+    variant, baseline: roles; those of controls and of the trained adapter have the best trial's settings, too, all but
+    transfer.control or transfer.adapter.init.
     Raises UserError if there are no such runs, they confirm other settings, or their seeds do not pair.
     """
     metric = metric or test_column(best[METRIC])
     confirmed = table[(table["state"] == COMPLETE) & table["role"].isin((variant, baseline))]
     if confirmed.empty:
         raise UserError("there are no finished confirmation runs")
-    apart = set() if {variant, baseline}.isdisjoint(CONTROL_OF) else {CONTROL_PATH}
-    names = [name for name in param_columns(table) if name not in apart]
+    own = {CONFIRM_ADAPTER: ADAPTER_PATH} | dict.fromkeys(CONTROL_OF, CONTROL_PATH)
+    names = [name for name in param_columns(table) if name not in (own.get(variant), own.get(baseline))]
     # a search that went on after its confirmation may have another best trial by now
     other = [
         row["role"] != CONFIRM_NONE and any(canonical(row[name]) != canonical(best[name]) for name in names)

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.measures import STEP_SECONDS, Bounds, broken, step_seconds
 from analysis.replicates import SD, SEEDS, folded
 from analysis.trials import (
+    ADAPTER,
     BASELINE,
     COMPLETE,
     CONFIRM_ROLES,
@@ -49,7 +50,7 @@ from mergenet.yamltext import load_yaml
 
 TRIAL_KEYS = ("trial_id", "role", "params", "seed", "number", "state")
 RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
-ROLES = (TRIAL, RUN, REPLICATE, BASELINE, *CONFIRM_ROLES)  # in the order that tables show them
+ROLES = (TRIAL, RUN, REPLICATE, BASELINE, ADAPTER, *CONFIRM_ROLES)  # in the order that tables show them
 
 # Every table has these columns. Between OUTCOME and COST it has what the runs measured: target_val_* at the best epoch
 # and target_test_* of its weights (finished runs only); of a source that also receives, source_val_METRIC and

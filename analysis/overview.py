@@ -20,7 +20,7 @@ from analysis.load import (
 )
 from analysis.measures import STEP_SECONDS
 from analysis.replicates import SD, SEEDS
-from analysis.trials import COMPLETE, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, RUN, TRIAL, mode_of
+from analysis.trials import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, RUN, TRIAL, mode_of
 from mergenet.errors import UserError, unknown_name
 from mergenet.record import ADAPTER_PARAMETERS, BEST_EPOCH, METRIC, SOURCE_BEST_EPOCH, is_metric, test_column
 
@@ -176,12 +176,15 @@ def _confirmation(table: pd.DataFrame, best: pd.Series) -> list[str]:
     sentence = text.gain_sentence(gain, test_column(best[METRIC]))
     controls = [role for role in CONTROL_OF if (table["role"] == role).any()]
     pairs = [*((role, CONFIRM_NONE) for role in controls), *((CONFIRM_BEST, role) for role in controls)]
-    beside = [_control(table, best, variant, baseline) for variant, baseline in pairs]
+    beside = [_beside("control", table, best, variant, baseline) for variant, baseline in pairs]
+    if (table["role"] == CONFIRM_ADAPTER).any():
+        others = (CONFIRM_NONE, CONFIRM_BEST)
+        beside += [_beside("trained adapter", table, best, CONFIRM_ADAPTER, other) for other in others]
     return [f"confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: {sentence}", *beside]
 
 
-def _control(table: pd.DataFrame, best: pd.Series, variant: str, baseline: str) -> str:
-    title = f"control, {text.ROLE_LABELS[variant]} minus {text.ROLE_LABELS[baseline]} paired by seed"
+def _beside(what: str, table: pd.DataFrame, best: pd.Series, variant: str, baseline: str) -> str:
+    title = f"{what}, {text.ROLE_LABELS[variant]} minus {text.ROLE_LABELS[baseline]} paired by seed"
     try:
         gain = confirmed_gain(table, best, variant=variant, baseline=baseline)
     except UserError as error:

@@ -9,7 +9,18 @@ import pandas as pd
 from analysis.compare import POINTS, PairedDifference
 from analysis.load import is_missing
 from analysis.replicates import SD
-from analysis.trials import BASELINE, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, REPLICATE, RUN, TRIAL
+from analysis.trials import (
+    ADAPTER,
+    ADAPTER_PATH,
+    BASELINE,
+    CONFIRM_ADAPTER,
+    CONFIRM_BEST,
+    CONFIRM_NONE,
+    CONTROL_OF,
+    REPLICATE,
+    RUN,
+    TRIAL,
+)
 from mergenet.pairlabel import are_pairs, pairs_label
 from mergenet.record import is_metric
 
@@ -20,6 +31,8 @@ ROLE_LABELS = {
     BASELINE: "BASELINE",
     CONFIRM_BEST: "CONFIRM-best",
     CONFIRM_NONE: "CONFIRM-none",
+    ADAPTER: "ADAPTER",
+    CONFIRM_ADAPTER: "CONFIRM-adapter",
     **{role: role.replace("confirm_", "CONFIRM-").replace("_", "-") for role in CONTROL_OF},
 }
 # what the roles in capitals are, printed once below a table that has them
@@ -28,6 +41,8 @@ ROLE_MEANINGS = {
     BASELINE: "BASELINE: the target trained by itself, with the seed of the search",
     CONFIRM_BEST: "CONFIRM-best: the best trial's settings, on seeds that the search did not see",
     CONFIRM_NONE: "CONFIRM-none: the target trained by itself, on the seeds of CONFIRM-best",
+    ADAPTER: "ADAPTER: the best trial's settings, seed after seed, each with the adapter that the one before trained",
+    CONFIRM_ADAPTER: f"CONFIRM-adapter: as CONFIRM-best, but {ADAPTER_PATH} is the adapter of the last ADAPTER",
     **{
         role: f"{ROLE_LABELS[role]}: as CONFIRM-best, but transfer.control is {control}"
         for role, control in CONTROL_OF.items()

@@ -8,15 +8,18 @@ SWEEP_FILE = "sweep.yaml"
 TRIALS_FOLDER = "trials"
 TRIAL_FILE = "trial.json"
 
-# roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline
+# roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;
+# ADAPTER: the best again with one seed after another, each with the adapter that the one before has trained
 SOURCE, TRIAL, BASELINE, RUN = "source", "trial", "baseline", "run"
-REPLICATE = "replicate"
+REPLICATE, ADAPTER = "replicate", "adapter"
 CONFIRM_BEST, CONFIRM_NONE = "confirm_best", "confirm_none"
 # the best with a transfer.control other than real: role -> control. Control none still has an adapter, which is shown
 # the target's own factor; confirm_none has no transfer at all
 CONTROL_PATH = "transfer.control"
 CONTROL_OF = {"confirm_shuffled": "shuffled", "confirm_noise": "noise", "confirm_control_none": "none"}
-CONFIRM_ROLES = (CONFIRM_BEST, CONFIRM_NONE, *CONTROL_OF)
+CONFIRM_ADAPTER = "confirm_adapter"  # the best, started with the adapter of the last of role ADAPTER
+ADAPTER_PATH = "transfer.adapter.init"
+CONFIRM_ROLES = (CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ADAPTER, *CONTROL_OF)
 
 # states; a run's own result.json calls the first "finished"
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"

@@ -15,7 +15,7 @@ from mergenet.giver import Giver
 from mergenet.layers import Layer, find_layer
 from mergenet.learner import Learner
 from mergenet.link import Link
-from mergenet.record import ADAPTER_FILE
+from mergenet.provenance import ADAPTER_FILE, adapter_file
 from mergenet.reencode import encode, encode_giver
 from mergenet.source import Source
 from mergenet.spaces import columns_of, reads_tokens, same_words, shared_space, words_of_target
@@ -51,7 +51,7 @@ def start_adapters(links: Sequence[Link], path: Path) -> None:
 
     Raises ConfigError unless all are there, of these shapes.
     """
-    file, key = path / ADAPTER_FILE if path.is_dir() else path, "transfer.adapter.init"
+    file, key = adapter_file(path), "transfer.adapter.init"
     if not file.is_file():
         must = f"name the folder of a finished run with transfer, or its {ADAPTER_FILE}"
         raise ConfigError(f"{key} must {must}, got {str(path)!r}, where there is none")

@@ -20,7 +20,8 @@ RESUMED = (
     *("started", "versions", "git_commit", "git_dirty", "platform", "cpu", "device", "gpu"),
     *("data_hashes", "weights_hashes"),
 )
-SIDES = "source", "target"
+ADAPTER_FILE = "adapter.safetensors"  # of a run folder
+WEIGHTS = "source", "target", "adapter"  # what may start from weights that somebody else trained
 BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settings
     "transfer": {"align": "none"},
     "adapter": {"source_basis": "start", "start": "random", "init": None},
@@ -31,13 +32,16 @@ BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settin
 def config_hash(config: Config) -> str:
     """First 12 hex digits of the SHA-256 of the configuration's canonical JSON (keys sorted, no whitespace).
 
-    It covers all that changes results. So it leaves out the run's `name`, and where a recording lies: whether that is
-    one of this very source and its data is checked when it is opened, and a folder may be moved. Settings that version
-    0.1.0 did not have are left out where they are what it did, so that its runs keep their hashes.
+    It covers all that changes results. So it leaves out the run's `name`, and where a recording or an adapter to start
+    from lies, because a folder may be moved: whether a recording is one of this very source and its data is checked
+    when it is opened; of an adapter's run the name stays, and what is in it is hashed beside (`weights_hashes`).
+    Settings that version 0.1.0 did not have are left out where they are what it did: its runs keep their hashes.
     """
     values = config.model_dump(mode="json", exclude={"name"})
     values["source"]["recording"] = None
     transfer = values["transfer"]
+    if transfer["adapter"]["init"] is not None:
+        transfer["adapter"]["init"] = adapter_file(transfer["adapter"]["init"]).parent.name
     pairs = transfer["pairs"] if isinstance(transfer["pairs"], list) else []
     sections = {"transfer": [transfer], "adapter": [transfer["adapter"]], "pairs": pairs}
     for name, before in BEFORE.items():
@@ -85,7 +89,7 @@ def resumed(first: dict[str, Any], now: dict[str, Any], epochs_done: int) -> dic
 def differences(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What a run was started on and is not resumed on, of that on which its last bits depend."""
     places = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
-    hashes = {f"{role} {kind}": (f"{kind}_hashes", role) for kind in ("data", "weights") for role in SIDES}
+    hashes = {f"{role} {kind}": (f"{kind}_hashes", role) for kind in ("data", "weights") for role in WEIGHTS}
     pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in places.items()]
     pairs += [(name, _short(_at(first, keys)), _short(_at(now, keys))) for name, keys in hashes.items()]
     return [f"{name} {new} (was {old})" for name, old, new in pairs if old != new]
@@ -147,16 +151,24 @@ def _version(package: str) -> str | None:
 
 
 def _weights_hashes(config: Config) -> dict[str, str]:
-    """Network's role -> SHA-256 of its starting weights, of the networks that do not start from random ones."""
+    """SHA-256 of the starting weights by network's role, and of adapters, of those that do not start anew."""
     networks = {"target": config.target}
     if config.method != "none" and config.source.kind != "self":
         networks["source"] = config.source
-    if all(network.model.weights is None for network in networks.values()):
-        return {}
-    from mergenet.models import weights_hash  # here, so that reading records needs no torch
+    hashes: dict[str, str | None] = {}
+    if any(network.model.weights is not None for network in networks.values()):
+        from mergenet.models import weights_hash  # here, so that reading records needs no torch
 
-    hashes = {role: weights_hash(network.model) for role, network in networks.items()}
+        hashes = {role: weights_hash(network.model) for role, network in networks.items()}
+    if config.method == "mergenet" and config.transfer.adapter.init is not None:
+        hashes["adapter"] = hashlib.sha256(adapter_file(config.transfer.adapter.init).read_bytes()).hexdigest()
     return {role: value for role, value in hashes.items() if value is not None}
+
+
+def adapter_file(init: str | Path) -> Path:
+    """What transfer.adapter.init names: a run folder's adapter, or the file itself."""
+    path = Path(init)
+    return path if path.suffix == Path(ADAPTER_FILE).suffix else path / ADAPTER_FILE
 
 
 def _seeds(config: Config) -> dict[str, int]:

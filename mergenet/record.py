@@ -54,6 +54,7 @@ import yaml
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.files import read_bytes, write_synced, write_text
 from mergenet.files import write_json as write_json
+from mergenet.provenance import ADAPTER_FILE as ADAPTER_FILE
 from mergenet.provenance import config_hash as config_hash
 from mergenet.provenance import differences as differences
 from mergenet.provenance import provenance as provenance
@@ -65,7 +66,6 @@ EPOCHS_FILE = "epochs.jsonl"
 RESULT_FILE = "result.json"
 CHECKPOINT_FOLDER = "checkpoints"
 BEST_FILE = "best.safetensors"
-ADAPTER_FILE = "adapter.safetensors"
 SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 
 # Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them

@@ -11,6 +11,7 @@ num_trials: 12
 seeds_per_trial: 3             # optional; a trial that reaches its last epoch is the mean over so many seeds
 confirm_seeds: 6               # the best and no transfer train again with so many fresh seeds
 confirm_controls: [shuffled, noise]   # optional; beside them, to tell the source's part from mere regularisation
+adapter_seeds: 4               # optional; the best trains its adapter over so many seeds, tested on the fresh ones, too
 
 Branches: an entry with `when` is drawn only where another searched path was drawn with one of the values named there;
 elsewhere the base's value stands. Several paths must all have theirs.
@@ -36,7 +37,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from analysis.measures import COSTS, Bounds
-from analysis.trials import CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, mode_of
+from analysis.trials import CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, mode_of
 from mergenet.config import Seed, Strict
 from mergenet.errors import unknown_name
 from mergenet.rules import rule
@@ -134,6 +135,11 @@ class SweepConfig(Strict):
     confirm_controls: tuple[Literal["shuffled", "noise", "none"], ...] = Field(
         (), description="values of transfer.control with which the best configuration trains on the fresh seeds, too"
     )
+    adapter_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
+        0,
+        description="runs of the best configuration that train one adapter, one after another, each with a seed of its "
+        "own; the fresh seeds then train with that adapter, too",
+    )
     seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
     wandb: WandbConfig = Field(default_factory=WandbConfig)
 
@@ -177,11 +183,12 @@ class SweepConfig(Strict):
     def confirm_roles(self) -> tuple[str, ...]:
         """What trains with each fresh seed; controls only if the best configuration can have them."""
         controls = (role for role, control in CONTROL_OF.items() if control in self.confirm_controls)
-        return CONFIRM_BEST, CONFIRM_NONE, *controls
+        trained = (CONFIRM_ADAPTER,) if self.adapter_seeds else ()
+        return CONFIRM_BEST, CONFIRM_NONE, *trained, *controls
 
     @property
     def num_confirmations(self) -> int:
-        """Runs after the search."""
+        """Runs with the fresh seeds."""
         return len(self.confirm_roles) * self.confirm_seeds
 
     @property

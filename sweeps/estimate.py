@@ -38,6 +38,7 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
         "shortage": plan.shortage,
         "seeds_per_trial": plan.sweep.seeds_per_trial,
         "confirmations": plan.sweep.num_confirmations,
+        "adapter_trainings": plan.sweep.adapter_seeds,
         "confirm_controls": list(plan.sweep.confirm_controls),
         "epochs": {
             "of_a_run": plan.epochs,
@@ -143,11 +144,12 @@ def times(plan: Plan, measured: Measured, epochs: Epochs) -> dict[str, Any]:
         search = sweep.budget_hours * HOUR * sweep.slots
     transferring = sweep.num_confirmations - sweep.confirm_seeds
     confirm = slower * plan.epochs * (transferring * trial + sweep.confirm_seeds * none) + sweep.num_confirmations * job
+    chain = sweep.adapter_seeds * (plan.epochs * trial / workers + job)  # one after another, each alone
     recording = epochs.source * source / workers + (measured.setup if epochs.source else 0.0)
     baseline = slower * epochs.baseline * none + sweep.seeds_per_trial * job
     clock = START_SECONDS + recording + (baseline + search) / min(sweep.slots, sweep.num_trials)
-    clock += confirm / min(sweep.slots, max(1, sweep.num_confirmations))
-    total = recording + search + confirm + baseline
+    clock += chain + confirm / min(sweep.slots, max(1, sweep.num_confirmations))
+    total = recording + search + chain + confirm + baseline
     gpus = worker_gpus(sweep, measured.device, num_gpus()) * workers
     return {
         "hours": round(clock / HOUR, 4),
@@ -167,7 +169,8 @@ def disk(plan: Plan, measured: Measured, folder: Path) -> dict[str, int]:
     none = measured.target_bytes + measured.network_bytes  # a checkpoint holds the best network, too
     trial = none + measured.adapter_bytes + source
     count = plan.sweep.seeds_per_trial
-    runs = count * plan.sweep.num_trials + plan.sweep.num_confirmations - plan.sweep.confirm_seeds
+    sweep = plan.sweep
+    runs = count * sweep.num_trials + sweep.adapter_seeds + sweep.num_confirmations - sweep.confirm_seeds
     without = count + plan.sweep.confirm_seeds
     points = math.ceil(measured.steps_per_epoch * plan.epochs / max(1, plan.source.every))
     return {

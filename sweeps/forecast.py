@@ -52,7 +52,7 @@ def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
     if sweep.budget_epochs is not None:  # trials that run when it is reached go on
         replicates *= min(1.0, sweep.budget_epochs / search)
         search = min(search, float(sweep.budget_epochs))
-    full, confirmation = sweep.num_trials * epochs * count, sweep.num_confirmations * epochs
+    full, confirmation = sweep.num_trials * epochs * count, (sweep.adapter_seeds + sweep.num_confirmations) * epochs
     return Epochs(epochs if recorded else 0, epochs * count, search, full, confirmation, replicates)
 
 

@@ -1,11 +1,23 @@
 """The jobs of a sweep: which configuration runs in which role, in which folder, under which name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.replicates import SEEDS, replicate_name
-from analysis.trials import BASELINE, CONFIRM_NONE, CONTROL_OF, CONTROL_PATH, REPLICATE, SOURCE, TRIAL, TRIALS_FOLDER
+from analysis.trials import (
+    ADAPTER,
+    BASELINE,
+    CONFIRM_ADAPTER,
+    CONFIRM_NONE,
+    CONTROL_OF,
+    CONTROL_PATH,
+    REPLICATE,
+    SOURCE,
+    TRIAL,
+    TRIALS_FOLDER,
+)
 from sweeps.source import SourcePlan, replay
 from sweeps.space import Labels, Space
 
@@ -61,13 +73,32 @@ class Jobs:
         """For trial.json: how many runs make the trial whole."""
         return {SEEDS: [self.space.base["seed"], *self.seeds]} if self.seeds else {}
 
-    def confirmation(self, role: str, best: dict[str, Any], params: dict[str, Any], number: int, seed: int) -> Message:
+    def adapter_trainings(self, best: dict[str, Any], params: dict[str, Any], seeds: Sequence[int]) -> list[Message]:
+        """The best configuration with one seed after another, each with the adapter that the one before has trained."""
+        jobs: list[Message] = []
+        for number, seed in enumerate(seeds, start=1):
+            values = with_seed(best if not jobs else with_adapter(best, jobs[-1]["folder"]), seed)
+            jobs.append(self._job(f"{ADAPTER}-{number}", ADAPTER, values, params=params, number=number))
+        return jobs
+
+    def confirmation(
+        self,
+        role: str,
+        best: dict[str, Any],
+        params: dict[str, Any],
+        number: int,
+        seed: int,
+        adapter: str | None = None,
+    ) -> Message:
         """The best configuration, a control of it, or the same recipe without transfer, with a fresh seed.
 
-        params: of the best. number: of the seed, from 1.
+        params: of the best. number: of the seed, from 1. adapter: folder of the run that trained it last.
         """
         if role == CONFIRM_NONE:
             best, params = without_transfer(best), {}
+        elif role == CONFIRM_ADAPTER:
+            assert adapter is not None
+            best = with_adapter(best, adapter)
         elif role in CONTROL_OF:
             best = with_control(best, CONTROL_OF[role])
             params = params | ({CONTROL_PATH: CONTROL_OF[role]} if CONTROL_PATH in params else {})
@@ -89,6 +120,11 @@ def with_seed(values: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def with_control(values: dict[str, Any], control: str) -> dict[str, Any]:
     return values | {"transfer": values["transfer"] | {"control": control}}
+
+
+def with_adapter(values: dict[str, Any], folder: str) -> dict[str, Any]:
+    transfer = values["transfer"]
+    return values | {"transfer": transfer | {"adapter": transfer["adapter"] | {"init": folder}}}
 
 
 def no_controls(best: dict[str, Any]) -> str:

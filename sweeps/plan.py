@@ -55,7 +55,7 @@ class Plan:
     def num_jobs(self) -> int:
         """If every trial reaches its last epoch."""
         repeated = self.sweep.seeds_per_trial * (1 + self.sweep.num_trials)
-        return int(self.source.record) + repeated + self.sweep.num_confirmations
+        return int(self.source.record) + repeated + self.sweep.adapter_seeds + self.sweep.num_confirmations
 
 
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
@@ -169,6 +169,12 @@ def fresh_seeds(plan: Plan) -> list[int]:
     """Seeds that no trial had: the search cannot have been lucky with them."""
     more = plan.sweep.seeds_per_trial - 1
     return _seeds_after(plan.space.base, more + plan.sweep.confirm_seeds)[more:]
+
+
+def adapter_seeds(plan: Plan) -> list[int]:
+    """Seeds that train the adapter: neither those of the search nor the fresh ones, on which it is tested."""
+    before = plan.sweep.seeds_per_trial - 1 + plan.sweep.confirm_seeds
+    return _seeds_after(plan.space.base, before + plan.sweep.adapter_seeds)[before:]
 
 
 def _seeds_after(base: dict[str, Any], count: int) -> list[int]:

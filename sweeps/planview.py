@@ -16,7 +16,9 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["shortage"] is not None:
         yield found["shortage"]
     count = found["seeds_per_trial"]
-    yield f"trials: {found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best"
+    more = f", {found['adapter_trainings']} to train its adapter" if found["adapter_trainings"] else ""
+    runs = f"{found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best{more}"
+    yield f"trials: {runs}"
     if number := found["statistics"]["seeds"] * len(controls := found["confirm_controls"]):
         yield f"  {number} of these are controls ({', '.join(controls)}); they train if the best has method mergenet"
     if count > 1:

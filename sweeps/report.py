@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.replicates import SD
-from analysis.trials import BASELINE, FAILED, TRIAL, mode_of
+from analysis.trials import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, FAILED, TRIAL, TRIALS_FOLDER, mode_of
 from mergenet.record import test_column
 from sweeps.budget import budget_line
 from sweeps.config import SweepConfig
@@ -16,9 +16,10 @@ from sweeps.folder import resume_command, shown_path
 from sweeps.jobs import no_controls
 from sweeps.objectives import infeasible, infeasible_text, pareto_front
 from sweeps.plan import Plan
+from sweeps.records import settled
 from sweeps.results import best_record, best_trial, confirmation, read_trials
 from sweeps.space import Space
-from sweeps.verdict import control_lines, gain_text, verdict
+from sweeps.verdict import adapter_lines, control_lines, gain_text, verdict
 from sweeps.view import clock, front_table, label, show, trials_table
 
 
@@ -41,6 +42,7 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
         "best_is_base": best is not None and best["params"] == base_values(plan.space),
         "confirmation": confirmation(folder, sweep),
         "controls_left_out": controls_left_out(sweep, folder, best),
+        "adapter": trained_adapter(sweep, folder),
         "budget": budget,
         "seconds": times,
     }
@@ -48,9 +50,16 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
 
 def controls_left_out(sweep: SweepConfig, folder: Path, best: dict[str, Any] | None) -> str | None:
     """Why the best has none of the controls that were asked for; None if it has them."""
-    if best is None or not sweep.confirm_controls or not sweep.confirm_seeds:
+    if best is None or not (sweep.adapter_seeds or (sweep.confirm_controls and sweep.confirm_seeds)):
         return None
     return no_controls(best_record(folder, best).config) or None
+
+
+def trained_adapter(sweep: SweepConfig, folder: Path) -> str | None:
+    """The run, below the sweep's folder, in which the adapter was trained last; None if it was not."""
+    last = f"{TRIALS_FOLDER}/{ADAPTER}-{sweep.adapter_seeds}"
+    trial = settled(folder / last) if sweep.adapter_seeds else None
+    return last if trial is not None and trial["state"] == COMPLETE else None
 
 
 def base_values(space: Space) -> dict[str, Any] | None:
@@ -91,7 +100,9 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
             say(f"  a configuration of it: mergenet analyze best {shlex.quote(str(folder))} --trial NAME")
         print_confirmation(summary["confirmation"], metric, say)
         if reason := summary.get("controls_left_out"):
-            say(f"  confirm_controls: left out for this best configuration: {reason}")
+            say(f"  confirm_controls and adapter_seeds: left out for this best configuration: {reason}")
+        if (adapter := summary.get("adapter")) is not None:
+            say(f"trained adapter: {ADAPTER_PATH}={folder / adapter}")
         say(f"best configuration: {folder / 'best.yaml'}")
         say("next:")
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
@@ -129,6 +140,6 @@ def print_confirmation(found: dict[str, Any] | None, metric: str, say: Callable[
     for name in names:
         say(f"  {label(name):<{width}} {gain_text(name, found[name]['gain'])}")
     say(f"  {label(names[1])}: {verdict(found[names[1]]['gain'], mode_of(metric))}")
-    for line in control_lines(found, metric):
+    for line in (*adapter_lines(found, metric), *control_lines(found, metric)):
         say(f"  {line}")
     say("  target seeds are fresh; the source and the data split are those of the search")

@@ -1,6 +1,7 @@
 """The sweep's numbers, read back from the records of its runs: trials, the best of them, the confirmation."""
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from analysis.measures import broken
 from analysis.replicates import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
 from analysis.trials import (
     COMPLETE,
+    CONFIRM_ADAPTER,
     CONFIRM_BEST,
     CONFIRM_NONE,
     CONTROL_OF,
@@ -127,7 +129,8 @@ def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
     """Paired values of the seeds for which both sides trained to their end, and the gain in each metric.
 
     The gain is best minus no transfer, whatever the direction of the metric. None if no pair is whole.
-    controls: of each control that was trained, `paired_control`; not there if none was.
+    controls: of each control that was trained, `paired_control`; adapter: `paired_adapter`, of the one that was trained
+    over adapter_seeds. Neither is there without such runs.
     """
     runs = {role: {t["seed"]: t for t in read_trials(folder, sweep, role)} for role in sweep.confirm_roles}
     sides = {role: {seed: t for seed, t in found.items() if t["finished"]} for role, found in runs.items()}
@@ -140,7 +143,8 @@ def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
         out[metric] = {"best": best, "none": none, "gain": gain(best, none)}
     trained = {control: role for role, control in CONTROL_OF.items() if runs.get(role)}
     controls = {control: paired_control(sides, role, seeds, sweep) for control, role in trained.items()}
-    return out | ({"controls": controls} if controls else {})
+    adapter = {"adapter": paired_adapter(sides, seeds, sweep)} if runs.get(CONFIRM_ADAPTER) else {}
+    return out | ({"controls": controls} if controls else {}) | adapter
 
 
 def paired_control(sides: Sides, role: str, seeds: list[int], sweep: SweepConfig) -> dict[str, Any]:
@@ -151,12 +155,27 @@ def paired_control(sides: Sides, role: str, seeds: list[int], sweep: SweepConfig
     """
     seeds = [seed for seed in seeds if seed in sides[role]]
     out: dict[str, Any] = {"seeds": seeds}
-    for metric in (sweep.objective, test_column(sweep.objective)) if seeds else ():
-        best, none, control = (
-            values_of(sides[side], seeds, metric, sweep) for side in (CONFIRM_BEST, CONFIRM_NONE, role)
-        )
+    for metric, best, none, control in beside_both(sides, role, seeds, sweep):
         out[metric] = {"control": control, "gain": gain(control, none), "best_minus_control": gain(best, control)}
     return out
+
+
+def paired_adapter(sides: Sides, seeds: list[int], sweep: SweepConfig) -> dict[str, Any]:
+    """The same of the best that began with the trained adapter, minus no transfer (gain) and minus the best."""
+    seeds = [seed for seed in seeds if seed in sides[CONFIRM_ADAPTER]]
+    out: dict[str, Any] = {"seeds": seeds}
+    for metric, best, none, trained in beside_both(sides, CONFIRM_ADAPTER, seeds, sweep):
+        out[metric] = {"adapter": trained, "gain": gain(trained, none), "minus_best": gain(trained, best)}
+    return out
+
+
+def beside_both(
+    sides: Sides, role: str, seeds: list[int], sweep: SweepConfig
+) -> Iterator[tuple[str, list[float], list[float], list[float]]]:
+    """Metric, and the values of the best, of no transfer and of the role; nothing without seeds."""
+    for metric in (sweep.objective, test_column(sweep.objective)) if seeds else ():
+        best, none, values = (values_of(sides[one], seeds, metric, sweep) for one in (CONFIRM_BEST, CONFIRM_NONE, role))
+        yield metric, best, none, values
 
 
 def gain(best: list[float], none: list[float]) -> dict[str, Any]:

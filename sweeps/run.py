@@ -51,7 +51,7 @@ from sweeps.remote import Copy, claim
 from sweeps.report import print_summary, summarize
 from sweeps.results import best_record, best_trial, read_trials, settled_runs
 from sweeps.state import begin, note_status, write_status
-from sweeps.steps import confirm, confirmations, search, submit_source, wait_source
+from sweeps.steps import adapter_trainings, confirm, confirmations, search, submit_source, train_adapter, wait_source
 from sweeps.tracking import Mirror
 from sweeps.view import View, say
 
@@ -177,11 +177,12 @@ def _run(
                 search(plan, jobs, slots, budget.spent, shared, view.say)
                 clock.begin("confirm")
                 best = best_trial(read_trials(folder, sweep, TRIAL), sweep.objective)
-                wanted = [] if best is None else confirmations(plan, jobs, best)
-                view.searched(len(wanted))
+                trainings = [] if best is None else adapter_trainings(plan, jobs, best)
+                wanted = [] if best is None else confirmations(plan, jobs, best, trainings)
+                view.searched(len(trainings) + len(wanted))
                 if best is not None:
                     write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
-                    confirm(wanted, folder, slots)
+                    confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
                 slots.wait([job["id"] for job in baselines])
         except Suspended as suspended:
             if str(suspended):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
+from analysis.trials import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
 from mergenet.configfile import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.record import FINISHED, read_epochs, test_column
@@ -103,7 +103,7 @@ def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: di
     recorded = bool(state.get("source", {}).get("recorded"))
     of_a_run = load_config(str(folder / BASE_FILE)).epochs
     planned = forecast(sweep, of_a_run, recorded)
-    searching = not any(name.startswith("confirm-") for name in epochs)
+    searching = not any(name.startswith((f"{ADAPTER}-", "confirm-")) for name in epochs)
     searched = sum(count for name, count in epochs.items() if name.startswith(TRIAL))
     source = len(list((folder / SOURCE).glob("epoch-*.safetensors"))) if recorded else 0
     done = sum(epochs.values()) + source

@@ -2,11 +2,20 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.trials import CONTROL_OF, FAILED, SOURCE, TRIAL_FILE, TRIALS_FOLDER, portable_config
+from analysis.trials import (
+    COMPLETE,
+    CONFIRM_ADAPTER,
+    CONTROL_OF,
+    FAILED,
+    SOURCE,
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    portable_config,
+)
 from mergenet.config import Config
 from mergenet.configfile import load_config
 from mergenet.errors import UserError
@@ -15,7 +24,7 @@ from mergenet.record import CONFIG_FILE
 from sweeps.errors import SweepFailed
 from sweeps.folder import SCRATCH
 from sweeps.jobs import Jobs, Message, no_controls
-from sweeps.plan import Plan, fresh_seeds
+from sweeps.plan import Plan, adapter_seeds, fresh_seeds
 from sweeps.records import trial_of
 from sweeps.results import best_record
 from sweeps.view import View
@@ -102,28 +111,53 @@ def search(
     mark()
 
 
-def confirmations(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Message]:
-    """The best configuration, no transfer and the controls, each with the same fresh seeds."""
+def adapter_trainings(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Message]:
+    """The runs that train the best configuration's adapter, in order; none where it has no adapter that learns."""
     config = portable_config(best_record(jobs.folder, best).config)
-    roles = [role for role in plan.sweep.confirm_roles if role not in CONTROL_OF or not no_controls(config)]
-    seeds = enumerate(fresh_seeds(plan), start=1)
-    return [jobs.confirmation(role, config, best["params"], number, seed) for number, seed in seeds for role in roles]
+    return [] if no_controls(config) else jobs.adapter_trainings(config, best["params"], adapter_seeds(plan))
+
+
+def train_adapter(
+    trainings: list[Message], wanted: list[Message], slots: Any, say: Callable[[str], None]
+) -> list[Message]:
+    """Train the adapter, one run after another. Those of the wanted confirmations that can be trained after that."""
+    for job in trainings:
+        forget_other(job)
+        slots.submit(job)
+        outcome = slots.wait([job["id"]])[job["id"]]
+        if outcome["state"] != COMPLETE:
+            say(f"no adapter was trained over adapter_seeds: {job['id']} has {outcome['state']}; the rest is confirmed")
+            return [other for other in wanted if other["role"] != CONFIRM_ADAPTER]
+    return wanted
+
+
+def confirmations(plan: Plan, jobs: Jobs, best: dict[str, Any], trainings: Sequence[Message] = ()) -> list[Message]:
+    """The best configuration, no transfer, the trained adapter and the controls, each with the same fresh seeds."""
+    config = portable_config(best_record(jobs.folder, best).config)
+    possible = {role: not no_controls(config) for role in CONTROL_OF} | {CONFIRM_ADAPTER: bool(trainings)}
+    roles = [role for role in plan.sweep.confirm_roles if possible.get(role, True)]
+    adapter = trainings[-1]["folder"] if trainings else None
+    return [
+        jobs.confirmation(role, config, best["params"], number, seed, adapter)
+        for number, seed in enumerate(fresh_seeds(plan), start=1)
+        for role in roles
+    ]
 
 
 def confirm(wanted: list[Message], folder: Path, slots: Any) -> None:
     """wanted: of `confirmations`; folder: the sweep's."""
-    forget_controls(folder, {job["id"] for job in wanted})
+    forget_variants(folder, {job["id"] for job in wanted})
     for job in wanted:
         forget_other(job)
         slots.submit(job)
     slots.wait([job["id"] for job in wanted])
 
 
-def forget_controls(folder: Path, wanted: set[str]) -> None:
-    """Controls of what was the best before, where the best can have none."""
+def forget_variants(folder: Path, wanted: set[str]) -> None:
+    """Controls of what was the best before, and its trained adapter, where the best can have none."""
     for file in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
         trial = trial_of(file.parent)
-        if trial is not None and trial["role"] in CONTROL_OF and file.parent.name not in wanted:
+        if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and file.parent.name not in wanted:
             shutil.rmtree(file.parent)
 
 

@@ -72,6 +72,33 @@ def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
         yield f"{label(names[1])}, {line}"
 
 
+def adapter_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
+    """What the adapter that was trained over adapter_seeds gains, and whether training it so has helped.
+
+    found: of `results.confirmation`. metric: on validation.
+    """
+    trained, names = found.get("adapter"), (metric, test_column(metric))
+    if trained is None:
+        return
+    seeds = trained["seeds"]
+    if not seeds:
+        yield "trained adapter: not compared, because no seed trained to its end"
+        return
+    fewer = f", {len(seeds)} of them" if len(seeds) < len(found["seeds"]) else ""
+    yield f"the best configuration with the adapter trained over adapter_seeds, same seeds{fewer}, paired"
+    rows = [
+        (f"trained adapter minus {other}, {label(name)}", gain_text(name, trained[name][key]))
+        for other, key in (("no transfer", "gain"), ("best", "minus_best"))
+        for name in names
+    ]
+    width = max(len(title) for title, _ in rows)
+    for title, text in rows:
+        yield f"  {title:<{width}} {text}"
+    what = {"gain": "training it over seeds helps", "loss": "training it over seeds harms"}
+    found_so = shown(trained[names[1]]["minus_best"], mode_of(metric))
+    yield f"  {label(names[1])}: {what.get(found_so or '', 'training it over seeds is not shown to matter')}"
+
+
 def controls_verdict(found: dict[str, Any], metric: str) -> str | None:
     """Whether a gain is the source's, as far as the controls can tell; None without controls, or without a gain.
 

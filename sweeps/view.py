@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.replicates import SD, SEEDS, first_of, mean_and_sd
-from analysis.trials import COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
+from analysis.trials import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
 from mergenet.pairlabel import in_a_word
 from mergenet.record import ADAPTER_PARAMETERS, is_metric
 from sweeps.budget import Budget, budget_line
@@ -123,7 +123,9 @@ class View:
             return head.rstrip()
         value = best_value(rows, self.sweep.objective)
         shown = "no value" if value is None else show(self.sweep.objective, value)
-        params = {} if role in CONFIRM_ROLES else self.params.get(job, {})  # all have those of the best trial
+        params = (
+            {} if role in (ADAPTER, *CONFIRM_ROLES) else self.params.get(job, {})
+        )  # all have those of the best trial
         return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(params)}".rstrip()
 
     def mean_line(self, event: Message) -> str | None:

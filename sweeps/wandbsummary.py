@@ -46,6 +46,9 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
             found |= {f"control_{name}_{metric}_{key}": value for key, value in beside.get("gain", {}).items()}
             over = beside.get("best_minus_control", {})
             found |= {f"best_minus_{name}_{metric}_{key}": value for key, value in over.items()}
+        trained = confirmed.get("adapter", {}).get(metric, {})
+        for name, what in (("adapter", "gain"), ("adapter_minus_best", "minus_best")):
+            found |= {f"{name}_{metric}_{key}": value for key, value in trained.get(what, {}).items()}
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -161,8 +161,9 @@ def test_broken_folders_are_named_and_skipped(sweep, capsys):
     assert all("\n" not in problem for problem in problems)
     said = dict(zip(("b0", "t0", "t1", "t2", "t3", "t4"), problems, strict=True))
     assert all(f"/{name}" in problem for name, problem in said.items())
-    confirm = "confirm_best, confirm_none, confirm_shuffled, confirm_noise, confirm_control_none"
-    assert f"role must be one of trial, run, replicate, baseline, {confirm}, got 'king'" in said["b0"]
+    confirm = ("best", "none", "adapter", "shuffled", "noise", "control_none")
+    roles = ", ".join(("trial", "run", "replicate", "baseline", "adapter", *(f"confirm_{name}" for name in confirm)))
+    assert f"role must be one of {roles}, got 'king'" in said["b0"]
     assert "epochs.jsonl line 1" in said["t0"]
     assert "trial.json must be JSON" in said["t1"]
     assert "got no params, seed, number, state" in said["t2"]

@@ -1,5 +1,6 @@
 """One small sweep from the command line to best.yaml and back, on the real Ray, Tune, Optuna, W&B and trainer."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machin
 CANARY = "cafe" * 10  # a key of W&B's form: it must not be found anywhere
 SECRETS = {"WANDB_API_KEY": CANARY, "MERGENET_STUDY_URL": f"postgresql+psycopg://me:{CANARY}@127.0.0.1:1/none"}
 MARK = "MERGENET_TEST_MARK"
-CONFIRMED = [f"confirm-{role}-{number}" for number in (1, 2) for role in ("best", "none", "noise")]
+CONFIRMED = [f"confirm-{role}-{number}" for number in (1, 2) for role in ("best", "none", "adapter", "noise")]
 COMMAND = "from sweeps.cli import sweep; sweep()"
 SEARCH = {
     "target.optimizer.lr": {"choice": [0.05, 1e9]},  # 1e9 diverges: such a trial must fail alone
@@ -100,8 +101,8 @@ def marked_processes(mark: str) -> list[str]:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
     folder = tmp_path_factory.mktemp("sweep")
     write_base(folder)
-    mirror = {"wandb": {"mode": "offline"}}
-    sweep = sweep_config(SEARCH, num_trials=6, confirm_seeds=2, confirm_controls=["noise"], grace_epochs=1, **mirror)
+    after = {"confirm_seeds": 2, "confirm_controls": ["noise"], "adapter_seeds": 2}
+    sweep = sweep_config(SEARCH, num_trials=6, grace_epochs=1, **after, wandb={"mode": "offline"})
     (folder / "tiny.yaml").write_text(dump_sweep(sweep))
     with tempfile.TemporaryDirectory(prefix="mergenet-test-") as ray_folder:
         process, left_over = sweep_command(folder, "run", "tiny.yaml", ray_folder=Path(ray_folder))
@@ -113,7 +114,7 @@ def test_the_user_sees_the_sweeps_lines_only(done: Done) -> None:
     assert done.process.stderr == ""
     out = done.process.stdout
     assert "the source trains once, 2 layers recorded every 2 steps; all trials replay it" in out
-    for name in ["source", "baseline", *(f"trial-{i:03d}" for i in range(6)), *CONFIRMED]:
+    for name in ["source", "baseline", *(f"trial-{i:03d}" for i in range(6)), "adapter-1", "adapter-2", *CONFIRMED]:
         assert sum(line.startswith(f"{name} ") and " epochs " in line for line in out.splitlines()) == 1, name
     assert "confirmation, 2 fresh seeds, paired" in out
     assert "controls, same seeds, paired: the best configuration with noise for a source\n" in out
@@ -210,6 +211,27 @@ def test_the_control_replays_the_same_source_beside_the_best(done: Done) -> None
         )
 
 
+def test_the_adapter_is_trained_seed_after_seed_and_tested_on_the_fresh_ones(done: Done) -> None:
+    runs = {name: read_run(done.folder / "trials" / name) for name in ("adapter-1", "adapter-2", "confirm-adapter-1")}
+    configs = {name: run.config for name, run in runs.items()}
+    starts = {name: config["transfer"]["adapter"]["init"] for name, config in configs.items()}
+    assert starts["adapter-1"] is None
+    assert [Path(starts[name]).name for name in ("adapter-2", "confirm-adapter-1")] == ["adapter-1", "adapter-2"]
+    assert [configs[name]["seed"] for name in configs] == [3, 4, 1], "it is tested on seeds that did not train it"
+    for name, before in (("adapter-2", "adapter-1"), ("confirm-adapter-1", "adapter-2")):
+        content = (done.folder / "trials" / before / "adapter.safetensors").read_bytes()
+        assert runs[name].provenance["weights_hashes"] == {"adapter": hashlib.sha256(content).hexdigest()}
+    trained = done.summary["confirmation"]["adapter"]
+    assert trained["seeds"] == [1, 2]
+    for metric in ("target_val_top1", "target_test_top1"):
+        gain = done.summary["confirmation"][metric]["gain"]["mean"]
+        assert trained[metric]["gain"]["mean"] - trained[metric]["minus_best"]["mean"] == pytest.approx(gain)
+    assert done.summary["adapter"] == "trials/adapter-2"
+    out = done.process.stdout
+    assert "the best configuration with the adapter trained over adapter_seeds, same seeds, paired" in out
+    assert "trained adapter: transfer.adapter.init=sweep-results/tiny/trials/adapter-2" in out
+
+
 def test_best_yaml_trains_to_exactly_the_same_metrics(done: Done, tmp_path: Path) -> None:
     best = read_run(done.folder / "trials" / done.summary["best"]["trial_id"])
     config = load_config(str(done.folder / "best.yaml"))
@@ -228,7 +250,7 @@ def without_seconds(row: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_mirror_has_a_run_for_each_job(done: Done) -> None:
     runs = list(done.folder.glob("wandb/offline-run-*/*.wandb"))
-    assert len(runs) == 1 + 6 + 6 + 1  # baseline, trials, confirmations, the sweep itself
+    assert len(runs) == 1 + 6 + 2 + 8 + 1  # baseline, trials, adapter, confirmations, the sweep itself
 
 
 def test_every_trial_that_reported_has_its_tensorboard_files(done: Done) -> None:

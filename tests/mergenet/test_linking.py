@@ -1,6 +1,8 @@
 """Links as a run begins: adapters that start where an earlier run's ended, and what is warned of."""
 
+import hashlib
 import re
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from mergenet.checkpoint import load_tensors
+from mergenet.config import Config
 from mergenet.errors import ConfigError
 from mergenet.linking import adapter_tensors
+from mergenet.provenance import config_hash, differences, provenance
 from mergenet.record import ADAPTER_FILE
 from mergenet.run import train_run, warn_of_few_updates
 from mergenet.trainer import Trainer
@@ -184,3 +188,19 @@ def test_the_reach_is_the_sum_of_the_rates_over_the_size_of_the_weights() -> Non
 def test_a_linear_adapter_without_a_space_is_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"^transfer\.pairs\.0\.align is none: the rows of 3 and 9 share no space, so"):
         Trainer(tiny_config({"transfer.adapter.kind": "linear"}))
+
+
+def test_the_hash_follows_the_adapters_run_not_its_place(earlier: Path, tmp_path: Path) -> None:
+    def config(init: Path) -> Config:
+        return tiny_config({**TWO, "transfer.adapter.init": str(init)})
+
+    moved = shutil.copytree(earlier, tmp_path / "elsewhere" / earlier.name)
+    hashes = [config_hash(config(path)) for path in (earlier, moved, moved / "adapter.safetensors")]
+    assert len(set(hashes)) == 1, "a folder may be moved"
+    assert hashes[0] not in (config_hash(tiny_config(TWO)), config_hash(config(tmp_path / "another")))
+    first, again = (provenance(config(path), {}) for path in (earlier, moved))
+    content = (earlier / "adapter.safetensors").read_bytes()
+    assert first["weights_hashes"] == {"adapter": hashlib.sha256(content).hexdigest()}
+    assert differences(first, again) == []
+    (moved / "adapter.safetensors").write_bytes(content + b"0")
+    assert [line.split()[:2] for line in differences(first, provenance(config(moved), {}))] == [["adapter", "weights"]]
