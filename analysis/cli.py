@@ -23,7 +23,7 @@ def analyze() -> None:
 @click.option("--all", "everything", is_flag=True, help="Show all columns, also parameters that do not vary.")
 def table(folder: Path, sort: str | None, csv_file: Path | None, everything: bool) -> None:
     """One line a run of DIR: a sweep folder, a folder of run folders, or one run folder."""
-    from analysis import overview
+    from analysis import tables as overview
     from analysis.load import load_trials
 
     trials = overview.ordered(load_trials(folder), sort)
@@ -47,7 +47,8 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
 @click.option("--trial", "name", metavar="NAME", help="This trial instead of the best, such as one of a Pareto front.")
 def best(folder: Path, out: Path | None, metric: str | None, name: str | None) -> None:
     """The best finished trial of DIR, and its configuration as `mergenet train` accepts it."""
-    from analysis import export, overview
+    from analysis import best as export
+    from analysis import tables as overview
     from analysis.load import load_trials
 
     trials = load_trials(folder)

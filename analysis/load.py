@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.measures import STEP_SECONDS, Bounds, broken, step_seconds
-from analysis.replicates import SD, SEEDS, folded
-from analysis.trials import (
+from analysis.names import (
     ADAPTER,
     BASELINE,
     COMPLETE,
@@ -25,8 +24,10 @@ from analysis.trials import (
     TRIAL_FILE,
     TRIALS_FOLDER,
 )
+from analysis.seeds import SD, SEEDS, folded
+from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
-from mergenet.record import (
+from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,
     CONFIG_FILE,
@@ -46,7 +47,6 @@ from mergenet.record import (
     measured,
     read_run,
 )
-from mergenet.yamltext import load_yaml
 
 TRIAL_KEYS = ("trial_id", "role", "params", "seed", "number", "state")
 RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
@@ -68,7 +68,7 @@ _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a p
 def load_trials(folder: Path) -> pd.DataFrame:
     """One row a run of a sweep folder, of a folder of run folders, or of one run folder.
 
-    A trial of several seeds is one row: the mean of its runs, see `analysis.replicates.folded`.
+    A trial of several seeds is one row: the mean of its runs, see `analysis.seeds.folded`.
     Columns: ABOUT, OUTCOME, what was measured (of each split the selecting metric first, the loss last; NaN where a
     run's task has no such metric), COST, then a column for each hyper-parameter: those that trial.json names or, where
     there is no trial.json, the settings in which the runs differ. Metrics are fractions (0 to 1), seconds the sum of

@@ -6,7 +6,7 @@
                          first one warms up. It compares trials on like machines under like load only
     target_val_*         at the run's best epoch by the metric that decides
 
-All of it comes from the rows of epochs.jsonl (mergenet/record.py), while a trial trains and ever after.
+All of it comes from the rows of epochs.jsonl (mergenet/records/run_record.py), while a trial trains and ever after.
 """
 
 import math
@@ -14,8 +14,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.trials import mode_of
-from mergenet.record import ADAPTER_PARAMETERS, STEP
+from analysis.names import mode_of
+from mergenet.records.run_record import ADAPTER_PARAMETERS, STEP
 
 STEP_SECONDS, VAL_LOSS = "step_seconds", "target_val_loss"
 COSTS = (ADAPTER_PARAMETERS, STEP_SECONDS, VAL_LOSS)  # what a sweep can minimize beside its metric

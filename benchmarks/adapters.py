@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from mergenet.adapter import Adapter
 from mergenet.config import AdapterConfig
-from mergenet.layers import list_layers
-from mergenet.trainer import Trainer
+from mergenet.layers.matrices import list_layers
+from mergenet.training.trainer import Trainer
+from mergenet.transfer.adapter import Adapter
 
 RUN_ADAPTER = "lpka, rank 16"
 

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.replicates import is_replicate
-from analysis.trials import COMPLETE
+from analysis.names import COMPLETE
+from analysis.seeds import is_replicate
 from benchmarks import common
-from mergenet.configfile import load_config
+from mergenet.config.loading import load_config
 from mergenet.errors import DataError, UserError
-from sweeps.configfile import load_sweep
-from sweeps.folder import BASE_FILE
-from sweeps.grace import agreement
-from sweeps.results import settled_runs
-from sweeps.warmstart import best_so_far
+from sweeps.config.loading import load_sweep
+from sweeps.schedulers.grace import agreement
+from sweeps.study.warm_start import best_so_far
+from sweeps.trials.results import settled_runs
+from sweeps.trials.sweep_dir import BASE_FILE
 
 NAME = "agreement"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import integrate, optimize, special, stats
 
-from analysis.compare import POINTS
+from analysis.paired_tests import POINTS
 
 FAR = 12.0  # standard deviations; beyond them a normal density is 0 in double precision sums
 CONFIDENCE = 0.95

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mergenet.config import Config
-from mergenet.provenance import provenance
+from mergenet.records.provenance import provenance
 
 
 def parser(name: str, summary: str) -> argparse.ArgumentParser:

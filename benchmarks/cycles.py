@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.trials import SOURCE, TRIAL
+from analysis.names import SOURCE, TRIAL
 
 Event = dict[str, Any]
 

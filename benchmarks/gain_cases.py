@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from benchmarks.paired_runs import RECIPE, WITHOUT
 from mergenet.config import Config
-from mergenet.configfile import load_config
-from mergenet.layers import find_layer, to_matrix, to_weight
+from mergenet.config.loading import load_config
+from mergenet.layers.matrices import find_layer, to_matrix, to_weight
 from mergenet.models import build_model
-from mergenet.provenance import config_hash
-from mergenet.subspace import signed_svd
+from mergenet.records.provenance import config_hash
 from mergenet.tasks import build_task
-from mergenet.trainer import Trainer
+from mergenet.training.trainer import Trainer
+from mergenet.transfer.subspace import signed_svd
 
 REAL = "real"
 BEFORE = (  # the adapter of version 0.1.0

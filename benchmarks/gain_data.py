@@ -2,8 +2,8 @@
 
 from mergenet.config import DataConfig
 from mergenet.data import ImageData
-from mergenet.data.images import Split, image_data
-from mergenet.data.small import load_mnist5k
+from mergenet.data.images.digits import load_mnist5k
+from mergenet.data.images.images import Split, image_data
 
 
 def low_digits(config: DataConfig) -> ImageData:

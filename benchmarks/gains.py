@@ -26,9 +26,9 @@ from benchmarks.gain_cases import CASES, REAL, Case
 from benchmarks.paired import Rows, compare_all, families, report
 from mergenet.config import Config
 from mergenet.errors import ConfigError, unknown_name
-from mergenet.pairs import resolve_pairs
-from mergenet.record import config_hash
-from mergenet.source import record_source
+from mergenet.records.run_record import config_hash
+from mergenet.transfer.pairs import resolve_pairs
+from mergenet.transfer.source import record_source
 
 NAME = "gains"
 BASELINE = "none"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.compare import POINTS, holm, paired_difference
+from analysis.paired_tests import POINTS, holm, paired_difference
 
 # What is compared, by the key of a row: of the target, and of a source that also receives
 SPLITS = {

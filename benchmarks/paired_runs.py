@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from mergenet.checkpoint import save_tensors
 from mergenet.config import Config
-from mergenet.configfile import load_config
+from mergenet.config.loading import load_config
 from mergenet.errors import UserError
-from mergenet.pairs import by_activations, resolve_pairs
-from mergenet.record import config_hash
-from mergenet.source import record_source
-from mergenet.trainer import Trainer
+from mergenet.records.checkpoint import save_tensors
+from mergenet.records.run_record import config_hash
+from mergenet.training.trainer import Trainer
+from mergenet.transfer.pairs import by_activations, resolve_pairs
+from mergenet.transfer.source import record_source
 
 RECIPE = ("device=cpu", "threads=1")  # one thread a run: several runs side by side, each reproducible
 WITHOUT = ("method=none", "source={}", "transfer={}")  # settings that do not reach it: one training serves all of them

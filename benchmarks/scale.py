@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from optuna.trial import TrialState
 
-from analysis.trials import TRIAL
+from analysis.names import TRIAL
 from benchmarks import common, trivial
 from benchmarks.watched import watched_sweep
-from mergenet.configfile import load_config
-from sweeps.configfile import load_sweep
-from sweeps.plan import plan_sweep
-from sweeps.study import SweepStudy
+from mergenet.config.loading import load_config
+from sweeps.config.loading import load_sweep
+from sweeps.planning.plan import plan_sweep
+from sweeps.study.study import SweepStudy
 
 NAME = "scale"
 BLOCK = 100  # trials

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from benchmarks import common
 from benchmarks.search_sides import SIDES, Side
 from benchmarks.surrogate import EPOCHS, Curve, Surrogate
-from mergenet.configfile import load_config
+from mergenet.config.loading import load_config
 
 NAME = "search"
 BUDGETS = (10, 20, 50)  # full trainings

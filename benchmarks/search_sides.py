@@ -12,13 +12,13 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.surrogate import EPOCHS, SEARCH
 from sweeps.config import SweepConfig
-from sweeps.configfile import parse_sweep
-from sweeps.jobs import EPOCH, OBJECTIVE
-from sweeps.jobs import EPOCHS as ALL_EPOCHS
-from sweeps.schedule import build_scheduler
-from sweeps.search import StudySearch
-from sweeps.space import Labels, Space
-from sweeps.study import SweepStudy
+from sweeps.config.loading import parse_sweep
+from sweeps.execution.tune_searcher import StudySearch
+from sweeps.schedulers.early_stopping import build_scheduler
+from sweeps.space.space import Labels, Space
+from sweeps.study.study import SweepStudy
+from sweeps.trials.jobs import EPOCH, OBJECTIVE
+from sweeps.trials.jobs import EPOCHS as ALL_EPOCHS
 
 MANY = 10_000  # trials: the budget in epochs ends a search
 

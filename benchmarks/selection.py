@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.compare import POINTS
+from analysis.paired_tests import POINTS
 from benchmarks import chance, common, paired_runs
 from benchmarks.chance import Curves, Leads, Paired
 from benchmarks.paired_runs import WITHOUT, Setting
 from mergenet.config import Config
 from mergenet.errors import ConfigError
-from mergenet.trainer import Trainer
+from mergenet.training.trainer import Trainer
 
 NAME = "selection"
 PRESET = "openmoji"

@@ -15,10 +15,10 @@ from benchmarks import common, paired_runs
 from benchmarks.paired import compare_all, families, report
 from benchmarks.paired_runs import RECIPE, WITHOUT, Setting
 from mergenet.config import Config
-from mergenet.configfile import load_config
+from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, unknown_name
-from mergenet.pairs import resolve_pairs
-from mergenet.trainer import Trainer
+from mergenet.training.trainer import Trainer
+from mergenet.transfer.pairs import resolve_pairs
 
 NAME = "settings"
 BASELINE, MERGENET = "none", "mergenet"

@@ -23,14 +23,14 @@ from scipy import stats
 from benchmarks import common
 from benchmarks.adapters import RUN_ADAPTER, AdapterCase, adapter_cases
 from mergenet.config import Config, DataConfig
-from mergenet.configfile import load_config
+from mergenet.config.loading import load_config
 from mergenet.data import DATASETS, ImageData, Split
-from mergenet.data.images import image_data
-from mergenet.layers import find_layer
-from mergenet.record import EpochResult
-from mergenet.reencode import Followed, Projected
-from mergenet.source import record_source
-from mergenet.trainer import Trainer
+from mergenet.data.images.images import image_data
+from mergenet.layers.matrices import find_layer
+from mergenet.records.run_record import EpochResult
+from mergenet.training.trainer import Trainer
+from mergenet.transfer.encodings import Followed, Projected
+from mergenet.transfer.source import record_source
 
 NAME = "step_overhead"
 SOURCE_LAYER, TARGET_LAYER = "layer4.2.conv2", "features.16.conv.2"  # 512 x 512 x 3 x 3 -> 160 x 960

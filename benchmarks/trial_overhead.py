@@ -29,10 +29,10 @@ import numpy as np
 from benchmarks import common, trivial
 from benchmarks.cycles import covered, cycles, training, warm
 from benchmarks.watched import watched_sweep
-from mergenet.configfile import load_config, parse_config
-from mergenet.record import read_epochs
-from mergenet.run import train_run
-from sweeps.configfile import dump_sweep, load_sweep
+from mergenet.config.loading import load_config, parse_config
+from mergenet.records.run_record import read_epochs
+from mergenet.training.run import train_run
+from sweeps.config.loading import dump_sweep, load_sweep
 
 NAME = "trial_overhead"
 MAX_SECONDS = 0.5  # a trial beyond its training, with slots: what is claimed

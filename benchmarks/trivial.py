@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from mergenet.config import ModelConfig
-from mergenet.configfile import dump_yaml, parse_config
+from mergenet.config.loading import dump_yaml, parse_config
+from mergenet.config.spec import Spec
 from mergenet.models import Architecture
-from mergenet.spec import Spec
-from sweeps.configfile import dump_sweep, parse_sweep
+from sweeps.config.loading import dump_sweep, parse_sweep
 
 WIDTH = 16
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import common
-from mergenet.configfile import load_config
-from sweeps.configfile import load_sweep
-from sweeps.tracking import Mirror
+from mergenet.config.loading import load_config
+from sweeps.config.loading import load_sweep
+from sweeps.tracking.wandb_mirror import Mirror
 
 NAME = "wandb_overhead"
 MAX_SECONDS = 1.0  # what is claimed

@@ -100,9 +100,9 @@ def usage(driver: int) -> dict[str, float]:
 def main(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
-    from sweeps.configfile import load_sweep
-    from sweeps.plan import plan_sweep
-    from sweeps.run import run_sweep
+    from sweeps.config.loading import load_sweep
+    from sweeps.driver.run import run_sweep
+    from sweeps.planning.plan import plan_sweep
 
     sweep, folder, events = arguments
     with Path(events).open("w", encoding="utf-8") as file:

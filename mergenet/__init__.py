@@ -7,38 +7,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mergenet.adapter import Adapter
     from mergenet.config import Config
-    from mergenet.configfile import load_config
-    from mergenet.data.images import ImageData, Split, image_data
-    from mergenet.export import export_run
-    from mergenet.layers import list_layers
+    from mergenet.config.loading import load_config
+    from mergenet.config.spec import Spec
+    from mergenet.data.images.images import ImageData, Split, image_data
+    from mergenet.export.formats import export_run
+    from mergenet.layers.matrices import list_layers
     from mergenet.models import Architecture, build_model
-    from mergenet.record import EpochResult
-    from mergenet.run import train_run
-    from mergenet.spec import Spec
+    from mergenet.records.run_record import EpochResult
     from mergenet.tasks import build_task
-    from mergenet.trainer import Trainer, train
+    from mergenet.training.run import train_run
+    from mergenet.training.trainer import Trainer, train
+    from mergenet.transfer.adapter import Adapter
 
 __version__ = "0.2.0"
 
 _HOMES = {
-    "Adapter": "mergenet.adapter",
+    "Adapter": "mergenet.transfer.adapter",
     "Architecture": "mergenet.models",
     "Config": "mergenet.config",
-    "EpochResult": "mergenet.record",
-    "ImageData": "mergenet.data.images",
-    "Spec": "mergenet.spec",
-    "Split": "mergenet.data.images",
-    "Trainer": "mergenet.trainer",
+    "EpochResult": "mergenet.records.run_record",
+    "ImageData": "mergenet.data.images.images",
+    "Spec": "mergenet.config.spec",
+    "Split": "mergenet.data.images.images",
+    "Trainer": "mergenet.training.trainer",
     "build_model": "mergenet.models",
     "build_task": "mergenet.tasks",
-    "export_run": "mergenet.export",
-    "image_data": "mergenet.data.images",
-    "list_layers": "mergenet.layers",
-    "load_config": "mergenet.configfile",
-    "train": "mergenet.trainer",
-    "train_run": "mergenet.run",
+    "export_run": "mergenet.export.formats",
+    "image_data": "mergenet.data.images.images",
+    "list_layers": "mergenet.layers.matrices",
+    "load_config": "mergenet.config.loading",
+    "train": "mergenet.training.trainer",
+    "train_run": "mergenet.training.run",
 }
 
 __all__ = [

@@ -45,7 +45,7 @@ exec '{sys.executable}' -m zipfile -e "$1" .
 
 def comment(preset: str) -> list[str]:
     """The lines at the top of a preset, without their #."""
-    text = (files("mergenet") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
+    text = (files("mergenet.config") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
     return [line[1:] for line in text.splitlines() if line.startswith("#")]
 
 

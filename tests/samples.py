@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mergenet.data.captions import KARPATHY
-from mergenet.data.cifar import CIFAR10, CIFAR100, Layout
+from mergenet.data.image_text.captions import KARPATHY
+from mergenet.data.images.cifar import CIFAR10, CIFAR100, Layout
 from mergenet.models._torchvision import torchvision_module
 
 CIFAR = {"cifar10": (CIFAR10, 40), "cifar100": (CIFAR100, 200)}  # layout, images a file

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mergenet.checkpoint import pack, unpack
 from mergenet.config import Config
 from mergenet.models import MODELS, image_classifier
+from mergenet.records.checkpoint import pack, unpack
 
 PIXELS = 3 * 8 * 8
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import cache
 
 from mergenet.config import DataConfig
-from mergenet.data.cifar import load_cifar10, load_cifar100
-from mergenet.data.folder import load_folder
-from mergenet.data.images import ImageData, Split
-from mergenet.data.openmoji import load_openmoji
-from mergenet.data.small import load_digits, load_mnist5k
-from mergenet.lookup import made
+from mergenet.config.registry import made
+from mergenet.data.images.cifar import load_cifar10, load_cifar100
+from mergenet.data.images.digits import load_digits, load_mnist5k
+from mergenet.data.images.folders import load_folder
+from mergenet.data.images.images import ImageData, Split
+from mergenet.data.images.openmoji import load_openmoji
 
 __all__ = ["DATASETS", "ImageData", "Split", "load_data"]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mergenet.data.images import Split
+from mergenet.data.images.images import Split
 
 TEST_FRACTION = 0.15  # of data sets that name no test split
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
+from mergenet.config.registry import kind_of, look_up, made_by
+from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
+from mergenet.data.text.minilm import MINILM, minilm_folder
 from mergenet.errors import ConfigError, unknown_name
-from mergenet.lookup import kind_of, look_up, made_by
-from mergenet.minilm import MINILM, minilm_folder
 from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
 from mergenet.models.mlp import grey_mlp
 from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
 from mergenet.models.pretrained import content_hash, load_into, read_weights
 from mergenet.models.resnet import resnet18, resnet34, resnet50, resnet_small
+from mergenet.models.torchvision_zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
 from mergenet.models.transformer import ENCODERS
 from mergenet.models.vision_language import BLIPS
-from mergenet.models.zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
-from mergenet.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
-from mergenet.spec import Spec
+from mergenet.config.spec import Spec
 
 
 class GreyMLP(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
+from mergenet.config.spec import SPAN, Spec
 from mergenet.errors import ConfigError, needs_package
-from mergenet.spec import SPAN, Spec
 
 INIT_STD = 0.02  # of new linear layers, as in BERT
 DROPOUT = 0.1  # in the heads

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from mergenet.config import ModelConfig
-from mergenet.data.records import read_json
+from mergenet.config.rules import shown
+from mergenet.config.spec import EMBEDDING, Spec
+from mergenet.data.json_fields import read_json
 from mergenet.errors import ConfigError, DataError, needs_package
 from mergenet.models._torchvision import torchvision_module
 from mergenet.models.pretrained import difference, read_weights
-from mergenet.rules import shown
-from mergenet.spec import EMBEDDING, Spec
 
 # transformers' own default for BLIP's vision part is 1e-10: it is always loaded there, never trained from scratch
 INIT_STD = 0.02

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config import NetworkConfig
+from mergenet.config.registry import made
+from mergenet.config.spec import Spec
 from mergenet.errors import ConfigError, DataError
-from mergenet.lookup import made
-from mergenet.spec import Spec
 from mergenet.tasks.image_classification import ImageClassification
 from mergenet.tasks.image_text_retrieval import ImageTextRetrieval
 from mergenet.tasks.question_answering import QuestionAnswering

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mergenet.config import DataConfig, NetworkConfig
+from mergenet.config.registry import kind_of
+from mergenet.config.spec import CLASSES, IMAGE, Spec
 from mergenet.data import ImageData, Split, load_data
 from mergenet.data.augment import augment as augment_images
 from mergenet.errors import ConfigError, DataError
-from mergenet.lookup import kind_of
-from mergenet.spec import CLASSES, IMAGE, Spec
 
 
 class ImageClassification:

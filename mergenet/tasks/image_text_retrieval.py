@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from mergenet.config import DataConfig, NetworkConfig
-from mergenet.data.captions import CaptionData, load_coco, load_openmoji_names
-from mergenet.data.image_text import ImageTexts
+from mergenet.config.registry import made
+from mergenet.config.spec import EMBEDDING, IMAGE_TEXT, Spec
+from mergenet.data.image_text.captions import CaptionData, load_coco, load_openmoji_names
+from mergenet.data.image_text.image_text import ImageTexts
 from mergenet.errors import ConfigError
-from mergenet.lookup import made
-from mergenet.spec import EMBEDDING, IMAGE_TEXT, Spec
 from mergenet.tasks.image_classification import channel_statistics
 
 DATASETS: dict[str, Callable[[DataConfig], CaptionData]] = {"openmoji_names": load_openmoji_names, "coco": load_coco}

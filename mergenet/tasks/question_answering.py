@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mergenet.config import NetworkConfig
-from mergenet.data.tokens import vocabulary_size
-from mergenet.data.windows import SpanSplit, load_windows
-from mergenet.spec import SPAN, TEXT, Spec
+from mergenet.config.spec import SPAN, TEXT, Spec
+from mergenet.data.text.tokens import vocabulary_size
+from mergenet.data.text.windows import SpanSplit, load_windows
 from mergenet.tasks.squad_metrics import squad_metrics
 
 MAX_ANSWER = 30  # tokens, as in BERT's release

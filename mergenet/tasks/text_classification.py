@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mergenet.config import NetworkConfig
-from mergenet.data.text import TextSplit, load_text
-from mergenet.spec import CLASSES, TEXT, Spec
+from mergenet.config.spec import CLASSES, TEXT, Spec
+from mergenet.data.text.text import TextSplit, load_text
 from mergenet.tasks.image_classification import checked_logits, means
 
 

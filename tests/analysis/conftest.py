@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mergenet.configfile import dump_yaml, parse_config, set_by_path
-from mergenet.record import config_hash
+from mergenet.config.loading import dump_yaml, parse_config, set_by_path
+from mergenet.records.run_record import config_hash
 
 PAIRS = [{"source": "fc", "target": "classifier.1"}]
 # (validation accuracy of its 3 epochs, test accuracy, state, rank): t1 is best, t2 was stopped early ahead of it

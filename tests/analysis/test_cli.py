@@ -4,12 +4,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analysis import overview, text
+from analysis import formatting as text
+from analysis import tables as overview
 from analysis.cli import analyze
 from analysis.load import load_trials
-from mergenet.configfile import load_config, parse_config
+from mergenet.config.loading import load_config, parse_config
+from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
-from mergenet.yamltext import load_yaml
 
 
 def run(*arguments) -> str:

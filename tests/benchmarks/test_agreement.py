@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import agreement
-from tests.sweeps.test_warmstart import GATE, GATES, planned, write_sweep
+from tests.sweeps.study.test_warm_start import GATE, GATES, planned, write_sweep
 
 
 def test_agreement_is_over_the_best_so_far_of_whole_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gain_cases import CASES, PLAIN, Case
-from mergenet.candidates import both_candidates
-from mergenet.pairs import with_alignment
-from mergenet.reencode import has_rank
-from mergenet.spaces import columns_of
+from mergenet.layers.candidates import both_candidates
+from mergenet.layers.spaces import columns_of
+from mergenet.transfer.encodings import has_rank
+from mergenet.transfer.pairs import with_alignment
 
 TAUGHT = [case for case in CASES.values() if not case.ready]
 

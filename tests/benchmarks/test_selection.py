@@ -10,8 +10,8 @@ from scipy import stats
 
 from benchmarks import chance, selection
 from benchmarks.chance import Curves
-from mergenet.configfile import dump_yaml
-from mergenet.trainer import train
+from mergenet.config.loading import dump_yaml
+from mergenet.training.trainer import train
 from tests.tiny import set_up, tiny_config
 
 DRAWS = 20_000

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.compare import holm
+from analysis.paired_tests import holm
 from benchmarks import no_harm, settings
 from benchmarks.paired import compare_all, families
-from mergenet.configfile import dump_yaml
+from mergenet.config.loading import dump_yaml
 from tests.tiny import set_up, tiny_config
 
 

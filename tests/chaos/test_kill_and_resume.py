@@ -23,8 +23,8 @@ from typing import Any
 import optuna
 import pytest
 
-from mergenet.record import read_run
-from sweeps.configfile import dump_sweep
+from mergenet.records.run_record import read_run
+from sweeps.config.loading import dump_sweep
 from tests.integration.test_sweep import COMMAND
 from tests.sweeps.base import sweep_config, write_base
 

@@ -8,9 +8,9 @@ import optuna
 import pytest
 
 from analysis.load import is_missing, load_trials
-from mergenet.record import read_epochs
-from sweeps.configfile import dump_sweep
-from sweeps.studied import WARM
+from mergenet.records.run_record import read_epochs
+from sweeps.config.loading import dump_sweep
+from sweeps.samplers.history import WARM
 from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import sweep_config, write_base
 

@@ -10,14 +10,14 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from mergenet.record import read_run
-from sweeps.configfile import dump_sweep
-from sweeps.errors import Suspended
-from sweeps.executors import groups_of
-from sweeps.jobs import Jobs
-from sweeps.mailbox import Message
-from sweeps.ray_session import joined_ray, quiet
-from sweeps.slots import Groups, Slots
+from mergenet.records.run_record import read_run
+from sweeps.config.loading import dump_sweep
+from sweeps.execution.job_queue import Message
+from sweeps.execution.ray_cluster import joined_ray, quiet
+from sweeps.execution.resources import groups_of
+from sweeps.execution.worker_pool import Groups, Slots
+from sweeps.trials.errors import Suspended
+from sweeps.trials.jobs import Jobs
 from tests.integration.test_sweep import CANARY, holding, sweep_command
 from tests.sweeps.base import space_of, sweep_config, write_base
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mergenet.record import read_run
-from sweeps.configfile import dump_sweep
-from sweeps.remote import MANIFEST, sizes, stamps, storage
+from mergenet.records.run_record import read_run
+from sweeps.config.loading import dump_sweep
+from sweeps.tracking.remote_copy import MANIFEST, sizes, stamps, storage
 from tests.integration.test_sweep import CANARY, COMMAND, holding, sweep_command, sweep_environment
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.s3 import BUCKET, KEYS, S3

@@ -17,12 +17,12 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from mergenet.checkpoint import load_latest, load_tensors, save_tensors
-from mergenet.distributed import torchrun_group
 from mergenet.errors import ConfigError, TrainingDiverged
-from mergenet.record import read_run
-from mergenet.run import train_run
-from mergenet.trainer import Trainer
+from mergenet.learner.distributed import torchrun_group
+from mergenet.records.checkpoint import load_latest, load_tensors, save_tensors
+from mergenet.records.run_record import read_run
+from mergenet.training.run import train_run
+from mergenet.training.trainer import Trainer
 from tests.tiny import copies, equal, register, same, set_up, tiny_config, without_times
 
 PLAIN = {  # without BatchNorm and dropout in the networks: two halves of a batch are the batch
@@ -256,7 +256,7 @@ def count():
     Path(f"threads-{os.environ['RANK']}").write_text(str(sum("pt_gloo" in name for name in threads)))
 
 atexit.register(count)
-from mergenet.cli import main
+from mergenet.cli.main import main
 main()
 """
 

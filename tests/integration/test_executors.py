@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mergenet.record import read_run
-from sweeps.configfile import dump_sweep
-from sweeps.status import read_status, status_lines
+from mergenet.records.run_record import read_run
+from sweeps.config.loading import dump_sweep
+from sweeps.report.status import read_status, status_lines
 from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import sweep_config, write_base
 

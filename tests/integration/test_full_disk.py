@@ -10,9 +10,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from mergenet.configfile import dump_yaml
-from mergenet.record import read_run
-from sweeps.configfile import dump_sweep
+from mergenet.config.loading import dump_yaml
+from mergenet.records.run_record import read_run
+from sweeps.config.loading import dump_sweep
 from tests.integration.test_sweep import COMMAND, sweep_command, sweep_environment
 from tests.sweeps.base import base_config, sweep_config
 from tests.sweeps.small_disk import fill, small_disk

@@ -8,12 +8,12 @@ import optuna
 import pytest
 from click.testing import CliRunner
 
+from analysis.best import best_trial
 from analysis.cli import analyze
-from analysis.export import best_trial
 from analysis.measures import step_seconds
-from mergenet.configfile import load_config
-from mergenet.record import read_run
-from sweeps.configfile import dump_sweep
+from mergenet.config.loading import load_config
+from mergenet.records.run_record import read_run
+from sweeps.config.loading import dump_sweep
 from tests.integration.test_sweep import Done, sweep_command
 from tests.sweeps.base import sweep_config, write_base
 

@@ -11,10 +11,10 @@ from typing import Any
 import optuna
 import pytest
 
-from analysis.export import best_trial
+from analysis.best import best_trial
 from analysis.load import load_trials
-from mergenet.record import read_epochs, read_run
-from sweeps.configfile import dump_sweep
+from mergenet.records.run_record import read_epochs, read_run
+from sweeps.config.loading import dump_sweep
 from tests.integration.test_sweep import sweep_command, without_seconds
 from tests.sweeps.base import sweep_config, write_base
 

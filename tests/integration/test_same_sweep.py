@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mergenet.record import read_run
-from sweeps.configfile import dump_sweep
+from mergenet.records.run_record import read_run
+from sweeps.config.loading import dump_sweep
 from tests.integration.test_sweep import sweep_command, without_seconds
 from tests.sweeps.base import sweep_config, write_base
 

@@ -16,12 +16,12 @@ from typing import Any
 import optuna
 import pytest
 
-from analysis.export import best_trial
-from mergenet.configfile import load_config
-from mergenet.record import read_run
-from mergenet.run import train_run
-from sweeps.configfile import dump_sweep, load_sweep
-from sweeps.warmstart import best_so_far
+from analysis.best import best_trial
+from mergenet.config.loading import load_config
+from mergenet.records.run_record import read_run
+from mergenet.training.run import train_run
+from sweeps.config.loading import dump_sweep, load_sweep
+from sweeps.study.warm_start import best_so_far
 from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 
 pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machine may be busy
@@ -30,7 +30,7 @@ CANARY = "cafe" * 10  # a key of W&B's form: it must not be found anywhere
 SECRETS = {"WANDB_API_KEY": CANARY, "MERGENET_STUDY_URL": f"postgresql+psycopg://me:{CANARY}@127.0.0.1:1/none"}
 MARK = "MERGENET_TEST_MARK"
 CONFIRMED = [f"confirm-{role}-{number}" for number in (1, 2) for role in ("best", "none", "adapter", "noise")]
-COMMAND = "from sweeps.cli import sweep; sweep()"
+COMMAND = "from sweeps.cli.commands import sweep; sweep()"
 SEARCH = {
     "target.optimizer.lr": {"choice": [0.05, 1e9]},  # 1e9 diverges: such a trial must fail alone
     "transfer.pairs": {"choice": [[CONV], [HEAD]]},

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from mergenet.checkpoint import load_latest, load_tensors
 from mergenet.config import Config
-from mergenet.record import read_run
-from mergenet.run import train_run
+from mergenet.records.checkpoint import load_latest, load_tensors
+from mergenet.records.run_record import read_run
+from mergenet.training.run import train_run
 from tests.tiny import equal, tiny_config, without_times
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from mergenet.config import Config
-from mergenet.configfile import dump_yaml, parse_config
+from mergenet.config.loading import dump_yaml, parse_config
 from sweeps.config import SweepConfig
-from sweeps.configfile import parse_sweep
-from sweeps.space import Space
-from sweeps.spacecheck import build_space
+from sweeps.config.loading import parse_sweep
+from sweeps.space.checks import build_space
+from sweeps.space.space import Space
 
 CONV = {"source": "layer3.0.conv2", "target": "features.5.conv.2"}
 HEAD = {"source": "fc", "target": "classifier.1"}

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import wandb
 
-from analysis.trials import SWEEP_FILE
-from mergenet.files import write_json, write_text
-from mergenet.record import write_epochs
+from analysis.names import SWEEP_FILE
+from mergenet.records.atomic import write_json, write_text
+from mergenet.records.run_record import write_epochs
 from sweeps.config import SweepConfig
-from sweeps.configfile import dump_sweep
-from sweeps.tracking import Mirror
+from sweeps.config.loading import dump_sweep
+from sweeps.tracking.wandb_mirror import Mirror
 from tests.sweeps.base import CONV, sweep_config, write_base
 
 KEY = "c0ffee" * 6 + "c0ff"  # of 40 digits, as the client wants it

@@ -1,0 +1,46 @@
+"""What a sweep's trial is called on disk, and which trial is the best: shared by those who write and who read them."""
+
+from typing import Any
+
+from mergenet.records.run_record import is_loss
+
+SWEEP_FILE = "sweep.yaml"
+TRIALS_FOLDER = "trials"
+TRIAL_FILE = "trial.json"
+
+# roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;
+# ADAPTER: the best again with one seed after another, each with the adapter that the one before has trained
+SOURCE, TRIAL, BASELINE, RUN = "source", "trial", "baseline", "run"
+REPLICATE, ADAPTER = "replicate", "adapter"
+CONFIRM_BEST, CONFIRM_NONE = "confirm_best", "confirm_none"
+# the best with a transfer.control other than real: role -> control. Control none still has an adapter, which is shown
+# the target's own factor; confirm_none has no transfer at all
+CONTROL_PATH = "transfer.control"
+CONTROL_OF = {"confirm_shuffled": "shuffled", "confirm_noise": "noise", "confirm_control_none": "none"}
+CONFIRM_ADAPTER = "confirm_adapter"  # the best, started with the adapter of the last of role ADAPTER
+ADAPTER_PATH = "transfer.adapter.init"
+CONFIRM_ROLES = (CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ADAPTER, *CONTROL_OF)
+
+# states; a run's own result.json calls the first "finished"
+COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
+
+
+def mode_of(metric: str) -> str:
+    """Whether a metric should be large or small: "max", or "min" of a loss."""
+    return "min" if is_loss(metric) else "max"
+
+
+def best_first(value: float, mode: str, parameters: float, number: int) -> tuple[float, float, int]:
+    """The key that sorts trials best first: by validation, of equals fewer adapter parameters, then the earlier one.
+
+    value: of the metric, mode: "max" or "min" of it. number: in which order the trials were drawn.
+    """
+    return -value if mode == "max" else value, parameters, number
+
+
+def portable_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The same training without the recording: a recorded source becomes the live one that it replays bit for bit."""
+    source = config.get("source") or {}
+    if source.get("kind") != "recorded":
+        return config
+    return {**config, "source": {**source, "kind": "live", "recording": None}}

@@ -1,0 +1,241 @@
+"""Paired comparisons: the same seeds with and without a change, and what their differences can show.
+
+Two runs of one seed share data order and initial weights, so their difference is far less noisy than
+either run; every comparison here is of such differences. [ours]
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mergenet.errors import UserError
+from mergenet.records.run_record import is_loss
+
+POINTS = 100.0  # metrics are fractions; 1 point = 0.01
+EXACT_SEEDS = 16  # up to here all 2^n sign flips are enumerated (65,536 at most)
+RESAMPLES = 9999  # of the bootstrap, and of the sign flips beyond EXACT_SEEDS
+RNG_SEED = 0  # fixed, so that a table printed twice says the same twice
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean of variant - baseline over seeds, in the metric's own unit, and how sure it is.
+
+    interval: Student's t; bootstrap_interval: BCa, both two-sided at `confidence`; NaN with one seed.
+    p_value: two-sided sign-flip permutation test; smallest_p: the least that num_seeds seeds can give, 2 / 2^n.
+    note: what the numbers cannot show, empty if nothing.
+    """
+
+    mean: float
+    standard_error: float
+    interval: tuple[float, float]
+    bootstrap_interval: tuple[float, float]
+    p_value: float
+    smallest_p: float
+    num_seeds: int
+    confidence: float
+    note: str
+
+
+def paired_difference(variant: np.ndarray, baseline: np.ndarray, confidence: float = 0.95) -> PairedDifference:
+    """Compare two arrays of one metric, element i of both from the same seed.
+
+    The result does not depend on the order of the seeds, and swapping the two arrays negates it exactly.
+    Raises UserError if the arrays are empty, of other lengths, not finite, or confidence is not in (0, 1).
+    """
+    variant, baseline = np.asarray(variant, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    _check_arrays(variant, baseline, confidence)
+    differences, sign = _canonical(variant - baseline)
+    n = differences.size
+    # what rounding alone can make of equal differences (0.72 - 0.70 is not 0.62 - 0.60)
+    tolerance = 1e-12 * max(float(np.abs(variant).max()), float(np.abs(baseline).max()))
+    error = float(differences.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+    return PairedDifference(
+        mean=sign * float(differences.mean()),
+        standard_error=error,
+        interval=_signed(sign, _t_interval(differences, error, confidence)),
+        bootstrap_interval=_signed(sign, _bootstrap_interval(differences, tolerance, confidence)),
+        p_value=_sign_flip_p(differences, tolerance),
+        smallest_p=2.0 / 2.0**n,
+        num_seeds=n,
+        confidence=confidence,
+        note=_note(n, 1 - confidence),
+    )
+
+
+def _check_arrays(variant: np.ndarray, baseline: np.ndarray, confidence: float) -> None:
+    if variant.ndim != 1 or variant.shape != baseline.shape or variant.size == 0:
+        raise UserError(
+            "variant and baseline must be of one length, one value a seed and at least one seed, "
+            f"got shapes {variant.shape} and {baseline.shape}"
+        )
+    for name, values in (("variant", variant), ("baseline", baseline)):
+        if not np.isfinite(values).all():
+            raise UserError(f"{name} must be finite, got {values.tolist()}; leave out seeds that did not finish")
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence must lie between 0 and 1, got {confidence}")
+
+
+def _canonical(differences: np.ndarray) -> tuple[np.ndarray, float]:
+    """The differences sorted, and negated if that makes them the larger; with the sign that undoes it.
+
+    Resampling draws by position and sums round by order: on this form neither sees seed order or direction.
+    """
+    ascending, negated = np.sort(differences), np.sort(-differences)
+    return (ascending, 1.0) if ascending.tolist() >= negated.tolist() else (negated, -1.0)
+
+
+def _signed(sign: float, interval: tuple[float, float]) -> tuple[float, float]:
+    low, high = interval
+    return (low, high) if sign > 0 else (-high, -low)
+
+
+def _t_interval(differences: np.ndarray, error: float, confidence: float) -> tuple[float, float]:
+    if differences.size < 2:
+        return np.nan, np.nan
+    mean = float(differences.mean())
+    half = float(stats.t.ppf((1 + confidence) / 2, differences.size - 1)) * error
+    return mean - half, mean + half
+
+
+def _bootstrap_interval(differences: np.ndarray, tolerance: float, confidence: float) -> tuple[float, float]:
+    if differences.size < 2:
+        return np.nan, np.nan
+    if np.ptp(differences) <= tolerance:  # every resample has the same mean; BCa itself divides 0 by 0
+        mean = float(differences.mean())
+        return mean, mean
+    found = stats.bootstrap(
+        (differences,),
+        np.mean,
+        method="BCa",
+        confidence_level=confidence,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(RNG_SEED),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _sign_flip_p(differences: np.ndarray, tolerance: float) -> float:
+    """Share of the 2^n sign patterns whose mean is at least as far from 0 as the observed one."""
+    n = differences.size
+    if n > EXACT_SEEDS:
+        found = stats.permutation_test(
+            (differences,),
+            np.mean,
+            permutation_type="samples",
+            n_resamples=RESAMPLES,
+            rng=np.random.default_rng(RNG_SEED),
+        )
+        return float(found.pvalue)
+    signs = 1.0 - 2.0 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)  # (2^n, n)
+    means = np.abs(signs @ differences) / n
+    return float(np.mean(means >= abs(float(differences.mean())) - tolerance))
+
+
+def _note(num_seeds: int, level: float) -> str:
+    needed = int(np.floor(np.log2(2 / level))) + 1  # least n with 2 / 2^n < level
+    if num_seeds < 2:
+        return f"1 seed has no interval; run at least 2 seeds, {needed} for p < {level:.2g}"
+    if num_seeds < needed:
+        return f"{num_seeds} seeds cannot give p < {level:.2g}; that takes {needed}"
+    return ""
+
+
+def paired_gain(
+    runs: pd.DataFrame,
+    baseline: str,
+    variant: str,
+    metric: str,
+    confidence: float = 0.95,
+    by: str = "variant",
+) -> PairedDifference:
+    """`variant` minus `baseline` in `metric`, paired by seed.
+
+    runs: one finished run a row, columns `by` (that names the variant), seed and `metric`.
+    Raises UserError if a column or name is missing, a seed occurs twice, a value is missing, or seeds do not pair.
+    """
+    first = _by_seed(runs, variant, metric, by)
+    second = _by_seed(runs, baseline, metric, by)
+    for name, has, other, lacks in ((variant, first, baseline, second), (baseline, second, variant, first)):
+        missing = sorted(set(has.index) - set(lacks.index))
+        if missing:
+            raise UserError(
+                f"seeds must pair: {name!r} has seed {', '.join(map(str, missing))}, which {other!r} lacks; "
+                "run the missing seeds or leave these out"
+            )
+    return paired_difference(first.to_numpy(), second.loc[first.index].to_numpy(), confidence)
+
+
+def _by_seed(runs: pd.DataFrame, name: str, metric: str, by: str) -> pd.Series:
+    """The metric of one variant, indexed by seed."""
+    for column in (by, "seed", metric):
+        if column not in runs.columns:
+            raise UserError(f"runs must have a column {column!r}, got {', '.join(map(str, runs.columns))}")
+    rows = runs[runs[by] == name]
+    if rows.empty:
+        known = ", ".join(sorted(map(str, runs[by].dropna().unique())))
+        raise UserError(f"{by} must be one of {known or '(no run at all)'}, got {name!r}")
+    values = rows.set_index("seed")[metric].astype(float)
+    twice = sorted(set(values.index[values.index.duplicated()]))
+    if twice:
+        raise UserError(f"{by} {name!r} must have one run a seed, got several of seed {', '.join(map(str, twice))}")
+    absent = sorted(values.index[~np.isfinite(values)])
+    if absent:
+        raise UserError(
+            f"{by} {name!r} must have a {metric} for every seed, got none for seed {', '.join(map(str, absent))}; "
+            "leave out runs that did not finish"
+        )
+    return values
+
+
+def gain_over(
+    runs: pd.DataFrame,
+    baseline: str,
+    metric: str,
+    confidence: float = 0.95,
+    by: str = "variant",
+) -> pd.DataFrame:
+    """Mean gain in a metric of each variant over `baseline`, paired by seed, best first.
+
+    runs: one finished run a row, columns `by`, seed and `metric` (fraction, 0 to 1).
+    Returns variant, gain, standard_error, low and high (Student's t), bootstrap_low and bootstrap_high (BCa), all
+    in points (1 point = 0.01), p_value, p_holm (corrected for the number of variants), smallest_p and num_seeds.
+    Raises UserError if some variant lacks a seed that another has, or the metric is a loss.
+    """
+    if is_loss(metric):
+        raise UserError(f"metric must be a fraction, got {metric!r}; for a loss use paired_gain")
+    _by_seed(runs, baseline, metric, by)
+    variants = [name for name in runs[by].dropna().unique() if name != baseline]
+    if not variants:
+        raise UserError(f"runs must hold a {by} beside the baseline {baseline!r}, got no other")
+    found = {name: paired_gain(runs, baseline, name, metric, confidence, by) for name in variants}
+    table = pd.DataFrame([{"variant": name, **_points(gain)} for name, gain in found.items()])
+    after = list(table.columns).index("p_value") + 1
+    table.insert(after, "p_holm", holm(table["p_value"].to_numpy()))
+    return table.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
+
+
+def _points(gain: PairedDifference) -> dict[str, float]:
+    return {
+        "gain": POINTS * gain.mean,
+        "standard_error": POINTS * gain.standard_error,
+        "low": POINTS * gain.interval[0],
+        "high": POINTS * gain.interval[1],
+        "bootstrap_low": POINTS * gain.bootstrap_interval[0],
+        "bootstrap_high": POINTS * gain.bootstrap_interval[1],
+        "p_value": gain.p_value,
+        "smallest_p": gain.smallest_p,
+        "num_seeds": gain.num_seeds,
+    }
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down correction: the i-th smallest of m times (m - i), i from 0, made monotone, at most 1."""
+    order = np.argsort(p_values, kind="stable")
+    m = len(p_values)
+    stepped = np.maximum.accumulate((m - np.arange(m)) * np.asarray(p_values)[order])
+    corrected = np.empty(m)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return corrected

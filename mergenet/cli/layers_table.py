@@ -1,0 +1,70 @@
+"""What `mergenet layers` shows: the layers of a network that can take part in a transfer, and what each weighs."""
+
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from mergenet.cli.text_table import show_table
+from mergenet.config import NetworkConfig
+from mergenet.layers.matrices import layer_flops, list_layers
+from mergenet.models import build_model
+from mergenet.tasks import Task, build_task
+
+HEAD = ["layer", "kind", "weight", "matrix", "parameters", "share", "largest rank", "compute"]
+NUM_TEXT = 4  # columns from the left that are aligned left
+
+
+def survey(network: NetworkConfig) -> dict[str, Any]:
+    """A network's name, numbers of parameters and FLOPs, and its candidate layers in network order, as plain values.
+
+    flops: of the forward pass of one validation example. A layer's compute is its share of them, null where its
+    weight is not used by a call of the layer itself; share is that of the parameters, of its weight alone.
+    Builds the network with its starting weights. Raises ConfigError and DataError.
+    """
+    task = build_task(network)
+    model = build_model(network.model, task.spec).eval()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    flops, by_layer = flops_of_one(model, task)
+    layers = [
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "weight": list(layer.shape),
+            "matrix": list(layer.matrix),
+            "parameters": layer.parameters,
+            "share": layer.parameters / parameters,
+            "largest_rank": layer.largest_rank,
+            "compute": by_layer[layer.name] / flops if layer.name in by_layer else None,
+        }
+        for layer in list_layers(model)
+    ]
+    return {"model": network.model.name, "parameters": parameters, "flops": flops, "layers": layers}
+
+
+def flops_of_one(model: nn.Module, task: Task) -> tuple[int, dict[str, int]]:
+    """FLOPs of the first validation example: of all, and by layer."""
+    batch = task.batch("val", torch.arange(1), torch.device("cpu"))
+    return layer_flops(model, lambda: task.forward(model, batch))
+
+
+def show_network(role: str, found: dict[str, Any], console: Console) -> None:
+    """A table of `survey`'s answer; plain aligned text where the output is no terminal."""
+    size = f"{found['flops'] / 1e6:,.2f} MFLOPs an example, {found['parameters']:,} parameters"
+    title = f"{role}: {found['model']}, {size}"
+    rows = [cells(layer) for layer in found["layers"]]
+    show_table(title, HEAD, rows, NUM_TEXT, console)
+
+
+def cells(layer: dict[str, Any]) -> list[str]:
+    return [
+        layer["name"],
+        layer["kind"],
+        " x ".join(map(str, layer["weight"])),
+        " x ".join(map(str, layer["matrix"])),
+        f"{layer['parameters']:,}",
+        f"{layer['share']:.1%}",
+        str(layer["largest_rank"]),
+        "-" if layer["compute"] is None else f"{layer['compute']:.1%}",
+    ]

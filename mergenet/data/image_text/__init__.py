@@ -1,0 +1,1 @@
+"""Data sets of images with texts: captions, and questions about images."""

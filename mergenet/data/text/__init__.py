@@ -1,0 +1,1 @@
+"""Data sets of texts, and how texts become tokens."""

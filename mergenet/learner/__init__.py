@@ -1,0 +1,1 @@
+"""A network while it trains: its data, optimizer and random streams, on one process or several."""

@@ -1,0 +1,256 @@
+"""A network that learns by itself: its task, network, optimizer, batch stream and random streams.
+
+Source and target are two of these; neither knows of the other.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mergenet.config import Config, NetworkConfig
+from mergenet.errors import ConfigError, DataError, TrainingDiverged
+from mergenet.learner import distributed
+from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
+from mergenet.learner.rng import Stream
+from mergenet.models import build_model, check_words
+from mergenet.tasks import Batch, Outputs, Task, build_task
+
+EVAL_BATCH = 256  # examples; fixed, so that evaluation does not depend on the training batch
+
+Objective = Callable[[Outputs, Tensor], Tensor]  # (outputs, the task's loss) -> what a step makes smaller
+
+
+def task_loss(_: Outputs, loss: Tensor) -> Tensor:
+    """The objective of a network that learns by itself."""
+    return loss
+
+
+def set_up(config: Config) -> torch.device:
+    """Threads, determinism and device of this process, as the configuration says."""
+    torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    return distributed.resolve_device(config.device)
+
+
+def steps_per_epoch(config: Config) -> int:
+    """Optimizer steps in one pass over the target's training data; the source takes as many."""
+    with errors_of("target"):
+        size = build_task(config.target).size("train")
+    return max(1, size // config.target.batch_size)
+
+
+@contextmanager
+def errors_of(role: str) -> Iterator[None]:
+    """Puts the network's place in the configuration before the path of a value that an error names."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        own = str(error).startswith(("model.", "data.", "task ", "task:"))
+        raise type(error)(f"{role}.{error}" if own else str(error)) from None
+
+
+class BatchStream:
+    """Endless shuffled batches of indices; a new permutation each pass, the incomplete last batch dropped."""
+
+    def __init__(self, size: int, batch_size: int, stream: Stream) -> None:
+        self.size, self.batch_size, self.stream = size, min(batch_size, size), stream
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.position = 0
+
+    def next(self) -> Tensor:
+        if self.position + self.batch_size > len(self.order):
+            with self.stream.active():
+                self.order = torch.randperm(self.size)
+            self.position = 0
+        self.position += self.batch_size
+        return self.order[self.position - self.batch_size : self.position]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self.order, "position": self.position, "stream": self.stream.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.order, self.position = state["order"], state["position"]
+        self.stream.load_state_dict(state["stream"])
+
+
+def reads_data(role: str, run: Config) -> bool:
+    """Whether the network sees examples: all do but a frozen source whose weights alone give."""
+    return role == "target" or run.source.kind != "frozen" or run.method not in ("mergenet", "none")
+
+
+class Learner:
+    """One of the two networks with everything it needs for a self-learning step.
+
+    role: "source" or "target"; names the random streams and the metrics.
+    prepare: called with the plain network before optimizer and DDP exist (factorized layers are made there).
+    """
+
+    def __init__(
+        self,
+        role: str,
+        config: NetworkConfig,
+        run: Config,
+        device: torch.device,
+        prepare: Callable[[nn.Module], None] = lambda _: None,
+    ) -> None:
+        self.role, self.config, self.device = role, config, device
+        seed = run.seed if config.seed is None else config.seed
+        with errors_of(role):
+            if reads_data(role, run):
+                check_words(config.model, config.data.tokenizer)
+            self.task: Task = build_task(config)
+            with Stream(seed, f"{role}/init").active():
+                network = build_model(config.model, self.task.spec)
+        prepare(network)
+        placed: Any = network.to(device)  # torch's stubs do not know the memory format
+        self.network: nn.Module = placed.to(memory_format=torch.channels_last)  # quicker convolutions
+        self.model = distributed.wrap(self.network, device)
+        self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
+        self.amp = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.amp]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "fp16")
+        self.augmenting = Stream(seed, f"{role}/augment")
+        self.forwarding = Stream(seed, f"{role}/forward", device)
+        self.batches = BatchStream(self.task.size("train"), config.batch_size, Stream(seed, f"{role}/data"))
+        self.loss_sum, self.num_losses = torch.zeros((), device=device), 0
+        if self.batches.batch_size % distributed.world_size():
+            raise ConfigError(
+                f"{role}.batch_size must be divisible by the number of workers ({distributed.world_size()}), "
+                f"got {self.batches.batch_size}"
+            )
+
+    @property
+    def metric(self) -> str:
+        """The column that selects the best epoch; higher is better."""
+        return f"{self.role}_val_{self.task.metric}"
+
+    def set_rate(self, step: int, total_steps: int, steps_per_epoch: int) -> float:
+        lr = learning_rate(self.config.optimizer, step, total_steps, steps_per_epoch)
+        set_rate(self.optimizer, lr)
+        return lr
+
+    def next_batch(self) -> Batch:
+        """This worker's share of the next batch. Drawn whole, so that the share does not change the draws."""
+        index = self.batches.next()
+        with self.augmenting.active():
+            batch = self.task.batch("train", index, self.device, augment=self.config.augment)
+        workers = distributed.world_size()
+        return {k: v[distributed.rank() :: workers] for k, v in batch.items()} if workers > 1 else batch
+
+    def backward(self, batch: Batch | None = None, objective: Objective = task_loss) -> None:
+        """Forward and backward on a batch, by default the next; gradients are left unscaled in `.grad`."""
+        batch = self.next_batch() if batch is None else batch
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.forwarding.active(), self.autocast():
+            outputs = self.task.forward(self.model, batch)
+            loss = self.task.loss(outputs, batch)
+            total = objective(outputs, loss)
+        self.scaler.scale(total).backward()
+        self.scaler.unscale_(self.optimizer)
+        self.loss_sum += loss.detach()
+        self.num_losses += 1
+
+    def update(self) -> bool:
+        """One optimizer step. False if mixed precision skipped it because a gradient overflowed."""
+        if self.config.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= scale
+
+    def check_finite(self, step: int) -> None:
+        """Raises TrainingDiverged once the loss stops being a number, on all workers alike."""
+        total = distributed.sum_(self.loss_sum.clone()).item()
+        if not math.isfinite(total):
+            raise TrainingDiverged(
+                f"{self.role} loss became {total} by step {step}; lower {self.role}.optimizer.lr "
+                f"({self.config.optimizer.lr:g}), or transfer.adapter.gate if it happens with transfer only"
+            )
+
+    def mean_loss(self) -> float:
+        """Mean training loss since the last call, over all workers."""
+        pair = torch.stack([self.loss_sum.double(), torch.tensor(float(self.num_losses), device=self.device)])
+        total, count = distributed.sum_(pair).tolist()
+        self.loss_sum.zero_()
+        self.num_losses = 0
+        return total / max(count, 1)
+
+    def results(self) -> dict[str, float]:
+        """Of an epoch that has just ended: training loss, and every metric on the validation split."""
+        values = {f"{self.role}_train_loss": self.mean_loss()}
+        return values | {f"{self.role}_val_{k}": v for k, v in self.evaluate("val").items()}
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Metrics on a whole split in fp32 and evaluation mode, shared among the workers.
+
+        BatchNorm statistics of the workers differ since the last forward pass; rank 0's are saved, so they count.
+        """
+        for buffer in self.network.buffers():
+            distributed.broadcast_(buffer)
+        self.network.eval()
+        size, workers = self.task.size(split), distributed.world_size()
+        scores: dict[str, Tensor] = {}
+        for start in range(EVAL_BATCH * distributed.rank(), size, EVAL_BATCH * workers):
+            index = torch.arange(start, min(start + EVAL_BATCH, size))
+            for name, part in self._score(split, index).items():
+                whole = scores.setdefault(name, part.new_zeros((size, *part.shape[1:])))
+                whole[index.to(whole.device)] = part
+        if workers > 1:
+            scores = self._gather(split, scores)
+        return self.task.metrics(split, {name: value.cpu() for name, value in scores.items()})
+
+    def _score(self, split: str, index: Tensor) -> dict[str, Tensor]:
+        batch = self.task.batch(split, index, self.device)
+        return self.task.score(self.task.forward(self.network, batch), batch)
+
+    def _gather(self, split: str, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Each worker's rows, zeros elsewhere, added up. A worker without rows learns their shapes from an example."""
+        size = self.task.size(split)
+        zeros = {k: v.new_zeros((size, *v.shape[1:])) for k, v in self._score(split, torch.arange(1)).items()}
+        return {name: distributed.sum_(scores.get(name, zeros[name])) for name in sorted(zeros)}
+
+    @torch.no_grad()
+    def recalibrate(self, num_batches: int) -> None:
+        """Re-estimate BatchNorm statistics on training batches drawn outside the training streams [ours]."""
+        norms = [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches
+        self.network.train()
+        batches = BatchStream(self.batches.size, self.batches.batch_size, Stream(0, f"{self.role}/recalibrate"))
+        with Stream(0, f"{self.role}/recalibrate/forward", self.device).active():
+            for index in [batches.next() for _ in range(num_batches)]:
+                self.task.forward(self.network, self.task.batch("train", index, self.device))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "batches": self.batches.state_dict(),
+            "augmenting": self.augmenting.state_dict(),
+            "forwarding": self.forwarding.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.batches.load_state_dict(state["batches"])
+        self.augmenting.load_state_dict(state["augmenting"])
+        self.forwarding.load_state_dict(state["forwarding"])
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)

@@ -1,0 +1,225 @@
+"""What a run leaves behind: its files, their columns, and reading them back. Imports no torch.
+
+A run folder holds
+
+    config.yaml       the resolved configuration
+    provenance.json   versions, commit, machine, seeds, hashes of configuration and data
+    epochs.jsonl      one JSON object an epoch (Python's JSON: a diverged loss is NaN or Infinity)
+    result.json       status and, when finished, the metrics on the test split
+    checkpoints/      what a resumed run goes on from (checkpoint.py)
+    best.safetensors  the target network at its best epoch
+    adapter.safetensors    of a finished run with transfer, the adapters as they ended: LINK/PARAMETER
+
+Every file is replaced atomically (atomic.py), but for epochs.jsonl, which grows by lines. Whichever of them a kill
+leaves unwritten, config.yaml is there first, and `train_run` goes on from what there is.
+
+Columns of epochs.jsonl; metrics are fractions, losses are means over examples:
+
+    epoch, step                       counted from 1; optimizer steps done
+    {target,source}_train_loss        over the epoch; of a source only if it takes steps
+    {target,source}_val_loss          on the validation split, as are
+    {target,source}_val_METRIC        the task's metrics, from 0 to 1, higher is better
+    target_lr                         at the epoch's last step
+    seconds_{transfer,source,target,adapter,evaluate}    wall time of each phase; the answers of a
+                                      source that teaches by distillation count as transfer
+    num_transfers                     so far
+    gate, source_dependence           means over the links, as are
+    source_share                      share of the source's weight that its factor shows, at the last transfer
+    source_change_share               the same of what the source has learned; not of one that does not learn
+    align_r2                          of an estimated map between the layers' spaces
+    adapter_loss                      mean over the epoch's updates of the adapters
+    adapter_parameters                of all adapters together
+    distillation_loss                 of a method that distils, without its weight; mean over the epoch
+
+Keys of result.json:
+
+    status        running, finished, stopped or failed
+    error         one line if it failed, else null
+    epochs_done   with a checkpoint behind them
+    metric        the column that selects the best epoch, such as target_val_top1
+    best_epoch    by that metric, whose value is there as well; null before the first
+    target_test_{loss,METRIC}         of a finished run, by the network of the best epoch
+    source_best_epoch, source_val_METRIC, source_test_{loss,METRIC}    of a source that also receives
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mergenet.errors import CheckpointError, WriteError
+from mergenet.records.atomic import read_bytes, write_synced, write_text
+from mergenet.records.atomic import write_json as write_json
+from mergenet.records.provenance import ADAPTER_FILE as ADAPTER_FILE
+from mergenet.records.provenance import config_hash as config_hash
+from mergenet.records.provenance import differences as differences
+from mergenet.records.provenance import provenance as provenance
+from mergenet.records.provenance import resumed as resumed
+
+CONFIG_FILE = "config.yaml"
+PROVENANCE_FILE = "provenance.json"
+EPOCHS_FILE = "epochs.jsonl"
+RESULT_FILE = "result.json"
+CHECKPOINT_FOLDER = "checkpoints"
+BEST_FILE = "best.safetensors"
+SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
+
+# Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them
+EPOCH = "epoch"
+STEP = "step"
+ADAPTER_PARAMETERS = "adapter_parameters"
+STATUS = "status"
+ERROR = "error"
+EPOCHS_DONE = "epochs_done"
+BEST_EPOCH = "best_epoch"
+SOURCE_BEST_EPOCH = "source_best_epoch"
+METRIC = "metric"
+
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"  # values of STATUS
+
+
+RESULT_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    STATUS: ("running, finished, stopped or failed", lambda value: value in (RUNNING, FINISHED, STOPPED, FAILED)),
+    ERROR: ("text or null", lambda value: value is None or isinstance(value, str)),
+    EPOCHS_DONE: ("a whole number", lambda value: type(value) is int and value >= 0),
+    BEST_EPOCH: ("a whole number or null", lambda value: value is None or (type(value) is int and value >= 1)),
+    METRIC: ("a column target_val_...", lambda value: isinstance(value, str) and value.startswith("target_val_")),
+}
+UNNAMED_METRIC = "target_val_top1"  # of records that were written before result.json named its metric
+
+MEASURE = re.compile(r"(target|source)_(val|test)_(\w+)")  # network, split, what was measured
+
+
+def is_loss(name: str) -> bool:
+    """Whether a column or metric is a loss: lower is better."""
+    return name == "loss" or name.endswith("_loss")
+
+
+def is_metric(column: str) -> bool:
+    """Whether a column holds a task's metric: a fraction, higher is better."""
+    return MEASURE.fullmatch(column) is not None and not is_loss(column)
+
+
+def test_column(column: str) -> str:
+    """The test split's counterpart of a validation column: target_val_top1 -> target_test_top1."""
+    return column.replace("_val_", "_test_", 1)
+
+
+def measured(column: str) -> str:
+    """What a column measures: target_val_top1 -> top1."""
+    found = MEASURE.fullmatch(column)
+    return column if found is None else found[3]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch reached. epoch: from 1; step: optimizer steps done; metrics: the other columns above."""
+
+    epoch: int
+    step: int
+    metrics: dict[str, float]
+
+    def row(self) -> dict[str, float]:
+        return {EPOCH: self.epoch, STEP: self.step, **self.metrics}
+
+
+def write_epochs(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """Write epochs.jsonl anew, atomically (a resumed run drops the epochs after its checkpoint)."""
+    write_text(folder / EPOCHS_FILE, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_epoch(folder: Path, row: dict[str, Any]) -> None:
+    """Append one line to epochs.jsonl; a line torn by an earlier kill is removed first.
+
+    Raises WriteError if the disk refuses.
+    """
+    path = folder / EPOCHS_FILE
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_epochs(folder, read_epochs(folder))
+    try:
+        write_synced(path, (json.dumps(row) + "\n").encode(), mode="ab")
+    except OSError as error:
+        raise WriteError(f"{path} could not be written: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    folder: Path
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    epochs: list[dict[str, Any]]
+    result: dict[str, Any]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder; a run that has not reported yet has no epochs and the status "running".
+
+    Raises CheckpointError if the folder was not written by a run, or a file in it is damaged.
+    """
+    folder = Path(folder)
+    for name in (CONFIG_FILE, PROVENANCE_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} must be a run folder, but has no {name}; `mergenet train` writes one")
+    config, provenance = _mapping(folder / CONFIG_FILE), read_provenance(folder)
+    return RunRecord(folder, config, provenance, read_epochs(folder), read_result(folder))
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """result.json; that of a run that has not reported yet where there is none.
+
+    Raises CheckpointError if it is damaged.
+    """
+    path = folder / RESULT_FILE
+    if not path.exists():
+        return {STATUS: RUNNING, ERROR: None, EPOCHS_DONE: 0, BEST_EPOCH: None, METRIC: None}
+    result = {METRIC: UNNAMED_METRIC} | _mapping(path)
+    for key, (rule, valid) in RESULT_RULES.items():
+        if key not in result or not valid(result[key]):
+            got = repr(result[key]) if key in result else "nothing"
+            raise CheckpointError(
+                f"{path}: {key} must be {rule}, got {got}; the file is damaged, remove it and train on to have it again"
+            )
+    return result
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """provenance.json. Raises CheckpointError if it is missing or damaged."""
+    return _mapping(folder / PROVENANCE_FILE)
+
+
+def read_epochs(folder: Path) -> list[dict[str, Any]]:
+    """The rows of epochs.jsonl, none if there is no such file; a torn last line is dropped.
+
+    Raises CheckpointError if any other line is damaged.
+    """
+    path = folder / EPOCHS_FILE
+    lines = read_bytes(path).splitlines() if path.exists() else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            if type(row.get(EPOCH)) is not int:
+                raise CheckpointError(f"{path} line {number} must hold an epoch, got {line[:60]!r}; it is damaged")
+            rows.append(row)
+        elif number < len(lines):
+            raise CheckpointError(f"{path} line {number} must be a JSON object, got {line[:60]!r}; it is damaged")
+    return rows
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON or YAML file that holds one mapping."""
+    text = read_bytes(path)
+    try:
+        values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+    except (ValueError, yaml.YAMLError):
+        values = None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold one mapping, got {text[:60]!r}; the file is damaged")
+    return values

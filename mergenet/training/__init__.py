@@ -1,0 +1,1 @@
+"""A training: the trainer and its T_cycle step, the run folder around it, distillation, diagnosis."""

@@ -1,0 +1,236 @@
+"""Training into a run folder: what happens is written down, and a stopped run goes on where it was.
+
+After each epoch the checkpoint is written first and the epoch's row second; a run killed in between has the row in
+its checkpoint. So no finished epoch is trained twice, and a resumed run ends with bitwise the same weights.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from mergenet.config import Config
+from mergenet.config.loading import dump_yaml, load_config
+from mergenet.errors import CheckpointError, WriteError
+from mergenet.learner import distributed
+from mergenet.records.atomic import only_writer
+from mergenet.records.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
+from mergenet.records.run_record import (
+    ADAPTER_FILE,
+    BEST_EPOCH,
+    BEST_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    EPOCH,
+    EPOCHS_DONE,
+    EPOCHS_FILE,
+    ERROR,
+    FAILED,
+    FINISHED,
+    METRIC,
+    PROVENANCE_FILE,
+    RESULT_FILE,
+    RUNNING,
+    SPEC,
+    STATUS,
+    STEP,
+    STOPPED,
+    EpochResult,
+    append_epoch,
+    config_hash,
+    differences,
+    provenance,
+    read_epochs,
+    read_provenance,
+    read_result,
+    resumed,
+    write_epochs,
+    write_json,
+    write_text,
+)
+from mergenet.training.advice import FEW
+from mergenet.training.trainer import Trainer
+from mergenet.transfer.build_links import adapter_tensors
+
+PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
+
+
+def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterator[EpochResult]:
+    """Trains `config` into `folder`; yields each epoch once it is safely on disk.
+
+    A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read.
+    Closing the generator leaves the run stopped and resumable.
+    Raises ConfigError before anything is written, CheckpointError for another run's folder, TrainingDiverged.
+    """
+    folder = Path(folder)
+    known = (folder / CONFIG_FILE).exists()
+    if known:
+        check_same(config, folder, resume)
+        if read_result(folder)[STATUS] == FINISHED:
+            yield from _recorded(folder)
+            return
+    elif folder.exists() and not (folder.is_dir() and all(path.match(".*.tmp*") for path in folder.iterdir())):
+        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
+    trainer = Trainer(config)
+    warn_of_few_updates(trainer)
+    with _held(folder):
+        history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else []
+        distributed.barrier()  # all have read before the first writes
+        if distributed.is_main():
+            _open(config, folder, trainer, history)
+        distributed.barrier()
+        yield from _train(trainer, folder, history)
+
+
+def warn_of_few_updates(trainer: Trainer) -> None:
+    """Of adapters that start at random and will stay there."""
+    transfer, adapter = trainer.transfer, trainer.config.transfer.adapter
+    for link in transfer.links:
+        if adapter.kind != "linear" and adapter.init is None and (reach := transfer.reach(link)) < FEW:
+            warnings.warn(
+                f"the adapter {link.name} gets {len(transfer.updates(link))} updates, which can move its random "
+                f"weights by {reach:.0%} of their size at most: too few to learn a map from; use adapter.kind: linear "
+                "where the layers share a space, a smaller transfer.t_cycle, or a higher transfer.update.lr",
+                stacklevel=2,
+            )
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The run folder, made if need be, with these workers as its only writers."""
+    with ExitStack() as stack:
+        if distributed.is_main():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise WriteError(f"{folder} could not be made: {error.strerror}; choose another with --out") from None
+            stack.enter_context(only_writer(folder, PATIENCE))
+        distributed.barrier()
+        yield
+
+
+def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterator[EpochResult]:
+    try:
+        yield from history[:]
+        for result in trainer.epochs():
+            history.append(result)
+            _write_epoch(trainer, folder, history)
+            yield result
+        tested = trainer.test()
+        if trainer.transfer.links and distributed.is_main():
+            save_tensors(folder / ADAPTER_FILE, adapter_tensors(trainer.transfer.links), {})
+        _write_result(trainer, folder, FINISHED, tested)
+    except (GeneratorExit, KeyboardInterrupt):
+        _write_result(trainer, folder, STOPPED)
+        raise
+    except Exception as error:
+        _write_result(trainer, folder, FAILED, error=str(error) or type(error).__name__)
+        raise
+
+
+def check_same(config: Config, folder: Path, resume: bool = True) -> None:
+    """Raises CheckpointError unless the run in the folder is of this configuration, and may be gone on with."""
+    if not resume:
+        raise CheckpointError(f"{folder} holds a run already; choose another folder with --out, or resume it")
+    there = config_hash(load_config(str(folder / CONFIG_FILE)))
+    if there != config_hash(config):
+        raise CheckpointError(
+            f"{folder} holds a run of another configuration (hash {there}, this one is {config_hash(config)}); "
+            "choose another folder with --out"
+        )
+
+
+def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
+    """Loads the latest whole checkpoint; gives the epochs that it has behind it."""
+    checkpoints = folder / CHECKPOINT_FOLDER
+    state = load_latest(checkpoints) if checkpoints.exists() else None
+    if state is None:
+        return []
+    trainer.load_state_dict(state["trainer"])
+    return [EpochResult(**row) for row in state["history"]]
+
+
+def _recorded(folder: Path) -> Iterator[EpochResult]:
+    for row in read_epochs(folder):
+        metrics = {k: v for k, v in row.items() if k not in (EPOCH, STEP)}
+        if type(row.get(STEP)) is not int:
+            raise CheckpointError(f"{folder / EPOCHS_FILE} must hold the step of epoch {row[EPOCH]}; it is damaged")
+        yield EpochResult(row[EPOCH], row[STEP], metrics)
+
+
+def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochResult]) -> None:
+    """Writes what stands in the folder while the run trains. A kill after any of the files leaves a run to resume."""
+    origin = _origin(config, folder, trainer, len(history))
+    tidy(folder / CHECKPOINT_FOLDER)
+    write_text(folder / CONFIG_FILE, dump_yaml(config))
+    write_json(folder / PROVENANCE_FILE, origin)
+    write_epochs(folder, [result.row() for result in history])
+    if trainer.best is not None:  # a kill between checkpoint and this file leaves an older one
+        _write_best(trainer, folder)
+    _write_result(trainer, folder, RUNNING)
+
+
+def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) -> dict[str, Any]:
+    """Provenance of a run: of its start, and of each time that it went on after a finished epoch.
+
+    Warns if it goes on where the same bits are not to be expected.
+    """
+    hashes = {"target": trainer.target.task.data_hash}
+    if trainer.source is not None:
+        hashes["source"] = trainer.source.data_hash
+    pairs = [pair.model_dump(mode="json") for pair in trainer.config.transfer.written_pairs]
+    now = provenance(config, hashes) | {"pairs": pairs}  # as trained; config.yaml may hold patterns
+    if not epochs_done or not (folder / PROVENANCE_FILE).exists():
+        return now
+    first = read_provenance(folder)
+    none = "none" if config.method == "mergenet" else None  # other methods leave it as it is written
+    aligned = [{"align": none} | pair for pair in first.get("pairs", pairs)]  # before 0.2 pairs had no alignment
+    if aligned != pairs:
+        raise CheckpointError(
+            f"{folder} was started with other layers for transfer.pairs ({PROVENANCE_FILE} lists them) than this "
+            "version of the networks gives; train into another folder with --out"
+        )
+    if changes := differences(first, now):
+        warnings.warn(
+            f"{folder} goes on with {', '.join(changes)}; "
+            "that its results are bitwise those of a run that never stopped is not promised",
+            stacklevel=2,
+        )
+    return resumed(first, now, epochs_done)
+
+
+def _write_epoch(trainer: Trainer, folder: Path, history: list[EpochResult]) -> None:
+    if not distributed.is_main():
+        return
+    rows = [{"epoch": r.epoch, "step": r.step, "metrics": r.metrics} for r in history]
+    state = {"trainer": trainer.state_dict(), "history": rows}
+    save_checkpoint(folder / CHECKPOINT_FOLDER, trainer.epoch, state)
+    append_epoch(folder, history[-1].row())
+    if trainer.best is not None and trainer.best.epoch == trainer.epoch:
+        _write_best(trainer, folder)
+    _write_result(trainer, folder, RUNNING)
+
+
+def _write_best(trainer: Trainer, folder: Path) -> None:
+    assert trainer.best is not None
+    task = trainer.target.task
+    save_tensors(folder / BEST_FILE, trainer.best.network, {SPEC: task.spec.to_json()} | task.metadata)
+
+
+def _write_result(
+    trainer: Trainer,
+    folder: Path,
+    status: str,
+    test: dict[str, float] | None = None,
+    error: str | None = None,
+) -> None:
+    if not distributed.is_main():
+        return
+    result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: trainer.epoch, BEST_EPOCH: None}
+    result[METRIC] = trainer.target.metric
+    for learner in trainer.receivers:
+        if (best := trainer.bests.get(learner.role)) is not None:
+            name = BEST_EPOCH if learner.role == "target" else f"{learner.role}_{BEST_EPOCH}"
+            result |= {name: best.epoch, learner.metric: best.value}
+    write_json(folder / RESULT_FILE, result | (test or {}))

@@ -1,0 +1,1 @@
+"""The method: from the source's weight through an adapter into the target's."""

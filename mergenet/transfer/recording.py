@@ -1,0 +1,208 @@
+"""A recorded source: trained once, its candidate layers' weights written at every transfer point, then replayed.
+
+Folder: recording.json (what was trained, which layers, how often), epoch-0001.safetensors, ... with one tensor per
+step and layer named "<step>/<layer>". recording.json is written last: a folder without it is not a recording.
+Until then there is checkpoints/, from which a recording that was stopped goes on.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from mergenet.config import Config
+from mergenet.errors import CheckpointError, ConfigError, WriteError, unknown_name
+from mergenet.layers.matrices import Layer
+from mergenet.learner import distributed
+from mergenet.learner.learner import Learner, errors_of
+from mergenet.models import weights_hash
+from mergenet.records.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
+from mergenet.records.run_record import CHECKPOINT_FOLDER, write_json
+
+FORMAT = 1
+INFO = "recording.json"
+KEYS = {"fingerprint", "layers", "every", "steps_per_epoch", "epochs", "data_hash"}
+
+
+def fingerprint(config: Config, total_steps: int) -> str:
+    """Hash of everything that the source's trajectory depends on but its data, whose own hash is beside it.
+
+    Starting weights count by their content, not by their path. Raises ConfigError if they are not there.
+    """
+    source = config.source.model_dump(mode="json", exclude={"kind", "recording"})
+    with errors_of("source"):
+        source["model"]["weights"] = weights_hash(config.source.model)
+    source["seed"] = config.seed if config.source.seed is None else config.source.seed
+    run = config.model_dump(mode="json", include={"epochs", "device", "threads", "amp", "deterministic"})
+    text = json.dumps([FORMAT, source, run, total_steps], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Recording:
+    folder: Path
+    info: dict[str, Any]
+    checked: set[Path] = field(default_factory=set)  # files whose checksum was right
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Raises CheckpointError if the folder is not a finished recording."""
+        try:
+            info = json.loads((folder / INFO).read_text())
+            if info["format"] == FORMAT and (absent := KEYS - info.keys()):
+                raise KeyError(*absent)
+            if info["format"] != FORMAT:
+                raise CheckpointError(f"source.recording must have format {FORMAT}, got {info['format']} in {folder}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(
+                f"source.recording must be a finished recording, got {str(folder)!r} "
+                f"({type(error).__name__} reading recording.json); write one with `mergenet record`"
+            ) from None
+        return cls(folder, info)
+
+    def check(self, config: Config, total_steps: int) -> None:
+        """Raises ConfigError if this run's source would have trained otherwise, or needs steps not recorded."""
+        if self.info["fingerprint"] != fingerprint(config, total_steps):
+            raise ConfigError(
+                "source.recording must come from the same source settings, starting weights, seed, number of steps "
+                f"({total_steps}), device and threads as this run's, got {str(self.folder)!r}; "
+                "record again with this configuration"
+            )
+        for i, pair in enumerate(config.transfer.written_pairs):
+            every = pair.every or config.transfer.t_cycle
+            if every % self.info["every"]:
+                raise ConfigError(
+                    f"transfer.pairs.{i}.every must be a multiple of the recording's interval "
+                    f"({self.info['every']} steps), got {every}; record again with --every {every}"
+                )
+
+    def check_data(self, data_hash: str) -> None:
+        """Raises ConfigError if the source learned from other data than those of that SHA-256."""
+        if self.info["data_hash"] != data_hash:
+            raise ConfigError(
+                f"source.recording must come from the same data as this run's, got {str(self.folder)!r}, made with "
+                f"{str(self.info['data_hash'])[:12]} where this run has {data_hash[:12]}; record again with these data"
+            )
+
+    def layer(self, name: str, path: str) -> Layer:
+        """A layer that holds the recorded starting weight: what a live source's layer is at step 0."""
+        if name not in self.info["layers"]:
+            raise ConfigError(unknown_name(path, name, self.info["layers"]) + " (layers in the recording)")
+        weight = self.weight(name, 0)
+        layer: Layer
+        if name in self.info.get("embeddings", ()):
+            layer = nn.Embedding(weight.shape[0], weight.shape[1], device="meta")
+        elif weight.ndim == 2:
+            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        else:
+            height, width = weight.shape[2:]
+            layer = nn.Conv2d(weight.shape[1], weight.shape[0], (height, width), bias=False, device="meta")
+        layer.weight = nn.Parameter(weight, requires_grad=False)
+        return layer
+
+    def weight(self, name: str, step: int) -> Tensor:
+        """The layer's weight before the source's step `step`. Raises CheckpointError on a damaged file."""
+        path = self.folder / f"epoch-{step // self.info['steps_per_epoch'] + 1:04d}.safetensors"
+        try:
+            if path not in self.checked:
+                check_tensors(path)
+                self.checked.add(path)
+            with safe_open(path, "pt") as file:
+                return file.get_tensor(f"{step}/{name}")
+        except (OSError, SafetensorError, CheckpointError) as error:
+            raise CheckpointError(
+                f"source.recording must hold {name} at step {step}, got {error} from {path}; record again"
+            ) from None
+
+    def metrics(self, epoch: int) -> dict[str, float]:
+        """What the source reached by the end of the epoch (from 1)."""
+        epochs = self.info["epochs"]
+        return dict(epochs[epoch - 1]) if epoch <= len(epochs) else {}
+
+
+class Recorder:
+    """Writes a recording; `snapshot` before each optimizer step, `end_epoch` after the last of an epoch.
+
+    Like a run, a recording that was stopped goes on from its last epoch. What another configuration left in the folder
+    is replaced. Of several workers only the first writes.
+    """
+
+    def __init__(
+        self, config: Config, total_steps: int, folder: Path, layers: Mapping[str, Layer], every: int, per_epoch: int
+    ) -> None:
+        self.folder, self.layers, self.every = folder, layers, every
+        self.what = {
+            "format": FORMAT,
+            "fingerprint": fingerprint(config, total_steps),
+            "layers": list(layers),
+            "every": every,
+            "steps_per_epoch": per_epoch,
+            "total_steps": total_steps,
+            "source": config.source.model_dump(mode="json"),
+        }
+        embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
+        self.what |= {"embeddings": embeddings} if embeddings else {}  # recordings without any stay what they were
+        self.tensors: dict[str, Tensor] = {}
+        self.epochs: list[dict[str, float]] = []
+
+    def resume(self, learner: Learner) -> None:
+        """Bring the learner, and `epochs`, to where this recording stopped; nothing if it has not begun."""
+        self.what["data_hash"] = learner.task.data_hash
+        if self._is_finished():
+            self.epochs = json.loads((self.folder / INFO).read_text())["epochs"]
+            return
+        checkpoints = self.folder / CHECKPOINT_FOLDER
+        state = load_latest(checkpoints) if checkpoints.is_dir() else None
+        if state is not None and state["what"] == json.dumps(self.what):
+            learner.load_state_dict(state["learner"])
+            self.epochs = state["epochs"]
+
+    def snapshot(self, step: int) -> None:
+        if step % self.every == 0 and distributed.is_main():
+            for name, layer in self.layers.items():
+                weight = layer.weight.detach().to("cpu", torch.float32)
+                self.tensors[f"{step}/{name}"] = weight.clone()
+
+    def end_epoch(self, metrics: dict[str, float], learner: Learner) -> None:
+        if not self.epochs and distributed.is_main():
+            self._open()
+        self.epochs.append(metrics)
+        if not distributed.is_main():
+            return
+        if self.tensors:  # an epoch between two snapshots has none
+            save_tensors(self.folder / f"epoch-{len(self.epochs):04d}.safetensors", self.tensors, {})
+        self.tensors = {}
+        state = {"what": json.dumps(self.what), "learner": learner.state_dict(), "epochs": self.epochs}
+        save_checkpoint(self.folder / CHECKPOINT_FOLDER, len(self.epochs), state)
+
+    def finish(self) -> None:
+        if not distributed.is_main():
+            return
+        if not self._is_finished():
+            write_json(self.folder / INFO, self.what | {"epochs": self.epochs})
+        shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
+
+    def _open(self) -> None:
+        """The folder, without what an older recording left in it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"{self.folder} could not be made: {error.strerror}; choose another") from None
+        (self.folder / INFO).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
+
+    def _is_finished(self) -> bool:
+        try:
+            info = json.loads((self.folder / INFO).read_text())
+        except (OSError, ValueError):
+            return False
+        return isinstance(info, dict) and {key: info.get(key) for key in self.what} == self.what

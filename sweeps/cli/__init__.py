@@ -1,0 +1,1 @@
+"""`mergenet sweep`, and the files with which it starts on a cluster."""

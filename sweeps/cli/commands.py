@@ -1,0 +1,327 @@
+"""`mergenet sweep`: search over training configurations. Ray and torch are imported when a sweep starts."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mergenet.cli.group import Failure
+from mergenet.errors import UserError
+from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sweeps.config import SweepConfig
+
+PIPED_WIDTH = 160  # columns of the table at the end when the output is no terminal
+
+
+@click.group(short_help="Search for the best settings in parallel trials.")
+def sweep() -> None:
+    """Search over MergeNet's settings: trials in parallel, early stopping, a confirmed best."""
+
+
+class Workers(click.ParamType):
+    """N, or FEWEST-MOST for a group that grows and shrinks; as it stands in a sweep file."""
+
+    name = "N|MIN-MAX"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        parts = value.split("-")
+        if not 1 <= len(parts) <= 2 or not all(part.isdecimal() for part in parts):
+            self.fail(f"must be a number, as 2, or a range, as 1-4, got {value!r}", param, ctx)
+        return parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
+
+
+# option -> the key of the sweep file that it changes
+EXECUTOR_OPTIONS = {
+    "executor": "executor",
+    "workers_per_trial": "workers_per_trial",
+    "gpus_per_trial": "gpus_per_trial",
+    "max_concurrent": "slots",
+}
+
+
+def changes_sweep(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command `overrides`: of --set, and of the options that are short for it."""
+
+    @click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the sweep: num_trials=4, set.epochs=3."
+    )
+    @click.option(
+        "--executor", type=click.Choice(["slots", "per_trial"]), help="Processes that are kept, or a trial's own."
+    )
+    @click.option("--workers-per-trial", type=Workers(), help="Processes that train a trial together.")
+    @click.option("--gpus-per-trial", type=float, help="GPUs of a trial; a fraction shares one.")
+    @click.option("--max-concurrent", type=int, help="Trials at the same time (slots).")
+    @functools.wraps(command)
+    def changed(*args: Any, overrides: tuple[str, ...], **options: Any) -> None:
+        given = {key: options.pop(option) for option, key in EXECUTOR_OPTIONS.items()}
+        short = [f"{key}={value}" for key, value in given.items() if value is not None]
+        command(*args, overrides=(*overrides, *short), **options)
+
+    return changed
+
+
+@sweep.command("run")
+@click.argument("sweep_file", metavar="SWEEP")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Sweep folder [default: sweep-results/NAME].")
+@click.option("--overwrite", is_flag=True, help="Delete the sweep that the sweep folder holds, then run.")
+@click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+@click.option("--copy-to", metavar="URL", help="Copy the sweep folder to s3://BUCKET/FOLDER as it grows.")
+@changes_sweep
+def run_command(
+    sweep_file: str,
+    folder: Path | None,
+    overrides: tuple[str, ...],
+    overwrite: bool,
+    address: str | None,
+    copy_to: str | None,
+) -> None:
+    """Run SWEEP: the name of a shipped sweep, such as quickstart, or a YAML file.
+
+    Trains trials on this machine, confirms the best with fresh seeds, and writes best.yaml for `mergenet train`.
+    A sweep that is finished already only shows its summary again.
+
+    Ctrl-C once lets the running epochs end, twice stops at once; `mergenet sweep resume` goes on from there.
+
+    Exit codes: 0 done; 1 the sweep failed or the disk is full; 2 a bad value, and nothing was created; 130 interrupted.
+    """
+    from sweeps.config.loading import load_sweep
+
+    console = console_of()
+    with failures(lambda: folder):
+        config = load_sweep(sweep_file, overrides)
+        folder = folder or Path("sweep-results") / config.name
+        if overwrite or not show_finished(config, folder, console):
+            _run(config, folder, overwrite, console, address, copy_to)
+
+
+@sweep.command("plan")
+@click.argument("sweep_file", metavar="SWEEP")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Sweep folder to be, for the free disk.")
+@click.option(
+    "--pair-sd", type=click.FloatRange(min=0, min_open=True), help="Standard deviation of a paired gain, points."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@changes_sweep
+def plan_command(
+    sweep_file: str, folder: Path | None, overrides: tuple[str, ...], pair_sd: float | None, as_json: bool
+) -> None:
+    """Show what SWEEP will cost and can show, before anything runs: time, disk, memory, statistics.
+
+    Times a few steps of the base configuration; creates nothing.
+    """
+    from sweeps.config.loading import load_sweep
+
+    with failures(lambda: None):
+        config = load_sweep(sweep_file, overrides)
+        from sweeps.planning.cost import estimate
+        from sweeps.planning.plan import plan_sweep
+        from sweeps.planning.probe import measure
+        from sweeps.report.plan_text import plan_lines
+
+        plan = plan_sweep(config)
+        measured = measure(plan.space.base, plan.source.layers)
+        found = estimate(plan, measured, folder or Path("sweep-results") / config.name, pair_sd)
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(plan_lines(found)))
+
+
+@sweep.command("resume")
+@click.argument("place", metavar="DIR|URL")
+@click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+@click.option("--dir", "to", type=click.Path(path_type=Path), help="URL: folder to fetch it into [default: as it was].")
+@click.option("--retry-failed", "retry", is_flag=True, help="Train again what has failed, from its last checkpoint.")
+def resume_command(place: str, address: str | None, to: Path | None, retry: bool) -> None:
+    """Go on with the sweep in DIR that was stopped, failed or killed.
+
+    What has ended is read from its records, what was training goes on from its last checkpoint. The sweep ends as if
+    nothing had happened where no draw or stop depends on timing: scheduler none, and one slot or sampler random, grid
+    or qmc.
+    DIR may have been moved. URL: of a copy (`run --copy-to`), which is first fetched.
+    """
+    console = console_of()
+    if to is not None and "://" not in place:
+        raise click.UsageError(f"--dir says where a copy is fetched to; {place} is a folder already")
+    folder = Path(place)
+    with failures(lambda: folder):
+        from sweeps.trials.sweep_dir import load_resumable
+
+        if "://" in place:
+            from sweeps.tracking.remote_copy import fetch
+
+            folder = fetch(place, to)
+        config = load_resumable(folder)
+        from sweeps.driver.run import resume_sweep
+        from sweeps.planning.plan import plan_sweep
+
+        plan = plan_sweep(config, elsewhere=address is not None, begun=True)
+        resume_sweep(plan, folder, console, address, retry)
+
+
+@sweep.command("launch")
+@click.argument("sweep_file", metavar="SWEEP")
+@click.option("--to", "kind", required=True, type=click.Choice(["job", "slurm", "ray-up", "kuberay"]), help="Cluster.")
+@click.option("--print", "printed", is_flag=True, help="Print the file; nothing is ever submitted from here.")
+@click.option("--dir", "folder", required=True, help="Sweep folder, absolute, on storage that all nodes share.")
+@click.option("--nodes", type=click.IntRange(min=1), help="slurm, kuberay: nodes [default: 2].")
+@click.option("--cpus", type=click.IntRange(min=1), help="All but job: CPUs of a node [default: 4].")
+@click.option("--gpus", type=click.IntRange(min=0), help="All but job: GPUs of a node [default: 0].")
+@click.option("--memory-gib", type=click.IntRange(min=1), help="slurm, kuberay: memory of a node [default: 16].")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="slurm: time limit [default: 12].")
+@click.option("--partition", help="slurm: partition.")
+@click.option("--hosts", help="ray-up: addresses, the head first, separated by commas.")
+@click.option("--user", help="ray-up: SSH user [default: ubuntu].")
+@click.option("--ssh-key", help="ray-up: private key, which Ray copies to the head [default: SSH's own, on each node].")
+@click.option("--image", help="kuberay: image that holds mergenet.")
+@click.option("--claim", help="kuberay: PersistentVolumeClaim of the shared storage.")
+def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **options: Any) -> None:
+    """Print the file that runs SWEEP on a cluster: for `ray job submit`, sbatch, `ray up` or kubectl.
+
+    Tokens are on and ports private; secrets come from the environment of the cluster only. See docs/cluster.md.
+    """
+    from sweeps.cli.launch import Launch, check_options, place, render
+    from sweeps.config.base import load_base
+    from sweeps.config.loading import load_sweep
+    from sweeps.space.checks import build_space
+
+    given = {name: value for name, value in options.items() if value is not None}
+    with failures(lambda: None):
+        check_options(kind, given)
+        if not printed:
+            raise UserError(f"--print must be given, nothing is submitted from here; for example --to {kind} --print")
+        config = load_sweep(sweep_file)
+        build_space(load_base(config), config.search)  # what can be found wrong here is not left to a queue
+        if "hosts" in given:
+            given["hosts"] = tuple(given["hosts"].split(","))
+        path, start = place(kind, sweep_file)
+        click.echo(render(kind, Launch(config.name, path, folder, start, **given)))
+
+
+@sweep.command("status")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, a line each look.")
+@click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again until no driver is at work.")
+def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
+    """Show how the sweep in DIR stands, from any shell: states, best so far, time left, what to do next.
+
+    Reads the folder only; a running sweep does not notice.
+    """
+    from sweeps.report import status
+
+    with failures(lambda: None):
+        for number, found in enumerate(status.watch(folder, watch) if watch else [status.read_status(folder)]):
+            if as_json:
+                click.echo(json.dumps(found))
+            else:
+                click.echo(("\n" if number else "") + "\n".join(status.status_lines(found)))
+
+
+@sweep.command("sync")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--project", help="Project on W&B [default: that of the sweep].")
+@click.option(
+    "--mode",
+    type=click.Choice(["online", "offline"]),
+    default="online",
+    show_default=True,
+    help="offline: into files for `wandb sync`.",
+)
+def sync_command(folder: Path, project: str | None, mode: str) -> None:
+    """Add to Weights & Biases what it lacks of the sweep in DIR, from the sweep's own records.
+
+    For sweeps that ran offline, while W&B was down, or without it. The key comes from WANDB_API_KEY or ~/.netrc.
+    """
+    console = console_of()
+    try:
+        from sweeps.tracking.wandb_sync import sync_sweep
+
+        sync_sweep(folder, mode, project, lambda text: console.print(text, markup=False, soft_wrap=True))
+    except UserError as error:
+        raise Failure(str(error), 2) from error
+    except KeyboardInterrupt:
+        raise Failure("interrupted; the same command goes on from there", 130) from None
+    except RuntimeError as error:
+        raise Failure(str(error), 1) from error
+
+
+def console_of() -> "Console":
+    from rich.console import Console
+
+    class Lasting(Console):
+        def on_broken_pipe(self) -> None:
+            """Whoever read the output is gone (`| head`): the sweep goes on without a word."""
+            with suppress(SystemExit):
+                super().on_broken_pipe()
+
+    return Lasting(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+@contextmanager
+def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
+    """What goes wrong in a sweep as one line and an exit code. folder: asked when it is needed."""
+    from sweeps.trials.sweep_dir import resume_command
+
+    try:
+        yield
+    except UserError as error:
+        raise Failure(str(error), 2) from error
+    except KeyboardInterrupt:
+        way_out = f"; `{resume_command(folder())}` goes on from there" if holds(folder()) else ""
+        raise Failure(f"interrupted, what has trained is kept{way_out}", 130) from None
+    except SweepStopped as stopped:
+        raise Failure(f"stopped, nothing is lost; {stopped}", 130) from None
+    except SweepPaused as paused:
+        raise Failure(f"the sweep paused: {paused}", 1) from paused
+    except SlotDied as died:
+        way_out = f"what has trained is kept, `{resume_command(folder())}` goes on from there"
+        raise Failure(f"the sweep failed: {died}; {way_out}", 1) from died
+    except RuntimeError as error:
+        raise Failure(f"the sweep failed: {error}", 1) from error
+
+
+def holds(folder: Path | None) -> bool:
+    from sweeps.trials.sweep_dir import holds_sweep
+
+    return folder is not None and holds_sweep(folder)
+
+
+def _run(
+    config: "SweepConfig", folder: Path, overwrite: bool, console: "Console", address: str | None, copy_to: str | None
+) -> None:
+    from sweeps.driver.run import run_sweep
+    from sweeps.planning.plan import plan_sweep
+    from sweeps.tracking.remote_copy import check_url
+    from sweeps.trials.sweep_dir import check_deletable, check_folder
+
+    if copy_to is not None:
+        check_url(copy_to)
+    (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
+    run_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, overwrite, address, copy_to=copy_to)
+
+
+def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:
+    """If the folder holds this very sweep, finished: print its summary again."""
+    from mergenet.records.provenance import config_hash
+    from sweeps.config.base import load_base
+    from sweeps.trials.sweep_dir import finished_summary, holds_sweep, shown_path
+
+    summary = finished_summary(folder, config, config_hash(load_base(config))) if holds_sweep(folder) else None
+    if summary is None:
+        return False
+    from sweeps.report.summary import print_summary
+
+    console.print(
+        f"sweep {config.name} is finished in {shown_path(folder)}; this is its summary",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    print_summary(folder, summary, console)
+    return True

@@ -1,0 +1,133 @@
+"""Sweep files: read from the package or a path, with `--set` options, and back to YAML.
+
+load_sweep("quickstart", ["num_trials=4", "set.transfer.t_cycle=8"])  ->  SweepConfig
+"""
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mergenet.config import PairConfig, Strict
+from mergenet.config.json_schema import node_at
+from mergenet.config.messages import SECRET, printable, problem
+from mergenet.config.rules import shown
+from mergenet.config.yaml12 import dump_yaml_values, load_yaml
+from mergenet.errors import ConfigError, unknown_name
+from sweeps.config.schema import Limits, SweepConfig, WandbConfig
+from sweeps.space.entry import Entry
+
+
+def sweeps() -> list[str]:
+    """Names of the sweeps that ship with the package."""
+    folder = importlib.resources.files("sweeps.config") / "presets"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def load_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepConfig:
+    """A sweep from a shipped name or a YAML file; overrides are `a.b=c` with a key of the sweep file.
+
+    Paths under `set` and `search` hold dots themselves: `set.transfer.t_cycle=8` changes `transfer.t_cycle`.
+    Raises ConfigError, one line a problem.
+    """
+    text, origin = _read(name_or_path)
+    values = load_yaml(text, origin)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
+    for override in overrides:
+        _override(values, override)
+    return parse_sweep(values, origin, Path(name_or_path).parent)
+
+
+def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
+    """A checked sweep. folder: where what is relative is looked for first. Raises ConfigError."""
+    try:
+        sweep = SweepConfig.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        lines = dict.fromkeys(_problem(item) for item in error.errors(include_url=False))
+        raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
+    warm = tuple(str(folder / path) if (folder / path).is_dir() else path for path in sweep.warm_start)
+    base = str(folder / sweep.base) if (folder / sweep.base).is_file() else sweep.base
+    return sweep.model_copy(update={"base": base, "warm_start": warm})
+
+
+def dump_sweep(sweep: SweepConfig) -> str:
+    """The sweep as YAML with every setting; `load_sweep` reads the same sweep back."""
+    values = sweep.model_dump(mode="json", by_alias=True)
+    for entry in values["search"].values():
+        for key in [key for key, value in entry.items() if value is None or value is False or value == {}]:
+            del entry[key]
+    values["constraints"] = {name: limits.model_dump(exclude_none=True) for name, limits in sweep.constraints.items()}
+    return dump_yaml_values(values)
+
+
+def _read(name_or_path: str) -> tuple[str, str]:
+    label = printable(name_or_path)
+    if not name_or_path.endswith((".yaml", ".yml")) and "/" not in name_or_path:
+        if name_or_path not in sweeps():
+            message = unknown_name("the sweep", name_or_path[:60], sweeps())
+            raise ConfigError(f"{message}; a file's name ends in .yaml or has a / in it")
+        path = importlib.resources.files("sweeps.config") / "presets" / f"{name_or_path}.yaml"
+        return path.read_text(encoding="utf-8"), f"sweep {label}"
+    try:
+        return Path(name_or_path).read_text(encoding="utf-8"), label
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        known = ", ".join(sweeps())
+        raise ConfigError(f"{label} must be a readable file, got: {reason}; sweeps are {known}") from None
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set must be PATH=VALUE, got {shown(text)}; for example num_trials=4")
+    head, dot, rest = path.strip().partition(".")
+    parsed = load_yaml(value, f"--set {printable(path)}")
+    if head not in _known([head]) and node_at(path.strip().split(".")) is not None:
+        raise ConfigError(
+            f"--set {printable(path)} must be a key of a sweep, got a setting of its trials; "
+            f"write --set set.{printable(text)}"
+        )
+    if not dot:
+        changes = isinstance(values.get(head), dict) and isinstance(parsed, dict) and parsed  # an empty one empties it
+        values[head] = values[head] | parsed if changes else parsed
+        return
+    section = values.setdefault(head, {})
+    if not isinstance(section, dict):
+        raise ConfigError(f"--set {printable(path)} must lead into a mapping, got {shown(section)} at {head}")
+    section[rest] = parsed
+
+
+def _problem(item: Any) -> str:
+    """One of pydantic's errors as a line; keys of the sweep file are not those of a training configuration."""
+    location = [str(part) for part in item["loc"]]
+    path = printable(".".join(location))
+    if SECRET.search(location[-1] if location else ""):
+        return f"{path} must not be in a sweep file; keys come from the environment or ~/.netrc only"
+    if item["type"] == "extra_forbidden" and len(location) == 1 and node_at(location) is not None:
+        return f"{path} must be a key of a sweep, got a setting of its trials; write it under set"
+    if item["type"] == "extra_forbidden":
+        return f"{unknown_name(path, location[-1], _known(location))[:600]}"
+    if item["type"] == "value_error":  # rules of an Entry do not know their path
+        text = str(item["ctx"]["error"])
+        return f"{path}{text}" if text.startswith((" ", ".")) else text
+    if item["type"] == "string_pattern_mismatch" and location[-1] == "metric":
+        return f"metric must be a validation metric (target_val_...), got {shown(item['input'])}"
+    if location[:1] == ["grace_epochs"]:  # pydantic tells of each of its two forms
+        return f"grace_epochs must be auto or a whole number >= 1, got {shown(item['input'])}"
+    if item["type"] == "missing" or not location:
+        return f"{path or 'the sweep'} must be given, got nothing"
+    return problem(item)
+
+
+def _known(location: Sequence[str]) -> list[str]:
+    if location[0] == "search":
+        if len(location) > 3:  # inside layers
+            return list(PairConfig.model_fields)
+        return [field.alias or name for name, field in Entry.model_fields.items()]
+    sections: dict[str, type[Strict]] = {"wandb": WandbConfig, "constraints": Limits}
+    model = sections.get(location[0], SweepConfig) if len(location) > 1 else SweepConfig
+    return [field.alias or name for name, field in model.model_fields.items()]

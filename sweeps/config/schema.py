@@ -1,0 +1,217 @@
+"""A sweep file: a training configuration, what to vary in it, and how to run the trials.
+
+base: openmoji                 # a preset of `mergenet train`, or a YAML file
+set: {epochs: 6, threads: 1}   # dotted paths into it, the same for every trial
+search:                        # dotted paths into it, drawn for each trial
+  transfer.t_cycle: {choice: [4, 8, 16]}
+  transfer.adapter.rank: {int: [2, 16], log: true}
+  transfer.adapter.gate: {float: [0.05, 0.5], log: true}
+  transfer.pairs: {layers: {source: "layer3.*", target: "features.*"}}   # one pair of layers that match
+num_trials: 12
+seeds_per_trial: 3             # optional; a trial that reaches its last epoch is the mean over so many seeds
+confirm_seeds: 6               # the best and no transfer train again with so many fresh seeds
+confirm_controls: [shuffled, noise]   # optional; beside them, to tell the source's part from mere regularisation
+adapter_seeds: 4               # optional; the best trains its adapter over so many seeds, tested on the fresh ones, too
+
+Branches: an entry with `when` is drawn only where another searched path was drawn with one of the values named there;
+elsewhere the base's value stands. Several paths must all have theirs.
+
+search:
+  method: {choice: [mergenet, none, kd]}
+  transfer.t_cycle: {choice: [4, 8, 16], when: {method: mergenet}}
+  distillation.weight: {float: [0.1, 2.0], when: {method: kd}}
+
+warm_start: [sweep-results/first]   # what the trials of earlier sweeps of the same base found is known from the start
+minimize: [adapter_parameters, step_seconds]   # objectives beside the metric: the result is a Pareto front
+constraints:                   # a trial that breaks one is never the best and not on the front
+  adapter_parameters: {max: 100000}
+  target_val_loss: {max: 2.0}
+
+analysis/measures.py says what adapter_parameters and step_seconds are. Early stopping looks at the metric alone, so a
+cheap trial of a low metric is stopped, too; with scheduler: none the front has all of them.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from analysis.measures import COSTS, Bounds
+from analysis.names import CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, mode_of
+from mergenet.config import Seed, Strict
+from mergenet.config.rules import rule
+from mergenet.errors import unknown_name
+from sweeps.space.conditions import check_conditions
+from sweeps.space.entry import Count, Entry
+
+Workers = Annotated[int, Field(ge=1, le=1024)]
+
+
+class Limits(Strict):
+    """What a measure may be at least and at most."""
+
+    min: float | None = Field(None, description="at least this")
+    max: float | None = Field(None, description="at most this")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min is None and self.max is None:
+            raise rule("", "have min, max or both", "neither", "for example {max: 100000}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise rule("", "have min <= max", [self.min, self.max])
+        return self
+
+
+class WandbConfig(Strict):
+    """A mirror on Weights & Biases. Keys come from the environment or ~/.netrc, never from a file here."""
+
+    mode: Literal["disabled", "offline", "online"] = Field("disabled", description="where the mirror is written")
+    project: str = Field("mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="project on W&B")
+
+
+class SweepConfig(Strict):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="name of the sweep")
+    base: str = Field(min_length=1, description="training configuration: a preset or a YAML file")
+    overrides: dict[str, Any] = Field(default_factory=dict, alias="set", description="changes to the base")
+    search: dict[str, Entry] = Field(min_length=1, description="dotted paths of the base to draw values for")
+    metric: str | None = Field(
+        None,
+        pattern=r"^target_val_[a-z0-9_]+$",
+        description="validation metric that decides: the one by which the target's task selects its best epoch",
+    )
+    warm_start: tuple[str, ...] = Field(
+        (), description="folders of earlier sweeps of the same base, whose trials the sampler knows from the start"
+    )
+    minimize: tuple[Literal["adapter_parameters", "step_seconds", "target_val_loss"], ...] = Field(
+        (), description="objectives beside the metric, all to be small; seconds compare on like machines only"
+    )
+    constraints: dict[str, Limits] = Field(
+        default_factory=dict,
+        description="bounds of adapter_parameters, step_seconds, target_val_loss and the metric: {max: 100000}",
+    )
+    num_trials: Count = Field(20, description="configurations to try")
+    seeds_per_trial: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="seeds of a trial that reaches its last epoch; its value is the mean over them"
+    )
+    slots: Workers = Field(2, description="trials that train at the same time")
+    executor: Literal["slots", "per_trial"] = Field(
+        "slots", description="worker processes that do trial after trial, or new ones for each trial (10 to 20 s more)"
+    )
+    workers_per_trial: int | tuple[int, int] = Field(
+        1, description="processes that train one trial together (DDP); [fewest, most]: as many as there is room for"
+    )
+    gpus_per_trial: Annotated[float, Field(ge=0, le=1024)] | None = Field(
+        None, description="a fraction lets trials share a GPU; null: this machine's GPUs are shared evenly"
+    )
+    sampler: Literal["auto", "tpe", "gp", "cmaes", "nsga2", "qmc", "random", "grid", "top_k"] = Field(
+        "auto",
+        description="how the next configuration is drawn; auto: gp, but with several objectives, constraints or 200 "
+        "trials tpe; top_k: at random, for one epoch, the best again in full",
+    )
+    top_k: Count = Field(3, description="sampler top_k: how many of num_trials, the last, train in full")
+    scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
+        "asha", description="which trials that lag behind are stopped early; hyperband: asha in several brackets"
+    )
+    grace_epochs: Count | Literal["auto"] = Field(
+        2,
+        description="epochs that every trial may train; auto: measured on the first trials, none of which is stopped",
+    )
+    reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(
+        3, description="asha and hyperband: one of this many trials goes on at each rung"
+    )
+    storage: Literal["sqlite", "journal", "postgresql"] = Field(
+        "sqlite",
+        description="where the Optuna study is; postgresql: at the URL in the environment variable MERGENET_STUDY_URL",
+    )
+    budget_hours: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="hours of search after which no more trials begin; those that run end, the best is confirmed"
+    )
+    budget_epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="epochs of all trials together after which no more begin"
+    )
+    confirm_seeds: Annotated[int, Field(ge=0, le=1000)] = Field(
+        6, description="fresh seeds for the best configuration and for no transfer, after the search"
+    )
+    confirm_controls: tuple[Literal["shuffled", "noise", "none"], ...] = Field(
+        (), description="values of transfer.control with which the best configuration trains on the fresh seeds, too"
+    )
+    adapter_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
+        0,
+        description="runs of the best configuration that train one adapter, one after another, each with a seed of its "
+        "own; the fresh seeds then train with that adapter, too",
+    )
+    seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
+    wandb: WandbConfig = Field(default_factory=WandbConfig)
+
+    @field_validator("search")
+    @classmethod
+    def _check_conditions(cls, search: dict[str, Entry]) -> dict[str, Entry]:
+        check_conditions(search)
+        return search
+
+    @field_validator("workers_per_trial", mode="before")
+    @classmethod
+    def _check_workers(cls, value: Any) -> Any:
+        pair = isinstance(value, list | tuple) and len(value) == 2
+        numbers = value if pair else [value]
+        if not all(type(number) is int and 1 <= number <= 1024 for number in numbers):
+            raise rule("workers_per_trial", "be a whole number from 1 to 1024, or [fewest, most] of them", value)
+        return tuple(numbers) if pair else value
+
+    @field_validator("constraints")
+    @classmethod
+    def _check_constraints(cls, value: dict[str, Limits]) -> dict[str, Limits]:
+        for name in value:
+            if name not in COSTS and not re.fullmatch(r"target_val_[a-z0-9_]+", name):
+                known = [*COSTS, "target_val_METRIC"]
+                raise ValueError(unknown_name("the name of a constraint", name[:60], known))
+        return value
+
+    @model_validator(mode="after")
+    def _check_objectives(self) -> Self:
+        if len(set(self.objectives)) < len(self.objectives):
+            raise rule("minimize", "list each objective once, and not the metric", list(self.minimize))
+        return self
+
+    @model_validator(mode="after")
+    def _check_controls(self) -> Self:
+        if len(set(self.confirm_controls)) < len(self.confirm_controls):
+            raise rule("confirm_controls", "list each control once", list(self.confirm_controls))
+        return self
+
+    @property
+    def confirm_roles(self) -> tuple[str, ...]:
+        """What trains with each fresh seed; controls only if the best configuration can have them."""
+        controls = (role for role, control in CONTROL_OF.items() if control in self.confirm_controls)
+        trained = (CONFIRM_ADAPTER,) if self.adapter_seeds else ()
+        return CONFIRM_BEST, CONFIRM_NONE, *trained, *controls
+
+    @property
+    def num_confirmations(self) -> int:
+        """Runs with the fresh seeds."""
+        return len(self.confirm_roles) * self.confirm_seeds
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The metric, or "metric" before a plan knows it, and what is minimized beside it."""
+        return self.metric or "metric", *self.minimize
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Of each objective."""
+        return self.mode, *("min" for _ in self.minimize)
+
+    @property
+    def bounds(self) -> Bounds:
+        return {name: limits.model_dump() for name, limits in self.constraints.items()}
+
+    @property
+    def objective(self) -> str:
+        """The metric that decides; a plan has it (planning/plan.py)."""
+        assert self.metric is not None, "the sweep must be planned"
+        return self.metric
+
+    @property
+    def mode(self) -> str:
+        """Whether the metric should be large or small: "max" or "min"."""
+        return mode_of(self.objective)

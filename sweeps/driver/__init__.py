@@ -1,0 +1,1 @@
+"""Run, resume and retry a sweep: its steps in order."""

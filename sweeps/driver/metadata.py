@@ -1,0 +1,52 @@
+"""What a driver writes of the sweep as a whole: what stands in its folder from the start, and sweep.json."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mergenet
+from analysis.names import RUNNING, SWEEP_FILE
+from mergenet.config import Config
+from mergenet.config.loading import dump_yaml
+from mergenet.errors import WriteError
+from mergenet.records.atomic import remove, write_json, write_text
+from sweeps.config.loading import dump_sweep
+from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
+from sweeps.study.warm_start import WARM_FILE, write_warm_start
+from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, read_state
+
+KEPT = ("base_hash", "copy", "num_trials", "seconds")  # whoever goes on with the sweep
+VERSIONS = ("ray", "optuna", "torch", "wandb")
+
+
+def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
+    """What stands in the folder from the start. Raises WriteError, and then nothing of it is left."""
+    try:
+        write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
+        write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
+        write_warm_start(folder, plan.warm)
+        trials = {"asked": plan.asked, "held": plan.sweep.num_trials}
+        write_status(folder, plan, RUNNING, base_hash=plan.base_hash, copy=copy_to, num_trials=trials)
+    except WriteError:
+        for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):
+            remove(folder / name)
+        raise
+
+
+def write_status(folder: Path, plan: Plan, status: str, error: str | None = None, **more: Any) -> None:
+    versions = {"mergenet": mergenet.__version__} | {name: metadata.version(name) for name in VERSIONS}
+    seeds = {"search": plan.sweep.seed, "trials": plan.space.base["seed"], "confirmation": fresh_seeds(plan)}
+    seeds |= {"replicates": found} if (found := more_seeds(plan)) else {}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    source = {"recorded": plan.source.record, "layers": list(plan.source.layers), "every": plan.source.every}
+    state = {"name": plan.sweep.name, "status": status, "error": error, "written": now, "seeds": seeds}
+    kept = {key: value for key, value in read_state(folder).items() if key in KEPT}
+    write_json(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
+
+
+def note_status(folder: Path, plan: Plan, status: str, error: str | None = None) -> None:
+    """Where it cannot be written the folder goes on saying that the sweep runs; `status` sees that no driver does."""
+    with suppress(WriteError):
+        write_status(folder, plan, status, error)

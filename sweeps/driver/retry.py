@@ -1,0 +1,52 @@
+"""What has failed in a sweep trains again: a full node, a lost mount or a damaged checkpoint is no fault of a trial."""
+
+import shutil
+from pathlib import Path
+
+from analysis.names import FAILED, PRUNED, RUNNING, TRIAL, TRIAL_FILE, TRIALS_FOLDER
+from analysis.seeds import first_of, is_replicate
+from mergenet.errors import CheckpointError
+from mergenet.records.atomic import write_json
+from mergenet.records.checkpoint import load_latest
+from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE
+from sweeps.planning.plan import Plan
+from sweeps.study.storage import kept
+from sweeps.study.study import SweepStudy
+from sweeps.study.warm_start import load_warm_start
+from sweeps.trials.record import trial_of
+
+
+def retry_failed(plan: Plan, folder: Path) -> list[str]:
+    """Lets all runs of a sweep folder that have failed begin again, from their last checkpoint that is whole.
+
+    Their names. The other seeds of such a trial, which were stopped because nobody needed them, begin again with it.
+    If the driver is killed in between, what has not begun again has failed, as before.
+    """
+    files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
+    runs = {path.parent: trial for path in files if (trial := trial_of(path.parent)) is not None}
+    failed = {first_of(run.name) for run, trial in runs.items() if trial["state"] == FAILED}
+    with kept(plan.sweep.storage, folder):
+        study = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder, load_warm_start(folder).trials)
+        study.retry({trial["number"] for run, trial in runs.items() if trial["role"] == TRIAL and run.name in failed})
+    again = []
+    for run, trial in runs.items():
+        stopped = trial["state"] == PRUNED and is_replicate(run.name) and first_of(run.name) in failed
+        if trial["state"] != FAILED and not stopped:
+            continue
+        if goes_on(run):
+            write_json(run / TRIAL_FILE, trial | {"state": RUNNING, "error": None})
+        else:
+            shutil.rmtree(run)
+        again.append(run.name)
+    return again
+
+
+def goes_on(run: Path) -> bool:
+    """Whether the run has begun, and has no checkpoint or one that is whole."""
+    if not (run / CONFIG_FILE).is_file():
+        return False
+    try:
+        load_latest(run / CHECKPOINT_FOLDER)
+    except CheckpointError:
+        return False
+    return True

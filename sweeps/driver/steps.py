@@ -1,0 +1,174 @@
+"""The steps of a sweep, each through its slots: record the source, search, confirm."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from analysis.names import (
+    COMPLETE,
+    CONFIRM_ADAPTER,
+    CONTROL_OF,
+    FAILED,
+    SOURCE,
+    TRIAL_FILE,
+    TRIALS_FOLDER,
+    portable_config,
+)
+from mergenet.config import Config
+from mergenet.config.loading import load_config
+from mergenet.errors import UserError
+from mergenet.records.provenance import config_hash
+from mergenet.records.run_record import CONFIG_FILE
+from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds
+from sweeps.report.live import View
+from sweeps.study.warm_start import load_warm_start, warm_lines
+from sweeps.trials.errors import SweepFailed
+from sweeps.trials.jobs import Jobs, Message, no_controls
+from sweeps.trials.record import trial_of
+from sweeps.trials.results import best_record
+from sweeps.trials.sweep_dir import SCRATCH
+
+
+def submit_source(plan: Plan, jobs: Jobs, slots: Any, view: View) -> None:
+    """Have the source trained once, if it can be recorded, and say what happens."""
+    if not plan.source.record:
+        view.say(f"the source {plan.source.reason}")
+        return
+    view.say(
+        f"the source trains once, {len(plan.source.layers)} layers recorded every {plan.source.every} steps; "
+        "all trials replay it"
+    )
+    slots.submit(jobs.source(plan.source))
+
+
+def wait_source(plan: Plan, slots: Any) -> None:
+    """Raises SweepFailed if the source could not be recorded."""
+    if not plan.source.record:
+        return
+    outcome = slots.wait([SOURCE])[SOURCE]
+    if outcome["state"] == FAILED:
+        raise SweepFailed(f"the source could not be recorded: {outcome['error']}")
+
+
+def search(
+    plan: Plan, jobs: Jobs, slots: Any, spent: Callable[[], bool], shared: Path | None, say: Callable[[str], None]
+) -> None:
+    """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
+    from ray import tune
+
+    from sweeps.driver.rebuild_study import lost_trials
+    from sweeps.execution.seeds import mark_stopped, outcome_of
+    from sweeps.execution.tune_searcher import StudySearch
+    from sweeps.execution.tune_trainable import Silent, StopJobs, StopWhenDead, build_relay
+    from sweeps.samplers.registry import GENERATIONS
+    from sweeps.schedulers.early_stopping import build_scheduler
+    from sweeps.study.storage import kept
+    from sweeps.study.study import SweepStudy
+
+    sweep = plan.sweep
+    warm = load_warm_start(jobs.folder)
+    for line in warm_lines(warm.facts()):
+        say(line)
+    study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
+    with kept(sweep.storage, jobs.folder):
+        if lost := lost_trials(jobs.folder, plan.space, {drawn.index for drawn in study.known()}):
+            study.restore(lost)
+            again = "; its generations begin again" if sweep.sampler in GENERATIONS else ""
+            say(f"the study lacked {len(lost)} trials, which are made again from their records{again}")
+        study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
+        searcher = StudySearch(
+            study, sweep.mode, sweep.num_trials, slots.paused, slots.paused, spent=spent, trouble=slots.suspend
+        )
+
+    def mark() -> None:
+        if jobs.seeds:
+            mark_stopped(jobs.trial(drawn.index, drawn.params) for drawn in study.pruned())
+
+    mark()  # what a driver that was killed had no time for
+
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=shared, ignore_cleanup_errors=True) as scratch:
+        tuner = tune.Tuner(
+            build_relay(jobs, slots.name, sweep),
+            tune_config=tune.TuneConfig(
+                num_samples=sweep.num_trials,
+                max_concurrent_trials=sweep.slots,
+                search_alg=searcher,
+                scheduler=build_scheduler(study, plan.epochs, say),
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=sweep.name,
+                storage_path=scratch,
+                verbose=0,
+                callbacks=[StopJobs(slots.mailbox, sweep.seeds_per_trial), Silent()],
+                stop=StopWhenDead(lambda: slots.died is not None),
+            ),
+        )
+        tuner.fit()
+    slots.wait_unfinished()
+    mark()
+
+
+def adapter_trainings(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Message]:
+    """The runs that train the best configuration's adapter, in order; none where it has no adapter that learns."""
+    config = portable_config(best_record(jobs.folder, best).config)
+    return [] if no_controls(config) else jobs.adapter_trainings(config, best["params"], adapter_seeds(plan))
+
+
+def train_adapter(
+    trainings: list[Message], wanted: list[Message], slots: Any, say: Callable[[str], None]
+) -> list[Message]:
+    """Train the adapter, one run after another. Those of the wanted confirmations that can be trained after that."""
+    for job in trainings:
+        forget_other(job)
+        slots.submit(job)
+        outcome = slots.wait([job["id"]])[job["id"]]
+        if outcome["state"] != COMPLETE:
+            say(f"no adapter was trained over adapter_seeds: {job['id']} has {outcome['state']}; the rest is confirmed")
+            return [other for other in wanted if other["role"] != CONFIRM_ADAPTER]
+    return wanted
+
+
+def confirmations(plan: Plan, jobs: Jobs, best: dict[str, Any], trainings: Sequence[Message] = ()) -> list[Message]:
+    """The best configuration, no transfer, the trained adapter and the controls, each with the same fresh seeds."""
+    config = portable_config(best_record(jobs.folder, best).config)
+    possible = {role: not no_controls(config) for role in CONTROL_OF} | {CONFIRM_ADAPTER: bool(trainings)}
+    roles = [role for role in plan.sweep.confirm_roles if possible.get(role, True)]
+    adapter = trainings[-1]["folder"] if trainings else None
+    return [
+        jobs.confirmation(role, config, best["params"], number, seed, adapter)
+        for number, seed in enumerate(fresh_seeds(plan), start=1)
+        for role in roles
+    ]
+
+
+def confirm(wanted: list[Message], folder: Path, slots: Any) -> None:
+    """wanted: of `confirmations`; folder: the sweep's."""
+    forget_variants(folder, {job["id"] for job in wanted})
+    for job in wanted:
+        forget_other(job)
+        slots.submit(job)
+    slots.wait([job["id"] for job in wanted])
+
+
+def forget_variants(folder: Path, wanted: set[str]) -> None:
+    """Controls of what was the best before, and its trained adapter, where the best can have none."""
+    for file in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
+        trial = trial_of(file.parent)
+        if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and file.parent.name not in wanted:
+            shutil.rmtree(file.parent)
+
+
+def forget_other(job: Message) -> None:
+    """A confirmation of what was the best before a trial that had failed was tried again confirms nothing."""
+    run = Path(job["folder"])
+    if not (run / CONFIG_FILE).is_file():
+        return
+    try:
+        there = config_hash(load_config(str(run / CONFIG_FILE)))
+    except UserError:  # damaged
+        there = None
+    if there != config_hash(Config.model_validate(job["config"])):
+        shutil.rmtree(run)

@@ -1,0 +1,208 @@
+"""The mailbox between those who want jobs done and the worker groups that do them: a named Ray actor without a CPU.
+
+A job is a dict: id, role (as in analysis.names), folder, config (plain values), and what `worker.py` needs beyond
+that. Events, in order: {"job", "role", "event": "queued" | "started" | "row" | "ended" | "lost", ...}.
+
+A worker group that is lost gives its job back; the next group goes on from the job's last checkpoint. Epochs that
+were reported before are not reported again.
+
+A job that is `judged` waits after each epoch but its last until it is said that the epoch has been judged, so that
+its last epoch, if it is stopped early, does not depend on how quickly somebody decided.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.names import FAILED, PRUNED
+from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
+
+NAMESPACE = "mergenet-sweep"
+MAX_ATTEMPTS = 3  # worker groups that a job may lose, one after the other without a new epoch, before it fails
+
+
+@dataclass
+class Desk:
+    """What the mailbox knows of a job."""
+
+    job: Message
+    rows: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    last_epoch: int = 0  # reported
+    judged_epoch: int = 0  # of a judged job: up to here it may go on
+    attempts: int = 0  # that were lost since the last new epoch
+    judged: bool = False
+    stopped: bool = False
+    ended: bool = False
+
+    def may_go_on(self, epoch: int) -> bool:
+        return not self.judged or epoch <= self.judged_epoch or epoch >= self.job["config"]["epochs"]
+
+
+class Mailbox:
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[str | None] = asyncio.Queue()
+        self.desks: dict[str, Desk] = {}
+        self.turns: dict[tuple[str, int], asyncio.Future[Message | None]] = {}  # (group, turn) -> its job
+        self.working: dict[str, str] = {}  # group -> its job
+        self.gone: set[str] = set()  # groups that are lost
+        self.log: list[Message] = []
+        self.forgotten = 0  # events that were delivered and are no longer in the log
+        self.news = asyncio.Condition()
+        self.broken: str | None = None
+        self.suspended = False
+
+    # those who want a job done
+
+    async def submit(self, job: Message, judged: bool = False) -> None:
+        """judged: who submits it calls `judge` for each of its epochs."""
+        self.desks[job["id"]] = Desk(job, judged=judged)
+        values = job.get("config", {})
+        about = {"number": job.get("number"), "seed": values.get("seed"), "method": values.get("method")}
+        await self._tell(job["id"], "queued", params=job.get("params", {}), **about)
+        if self.broken is not None:
+            await self._end(job["id"], {"state": FAILED, "error": self.broken})
+        elif self.suspended:
+            await self._end(job["id"], {"state": SUSPEND, "error": None})
+        else:
+            await self.queue.put(job["id"])
+
+    async def next_row(self, job: str) -> Message:
+        """The next {"row": ...} of a job, at last {"end": {"state", "error"}}; "final": no worker wrote that down."""
+        return await self.desks[job].rows.get()
+
+    async def judge(self, job: str, epoch: int) -> None:
+        """The job need not stop at this epoch."""
+        async with self.news:
+            self.desks[job].judged_epoch = epoch
+            self.news.notify_all()
+
+    async def unfinished(self) -> list[str]:
+        """The jobs that were submitted and have not ended."""
+        return [name for name, desk in self.desks.items() if not desk.ended]
+
+    async def stop(self, job: str) -> None:
+        """Ask the job to end after its current epoch, and release who waits for its rows now."""
+        if (desk := self.desks.get(job)) is not None and not desk.ended:
+            async with self.news:
+                desk.stopped = True
+                self.news.notify_all()
+            await desk.rows.put({"end": {"state": PRUNED, "error": None}})
+
+    async def suspend(self) -> None:
+        """Ask all jobs to pause after their current epoch; those that have not begun do not begin."""
+        async with self.news:
+            self.suspended = True
+            self.news.notify_all()
+        while not self.queue.empty():
+            name = self.queue.get_nowait()
+            if name is not None:
+                await self._end(name, {"state": SUSPEND, "error": None})
+        await self.queue.put(None)  # releases a group that waits; it is put back for the next one
+
+    async def events(self, start: int) -> list[Message]:
+        """All events from number `start` on; waits until there is one. Those before it are forgotten."""
+        async with self.news:
+            del self.log[: start - self.forgotten]
+            self.forgotten = start
+            await self.news.wait_for(lambda: bool(self.log))
+            return self.log[:]
+
+    async def break_off(self, reason: str) -> None:
+        """No job can be done any more: all that have not ended fail with the reason, and so do those to come."""
+        self.broken = reason
+        for name in [name for name, desk in self.desks.items() if not desk.ended]:
+            await self._end(name, {"state": FAILED, "error": reason})
+
+    async def lost(self, group: str, reason: str) -> None:
+        """A worker group ended before its work was done. Its job is queued again, or fails after MAX_ATTEMPTS."""
+        self.gone.add(group)
+        name = self.working.pop(group, None)
+        if name is None or self.desks[name].ended:
+            return
+        desk = self.desks[name]
+        desk.attempts += 1
+        await self._tell(name, "lost", reason=reason, attempts=desk.attempts)
+        if self.suspended:
+            await self._end(name, {"state": SUSPEND, "error": None})
+        elif desk.attempts < MAX_ATTEMPTS:
+            await self.queue.put(name)
+        else:
+            error = f"lost its workers {desk.attempts} times: {reason}"
+            await self._end(name, {"state": FAILED, "error": error, "final": True})
+
+    async def is_suspended(self) -> bool:
+        return self.suspended
+
+    # worker groups
+
+    async def ready(self, group: str) -> None:
+        await self._tell(group, "ready")
+
+    async def next_job(self, group: str, turn: int) -> Message | None:
+        """The job number `turn` of a group, the same for all its workers; None: no more work, the group may go."""
+        key = (group, turn)
+        if key in self.turns:
+            return await asyncio.shield(self.turns[key])
+        self.turns.pop((group, turn - 2), None)  # all workers have it: they step together
+        future = self.turns[key] = asyncio.get_running_loop().create_future()
+        name = await self.queue.get()
+        if name is None:
+            await self.queue.put(None)
+            future.set_result(None)
+            return None
+        if group in self.gone:  # nobody waits for this answer any more
+            await self.queue.put(name)
+            future.set_result(None)
+            return None
+        self.working[group] = name
+        await self._tell(name, "started", group=group)
+        future.set_result(self.desks[name].job)
+        return self.desks[name].job
+
+    async def no_more_jobs(self) -> None:
+        await self.queue.put(None)
+
+    async def report(self, group: str, job: str, row: Message, replayed: bool) -> str:
+        """Pass an epoch on, unless it was reported before, and wait for its judgement. Answers GO_ON, STOP or SUSPEND.
+
+        replayed: the epoch was recorded before this group took the job.
+        """
+        desk = self.desks[job]
+        if group in self.gone:
+            return SUSPEND
+        if row["epoch"] > desk.last_epoch:
+            desk.last_epoch = row["epoch"]
+            desk.attempts = 0
+            await desk.rows.put({"row": row})
+            await self._tell(job, "row", row=row, replayed=replayed)
+        async with self.news:
+            await self.news.wait_for(lambda: desk.may_go_on(row["epoch"]) or self._released(group, desk))
+        if group in self.gone:
+            return SUSPEND
+        return STOP if desk.stopped else SUSPEND if self.suspended else GO_ON
+
+    def _released(self, group: str, desk: Desk) -> bool:
+        return desk.stopped or desk.ended or self.suspended or group in self.gone
+
+    async def finish(self, group: str, job: str, outcome: Message) -> None:
+        """A job that pauses by itself has met a disk that refuses its writes: all others pause, too."""
+        if group not in self.gone:
+            self.working.pop(group, None)
+            if outcome["state"] == SUSPEND and not self.suspended:
+                await self.suspend()
+            await self._end(job, outcome)
+
+    async def _end(self, job: str, outcome: Message) -> None:
+        desk = self.desks[job]
+        if desk.ended:  # a group that grew just then does its job once more, from its record
+            return
+        desk.ended = True
+        await desk.rows.put({"end": outcome})
+        await self._tell(job, "ended", **outcome)
+
+    async def _tell(self, job: str, event: str, **more: Any) -> None:
+        async with self.news:
+            role = self.desks[job].job["role"] if job in self.desks else "group"
+            self.log.append({"job": job, "role": role, "event": event, "time": time.time(), **more})
+            self.news.notify_all()

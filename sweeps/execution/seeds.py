@@ -1,0 +1,119 @@
+"""The other seeds of a trial: trained once its first seed has reached the last epoch, and averaged into its value.
+
+The seeds are the same for all trials, so trials are compared in pairs. The first seed trains epoch by epoch, and early
+stopping looks at it alone: what all trials have at an epoch before the last is the first seed's, what they have at the
+last is the mean. So a configuration that is stopped costs one training, and at every epoch like is compared with like.
+
+A trial that lost a seed has no value: the mean of those that are left would flatter what diverges now and then.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING
+from analysis.seeds import combined
+from mergenet.records.run_record import read_epochs
+from sweeps.config import SweepConfig
+from sweeps.execution.worker import write_trial
+from sweeps.trials.jobs import EPOCH, Jobs, Message
+from sweeps.trials.objectives import Measured, Outcome, measured
+from sweeps.trials.record import best_value, curve, mean, settled
+
+Follow = Callable[[Message], Iterator[Message]]  # hands a job to the slots; its {"row": ...}, at last {"end": outcome}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A trial after an epoch: the objective, and all else that the sweep asks for."""
+
+    epoch: int
+    value: float | None
+    measured: Measured
+
+
+class TrialFailed(RuntimeError):
+    """What a job of a slot failed with."""
+
+
+def reports(first: Message, others: Sequence[Message], follow: Follow, sweep: SweepConfig) -> Iterator[Report]:
+    """A trial as Tune and Optuna see it, the last epoch once all seeds have trained.
+
+    first, others: jobs. Ends early if a job was stopped or paused. Raises TrialFailed if one fails.
+    """
+    rows: list[Message] = []
+    for message in follow(first):
+        if "end" in message:
+            end = check_end(first, message["end"])
+            break
+        rows.append(checked(message["row"], sweep.objective))
+        if rows[-1][EPOCH] < first["config"]["epochs"] or not others:
+            yield report_of([rows], sweep)
+    if others and end["state"] == COMPLETE and (runs := runs_of(others, follow)) is not None:
+        yield report_of([rows, *runs], sweep)
+
+
+def report_of(runs: Sequence[list[Message]], sweep: SweepConfig) -> Report:
+    """After these epochs of a trial's runs, the first seed's first: the mean of what they have so far."""
+    value = mean([best_value(rows, sweep.objective) for rows in runs])
+    return Report(runs[0][-1][EPOCH], value, measured(sweep, runs))
+
+
+def runs_of(others: Sequence[Message], follow: Follow) -> list[list[Message]] | None:
+    """The epochs of each of a trial's other seeds, once all have ended; None if any was paused.
+
+    All are handed over before the first is waited for. Raises TrialFailed with the seed if one fails.
+    """
+    runs, paused = [], False
+    for job, messages in [(job, follow(job)) for job in others]:
+        *rows, last = messages
+        end = check_end(job, last["end"], f"seed {job['config']['seed']}: ")
+        runs.append([message["row"] for message in rows])
+        paused = paused or end["state"] != COMPLETE
+    return None if paused else runs
+
+
+def checked(row: Message, metric: str) -> Message:
+    if metric not in row:
+        known = ", ".join(name for name in row if name.startswith("target_val_"))
+        raise TrialFailed(f"metric must be one that trials report ({known}), got {metric!r}")
+    return row
+
+
+def check_end(job: Message, end: Message, what: str = "") -> Message:
+    """How a job ended, written down if no worker did. Raises TrialFailed if it failed; what: before its message."""
+    if end.get("final"):
+        write_trial(job, FAILED, end["error"])
+    if end["state"] == FAILED:
+        raise TrialFailed(f"{what}{end['error']}")
+    return end
+
+
+def outcome_of(jobs: Jobs, first: Message, sweep: SweepConfig) -> Outcome | None:
+    """Of a trial that has ended with all its seeds, as its relay would have reported it; else None."""
+    folders = [Path(job["folder"]) for job in (first, *jobs.replicates(first))]
+    found = [settled(folder) for folder in folders]
+    if found[0] is None:
+        return None
+    state = combined([RUNNING if run is None else run["state"] for run in found], len(found))
+    if state == RUNNING:
+        return None
+    epochs = read_epochs(folders[0])
+    rows = curve(epochs, sweep.objective)
+    if len(folders) == 1 or found[0]["state"] != COMPLETE:
+        return Outcome(state, rows, rows[-1]["value"] if rows else None, measured(sweep, [epochs]))
+    if state != COMPLETE:
+        return Outcome(state, rows[:-1], None)
+    last = report_of([epochs, *map(read_epochs, folders[1:])], sweep)
+    return Outcome(state, [*rows[:-1], {EPOCH: last.epoch, "value": last.value}], last.value, last.measured)
+
+
+def mark_stopped(pruned: Iterable[Message]) -> None:
+    """A trial that was stopped while its first seed trained its last epochs is pruned, though that run is whole.
+
+    Without the mark its records would say that its other seeds are still to train. pruned: jobs of the trials that
+    the study calls so.
+    """
+    for job in pruned:
+        if (ended := settled(Path(job["folder"]))) is not None and ended["state"] == COMPLETE:
+            write_trial(job, PRUNED)

@@ -1,0 +1,112 @@
+"""The study behind Ray Tune's searcher: Tune asks here what to train next, and tells how it went."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from mergenet.errors import WriteError
+from sweeps.study.storage import kept
+from sweeps.study.study import Drawn, SweepStudy
+from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE
+from sweeps.trials.objectives import asked
+
+
+class StudySearch(Searcher):
+    """A result holds `epoch`, `epochs`, `objective`, and by name what else the sweep asks for.
+
+    A suggestion is {"number": index, "params": labels by path}.
+
+    Trials that the study knows already come first, in their order: Tune's scheduler sees them again from their
+    records. A trial stopped before its last epoch is PRUNED; one that raised, or whose value is missing or
+    not finite, is FAIL.
+
+    closed: asked before each suggestion; once it is true nothing begins or goes on.
+    spent: asked before each draw; once it is true nothing new is drawn, and what was drawn before goes on.
+    paused: once it is true, what ends before its last epoch was not stopped for good, and stays as it is.
+    trouble: called with the reason when the study cannot be written; nothing begins any more. What it lacks then
+    comes from the records when the sweep is resumed.
+    """
+
+    def __init__(
+        self,
+        study: SweepStudy,
+        mode: str,
+        num_trials: int,
+        closed: Callable[[], bool],
+        paused: Callable[[], bool],
+        spent: Callable[[], bool] = lambda: False,
+        trouble: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__(metric=OBJECTIVE, mode=mode)
+        self.study = study
+        self.closed, self.paused, self.spent, self.trouble = closed, paused, spent, trouble
+        self.known = study.known()
+        drawn = {one.index for one in self.known}
+        self.left = [index for index in range(num_trials) if index not in drawn]  # to draw
+        self.drawn: dict[str, Drawn] = {}
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            with kept(self.study.sweep.storage, self.study.folder):
+                yield
+        except WriteError as error:
+            self.trouble(str(error))
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override] # Tune takes FINISHED too
+        with self.kept():
+            return self._suggest(trial_id)
+        return Searcher.FINISHED
+
+    def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.closed():
+            return Searcher.FINISHED
+        if self.known:
+            drawn = self.known.pop(0)
+        elif not self.left or self.spent():
+            return Searcher.FINISHED
+        elif not self.study.may_draw(self.left[0]):
+            return None
+        else:
+            drawn = self.study.draw(self.left[0])
+            self.left.pop(0)
+        self.drawn[trial_id] = drawn
+        return {"number": drawn.index, "params": drawn.params}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if trial_id in self.drawn:
+            with self.kept():
+                self.study.report(self.drawn[trial_id], result[EPOCH], result.get(OBJECTIVE))
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """result: of the last epoch, which Tune tells only here if its scheduler stops the trial after it."""
+        drawn = self.drawn.pop(trial_id, None)
+        if drawn is None:
+            return
+        value = (result or {}).get(OBJECTIVE)
+        if error or result is None or value is None or not math.isfinite(value):
+            state = TrialState.FAIL
+        elif result[EPOCH] >= result[EPOCHS]:
+            state = TrialState.COMPLETE
+        else:
+            state = TrialState.PRUNED
+        ended = state == TrialState.COMPLETE or not self.paused()
+        measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
+        with self.kept():
+            if result is not None and state != TrialState.FAIL:
+                self.study.report(drawn, result[EPOCH], value)
+            if ended:
+                self.study.tell(drawn, state, value, measured)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune's snapshots are not what a sweep goes on from, and locks cannot be written
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise AssertionError(f"a sweep goes on from its own records, not from {checkpoint_path}")

@@ -1,0 +1,99 @@
+"""The Tune side of a trial: it hands the job to a slot and relays the epochs; it trains nothing itself.
+
+A relay takes no CPU (see ray_session.HEAD); Tune runs as many as there are slots, and each is reused for trial after
+trial (reuse_actors). A trial that ended before this driver started is relayed from its record: Tune's scheduler then
+knows what it knew.
+
+With several seeds a trial, its last epoch is reported once all have trained: see seeds.py.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import Callback, Stopper
+from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
+
+from analysis.names import TRIAL
+from analysis.seeds import replicate_name
+from mergenet.records.run_record import read_epochs
+from sweeps.config import SweepConfig
+from sweeps.execution.job_queue import NAMESPACE
+from sweeps.execution.ray_cluster import HEAD
+from sweeps.execution.seeds import reports
+from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_name
+from sweeps.trials.record import settled
+
+
+def follow(job: Message, mailbox_name: str) -> Iterator[Message]:
+    """Hands the job to the slots, unless it has ended. Gives its epochs, {"row": ...}, and at last {"end": outcome}."""
+    folder = Path(job["folder"])
+    if (ended := settled(folder)) is not None:
+        return iter([*({"row": row} for row in read_epochs(folder)), {"end": ended}])
+    mailbox = ray.get_actor(mailbox_name, NAMESPACE)
+    ray.get(mailbox.submit.remote(job, judged=job["role"] == TRIAL))  # of several seeds the first alone is judged
+    return messages(job, mailbox)
+
+
+def messages(job: Message, mailbox: Any) -> Iterator[Message]:
+    while "row" in (message := ray.get(mailbox.next_row.remote(job["id"]))):
+        yield message
+        mailbox.judge.remote(job["id"], message["row"]["epoch"])
+    yield message
+
+
+def build_relay(jobs: Jobs, mailbox_name: str, sweep: SweepConfig) -> Callable[[dict[str, Any]], None]:
+    """The trainable."""
+
+    def relay(config: dict[str, Any]) -> None:
+        job = jobs.trial(config["number"], config["params"])
+        for report in reports(job, jobs.replicates(job), lambda of: follow(of, mailbox_name), sweep):
+            told = {name: value for name, value in report.measured.items() if value is not None}
+            # returns once Tune has decided that the trial goes on
+            tune.report({OBJECTIVE: report.value, EPOCH: report.epoch, EPOCHS: job["config"]["epochs"], **told})
+
+    return tune.with_resources(relay, HEAD)
+
+
+class StopJobs(Callback):
+    """When Tune ends a trial, early or not, its jobs are told; one that has ended does not mind.
+
+    count: seeds of a trial. If one has failed, nobody needs the others.
+    """
+
+    def __init__(self, mailbox: Any, count: int = 1) -> None:
+        self.mailbox, self.count = mailbox, count
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        del iteration, trials, info
+        name = trial_name(trial.config["number"])
+        for job in (name, *(replicate_name(name, place) for place in range(2, self.count + 1))):
+            self.mailbox.stop.remote(job)
+
+    on_trial_error = on_trial_complete
+
+
+class Silent(TrialProgressCallback):
+    """In the place of Tune's own, which at any verbosity has a line for a trial that ends before its first report."""
+
+    def _print(self, msg: str) -> None:
+        """Nothing: report/live.py says what happens."""
+
+
+class StopWhenDead(Stopper):
+    """Ends the search as soon as a slot has died. `died` is asked in the driver; Tune's snapshot goes without it."""
+
+    def __init__(self, died: Callable[[], bool]) -> None:
+        self.died = died
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"died": bool}  # a snapshot holds no threads and locks; bool() is False
+
+    def __call__(self, _trial_id: str, _result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self.died()

@@ -1,0 +1,195 @@
+"""What runs inside a worker group: processes that train job after job and live through those that fail.
+
+A job's failure is its own: the exception becomes the job's outcome. Only the loss of the mailbox, or an exception in
+one of several workers, ends the loop early.
+"""
+
+import gc
+import itertools
+import os
+import traceback
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE, TRIAL_FILE
+from analysis.seeds import SEEDS
+from mergenet.config import Config
+from mergenet.errors import TrainingDiverged, UserError, WriteError
+from mergenet.learner import distributed
+from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs, write_json, write_text
+from sweeps.execution.job_queue import NAMESPACE
+from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
+from sweeps.trials.refused_writes import refusal
+
+Epochs = Generator[EpochResult, None, None]
+ANSWERS = (GO_ON, STOP, SUSPEND)
+
+
+def worker_loop(settings: dict[str, Any]) -> None:
+    """settings: mailbox (its name), group (name), folder (the driver's working directory, for relative paths),
+    jobs (how many jobs this group does; None: until there are no more).
+    """
+    import ray
+
+    os.chdir(settings["folder"])
+    mailbox, group = ray.get_actor(settings["mailbox"], NAMESPACE), settings["group"]
+    if distributed.is_main():
+        ray.get(mailbox.ready.remote(group))
+    for turn in itertools.count() if settings["jobs"] is None else range(settings["jobs"]):
+        job = next_job(mailbox, group, turn)
+        if job is None:
+            break
+
+        def report(row: Message, replayed: bool, name: str = job["id"]) -> str:
+            return str(ray.get(mailbox.report.remote(group, name, row, replayed)))
+
+        outcome = do_job(job, report)
+        tidy(turn)
+        if distributed.is_main():
+            ray.get(mailbox.finish.remote(group, job["id"], outcome))
+        if outcome["state"] == SUSPEND and outcome["error"] and distributed.world_size() > 1:
+            raise WriteError(outcome["error"])  # the others wait for this worker, and would for ever
+
+
+def tidy(turn: int) -> None:
+    """Free what job number `turn` left: networks hang in reference cycles, and the next job finds the memory free.
+
+    What is alive after the first job are modules. From then on they are left out of the search, which otherwise goes
+    through half a million objects: 0.3 s of each trial.
+    """
+    import torch
+
+    gc.collect()
+    if turn == 0:
+        gc.freeze()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def next_job(mailbox: Any, group: str, turn: int) -> Message | None:
+    import ray
+
+    job: Any = ray.get(mailbox.next_job.remote(group, turn))
+    return None if job is None else dict(job)
+
+
+def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
+    """Run a job to its end, to a stop or to its failure. Returns {"state", "error"}.
+
+    A disk that refuses a write is no failure of the job: it is suspended, and the error says why.
+    What `report` answers is not looked at after the last epoch: what has trained to its end is complete.
+    """
+    try:
+        state, error = do_epochs(job, report)
+        write_trial(job, RUNNING if state == SUSPEND else state, error)
+    except (WriteError, OSError) as failure:
+        if (reason := refusal(failure)) is None:
+            raise
+        state, error = SUSPEND, reason
+    return {"state": state, "error": error}
+
+
+def do_epochs(job: Message, report: Callable[[Message, bool], str]) -> tuple[str, str | None]:
+    """The job's state and error. Raises WriteError or OSError if the disk refuses a write."""
+    results = JOBS[job["task"]](job)
+    known = recorded_epochs(Path(job["folder"]))
+    try:
+        while (result := advance(results, job)) is not None:
+            write_trial(job, RUNNING)
+            answer = agreed(result, report, result.epoch <= known)
+            if answer != GO_ON and result.epoch < job["config"]["epochs"]:
+                results.close()
+                return PRUNED if answer == STOP else SUSPEND, None
+    except JobFailed as failure:
+        return FAILED, str(failure)
+    return COMPLETE, None
+
+
+def recorded_epochs(folder: Path) -> int:
+    try:
+        return len(read_epochs(folder))
+    except UserError:  # damaged: the run itself will say so
+        return 0
+
+
+def agreed(result: EpochResult, report: Callable[[Message, bool], str], replayed: bool) -> str:
+    """The first worker reports; all do what it was told."""
+    import torch
+
+    answer = report(result.row(), replayed) if distributed.is_main() else GO_ON
+    if distributed.world_size() == 1:
+        return answer
+    number = torch.tensor(ANSWERS.index(answer), device=distributed.device())
+    return ANSWERS[int(distributed.broadcast_(number).item())]
+
+
+class JobFailed(Exception):
+    """The job raised; the message is one line."""
+
+
+def advance(results: Epochs, job: Message) -> EpochResult | None:
+    """The next epoch, None at the end. Raises JobFailed for whatever the job raises: the group must go on.
+
+    Raises WriteError if what the job raises comes from a disk that refuses a write.
+
+    With several workers only what all of them raise alike is the job's failure. Anything else leaves the others
+    waiting, so it ends the group, and the job is tried again.
+    """
+    try:
+        return next(results, None)
+    except (UserError, TrainingDiverged) as error:
+        raise_refusal(error)
+        raise JobFailed(str(error)) from error
+    except Exception as error:
+        raise_refusal(error)
+        folder = Path(job["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / f"traceback{distributed.rank() or ''}.txt", traceback.format_exc())
+        if distributed.world_size() > 1:
+            raise
+        raise JobFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def raise_refusal(error: Exception) -> None:
+    """Raises WriteError if the error comes from a disk that refuses a write."""
+    if (reason := refusal(error)) is not None:
+        raise WriteError(reason) from error
+
+
+def write_trial(job: Message, state: str, error: str | None = None) -> None:
+    """trial.json beside the run's own files; not before its first epoch, because a run starts in an empty folder."""
+    if job["role"] == SOURCE or not distributed.is_main():
+        return
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = ("role", "params", "number")
+    seed = job["config"]["seed"]
+    fields = {"trial_id": job["id"], **{key: job[key] for key in keys}, "seed": seed, "state": state, "error": error}
+    fields |= {key: job[key] for key in (SEEDS,) if key in job}
+    write_json(folder / TRIAL_FILE, fields)
+
+
+def clear_failed(folder: Path) -> None:
+    """A run that failed before it began has left trial.json and a traceback; one that begins wants an empty folder."""
+    if distributed.is_main() and not (folder / CONFIG_FILE).exists():
+        for path in (folder / TRIAL_FILE, *folder.glob("traceback*.txt")):
+            path.unlink(missing_ok=True)
+    distributed.barrier()
+
+
+def train(job: Message) -> Epochs:
+    from mergenet.training.run import train_run
+
+    clear_failed(Path(job["folder"]))
+    yield from train_run(Config.model_validate(job["config"]), Path(job["folder"]))
+
+
+def record(job: Message) -> Epochs:
+    from mergenet.transfer.source import record_source
+
+    config = Config.model_validate(job["config"])
+    yield from record_source(config, Path(job["folder"]), job["layers"], job["every"])
+
+
+JOBS: dict[str, Callable[[Message], Epochs]] = {"train": train, "record": record}

@@ -1,0 +1,1 @@
+"""What is decided and estimated before a sweep runs."""

@@ -1,0 +1,1 @@
+"""What a person sees: live lines, status, plan, summary, verdict."""

@@ -1,0 +1,170 @@
+"""`mergenet sweep status DIR`: how a sweep stands, read from its folder alone, whether its driver lives or not."""
+
+import fcntl
+import shlex
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
+from mergenet.config.loading import load_config
+from mergenet.errors import ConfigError, UserError
+from mergenet.records.run_record import FINISHED, read_epochs, test_column
+from sweeps.config import SweepConfig
+from sweeps.config.loading import load_sweep
+from sweeps.planning.epochs import forecast
+from sweeps.report.live import best_text, clock, label
+from sweeps.report.summary import failed_text
+from sweeps.report.verdict import controls_verdict, gain_text, verdict
+from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
+from sweeps.trials.objectives import feasible
+from sweeps.trials.ranking import leader, trial_states
+from sweeps.trials.sweep_dir import (
+    BASE_FILE,
+    LOCK_FILE,
+    SUMMARY_FILE,
+    SWEEP_FILES,
+    holds_sweep,
+    read_json,
+    read_state,
+    resume_command,
+    shown_path,
+    status_of,
+)
+
+KILLED, UNFINISHED, WAITING = "killed", "unfinished", "waiting"
+TRAINING = (SOURCE, SEARCH, "confirm")  # steps in which epochs are trained
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """All facts of a sweep. Raises ConfigError if the folder holds no sweep. Writes nothing and disturbs no driver."""
+    if not holds_sweep(folder):
+        raise ConfigError(
+            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to have a status; "
+            "`mergenet sweep run` makes one"
+        )
+    sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
+    status = KILLED if status_of(folder) == RUNNING and not alive else status_of(folder)
+    runs = {path.name: epochs_of(path) for path in sorted((folder / TRIALS_FOLDER).glob("*/"))}
+    states = {name: read_json(folder / TRIALS_FOLDER / name / TRIAL_FILE).get("state", RUNNING) for name in runs}
+    trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
+    seconds = state.get("seconds", {})
+    return {
+        "name": sweep.name,
+        "folder": str(shown_path(folder)),
+        "status": status,
+        "error": state.get("error"),
+        "driver": alive,
+        "metric": sweep.metric,
+        "trials": count_states(folder, sweep, states, alive),
+        "best": leader(feasible(sweep, runs), states, sweep.objective, sweep.seeds_per_trial),
+        "confirmation": read_json(folder / SUMMARY_FILE).get("confirmation") if status == FINISHED else None,
+        "budget": budget_facts(sweep, seconds.get(SEARCH, 0.0), sum(map(len, trials.values()))),
+        **progress(folder, sweep, state, {name: len(rows) for name, rows in runs.items()}),
+    }
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a driver holds the folder. The look takes a shared lock for microseconds; a driver tries again then."""
+    try:
+        with (folder / LOCK_FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # never run, or a file system without locks
+        return False
+
+
+def epochs_of(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return read_epochs(folder)
+    except UserError:  # damaged, or being replaced: the next look will tell
+        return []
+
+
+def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:
+    """Number of trials by state. Those that have not ended are running, or unfinished if no driver lives."""
+    trials = trial_states(
+        {name: state for name, state in runs.items() if name.startswith(TRIAL)}, sweep.seeds_per_trial
+    )
+    counts = Counter(trials.values())
+    if not alive and RUNNING in counts:
+        counts[UNFINISHED] = counts.pop(RUNNING)
+    if len(trials) < sweep.num_trials and not read_json(folder / SUMMARY_FILE):
+        counts[WAITING] = sweep.num_trials - len(trials)
+    return dict(counts)
+
+
+def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: dict[str, int]) -> dict[str, Any]:
+    """epochs_done and epochs_expected of all runs, their rate, and seconds_left; None where that is not known."""
+    recorded = bool(state.get("source", {}).get("recorded"))
+    of_a_run = load_config(str(folder / BASE_FILE)).epochs
+    planned = forecast(sweep, of_a_run, recorded)
+    searching = not any(name.startswith((f"{ADAPTER}-", "confirm-")) for name in epochs)
+    searched = sum(count for name, count in epochs.items() if name.startswith(TRIAL))
+    source = len(list((folder / SOURCE).glob("epoch-*.safetensors"))) if recorded else 0
+    done = sum(epochs.values()) + source
+    seconds = state.get("seconds", {})
+    search = max(planned.search, searched) if searching else searched
+    if searching and sweep.budget_hours is not None and seconds.get(SEARCH):
+        search = max(searched, min(search, searched * sweep.budget_hours * HOUR / seconds[SEARCH]))
+    expected = planned.source + planned.baseline + search + planned.confirmation
+    spent = sum(seconds.get(step, 0.0) for step in TRAINING)
+    rate = done / spent if spent > 0 and done else None
+    finished = state.get("status") == FINISHED
+    left = 0.0 if finished else None if rate is None else max(0.0, expected - done) / rate
+    return {
+        "epochs_done": done,
+        "epochs_expected": done if finished else round(expected),
+        "epochs_per_minute": None if rate is None else round(60 * rate, 2),
+        "seconds_spent": round(sum(seconds.values()), 1),
+        "seconds_left": None if left is None else round(left),
+        "written": state.get("written"),
+    }
+
+
+def status_lines(found: dict[str, Any]) -> Iterator[str]:
+    """The facts for a reader."""
+    metric, driver = found["metric"], "a driver is at work" if found["driver"] else "no driver"
+    yield f"sweep {found['name']} in {found['folder']}: {found['status']} ({driver})"
+    if found["error"]:
+        yield f"  {found['error']}"
+    yield f"trials: {', '.join(f'{number} {state}' for state, number in sorted(found['trials'].items())) or 'none yet'}"
+    yield best_text(found["best"], metric)
+    if found["confirmation"] is not None:
+        gain = found["confirmation"][metric]["gain"]
+        yield f"confirmed on fresh seeds: {gain_text(metric, gain)}; {verdict(gain, mode_of(metric))}"
+        if (line := controls_verdict(found["confirmation"], test_column(metric))) is not None:
+            yield f"  {label(test_column(metric))}, {line}"
+    if found["budget"] is not None:
+        yield budget_line(found["budget"])
+    left = "unknown" if found["seconds_left"] is None else f"about {clock(found['seconds_left'])}"
+    rate = "" if found["epochs_per_minute"] is None else f", {found['epochs_per_minute']:g} a minute"
+    epochs = f"{found['epochs_done']} of about {found['epochs_expected']}{rate}"
+    yield f"epochs: {epochs}; took {clock(found['seconds_spent'])}"
+    yield from next_lines(found, left)
+
+
+def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
+    folder = shlex.quote(found["folder"])
+    if found["status"] == FINISHED:
+        if failed := found["trials"].get(FAILED):
+            yield failed_text(failed, found["folder"])
+        yield f"next: mergenet train {shlex.quote(found['folder'] + '/best.yaml')}; mergenet analyze table {folder}"
+    elif found["driver"]:
+        yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"
+    else:
+        yield f"next: {resume_command(found['folder'])} (time left then: {left})"
+
+
+def watch(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
+    """The status again and again, until no driver is at work."""
+    while True:
+        found = read_status(folder)
+        yield found
+        if not found["driver"]:
+            return
+        time.sleep(seconds)

@@ -1,0 +1,54 @@
+"""CMA-ES without any state of its own: the evolution is replayed from the trials of the study.
+
+A trial notes the generation in which it was drawn. Once as many trials of a generation as its population counts have
+ended, the next one begins; what ends later is not looked at, so that the replay is the same ever after.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import optuna
+from cmaes import CMA
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.samplers.history import violation
+from sweeps.samplers.unit_cube import Cube
+
+GENERATION = "generation"  # user attribute
+SIGMA = 1 / 6  # of the unit cube, as Optuna has it: the cube's edge is six standard deviations
+EPSILON = 1e-8
+
+
+def next_point(cube: Cube, study: optuna.Study, seed: int) -> tuple[dict[str, Any], int]:
+    """A point of the current generation by its values, and which generation that is."""
+    size = len(cube.distributions)
+    bounds = np.tile([0.0, 1.0], (size, 1))
+    optimizer = CMA(mean=np.full(size, 0.5), sigma=SIGMA, bounds=bounds, seed=seed)
+    trials = study.get_trials(deepcopy=False)  # with those that failed and were tried again, which are of no generation
+    while len(ended := ended_of(trials, optimizer.generation)) >= optimizer.population_size:
+        told = sorted(ended[: optimizer.population_size], key=lambda trial: merit(trial, study.direction))
+        optimizer.tell([(inside(cube, trial), float(rank)) for rank, trial in enumerate(told)])
+    return cube.point(optimizer.ask()), optimizer.generation
+
+
+def ended_of(trials: list[FrozenTrial], generation: int) -> list[FrozenTrial]:
+    """In the order in which they ended."""
+    found = [trial for trial in trials if trial.user_attrs.get(GENERATION) == generation and trial.state.is_finished()]
+    return sorted(found, key=lambda trial: (trial.datetime_complete, trial.number))
+
+
+def inside(cube: Cube, trial: FrozenTrial) -> np.ndarray:
+    return np.clip(cube.coordinates(trial.params), EPSILON, 1 - EPSILON)
+
+
+def merit(trial: FrozenTrial, direction: StudyDirection) -> tuple[float, int, float]:
+    """Sorts the best first: what keeps the constraints, then what trained further; failures come last.
+
+    CMA-ES looks at ranks only.
+    """
+    if trial.state == TrialState.FAIL or trial.value is None:
+        return math.inf, 1, 0.0
+    epochs = -max(trial.intermediate_values, default=0)
+    return violation(trial), epochs, -trial.value if direction == StudyDirection.MAXIMIZE else trial.value

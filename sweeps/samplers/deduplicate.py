@@ -1,0 +1,135 @@
+"""Draws that are worth a training: a configuration that no trial has had, with an adapter that is not too large.
+
+The same configuration with the same seed trains to the same bits, and an adapter has its parameters before it is
+trained. In a space of few values samplers draw what they know again and again.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState, create_trial
+
+from analysis.measures import broken
+from mergenet.records.run_record import ADAPTER_PARAMETERS
+from sweeps.config import SweepConfig
+from sweeps.samplers.fixed import Answers, Walker, first_choice, grid_points
+from sweeps.samplers.history import PARAMS, by_index
+from sweeps.space.space import KIND, MAX_LISTED, METHOD, RANK, Labels, Space, value_at
+
+UNUSED = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.", "source.")}  # settings, by method
+
+
+def unseen_point(
+    sweep: SweepConfig, space: Space, study: optuna.Study, samplers: Iterable[BaseSampler], seed: int
+) -> Labels:
+    """By Optuna's names: of the first sampler that draws such a point, else any of those that are left.
+
+    If there is none: the first draw that is new, and then any draw. seed: of the choice among those that are left.
+    """
+    seen = {training(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
+    current = optuna.load_study(study_name=study.study_name, storage=study._storage)  # no trial of it is an old copy
+    fits = within_size(sweep, space)
+    drawn = []
+    for sampler in samplers:
+        drawn.append(asked(space, current, sampler))
+        if is_new(space, drawn[-1], seen) and fits(drawn[-1]):
+            return drawn[-1]
+    left = [point for point in listed(space) if is_new(space, point, seen)]
+    np.random.default_rng(seed).shuffle(left)
+    new = [point for point in drawn if is_new(space, point, seen)]
+    return next(filter(fits, left), [*new, *left, *drawn][0])
+
+
+def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
+    return training(space, space(Walker(point))) not in seen
+
+
+def training(space: Space, labels: Labels) -> str:
+    """What of a draw the training depends on, as one word."""
+
+    def value(path: str) -> object:
+        return labels.get(path, value_at(space.base, path))
+
+    unused = UNUSED.get(str(value(METHOD)), ("transfer.",))
+    used = {path: label for path, label in labels.items() if not path.startswith(unused)}
+    if value(KIND) == "full_matrix":
+        used.pop(RANK, None)
+    return json.dumps(used, sort_keys=True)
+
+
+def within_size(sweep: SweepConfig, space: Space) -> Callable[[Labels], bool]:
+    """Whether the adapters at a point keep the constraint on their parameters."""
+    bounds = {name: bound for name, bound in sweep.bounds.items() if name == ADAPTER_PARAMETERS}
+    if not bounds:
+        return lambda _: True
+    from sweeps.space.adapter_size import adapter_parameters, decides  # torch
+
+    known: dict[str, bool] = {}  # many points differ in nothing that decides it
+
+    def fits(point: Labels) -> bool:
+        labels = space(Walker(point))
+        key = json.dumps({path: label for path, label in labels.items() if decides(space, path)}, sort_keys=True)
+        if key not in known:
+            known[key] = not broken(bounds, {ADAPTER_PARAMETERS: adapter_parameters(space.config(labels))})
+        return known[key]
+
+    return fits
+
+
+def endless(space: Space) -> bool:
+    return any(entry.real is not None for entry in space.entries.values())
+
+
+def listed(space: Space) -> Iterator[Labels]:
+    """The points of the space, MAX_LISTED at most; none if it has a range of numbers."""
+    return iter(()) if endless(space) else islice(grid_points(space), MAX_LISTED)
+
+
+def distinct(space: Space, points: Iterable[Labels]) -> Iterator[Labels]:
+    """The points but those that train what one before them does."""
+    seen: set[str] = set()
+    for point in points:
+        if is_new(space, point, seen):
+            seen.add(training(space, space(Walker(point))))
+            yield point
+
+
+def num_trainings(space: Space, enough: int) -> int:
+    """How many different trainings the space holds, counted up to `enough`, which one with a range always has.
+
+    As one has, for all that is known, that holds more points than are looked through.
+    """
+    looked, seen = 0, set[str]()
+    for point in listed(space):
+        looked += 1
+        seen.add(training(space, space(Walker(point))))
+        if len(seen) == enough:
+            break
+    return enough if endless(space) or looked == MAX_LISTED else len(seen)
+
+
+def asked(space: Space, study: optuna.Study, sampler: BaseSampler) -> Labels:
+    """What a sampler draws, with no trial in the study."""
+    space(asking := Asking(study, sampler))
+    return asking.point
+
+
+class Asking(Answers):
+    """Answers from a sampler that draws each value by itself, as a trial of the study would, and notes the answers."""
+
+    def __init__(self, study: optuna.Study, sampler: BaseSampler) -> None:
+        self.study, self.sampler, self.point = study, sampler, Labels()
+        self.trial = create_trial(state=TrialState.RUNNING)
+
+    def answer(self, name: str, distribution: BaseDistribution) -> Any:
+        if distribution.single():  # Optuna asks no sampler for the only value
+            self.point[name] = first_choice(distribution)
+        else:
+            self.point[name] = self.sampler.sample_independent(self.study, self.trial, name, distribution)
+        return self.point[name]

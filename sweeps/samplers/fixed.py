@@ -1,0 +1,103 @@
+"""Single points of a search space, by Optuna's names, and all of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from sweeps.space.space import Labels, Space
+
+
+class PointSampler(BaseSampler):
+    """Gives one point, whose values are known by Optuna's names. attributes: noted with the trial as it begins."""
+
+    def __init__(self, point: dict[str, Any], attributes: dict[str, Any] | None = None) -> None:
+        self.point, self.attributes = point, attributes or {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        for name, value in self.attributes.items():
+            study._storage.set_trial_user_attr(trial._trial_id, name, value)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        del study, trial
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        del study, trial, search_space
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        del study, trial, param_distribution
+        return self.point[param_name]
+
+
+class Answers(ABC):
+    """Stands in a space for a trial: each value that is asked for is a distribution to answer."""
+
+    @abstractmethod
+    def answer(self, name: str, distribution: BaseDistribution) -> Any: ...
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return self.answer(name, CategoricalDistribution(choices))
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        return int(self.answer(name, IntDistribution(low, high, step=step, log=log)))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self.answer(name, FloatDistribution(low, high, log=log)))
+
+
+def first_choice(distribution: BaseDistribution) -> Any:
+    """The first choice, or the lower bound."""
+    return distribution.choices[0] if isinstance(distribution, CategoricalDistribution) else distribution.low  # type: ignore[attr-defined] # numbers have one
+
+
+class Undecided(Exception):
+    """A walk through the space has come to a name that its point does not hold."""
+
+    def __init__(self, name: str, values: Sequence[Any]) -> None:
+        self.name, self.values = name, values
+
+
+class Walker:
+    """Answers from a point, and stops where the point ends. Without distributions: a space may have 100,000 points."""
+
+    def __init__(self, point: Labels) -> None:
+        self.point = point
+
+    def _answer(self, name: str, values: Sequence[Any]) -> Any:
+        if name not in self.point:
+            raise Undecided(name, values)
+        return self.point[name]
+
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
+        return self._answer(name, choices)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        del log
+        return int(self._answer(name, range(low, high + 1, step)))
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        del log
+        return float(self._answer(name, [low, high]))  # who lists points sees to it that there is no such range
+
+
+def grid_points(space: Space) -> Iterator[Labels]:
+    """Every draw of a space of choices and whole numbers, by Optuna's names, in the order of the file."""
+    stack: list[Labels] = [{}]
+    while stack:
+        point = stack.pop()
+        try:
+            space(Walker(point))
+        except Undecided as where:
+            stack += [{**point, where.name: value} for value in reversed(where.values)]
+        else:
+            yield point

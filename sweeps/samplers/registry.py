@@ -1,0 +1,187 @@
+"""How the next configuration is drawn, by name.
+
+A sampler is made anew for every draw, so that a draw is a function of the sweep's seed, its index and the study, and
+not of how often the driver was started. Those whose randomness is a generator get a seed of their own for each draw;
+`grid` and `qmc` are sequences that the index alone looks up; `cmaes` is replayed from the trials (cmaes.py).
+
+All of it is readable state: Optuna's own CMA-ES unpickles what it finds in the database, which we do not allow.
+"""
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import StudyDirection
+
+from sweeps.config import SweepConfig
+from sweeps.samplers.deduplicate import distinct, unseen_point
+from sweeps.samplers.fixed import PointSampler, grid_points
+from sweeps.samplers.gp_targets import estimated
+from sweeps.samplers.history import INDEX, by_index, first_value, violation
+from sweeps.samplers.unit_cube import Cube
+from sweeps.space.space import Space
+
+GENERATIONS = ("nsga2", "cmaes")  # samplers whose trials belong to generations
+REPEATING = (*GENERATIONS, "qmc")  # samplers that may draw again what they drew
+MODEL_TRIES, RANDOM_TRIES = 10, 50  # for a draw that no trial had yet
+MODELLED = 200  # trials: with more of them the draws of a Gaussian process become slow, and TPE's good enough
+
+Build = Callable[[SweepConfig, Space, optuna.Study, int], BaseSampler]
+
+
+def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """The sampler for draw number `index`, which draws what is worth a training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if sweep.sampler in (*REPEATING, "grid") or 0 < num_short(sweep) <= index:
+            return SAMPLERS[sweep.sampler](sweep, space, study, index)
+        last = seed_of(sweep, index, MODEL_TRIES + RANDOM_TRIES)
+        return PointSampler(unseen_point(sweep, space, study, tries(sweep, space, study, index), last))
+
+
+def tries(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Iterator[BaseSampler]:
+    """What is asked in turn for draw number `index`: the sampler itself, TPE with other seeds, chance."""
+    yield SAMPLERS[sweep.sampler](sweep, space, study, index)
+    for attempt in range(1, MODEL_TRIES + RANDOM_TRIES):
+        seed = seed_of(sweep, index, attempt)
+        by_chance = sweep.sampler in ("random", "top_k") or attempt >= MODEL_TRIES
+        yield RandomSampler(seed=seed) if by_chance else tpe_with(sweep, seed)
+
+
+def seed_of(sweep: SweepConfig, *which: int) -> int:
+    """which: the index of the draw, and what tells its attempts apart."""
+    return int(np.random.SeedSequence([sweep.seed, *which]).generate_state(1)[0])
+
+
+def startup(sweep: SweepConfig) -> int:
+    """How many random draws come before a model of them."""
+    return min(10, max(3, sweep.num_trials // 3))
+
+
+def tpe(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    del space, study
+    return tpe_with(sweep, seed_of(sweep, index))
+
+
+def tpe_with(sweep: SweepConfig, seed: int) -> BaseSampler:
+    """Univariate and without constant liar: the best of the variants measured with few trials and ASHA."""
+    return optuna.samplers.TPESampler(
+        n_startup_trials=startup(sweep), multivariate=False, constant_liar=False, seed=seed
+    )
+
+
+def random(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    del space, study
+    return RandomSampler(seed=seed_of(sweep, index))
+
+
+def gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """A Gaussian process draws what every trial draws, TPE what only some of them do.
+
+    With one objective it learns from trials that were stopped early or failed, too (gp_targets.py).
+    """
+    sampler = optuna.samplers.GPSampler(
+        n_startup_trials=startup(sweep),
+        seed=seed_of(sweep, index),
+        independent_sampler=tpe(sweep, space, study, index),
+        warn_independent_sampling=False,
+    )
+    model = optuna.create_study(directions=study.directions, sampler=sampler)
+    model.add_trials(estimated(study))
+    with one_thread():
+        space(trial := model.ask())
+    return PointSampler(trial.params)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """So that a draw takes no core from the training, and has the same bits on any machine's number of them."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def auto(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """The best of those measured: GP for one objective without constraints and the first 200 trials, else TPE."""
+    plain = len(study.directions) == 1 and not sweep.constraints
+    return (gp if plain and index < MODELLED else tpe)(sweep, space, study, index)
+
+
+def nsga2(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """At least four generations. A generation is of complete trials."""
+    del space, study
+    population = max(4, min(50, sweep.num_trials // 4))
+    return optuna.samplers.NSGAIISampler(population_size=population, seed=seed_of(sweep, index))
+
+
+def qmc(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """Point number `index` of a scrambled Sobol' sequence."""
+    from scipy.stats.qmc import Sobol
+
+    del study
+    cube = Cube.of(space)
+    sequence = Sobol(len(cube.distributions), rng=np.random.default_rng(sweep.seed))
+    if index > 0:  # by 0 it raises
+        sequence.fast_forward(index)
+    return PointSampler(cube.point(sequence.random(1)[0]))
+
+
+def cmaes(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    from sweeps.samplers.cmaes import GENERATION, next_point
+
+    point, generation = next_point(Cube.of(space), study, seed_of(sweep, index))
+    return PointSampler(point, {GENERATION: generation})
+
+
+def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """Point number `index` of the grid in an order shuffled once, but the points of the first trials come first.
+
+    A prefix of the grid is then a fair sample of it.
+    """
+    del study
+    points = list(grid_points(space))
+    np.random.default_rng(sweep.seed).shuffle(points)
+    return PointSampler(next(itertools.islice(distinct(space, [*space.first_points(), *points]), index, None)))
+
+
+def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """Random draws for the first epoch; then again the best of them, which now train in full (arXiv 2307.15422).
+
+    What breaks a constraint comes after what does not. A random draw takes the place of one that is missing because
+    too few trials reached their first epoch's end.
+    """
+    rank = index - num_short(sweep)
+    if rank < 0:
+        return random(sweep, space, study, index)
+    known = [trial for trial in by_index(study) if trial.user_attrs[INDEX] < num_short(sweep)]
+    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    values = [(violation(trial), sign * value, trial) for trial in known if (value := first_value(trial)) is not None]
+    best = sorted(values, key=lambda row: row[:2])  # stable: of equals the earlier one
+    return PointSampler(best[rank][2].params) if rank < len(best) else random(sweep, space, study, index)
+
+
+def num_short(sweep: SweepConfig) -> int:
+    """How many trials, the first ones, train for one epoch only; only `top_k` has such."""
+    return sweep.num_trials - sweep.top_k if sweep.sampler == "top_k" else 0
+
+
+SAMPLERS: dict[str, Build] = {
+    "auto": auto,
+    "tpe": tpe,
+    "gp": gp,
+    "cmaes": cmaes,
+    "nsga2": nsga2,
+    "qmc": qmc,
+    "random": random,
+    "grid": grid,
+    "top_k": top_k,
+}

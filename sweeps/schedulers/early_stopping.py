@@ -1,0 +1,168 @@
+"""Which trials are stopped early, by name.
+
+A rule looks at the curves of all trials, by number and epoch, and says whether a trial that has just ended an epoch
+should stop. Curves hold the objective turned so that more is better. Rules are on our own epoch, which unlike Tune's
+`training_iteration` never restarts, and they are functions of what the study has recorded: a driver that goes on with
+a sweep begins with the curves of all trials so far.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from mergenet.errors import WriteError
+from sweeps.config import SweepConfig
+from sweeps.samplers.registry import num_short
+from sweeps.schedulers.grace import AGREEMENT, MIN_TRIALS, Curves, Grace
+from sweeps.study.storage import kept
+from sweeps.study.study import SweepStudy
+from sweeps.trials.jobs import EPOCH, OBJECTIVE
+
+MIN_OTHERS = 3  # trials that a median is taken of, at least
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Trial `number` has ended `epoch` of `epochs`; grace is the first epoch at which it may be stopped."""
+
+    sweep: SweepConfig
+    curves: Curves
+    grace: int
+    epochs: int
+    number: int
+    epoch: int
+
+    @property
+    def value(self) -> float:
+        return self.curves[self.number][self.epoch]
+
+    def others(self, numbers: Iterable[int]) -> list[float]:
+        """What others of these trials had at this epoch."""
+        curves = [self.curves[number] for number in numbers if number != self.number]
+        return [curve[self.epoch] for curve in curves if self.epoch in curve]
+
+
+def none(at: Moment) -> bool:
+    del at
+    return False
+
+
+def asha(at: Moment) -> bool:
+    """Asynchronous successive halving (arXiv 1810.05934), in the variant that stops."""
+    return at.epoch in rungs(at, at.grace) and behind(at, at.curves)
+
+
+def hyperband(at: Moment) -> bool:
+    """Asynchronous successive halving in brackets, of which each begins at another rung (arXiv 1810.05934, 3.2)."""
+    graces = rungs(at, at.grace)
+    bracket = bracket_of(at, at.number, len(graces))
+    if at.epoch not in graces[bracket:]:
+        return False
+    same = [number for number in at.curves if bracket_of(at, number, len(graces)) == bracket]
+    return behind(at, same)
+
+
+def median(at: Moment) -> bool:
+    """Below the median of what the others had on average up to this epoch (Golovin et al. 2017, Vizier)."""
+    if at.epoch < at.grace:
+        return False
+    curves = [curve for number, curve in at.curves.items() if number != at.number and at.epoch in curve]
+    means = [np.mean([value for epoch, value in curve.items() if epoch <= at.epoch]) for curve in curves]
+    return len(means) >= MIN_OTHERS and bool(at.value < np.median(means))
+
+
+RULES: dict[str, Callable[[Moment], bool]] = {"asha": asha, "hyperband": hyperband, "median": median, "none": none}
+
+
+def rungs(at: Moment, grace: int) -> list[int]:
+    """The epochs at which trials are compared: grace, grace * factor, ..., before the last epoch."""
+    factor = at.sweep.reduction_factor
+    count = int(math.log(at.epochs / grace, factor)) + 2
+    return [rung for i in range(count) if (rung := grace * factor**i) < at.epochs]
+
+
+def behind(at: Moment, numbers: Iterable[int]) -> bool:
+    """Whether the trial is below the best 1/factor of those that reached this epoch before it."""
+    values = at.others(numbers)
+    return bool(values) and at.value < float(np.quantile(values, 1 - 1 / at.sweep.reduction_factor))
+
+
+def bracket_of(at: Moment, number: int, count: int) -> int:
+    """One of `count` brackets, drawn by number: bracket s begins at rung s, with weight count / (count - s).
+
+    So each bracket trains about as many epochs as the others (arXiv 1603.06560).
+    """
+    return drawn_bracket(at.sweep.seed, at.sweep.reduction_factor, number, count)
+
+
+@functools.cache
+def drawn_bracket(seed: int, factor: int, number: int, count: int) -> int:
+    """Asked for all trials at every rung: a generator for each would cost more and more."""
+    weights = np.array([factor**-s * count / (count - s) for s in range(count)])
+    draw = np.random.default_rng([seed, number]).random()
+    return int(np.searchsorted(np.cumsum(weights / weights.sum()), draw, side="right"))
+
+
+class EpochScheduler(FIFOScheduler):
+    """Asks the rule after each epoch but the last. A result holds `epoch` and `objective`, a trial its `number`."""
+
+    def __init__(self, sweep: SweepConfig, mode: str, grace: Grace, curves: Curves, settled: set[int]) -> None:
+        super().__init__()
+        self.sweep, self.grace = sweep, grace
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.curves = {number: {e: self.sign * v for e, v in curve.items()} for number, curve in curves.items()}
+        self.settled = settled
+        self.passed = {number: max(curve, default=0) for number, curve in curves.items()}
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        del tune_controller
+        number, epoch, value = trial.config["number"], result[EPOCH], result.get(OBJECTIVE)
+        if number in self.settled or epoch < self.passed.get(number, 0):  # decided before: the trial went on
+            return TrialScheduler.CONTINUE
+        if value is None or not math.isfinite(value):
+            return TrialScheduler.CONTINUE
+        self.curves.setdefault(number, {})[epoch] = self.sign * value
+        grace = self.grace.of(self.curves)
+        return TrialScheduler.STOP if self._stops(number, epoch, grace) else TrialScheduler.CONTINUE
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune's snapshots are not what a sweep goes on from, and the study's locks cannot be written
+
+    def _stops(self, number: int, epoch: int, grace: int | None) -> bool:
+        if epoch >= self.grace.epochs:
+            return False
+        if number < num_short(self.sweep):
+            return True
+        if grace is None or grace >= self.grace.epochs:
+            return False
+        return RULES[self.sweep.scheduler](Moment(self.sweep, self.curves, grace, self.grace.epochs, number, epoch))
+
+
+def grace_text(scheduler: str, grace: int, epochs: int) -> str:
+    """What is said of a grace that was measured."""
+    told = f"{scheduler}: in the first {MIN_TRIALS} complete trials the ranking agrees with that of epoch {epochs}"
+    if grace >= epochs:
+        return f"{told} (Spearman >= {AGREEMENT}) at no earlier epoch; no trial is stopped early"
+    return f"{told} from epoch {grace} on (Spearman >= {AGREEMENT}); none is stopped before it"
+
+
+def build_scheduler(study: SweepStudy, epochs: int, say: Callable[[str], None]) -> EpochScheduler:
+    """The scheduler of the sweep, with what the study knows. say: told of the grace that was measured."""
+    sweep = study.sweep
+    given = None if sweep.grace_epochs == "auto" else sweep.grace_epochs
+    curves, settled = study.curves()
+
+    def keep(grace: int) -> None:
+        with suppress(WriteError), kept(sweep.storage, study.folder):  # it is measured again when the sweep goes on
+            study.grace = grace
+        if sweep.scheduler != "none":
+            say(grace_text(sweep.scheduler, grace, epochs))
+
+    return EpochScheduler(sweep, sweep.mode, Grace(epochs, given or study.grace, keep), curves, settled)

@@ -1,0 +1,1 @@
+"""The search space: entries, conditions, choices of layers, checks."""

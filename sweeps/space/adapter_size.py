@@ -1,0 +1,87 @@
+"""How many parameters the adapters of a search space have, from the shapes of its layers: known before any training."""
+
+import functools
+import itertools
+
+import torch
+
+from analysis.measures import Bounds, broken
+from mergenet.config import AdapterConfig, Config
+from mergenet.errors import ConfigError
+from mergenet.layers.spaces import columns_of
+from mergenet.records.run_record import ADAPTER_PARAMETERS
+from mergenet.transfer.adapter import Adapter
+from mergenet.transfer.encodings import giver_shape, receiver_shape
+from mergenet.transfer.pairs import with_alignment
+from sweeps.space.checks import samples
+from sweeps.space.conditions import ordered, walk
+from sweeps.space.layer_choices import network_layers
+from sweeps.space.space import MAX_COMBINATIONS, RANK, Labels, Space
+
+WITHOUT_PARAMETERS = {"gate": 1.0, "dropout": 0.0, "rms_match": True, "spectral_norm": False}
+
+
+def check_size(space: Space, bounds: Bounds) -> None:
+    """Raises ConfigError if no configuration of the space can have as few, or as many, parameters as it should."""
+    if ADAPTER_PARAMETERS not in bounds or (sizes := adapter_sizes(space)) is None:
+        return
+    if all(broken({ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}, {ADAPTER_PARAMETERS: size}) for size in sizes):
+        rules = broken({ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}, {ADAPTER_PARAMETERS: sizes[0]})
+        raise ConfigError(
+            f"constraints: {' and '.join(rules)} must be possible in the search space, whose adapters have "
+            f"{sizes[0]} to {sizes[-1]}; change the bound or the space"
+        )
+
+
+def adapter_sizes(space: Space) -> list[int] | None:
+    """The parameters of the adapters at all choices and both bounds, fewest first; None if those are too many."""
+    paths = ordered(space.entries, [path for path in space.order if decides(space, path)])
+    points = walk(space.entries, paths, {path: samples(space, path) for path in paths})
+    few = list(itertools.islice(points, MAX_COMBINATIONS + 1))
+    if len(few) > MAX_COMBINATIONS:
+        return None
+    return sorted({adapter_parameters(space.config(within(space, labels))) for labels in few})
+
+
+def decides(space: Space, path: str) -> bool:
+    """Whether the number may depend on what is drawn for the path."""
+    within = path.startswith(("transfer.adapter.", "transfer.pairs.")) or path in ("method", "transfer.control")
+    return path in space.shaping or (within and path.rpartition(".")[2] not in WITHOUT_PARAMETERS)
+
+
+def within(space: Space, labels: Labels) -> Labels:
+    """The same with a rank that the layers allow, as it would be drawn."""
+    if RANK not in labels:
+        return labels
+    rank = labels[RANK]
+    assert isinstance(rank, int)
+    return labels | {RANK: int(min(rank, space.limit(labels)))}
+
+
+def adapter_parameters(config: Config) -> int:
+    """Of all adapters of a run, as `Transfer.num_parameters` counts them once they are built."""
+    if config.method != "mergenet":
+        return 0
+    target = network_layers(config.target.model_dump_json(include={"task", "model", "data"}))
+    own = config.source.kind == "self"
+    source = target if own else network_layers(config.source.model_dump_json(include={"task", "model", "data"}))
+    total, adapter = 0, config.transfer.adapter
+    for pair in with_alignment(config).transfer.written_pairs:
+        columns, ends = columns_of(pair), {"source": source[pair.source], "target": target[pair.target]}
+        for receives, gives in (("target", "source"), ("source", "target")):
+            if pair.direction in (f"to_{receives}", "both"):
+                receiver = receiver_shape(ends[receives], adapter, columns)
+                width = receiver[1] if pair.align != "none" else giver_shape(ends[gives], adapter, columns)[1]
+                giver = giver_shape(ends[gives], adapter, columns)[0], width
+                total += size(receiver, receiver if config.transfer.control == "none" else giver, adapter)
+    return total
+
+
+def size(receiver: tuple[int, int], giver: tuple[int, int], config: AdapterConfig) -> int:
+    return _size(receiver, giver, config.model_copy(update=WITHOUT_PARAMETERS))
+
+
+@functools.lru_cache(maxsize=4096)  # a sampler may ask for many draws before one keeps a constraint
+def _size(receiver: tuple[int, int], giver: tuple[int, int], config: AdapterConfig) -> int:
+    with torch.device("meta"):  # shapes without numbers
+        return sum(parameter.numel() for parameter in Adapter(receiver, giver, config).parameters())

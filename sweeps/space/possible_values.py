@@ -1,0 +1,34 @@
+"""Which values the settings of a sweep can have, over all branches of its search space."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sweeps.space.conditions import countable, groups, holds
+from sweeps.space.space import METHOD, Labels, Space, transfers, value_at
+
+
+def possible(space: Space, path: str, labels: Labels) -> Sequence[Any]:
+    """Every value that a setting can have in a branch of `Space.branches`; not of a range that is not whole."""
+    entry = space.entries.get(path)
+    if entry is None or not holds(entry, labels):
+        return [value_at(space.base, path)]
+    if path not in labels:
+        return countable(entry)
+    if path in space.shaping or path == METHOD:
+        return [space.values(labels)[path]]
+    return next(group for group in groups(space.entries, path) if labels[path] in group)
+
+
+def reachable(space: Space, path: str, transferring: bool = False) -> Sequence[Any]:
+    """Every value that a setting can have, the base's where it is not always drawn; not of other ranges of numbers.
+
+    transferring: in runs with transfer.
+    """
+    entry = space.entries.get(path)
+    if entry is None or not entry.when:
+        return [value_at(space.base, path)] if entry is None else countable(entry)
+    found = []
+    for labels in space.branches([], [path]):
+        if not transferring or transfers(labels):
+            found += [value for value in possible(space, path, labels) if value not in found]
+    return found

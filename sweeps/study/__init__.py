@@ -1,0 +1,1 @@
+"""The Optuna study: trials in and out of it, its storage, warm start."""

@@ -1,0 +1,147 @@
+"""Where the Optuna study of a sweep is kept, by name. `optuna-dashboard` opens each of them.
+
+sqlite       study.db in the sweep folder: optuna-dashboard sqlite:///FOLDER/study.db
+journal      study.journal in the sweep folder, for file systems on which SQLite cannot lock
+postgresql   a server, at the URL in the environment variable MERGENET_STUDY_URL; the URL may hold a password, so it is
+             in no file of ours. Sweeps share a server, so study.json in the folder holds this one's name there.
+"""
+
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from sqlalchemy.exc import SQLAlchemyError
+
+from mergenet.errors import ConfigError, UserError, WriteError
+from mergenet.records.atomic import write_json
+from sweeps.trials.refused_writes import refusal
+
+STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
+FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
+URL = "MERGENET_STUDY_URL"
+
+
+def sqlite(folder: Path) -> BaseStorage:
+    return RDBStorage(f"sqlite:///{(folder / STUDY_FILE).absolute()}")
+
+
+def journal(folder: Path) -> BaseStorage:
+    return JournalStorage(WholeLines(folder / JOURNAL_FILE))
+
+
+class WholeLines(JournalFileBackend):
+    """A full disk or a power cut leaves a part of a line, which would spoil the next one, and with it the study.
+
+    One process writes at a time: the driver that holds the sweep folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.drop_part()
+        super().__init__(str(path))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError:
+            self.drop_part()
+            raise
+
+    def drop_part(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("r+b") as file:
+            data = file.read()
+            if not data.endswith(b"\n"):
+                file.truncate(data.rfind(b"\n") + 1)
+
+
+def postgresql(folder: Path) -> BaseStorage:
+    """Raises ConfigError, which never holds the URL."""
+    del folder
+    check_storage("postgresql")
+    try:
+        return RDBStorage(os.environ[URL])
+    except (ImportError, ValueError, SQLAlchemyError) as error:
+        kind = type(error).__name__  # its text may quote the URL
+    raise ConfigError(
+        f"{URL} must be the URL of a PostgreSQL server that answers, for example "
+        f"postgresql+psycopg://USER@HOST/DATABASE with psycopg installed, got one that fails with {kind}"
+    )
+
+
+STORAGES: dict[str, Callable[[Path], BaseStorage]] = {"sqlite": sqlite, "journal": journal, "postgresql": postgresql}
+
+
+def check_storage(name: str) -> None:
+    """Raises ConfigError if the environment lacks what the storage needs."""
+    if name == "postgresql" and not os.environ.get(URL, "").startswith("postgresql"):
+        got = "another URL" if os.environ.get(URL) else "nothing"
+        raise ConfigError(f"{URL} must be set to a postgresql URL with storage postgresql, got {got}; or use sqlite")
+
+
+def study_name(storage: str, sweep: str, folder: Path) -> str:
+    """The sweep's name; on a server that others share with a suffix, made once and kept in the folder."""
+    if storage != "postgresql":
+        return sweep
+    path = folder / NAME_FILE
+    if not path.exists():
+        write_json(path, {"study_name": f"{sweep}-{uuid.uuid4().hex[:12]}"})
+    return str(json.loads(path.read_text(encoding="utf-8"))["study_name"])
+
+
+def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: Path) -> optuna.Study:
+    """The study in the folder or on the server, made if need be. objectives: "max" or "min" of each, by name.
+
+    Raises UserError if it is none of this sweep.
+    """
+    try:
+        return study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), objectives)
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy's and Optuna's have no common base
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        where = FILES.get(storage)
+        if where is None:
+            raise UserError(f"{URL} must be the URL of a study server, which failed: {type(error).__name__}") from None
+        raise UserError(
+            f"{folder / where} must be the Optuna study of this sweep, and cannot be opened: {reason}; "
+            "if it is damaged, move it away: `mergenet sweep resume` makes it again from the records of the trials"
+        ) from None
+
+
+def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> optuna.Study:
+    """The study of that name in a storage, made if need be. The objectives' names are for optuna-dashboard."""
+    directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+    if study.metric_names != list(objectives):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(objectives))
+    return study
+
+
+@contextmanager
+def kept(storage: str, folder: Path) -> Iterator[None]:
+    """Around what reads and writes a study. Raises WriteError for whatever its storage raises, never with the URL."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, OSError) as error:
+        if storage in FILES:
+            reason = refusal(error) or " ".join(str(error).split())[:200] or type(error).__name__
+            failed = WriteError(f"{folder / FILES[storage]} could not be written: {reason}")
+        else:
+            failed = WriteError(f"the study on the server of {URL} could not be written: {type(error).__name__}")
+    else:
+        return
+    raise failed

@@ -1,0 +1,185 @@
+"""The Optuna study of a sweep, kept truthful: every trial ends in the state that its training ended in.
+
+Trials are counted by `index`, from 0, in the order in which they were drawn whole. Optuna's own number may run ahead
+of it: a driver that is killed while it draws leaves a trial that never began.
+
+What trial `index` draws depends on the sweep's seed, the index and the study so far, and not on how often the
+driver was started: the sampler is made anew for every draw (samplers/registry.py).
+"""
+
+import json
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from analysis.measures import excesses
+from sweeps.config import SweepConfig
+from sweeps.samplers.history import CURVE, INDEX, PARAMS, TRIAL_ID, by_index, constrain, report, reported
+from sweeps.samplers.registry import build_sampler, num_short
+from sweeps.samplers.unit_cube import Asked
+from sweeps.space.space import Labels, Space
+from sweeps.study.prior_trials import tell_known
+from sweeps.study.storage import open_study, study_in
+from sweeps.study.warm_start import Known
+from sweeps.trials.jobs import trial_name
+from sweeps.trials.objectives import Measured, Outcome, values_of
+
+GRACE = "grace_epochs"  # user attribute of the study
+TOLD = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A trial of the study. key: Optuna's id of it; params: labels by path."""
+
+    index: int
+    params: Labels
+    number: int
+    key: int
+
+
+class SweepStudy:
+    def __init__(
+        self, sweep: SweepConfig, space: Space, mode: str, place: Path | BaseStorage, warm: Iterable[Known] = ()
+    ) -> None:
+        """Opens the study of the sweep folder, or makes it; or in a storage.
+
+        warm: trials of earlier sweeps that it is to know, in this order.
+        Raises UserError if what is there is no study of this sweep.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.sweep, self.space = sweep, space
+        objectives = {sweep.objective: mode} | dict.fromkeys(sweep.minimize, "min")
+        self.folder = place if isinstance(place, Path) else Path()
+        if isinstance(place, Path):
+            self.study = open_study(sweep.storage, sweep.name, objectives, place)
+        else:
+            self.study = study_in(place, sweep.name, objectives)
+        tell_known(self.study, sweep, space, warm)
+        self.first = space.first_points()[: num_short(sweep) or None]  # what top_k draws at last is not theirs
+
+    def known(self) -> list[Drawn]:
+        """All trials that were drawn whole, by index."""
+        return [drawn_of(trial) for trial in by_index(self.study)]
+
+    def pruned(self) -> list[Drawn]:
+        return [drawn_of(trial) for trial in by_index(self.study) if trial.state == TrialState.PRUNED]
+
+    def may_draw(self, index: int) -> bool:
+        """Whether all is known that the draw depends on: `top_k` waits until all short trials have ended."""
+        short = num_short(self.sweep)
+        if index < short or not short:
+            return True
+        first = [trial for trial in by_index(self.study) if trial.user_attrs[INDEX] < short]
+        return all(trial.state.is_finished() for trial in first)
+
+    def curves(self) -> tuple[dict[int, dict[int, float]], set[int]]:
+        """What the trials have reported so far, by index and epoch, and which of them have ended."""
+        trials = by_index(self.study)
+        curves = {trial.user_attrs[INDEX]: reported(trial) for trial in trials}
+        return curves, {trial.user_attrs[INDEX] for trial in trials if trial.state.is_finished()}
+
+    @property
+    def grace(self) -> int | None:
+        """The grace in epochs, if it was measured already."""
+        found = self.study.user_attrs.get(GRACE)
+        return None if found is None else int(found)
+
+    @grace.setter
+    def grace(self, epochs: int) -> None:
+        self.study.set_user_attr(GRACE, epochs)
+
+    def restore(self, lost: Mapping[int, Labels]) -> None:
+        """Trials that the records have and the study lacks, because its file was lost: as they were drawn, by index."""
+        for index, labels in sorted(lost.items()):
+            point = self.space.named(labels)
+            self.space(asked := Asked(point))
+            about = {TRIAL_ID: trial_name(index), PARAMS: json.dumps(labels), INDEX: index}
+            self._add(params=point, distributions=asked.distributions, user_attrs=about)
+
+    def retry(self, indices: Collection[int]) -> None:
+        """Begins trials that have failed once more, each as a trial of its own: what has ended cannot be changed."""
+        for trial in by_index(self.study):
+            if trial.state == TrialState.FAIL and trial.user_attrs[INDEX] in indices:
+                told = (TRIAL_ID, PARAMS, INDEX, CURVE)
+                about = {name: trial.user_attrs[name] for name in told if name in trial.user_attrs}
+                values = trial.intermediate_values
+                drawn = {"params": trial.params, "distributions": trial.distributions}
+                self._add(**drawn, user_attrs=about, intermediate_values=values)
+
+    def _add(self, **fields: Any) -> None:
+        self.study.add_trial(create_trial(state=TrialState.RUNNING, **fields))
+
+    def draw(self, index: int) -> Drawn:
+        """The next trial, with its labels and names in the study before anybody hears of it."""
+        if index < len(self.first) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            self.study.enqueue_trial(self.first[index])
+        self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
+        trial = self.study.ask()
+        params = self.space(trial)
+        trial.set_user_attr(TRIAL_ID, trial_name(index))
+        trial.set_user_attr(PARAMS, json.dumps(params))
+        trial.set_user_attr(INDEX, index)  # last: a trial that has it is whole
+        return Drawn(index, params, trial.number, trial._trial_id)
+
+    def report(self, drawn: Drawn, epoch: int, value: float | None) -> None:
+        """The metric so far; ignored once the trial has ended, and if it is missing or not finite."""
+        if value is not None and math.isfinite(value) and self.is_running(drawn):
+            report(self.study, drawn.key, epoch, value)
+
+    def tell(
+        self, drawn: Drawn, state: TrialState, value: float | None = None, measured: Measured | None = None
+    ) -> None:
+        """How the trial ended; only the first time counts. What is missing or not finite makes it a failure.
+
+        value: of the metric. measured: all else that the sweep asks for. PRUNED keeps its last intermediate value if
+        there is one objective, and no value if there are several; what it was measured to break is known of it, too.
+        """
+        if not self.is_running(drawn):
+            return
+        values = values_of(self.sweep, value, measured or {})
+        if values is None and state == TrialState.COMPLETE:
+            state = TrialState.FAIL
+        if values is not None and state != TrialState.FAIL:
+            self._note(drawn, {**(measured or {}), self.sweep.objective: value})
+        self.study.tell(drawn.number, values if state == TrialState.COMPLETE else None, state=state)
+
+    def _note(self, drawn: Drawn, measured: Measured) -> None:
+        """What the constraints say of a trial, and what they are about. A driver may be killed here: told again, the
+        same is noted again."""
+        if not self.sweep.constraints:
+            return
+        for name in self.sweep.constraints:
+            self.study._storage.set_trial_user_attr(drawn.key, name, measured[name])
+        constrain(self.study, drawn.key, excesses(self.sweep.bounds, measured))
+
+    def is_running(self, drawn: Drawn) -> bool:
+        return not self.study._storage.get_trial(drawn.key).state.is_finished()
+
+    def reconcile(self, outcome: Callable[[Drawn], Outcome | None]) -> None:
+        """Bring the study up to the records that a killed driver left behind.
+
+        outcome: of a trial that has ended how it did; else None.
+        What was never drawn whole has failed; what has ended is told; the rest goes on running.
+        """
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if INDEX not in trial.user_attrs:
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                continue
+            drawn = drawn_of(trial)
+            if (found := outcome(drawn)) is None:
+                continue
+            for row in found.rows:
+                self.report(drawn, row["epoch"], row["value"])
+            self.tell(drawn, TOLD[found.state], found.value, found.measured)
+
+
+def drawn_of(trial: FrozenTrial) -> Drawn:
+    attributes = trial.user_attrs
+    return Drawn(attributes[INDEX], json.loads(attributes[PARAMS]), trial.number, trial._trial_id)

@@ -1,0 +1,231 @@
+"""A copy of the sweep folder in storage that has a URL (s3://, gs://, file://): for machines that may be taken away.
+
+The folder is the truth; the copy follows in a thread of its own whenever a job ends. An outage is said once and stops
+nothing. Whatever moment an upload is cut off at, the copy can be gone on with: the study goes first, so it knows
+every trial that has a record, and what says that a trial has ended goes last. `fetch` is the way back.
+
+Keys come from the environment (AWS_ACCESS_KEY_ID, ..., the endpoint from AWS_ENDPOINT_URL), never from the URL.
+"""
+
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
+
+from mergenet.errors import ConfigError
+from sweeps.study.storage import JOURNAL_FILE, STUDY_FILE
+from sweeps.tracking.background import Background
+from sweeps.trials.jobs import Message
+from sweeps.trials.sweep_dir import STATE_FILE, SUMMARY_FILE, is_used, resume_command, shown_path
+
+MANIFEST = "copy.json"  # in the copy only: which folder it is of
+CLOSE_SECONDS = 300  # that the end of a sweep waits for its copy
+QUERY = ("region", "scheme", "endpoint_override")
+LAST = ("result.json", "trial.json", SUMMARY_FILE, STATE_FILE)  # each says that what went before is whole
+
+Stamps = dict[str, tuple[int, int]]  # path in the folder -> size in bytes, time of the last change in ns
+
+
+class Copy:
+    """Listens to the events of the slots. Use as a context manager around the whole sweep. url: None for no copy."""
+
+    def __init__(self, url: str | None, folder: Path, say: Callable[[str], None]) -> None:
+        self.url, self.folder, self.say = url, folder, say
+        self.background = Background("copy")
+        self.there: Stamps = {}  # as far as this driver has copied them
+        self.waiting = False
+        self.trouble: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ctrl-C twice waits for nothing."""
+        if self.url is None or (kind is not None and issubclass(kind, KeyboardInterrupt)):
+            return
+        self._ask()
+        done = self.background.close(CLOSE_SECONDS)
+        if self.trouble is not None or not done:
+            self.say(
+                f"copy: {self.url} is not whole ({self.trouble or f'not done after {CLOSE_SECONDS} s'}); "
+                f"`{resume_command(shown_path(self.folder))}` completes it"
+            )
+
+    def __call__(self, event: Message) -> None:
+        if self.url is not None and event["event"] == "ended":
+            self._ask()
+
+    def _ask(self) -> None:
+        if not self.waiting:
+            self.waiting = True
+            self.background(self._push)
+
+    def _push(self) -> None:
+        assert self.url is not None
+        self.waiting = False
+        try:
+            push(self.folder, storage(self.url), self.there)
+            self.trouble = None
+        except (OSError, ValueError, sqlite3.Error) as error:  # pyarrow's own errors are among the first two
+            if self.trouble is None:
+                self.say(f"copy: {self.url} cannot be written now ({one_line(error)}); training goes on")
+            self.trouble = one_line(error)
+
+
+def check_url(url: str) -> None:
+    """Raises ConfigError for a URL with a key in it, without showing it."""
+    parts = urlsplit(url)
+    queries = dict(parse_qsl(parts.query))
+    if "@" in parts.netloc or "@" in queries.get("endpoint_override", "") or not queries.keys() <= set(QUERY):
+        raise ConfigError(
+            f"the URL of a copy must hold no user, key or password, and after the ? only {', '.join(QUERY)}; "
+            "keys come from the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if not parts.scheme or not parts.path.strip("/"):
+        raise ConfigError(f"the URL of a copy must be like s3://BUCKET/FOLDER, got {url!r}")
+
+
+def storage(url: str) -> Any:
+    """The pyarrow file system whose root is the URL. Raises OSError or ValueError."""
+    from pyarrow import fs
+
+    return fs.SubTreeFileSystem(*reversed(fs.FileSystem.from_uri(url)))
+
+
+def claim(url: str, folder: Path, name: str) -> None:
+    """Claims the URL for the sweep of a folder. Raises ConfigError if it cannot be written or holds something."""
+    check_url(url)
+    try:
+        there = storage(url)
+        held = sizes(there)
+        if not held:
+            write(there, MANIFEST, json.dumps({"name": name, "folder": str(folder)}).encode())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--copy-to must be storage that can be written, got {url} ({one_line(error)})") from None
+    if held:
+        way_out = f", or go on with the sweep in it by `{resume_command(url)}`" if MANIFEST in held else ""
+        raise ConfigError(f"--copy-to must be empty, got {url} with {len(held)} files; choose another{way_out}")
+
+
+def fetch(url: str, to: Path | None = None) -> Path:
+    """The copy as a new folder: by default in the place of the one that it is of. Raises ConfigError."""
+    check_url(url)
+    try:
+        there = storage(url)
+        files = sizes(there)
+        if MANIFEST not in files:
+            raise ConfigError(f"{url} must hold the copy of a sweep (with {MANIFEST}) to be resumed")
+        with there.open_input_stream(MANIFEST) as stream:
+            folder = Path(json.loads(stream.read())["folder"]) if to is None else to.absolute()
+        if is_used(folder):
+            raise ConfigError(
+                f"the copy in {url} must go into a new folder, got {str(folder)!r}; "
+                f"go on with that one by `{resume_command(folder)}`, or choose another with --dir"
+            )
+        partial = folder.with_name(f".{folder.name}.fetched")
+        for name in files.keys() - {MANIFEST}:
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with there.open_input_stream(name) as stream, path.open("wb") as file:
+                shutil.copyfileobj(stream, file, 2**20)
+        shutil.rmtree(folder, ignore_errors=True)  # empty, but for a lock
+        partial.rename(folder)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"the copy in {url} could not be fetched ({one_line(error)})") from None
+    return folder
+
+
+def push(folder: Path, there: Any, known: Stamps) -> None:
+    """Bring the copy up to date. known: what was copied before; kept up. Raises OSError, ValueError, sqlite3.Error.
+
+    Raises OSError too if the copy lacks a file in the end.
+    """
+    found = stamps(folder)
+    study = [name for name in (STUDY_FILE, JOURNAL_FILE) if name in found]
+    others = sorted(found.keys() - set(study), key=lambda name: (name.rpartition("/")[2] in LAST, name))
+    for name in [*study, *others]:
+        if known.get(name) != found[name] and upload(folder, name, there, found[name]):
+            known[name] = found[name]
+    held = sizes(there)
+    for name in held.keys() - found.keys() - {MANIFEST}:
+        there.delete_file(name)
+        known.pop(name, None)
+    lacks = [name for name in known if name not in held]
+    for name in lacks:
+        del known[name]
+    if lacks:
+        raise OSError(f"{len(lacks)} files are not there, among them {lacks[0]}")
+
+
+def stamps(folder: Path) -> Stamps:
+    """All files but those that are hidden, because they are unfinished or hold for this driver only."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if any(part.startswith(".") for part in name.parts) or name.name.startswith(f"{STUDY_FILE}-"):
+            continue
+        try:
+            status = path.lstat()
+            if path.is_file() and not path.is_symlink():
+                found[name.as_posix()] = (status.st_size, status.st_mtime_ns)
+        except FileNotFoundError:  # gone meanwhile
+            continue
+    return found
+
+
+def upload(folder: Path, name: str, there: Any, stamp: tuple[int, int]) -> bool:
+    """Whether the file was copied. One that is gone is not; nor one of LAST that changed: it goes the next time."""
+    path = folder / name
+    if name == STUDY_FILE:
+        write(there, name, snapshot(path))
+        return True
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if path.name in LAST and (status.st_size, status.st_mtime_ns) != stamp:
+                return False
+            write(there, name, file)
+    except FileNotFoundError:
+        if path.exists():  # it is the storage that lacks something
+            raise
+        return False
+    return True
+
+
+def snapshot(path: Path) -> bytes:
+    """A SQLite database as it is between two writes."""
+    with tempfile.NamedTemporaryFile(suffix=".db") as file:
+        with closing(sqlite3.connect(path)) as living, closing(sqlite3.connect(file.name)) as copied:
+            living.backup(copied)
+        return Path(file.name).read_bytes()
+
+
+def write(there: Any, name: str, content: Any) -> None:
+    """content: bytes, or a file that is open for reading."""
+    if there.base_fs.type_name == "local":
+        there.create_dir(str(Path(name).parent), recursive=True)
+    with there.open_output_stream(name) as stream:
+        if isinstance(content, bytes):
+            stream.write(content)
+        else:
+            shutil.copyfileobj(content, stream, 2**20)
+
+
+def sizes(there: Any) -> dict[str, int]:
+    """What is there, by name."""
+    from pyarrow import fs
+
+    found = there.get_file_info(fs.FileSelector("", recursive=True, allow_not_found=True))
+    return {info.path: info.size for info in found if info.type == fs.FileType.File}
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

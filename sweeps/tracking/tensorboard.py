@@ -1,0 +1,71 @@
+"""TensorBoard's event files: a folder `tensorboard` in each trial's folder, for `tensorboard --logdir DIR/trials`."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from analysis.names import SOURCE, TRIALS_FOLDER
+from sweeps.tracking.background import Background
+from sweeps.trials.jobs import EPOCH, Message
+
+FOLDER = "tensorboard"
+CLOSE_SECONDS = 30
+
+
+class EventFiles:
+    """Listens to the events of the slots; `close` at the end. say: called at most once, if files cannot be written."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self.folder, self.say = folder, say
+        self.background = Background("tensorboard")
+        self.writers: dict[str, Any] = {}
+        self.troubled = False
+
+    def __call__(self, event: Message) -> None:
+        if event["event"] in ("row", "ended") and event["role"] != SOURCE and not self.troubled:
+            self.background(lambda: self._guarded(event))
+
+    def close(self) -> None:
+        self.background(self._close)
+        self.background.close(CLOSE_SECONDS)
+
+    def _close(self) -> None:
+        for job in list(self.writers):
+            self._guarded({"event": "ended", "job": job})
+
+    def _guarded(self, event: Message) -> None:
+        try:
+            if event["event"] == "row":
+                self._write(event["job"], event["row"])
+            elif (writer := self.writers.pop(event["job"], None)) is not None:
+                writer.close()
+        except (OSError, ImportError) as error:
+            if not self.troubled:
+                self.troubled = True
+                self.say(f"tensorboard: no more event files ({' '.join(str(error).split())[:200]}); training goes on")
+
+    def _write(self, job: str, row: Message) -> None:
+        """A job that an earlier driver left begins anew: its rows are reported again from the first on."""
+        if job not in self.writers:
+            # not SummaryWriter: its thread dies at a full disk, and whoever writes then waits for ever
+            from tensorboardX.event_file_writer import EventsWriter
+
+            folder = self.folder / TRIALS_FOLDER / job / FOLDER
+            folder.mkdir(parents=True, exist_ok=True)
+            for old in folder.glob("events.*"):
+                old.unlink()
+            self.writers[job] = EventsWriter(str(folder / "events"))
+        self.writers[job].write_event(event_of(row))
+        self.writers[job].flush()
+
+
+def event_of(row: Message) -> Any:
+    """All finite numbers of a row at its epoch."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    numbers = {name: value for name, value in row.items() if name != EPOCH and isinstance(value, int | float)}
+    values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items() if math.isfinite(value)]
+    return Event(wall_time=time.time(), step=int(row[EPOCH]), summary=Summary(value=values))

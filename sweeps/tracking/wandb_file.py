@@ -1,0 +1,75 @@
+"""What the W&B client has written of a run on this machine: the rows in its `.wandb` files.
+
+A `.wandb` file is a header of 7 bytes and LevelDB's log framing in blocks of 32 KiB around W&B's own records. The
+client writes behind, so that a kill or a full disk costs the end of a file without an error; this is how we notice.
+"""
+
+import json
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sweeps.trials.jobs import EPOCH
+
+HEADER, BLOCK = 7, 32 * 1024
+FRAME = struct.Struct("<IHB")  # checksum, length of the chunk, its kind
+FULL, FIRST, LAST = 1, 2, 4  # the other kind is a chunk from the middle of a record
+MAGIC = b":W&B"
+
+
+def run_files(folder: Path, run_id: str) -> list[Path]:
+    """All files of a run below a sweep folder, oldest first; a run that was resumed has several."""
+    return sorted(folder.glob(f"wandb/*run-*_*/run-{run_id}.wandb"), key=lambda path: path.parent.name.split("run-")[1])
+
+
+def raw_records(data: bytes) -> Iterator[bytes]:
+    """The whole records of a file, up to where it is torn."""
+    position, record = HEADER, b""
+    while position + FRAME.size <= len(data):
+        left = BLOCK - position % BLOCK
+        _, length, kind = FRAME.unpack_from(data, position)
+        if left < FRAME.size or (length, kind) == (0, 0):  # the rest of a block is padding
+            position += left
+            continue
+        start = position + FRAME.size
+        position = start + length
+        if position > len(data):
+            return
+        record = data[start:position] if kind in (FULL, FIRST) else record + data[start:position]
+        if kind in (FULL, LAST):
+            yield record
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What was logged into a file, in order. Empty of a file that is no such file."""
+    from google.protobuf.message import DecodeError
+    from wandb.proto import wandb_internal_pb2
+
+    messages: Any = wandb_internal_pb2  # made when it is imported: nothing is known of it before
+
+    data = path.read_bytes()
+    found = []
+    for raw in raw_records(data) if data.startswith(MAGIC) else ():
+        record = messages.Record()
+        try:
+            record.ParseFromString(raw)
+        except DecodeError:  # a torn block; what follows is not to be trusted either
+            break
+        if record.HasField("history"):
+            items = record.history.item
+            found.append({"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items})
+    return found
+
+
+def known_epochs(folder: Path, run_id: str) -> set[int]:
+    """The epochs of a run in all its files."""
+    return {int(row[EPOCH]) for path in run_files(folder, run_id) for row in rows(path) if EPOCH in row}
+
+
+def drop_empty(folder: Path, run_id: str) -> None:
+    """Delete what a kill left without a single record: `wandb sync` takes no run of which one file is so."""
+    for path in run_files(folder, run_id):
+        if not any(raw_records(path.read_bytes())):
+            shutil.rmtree(path.parent)

@@ -1,0 +1,219 @@
+"""A mirror of the sweep on Weights & Biases: one run for each job and one for the sweep, written from the driver.
+
+The run records are the truth. The mirror may be offline, late or down, and the sweep does not notice: every call
+runs in a thread of its own and is guarded. A run that W&B cannot take is written offline, which is said once; what W&B
+lacks in the end is said too, and `mergenet sweep sync` adds it from the records.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.names import SOURCE, TRIALS_FOLDER
+from mergenet.errors import CheckpointError
+from mergenet.records.run_record import read_epochs
+from sweeps.config import SweepConfig
+from sweeps.tracking.background import Background
+from sweeps.tracking.wandb_file import known_epochs
+from sweeps.tracking.wandb_run import (
+    DISABLED,
+    INTERRUPTED,
+    OFFLINE,
+    SUMMARY,
+    MirrorRun,
+    NameTaken,
+    open_run,
+    outcome,
+    run_id,
+    scalars,
+)
+from sweeps.tracking.wandb_summary import log_summary, table_config
+from sweeps.trials.jobs import EPOCH, Message
+from sweeps.trials.sweep_dir import shown_path
+
+CLOSE_SECONDS = 90  # that the end of a sweep waits for its mirror
+RETRY_SECONDS = 300  # after W&B could not be reached: every try costs INIT_SECONDS, and the trials go on meanwhile
+FLUSH_SECONDS = 15  # by which the client has written what was logged
+
+
+@dataclass
+class Open:
+    """A job that is under way. rows: all so far, should its run have to begin again elsewhere."""
+
+    about: Message
+    run: MirrorRun | None = None
+    rows: list[Message] = field(default_factory=list)
+
+
+class Mirror:
+    """Listens to the events of the slots; `close` at the end. say: called with what a user should know.
+
+    Nothing is kept of a job that has ended but its name, until its file is checked.
+    """
+
+    def __init__(self, sweep: SweepConfig, folder: Path, say: Callable[[str], None]) -> None:
+        self.sweep, self.folder, self.say = sweep, folder, say
+        self.background = Background("wandb")  # init and finish may block
+        self.jobs: dict[str, Open] = {}
+        self.unchecked: dict[str, float] = {}  # job that has ended -> when
+        self.offline_until = 0.0
+        self.said: set[str] = set()
+        self.lacking: dict[str, str] = {}  # job -> what its run lacks
+        self.closed = sweep.wandb.mode == DISABLED
+
+    def __call__(self, event: Message) -> None:
+        if not self.closed and event["event"] in EVENTS and event["role"] != SOURCE:
+            self.background(lambda: self._guarded(event["job"], lambda: EVENTS[event["event"]](self, event)))
+
+    def summarize(self, summary: dict[str, Any]) -> None:
+        """The run of the whole sweep. summary: that of report/summary.py."""
+        if not self.closed:
+            self.background(lambda: self._guarded(SUMMARY, lambda: self._summarize(summary)))
+
+    def close(self) -> None:
+        """Wait for what is under way. Jobs that have not ended were interrupted. Does nothing the second time."""
+        if self.closed:
+            return
+        self.closed = True
+        self.background(lambda: self._guarded("the end", self._close))
+        if not self.background.close(CLOSE_SECONDS):
+            self.say(f"wandb: not done after {CLOSE_SECONDS} s; {self._way_out()}")
+
+    def _guarded(self, job: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # W&B raises anything from CommError to ConnectionResetError
+            self.jobs.pop(job, None)
+            self.lacking[job] = "no run"
+            way_out = "" if isinstance(error, NameTaken) else f"; {self._way_out()}"
+            self._say_once("none", f"wandb: no run for {job} ({one_line(error)}); training goes on{way_out}")
+
+    def _queued(self, event: Message) -> None:
+        about = {key: event.get(key) for key in ("role", "seed", "method", "number")}
+        self.jobs[event["job"]] = Open(about | {"trial_id": event["job"], "params": event["params"]})
+
+    def _start(self, event: Message) -> None:
+        """A job whose workers were lost starts a second time, and its run goes on."""
+        if (job := self.jobs.get(event["job"])) is not None and job.run is None:
+            job.run = self._open(event["job"], event["role"], scalars(job.about))
+
+    def _log(self, event: Message) -> None:
+        if (job := self.jobs.get(event["job"])) is None or job.run is None:
+            return
+        job.rows.append(event["row"])
+        try:
+            job.run.log(event["row"])
+        except dead_client() as error:
+            self._revive(error)
+
+    def _end(self, event: Message) -> None:
+        job = self.jobs.get(event["job"])
+        if job is not None and job.run is not None:
+            ended = outcome(self.folder, event["job"], event["state"], event["error"])
+            try:
+                job.run.finish(ended)
+            except TimeoutError as error:
+                self._outage(event["job"], error)
+                self.lacking[event["job"]] = "its end"
+            except dead_client() as error:
+                self._revive(error)
+                job.run.finish(ended)
+            self.unchecked[event["job"]] = time.monotonic()
+        self.jobs.pop(event["job"], None)
+        self._check(FLUSH_SECONDS)
+
+    def _open(self, name: str, role: str, config: dict[str, Any]) -> MirrorRun:
+        """The run in the sweep's mode; offline if that fails."""
+        if self.sweep.wandb.mode != OFFLINE:
+            try:
+                if time.monotonic() >= self.offline_until:
+                    return open_run(self.sweep, self.folder, name, role, config, self.sweep.wandb.mode)
+            except NameTaken:  # not even offline: its file would be added to the other sweep's run
+                raise
+            except Exception as error:  # as above
+                self._outage(name, error)
+            self.lacking[name] = "its run"
+        return open_run(self.sweep, self.folder, name, role, config, OFFLINE)
+
+    def _outage(self, job: str, error: Exception) -> None:
+        self.offline_until = time.monotonic() + RETRY_SECONDS
+        what = f"wandb: {job} cannot be mirrored online ({one_line(error)}); it is written offline and training goes on"
+        self._say_once("outage", f"{what}; {self._way_out()}")
+
+    def _revive(self, error: Exception) -> None:
+        """The client's process is dead, and all runs with it: each goes on offline in a new one."""
+        import wandb
+
+        with suppress(*dead_client()):
+            wandb.teardown()
+        self._say_once("dead", f"wandb: its process died ({one_line(error)}); the runs go on offline, and training too")
+        for name, job in self.jobs.items():
+            if job.run is not None:
+                job.run = open_run(self.sweep, self.folder, name, job.about["role"], scalars(job.about), OFFLINE)
+                for row in job.rows:
+                    job.run.log(row)
+
+    def _summarize(self, summary: dict[str, Any]) -> None:
+        run = self._open(SUMMARY, SUMMARY, table_config(summary))
+        log_summary(run.run, summary)
+        run.finish({"state": "complete"})
+
+    def _close(self) -> None:
+        for name in list(self.jobs):
+            ended = {"job": name, "event": "ended", "state": INTERRUPTED, "error": None}
+            self._guarded(name, lambda ended=ended: self._end(ended))  # type: ignore[misc]
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while any(self._missing(job) for job in self.unchecked) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        self.unchecked |= {path.name: 0.0 for path in (self.folder / TRIALS_FOLDER).glob("*")}  # of earlier drivers
+        self._check(0)
+        if self.lacking:
+            known = ", ".join(f"{job} {what}" for job, what in list(self.lacking.items())[:5])
+            more = ", ..." if len(self.lacking) > 5 else ""
+            self.say(f"wandb: {len(self.lacking)} runs lack something ({known}{more}); {self._way_out()}")
+
+    def _check(self, age: float) -> None:
+        """Compare the files of jobs that ended so long ago, in seconds, with their records."""
+        now = time.monotonic()
+        for job in [job for job, ended in self.unchecked.items() if now - ended >= age]:
+            del self.unchecked[job]
+            if missing := self._missing(job):
+                self.lacking.setdefault(job, f"{len(missing)} epochs")
+
+    def _missing(self, job: str) -> set[int]:
+        try:
+            recorded = {int(row[EPOCH]) for row in read_epochs(self.folder / TRIALS_FOLDER / job)}
+        except CheckpointError:  # damaged: nothing to compare with
+            return set()
+        return recorded - known_epochs(self.folder, run_id(self.sweep, job))
+
+    def _say_once(self, what: str, text: str) -> None:
+        if what not in self.said:
+            self.said.add(what)
+            self.say(text)
+
+    def _way_out(self) -> str:
+        return f"`mergenet sweep sync {shown_path(self.folder)}` completes W&B from the records"
+
+
+EVENTS: dict[str, Callable[[Mirror, Message], None]] = {
+    "queued": Mirror._queued,
+    "started": Mirror._start,
+    "row": Mirror._log,
+    "ended": Mirror._end,
+}
+
+
+def dead_client() -> tuple[type[Exception], ...]:
+    """What a call raises once the client's process is gone: which of them is a matter of moments."""
+    from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+
+    return ConnectionError, HandleAbandonedError, MailboxClosedError
+
+
+def one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())[:200]
+    return text if isinstance(error, NameTaken) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,68 @@
+"""The run of the whole sweep on Weights & Biases: its trials as a table, the best, the confirmation."""
+
+import html
+from typing import Any
+
+from mergenet.layers.pair_labels import in_a_word
+from mergenet.records.run_record import test_column
+
+COLUMNS = ("trial_id", "state", "epochs", "value")
+
+
+def table_config(summary: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the run."""
+    return {"role": "summary", "metric": summary["metric"]}
+
+
+def log_summary(run: Any, summary: dict[str, Any]) -> None:
+    """summary: that of report/summary.py. The table is HTML: a W&B table needs an artifact, which can be refused."""
+    import wandb
+
+    run.log({"trials": wandb.Html(trials_html(summary["trials"]), inject=False)})
+    run.summary.update(numbers(summary))
+
+
+def numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """Shallow scalars: trials by state, the best trial, no transfer, the gain of the confirmation and its controls."""
+    trials, best, baseline = summary["trials"], summary["best"], summary["baseline"]
+    states = [trial["state"] for trial in trials]
+    found: dict[str, Any] = {f"trials_{state}": states.count(state) for state in sorted(set(states))}
+    if summary.get("constraints"):
+        found["trials_infeasible"] = summary["infeasible"]["infeasible"]
+    if summary.get("front"):
+        found["front"] = ", ".join(point["trial_id"] for point in summary["front"])
+    if best is not None:
+        found |= {"best_trial": best["trial_id"], "best_value": best["value"]}
+        found |= {f"best_{path.replace('.', '_')}": in_a_word(value) for path, value in best["params"].items()}
+        found |= {f"best_{name}": value for name, value in best.get("measured", {}).items()}
+    if baseline is not None:
+        found["baseline_value"] = baseline["value"]
+    confirmed = summary["confirmation"] or {}
+    for metric in (summary["metric"], test_column(summary["metric"])):
+        gain = confirmed.get(metric, {}).get("gain", {})
+        found |= {f"gain_{metric}_{key}": value for key, value in gain.items()}
+        for name, control in confirmed.get("controls", {}).items():
+            beside = control.get(metric, {})
+            found |= {f"control_{name}_{metric}_{key}": value for key, value in beside.get("gain", {}).items()}
+            over = beside.get("best_minus_control", {})
+            found |= {f"best_minus_{name}_{metric}_{key}": value for key, value in over.items()}
+        trained = confirmed.get("adapter", {}).get(metric, {})
+        for name, what in (("adapter", "gain"), ("adapter_minus_best", "minus_best")):
+            found |= {f"{name}_{metric}_{key}": value for key, value in trained.get(what, {}).items()}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def trials_html(trials: list[dict[str, Any]]) -> str:
+    paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
+    names = list(dict.fromkeys(name for trial in trials for name in trial.get("measured", {})))
+    lines = [row("th", [*COLUMNS, *names, *paths])]
+    for trial in trials:
+        values = [trial.get("measured", {}).get(name) for name in names]
+        values += [in_a_word(trial["params"][path]) if path in trial["params"] else None for path in paths]
+        lines.append(row("td", [*(trial[column] for column in COLUMNS), *values]))
+    return f"<table>{''.join(lines)}</table>"
+
+
+def row(tag: str, cells: list[Any]) -> str:
+    shown = ("" if cell is None else html.escape(str(cell)) for cell in cells)
+    return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in shown)}</tr>"

@@ -1,0 +1,89 @@
+"""Backfill: what Weights & Biases lacks of a sweep, from the sweep's own records."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from analysis.names import SWEEP_FILE, TRIAL_FILE, TRIALS_FOLDER
+from mergenet.config.yaml12 import dump_yaml_values
+from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.records.run_record import read_epochs, read_run
+from sweeps.config import SweepConfig
+from sweeps.config.loading import load_sweep
+from sweeps.tracking.wandb_file import known_epochs, run_files
+from sweeps.tracking.wandb_mirror import one_line
+from sweeps.tracking.wandb_run import ONLINE, SUMMARY, check_key, open_run, outcome, run_id, scalars
+from sweeps.tracking.wandb_summary import log_summary, table_config
+from sweeps.trials.jobs import EPOCH
+from sweeps.trials.sweep_dir import SUMMARY_FILE, SWEEP_FILES, holds_sweep, locked, read_json
+
+
+def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str], None]) -> int:
+    """Bring every trial's run, and that of the sweep, to what the records say. Returns how many epochs were added.
+
+    mode: online, or offline: into files below the sweep folder for `wandb sync`.
+    Raises UserError; RuntimeError if W&B does not take a run: those before it are done, and doing it again is safe.
+    """
+    if not holds_sweep(folder):
+        raise ConfigError(f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}; `mergenet sweep run` makes one")
+    if project is not None and mode != ONLINE:
+        raise ConfigError(f"--project must go with --mode online, got {mode}; `wandb sync --project` takes one, too")
+    folder = folder.absolute()
+    changes = [f"wandb.mode={mode}"] + ([] if project is None else [f"wandb.project={dump_yaml_values(project)}"])
+    sweep = load_sweep(str(folder / SWEEP_FILE), changes)
+    check_key(sweep)
+    with locked(folder):  # not while a driver mirrors
+        jobs = [path.parent for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
+        added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
+        if (folder / SUMMARY_FILE).exists():
+            guarded(SUMMARY, lambda: sync_summary(sweep, folder))
+    say(f"{len(jobs)} runs are whole {mode}, {sum(added)} epochs were added to {sum(map(bool, added))} of them")
+    return sum(added)
+
+
+def guarded(job: str, call: Callable[[], int]) -> int:
+    try:
+        return call()
+    except UserError:
+        raise
+    except Exception as error:  # W&B raises anything from CommError to ConnectionResetError
+        raise RuntimeError(
+            f"W&B did not take the run {job} ({one_line(error)}); the same command goes on from there"
+        ) from error
+
+
+def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
+    """One trial; how many epochs W&B lacked."""
+    trial, rows, name = read_json(path / TRIAL_FILE), read_epochs(path), run_id(sweep, path.name)
+    if sweep.wandb.mode != ONLINE and run_files(folder, name):
+        lacks = {row[EPOCH] for row in rows} - known_epochs(folder, name)
+        if not lacks:
+            return 0
+    try:
+        method = read_run(path).config.get("method")
+    except CheckpointError:  # failed before its run began
+        method = None
+    mirror = open_run(sweep, folder, path.name, trial["role"], scalars(trial | {"method": method}), sweep.wandb.mode)
+    added = sum(mirror.log(row) for row in rows)
+    mirror.finish(outcome(folder, path.name, trial["state"], trial["error"]))
+    mark_synced(sweep, folder, name)
+    return added
+
+
+def sync_summary(sweep: SweepConfig, folder: Path) -> int:
+    summary: dict[str, Any] = read_json(folder / SUMMARY_FILE)
+    if sweep.wandb.mode != ONLINE and run_files(folder, run_id(sweep, SUMMARY)):
+        return 0
+    mirror = open_run(sweep, folder, SUMMARY, SUMMARY, table_config(summary), sweep.wandb.mode)
+    log_summary(mirror.run, summary)
+    mirror.finish({"state": "complete"})
+    mark_synced(sweep, folder, run_id(sweep, SUMMARY))
+    return 0
+
+
+def mark_synced(sweep: SweepConfig, folder: Path, name: str) -> None:
+    """W&B's own mark: a later `wandb sync` passes over the files, which would be added a second time."""
+    if sweep.wandb.mode == ONLINE:
+        for path in run_files(folder, name):
+            path.with_suffix(".wandb.synced").touch()

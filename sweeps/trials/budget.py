@@ -1,0 +1,117 @@
+"""Time spent, kept over all drivers of a sweep, and the budget of its search."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from analysis.names import TRIAL, TRIALS_FOLDER
+from mergenet.errors import UserError
+from mergenet.records.run_record import EPOCHS_FILE
+from sweeps.config import SweepConfig
+from sweeps.trials.jobs import Message
+
+BEAT = 10.0  # seconds between two notes of the time spent: no more than that is forgotten after a kill
+SEARCH = "search"
+HOUR = 3600.0
+
+
+class Clock:
+    """Seconds of each step of a sweep, those of earlier drivers included.
+
+    before: what earlier drivers noted. write: notes them; called when a step begins and by `beat`.
+    """
+
+    def __init__(self, before: dict[str, float], write: Callable[[dict[str, float]], None]) -> None:
+        self.before, self.write = dict(before), write
+        self.step: str | None = None
+        self.since = self.noted = time.monotonic()
+        self.lock = threading.Lock()
+
+    def begin(self, step: str | None) -> None:
+        """The running step has ended and another begins; None: nothing more does."""
+        with self.lock:
+            now = time.monotonic()
+            if self.step is not None:
+                self.before[self.step] = self.before.get(self.step, 0.0) + now - self.since
+            self.step, self.since = step, now
+            self._note()
+
+    def beat(self, _event: Message) -> None:
+        """To be called often, from any thread."""
+        with self.lock:
+            if self.step is not None and time.monotonic() - self.noted >= BEAT:
+                self._note()
+
+    def seconds(self) -> dict[str, float]:
+        """By step, the running one so far."""
+        with self.lock:
+            return self._seconds()
+
+    def _note(self) -> None:
+        self.noted = time.monotonic()
+        with contextlib.suppress(OSError, UserError):  # a full disk is told of by those who write what counts
+            self.write(self._seconds())
+
+    def _seconds(self) -> dict[str, float]:
+        running = {} if self.step is None else {self.step: time.monotonic() - self.since}
+        names = {**self.before, **running}
+        return {name: round(self.before.get(name, 0.0) + running.get(name, 0.0), 2) for name in names}
+
+
+class Budget:
+    """How much of the search's budget is spent. A listener of the slots.
+
+    seconds: of the search so far, by all drivers. What the trials in the folder have recorded counts, with all seeds.
+    """
+
+    def __init__(self, sweep: SweepConfig, folder: Path, seconds: Callable[[], float]) -> None:
+        self.sweep, self.seconds = sweep, seconds
+        self.epochs = {path.parent.name: recorded(path) for path in (folder / TRIALS_FOLDER).glob(f"*/{EPOCHS_FILE}")}
+        self.epochs = {name: count for name, count in self.epochs.items() if name.startswith(TRIAL)}
+
+    def __call__(self, event: Message) -> None:
+        if event["event"] == "row" and event["job"].startswith(TRIAL):
+            self.epochs[event["job"]] = max(self.epochs.get(event["job"], 0), event["row"]["epoch"])
+
+    @property
+    def num_epochs(self) -> int:
+        return sum(self.epochs.copy().values())
+
+    def spent(self) -> bool:
+        """No more trials may begin."""
+        hours, epochs = self.sweep.budget_hours, self.sweep.budget_epochs
+        if hours is not None and self.seconds() >= hours * HOUR:
+            return True
+        return epochs is not None and self.num_epochs >= epochs
+
+    def facts(self) -> dict[str, Any] | None:
+        """For summary.json; None without a budget."""
+        return budget_facts(self.sweep, self.seconds(), self.num_epochs)
+
+
+def budget_facts(sweep: SweepConfig, seconds: float, epochs: int) -> dict[str, Any] | None:
+    if sweep.budget_hours is None and sweep.budget_epochs is None:
+        return None
+    limits = {"budget_hours": sweep.budget_hours, "budget_epochs": sweep.budget_epochs}
+    return {**limits, "search_hours": round(seconds / HOUR, 4), "search_epochs": epochs}
+
+
+def budget_line(facts: dict[str, Any]) -> str:
+    """E.g. "budget of the search: 0.10 of 0.5 hours, 40 of 60 epochs"."""
+    parts = []
+    if facts["budget_hours"] is not None:
+        parts.append(f"{facts['search_hours']:.3g} of {facts['budget_hours']:g} hours")
+    if facts["budget_epochs"] is not None:
+        parts.append(f"{facts['search_epochs']} of {facts['budget_epochs']} epochs")
+    return f"budget of the search: {', '.join(parts)}"
+
+
+def recorded(path: Path) -> int:
+    """Epochs in a record; a row that was torn by a kill does not count."""
+    try:
+        return path.read_bytes().count(b"\n")
+    except OSError:
+        return 0

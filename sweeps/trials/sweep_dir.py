@@ -1,0 +1,190 @@
+"""The sweep folder before a sweep starts: new, or what is to be done with the sweep that it holds."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from analysis.names import SWEEP_FILE
+from mergenet.config.yaml12 import load_yaml
+from mergenet.errors import ConfigError, UserError
+from mergenet.records.run_record import FINISHED
+from sweeps.config import SweepConfig
+from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
+
+SCRATCH = ".mergenet-ray-"  # folders of Ray's own files while a sweep runs
+STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
+SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The sweep folder, made if need be, with this process as its only driver; the lock goes with the process.
+
+    A folder that was made for this, and that nothing was written to, goes as well.
+    Raises ConfigError if another driver has it, or if the folder cannot be made or written.
+    """
+    new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK_FILE).open("a+b", buffering=0)
+    except OSError as error:
+        raise ConfigError(f"the sweep folder {str(folder)!r} cannot be written: {error.strerror}") from None
+    with file:
+        if not take_lock(file):
+            file.seek(0)
+            driver = file.read(200).decode(errors="replace").strip() or "another process"
+            raise ConfigError(
+                f"the sweep folder {str(folder)!r} is in use by {driver}; wait for it, stop it, or choose another one"
+            )
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        try:
+            yield
+        finally:
+            if new and not is_used(folder):
+                with contextlib.suppress(OSError):
+                    (folder / LOCK_FILE).unlink()
+                    folder.rmdir()
+
+
+def take_lock(file: IO[bytes]) -> bool:
+    """Tries for a moment: who only looks (report/status.py) holds the lock for microseconds."""
+    for _ in range(5):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return os.fstat(file.fileno()).st_nlink > 0  # else its driver has just taken it away with the folder
+    return False
+
+
+def is_used(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(path.name != LOCK_FILE for path in folder.iterdir()))
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ConfigError, with the way out, if there is something in the sweep folder."""
+    if not is_used(folder):
+        return
+    must = f"the sweep folder must be new or empty, got {str(folder)!r}"
+    if not holds_sweep(folder):
+        raise ConfigError(f"{must}; choose another with --dir")
+    status = status_of(folder)
+    what, way_out, overwrite = "another sweep", "choose another with --dir", ", or delete it with --overwrite"
+    if status == FINISHED and not read_json(folder / SUMMARY_FILE):
+        what = f"a finished sweep without a readable {SUMMARY_FILE}"
+        way_out = f"`{resume_command(folder)}` writes it again, choose another with --dir"
+    elif status != FINISHED:
+        what = f"a sweep that has not finished (status: {status})"
+        way_out = f"go on with it by `{resume_command(folder)}`, choose another with --dir"
+    if "status" not in read_state(folder):  # --overwrite deletes only what is surely a sweep
+        overwrite = ""
+    raise ConfigError(f"{must}, which holds {what}; {way_out}{overwrite}")
+
+
+def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[str, Any] | None:
+    """summary.json, if the folder holds exactly this sweep of exactly this base, finished; else None."""
+    state, summary = read_state(folder), read_json(folder / SUMMARY_FILE)
+    if not holds_sweep(folder):
+        return None
+    if sweep.metric is None:  # then it was the task's own, which was written down
+        sweep = sweep.model_copy(update={"metric": summary.get("metric")})
+    trials = state.get("num_trials", {})
+    if trials.get("asked") == sweep.num_trials:  # all that the space holds, if they are fewer
+        sweep = sweep.model_copy(update={"num_trials": trials["held"]})
+    same = _written(folder / SWEEP_FILE) == dump_sweep(sweep)
+    whole = state.get("status") == FINISHED and state.get("base_hash") == base_hash
+    return summary if same and whole and summary else None
+
+
+def _written(path: Path) -> str:
+    """A sweep file as this version writes it: one of an earlier version lacks the newer fields. Empty if damaged."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return dump_sweep(parse_sweep(load_yaml(text, str(path)), str(path)))
+    except UserError:
+        return ""
+
+
+def check_deletable(folder: Path) -> None:
+    """Raises ConfigError unless the folder is new, empty or a sweep folder."""
+    if is_used(folder) and not (holds_sweep(folder) and "status" in read_state(folder)):
+        raise ConfigError(
+            f"--overwrite must meet a sweep folder, with {SWEEP_FILES} that can be read, got {str(folder)!r}; "
+            "choose another with --dir"
+        )
+
+
+def clear(folder: Path) -> None:
+    """Delete the sweep in the folder. Raises ConfigError, and deletes nothing, if it holds anything else."""
+    check_deletable(folder)
+    for path in list(folder.iterdir()) if folder.exists() else ():
+        if path.name == LOCK_FILE:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def clear_scratch(folder: Path) -> None:
+    """Delete what drivers that were killed left of Ray's own files."""
+    for path in folder.glob(f"{SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def holds_sweep(folder: Path) -> bool:
+    """Whether the folder is of a sweep, perhaps with a damaged sweep.json."""
+    return all((folder / name).is_file() for name in (SWEEP_FILE, BASE_FILE, STATE_FILE))
+
+
+def status_of(folder: Path) -> str:
+    return str(read_state(folder).get("status", f"unknown, {STATE_FILE} is damaged"))
+
+
+def load_resumable(folder: Path) -> SweepConfig:
+    """The sweep of a folder, on the base that it started with, its warm start read already.
+
+    Raises ConfigError if there is none to resume.
+    """
+    if not holds_sweep(folder):
+        raise ConfigError(
+            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to be resumed; `mergenet sweep run` makes one"
+        )
+    sweep = load_sweep(str(folder / SWEEP_FILE), ())
+    return sweep.model_copy(update={"base": str(folder / BASE_FILE), "overrides": {}, "warm_start": ()})
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """sweep.json; empty if there is none or it is no such file."""
+    return read_json(folder / STATE_FILE)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def resume_command(place: Path | str | None) -> str:
+    """What to type to go on with a sweep: a folder or a URL, quoted for a shell."""
+    return f"mergenet sweep resume {shlex.quote(str(place))}"
+
+
+def shown_path(path: Path) -> Path:
+    """Relative to the working directory if it lies below it, as a user would write it."""
+    path = path.absolute()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

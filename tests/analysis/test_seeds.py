@@ -1,0 +1,72 @@
+"""Trials of several seeds in a table: one row each, the mean of the runs; nothing of those that lack a seed."""
+
+import json
+import statistics
+
+import pytest
+
+from analysis.best import choose_best
+from analysis.load import load_trials, param_columns
+from analysis.tables import footer, selected, show
+
+
+def write(write_run, folder, name, runs, rank=4):
+    """runs: validation accuracies and test accuracy of each seed, first seed first; test None: it did not finish."""
+    for place, (accuracies, test, state) in enumerate(runs, start=1):
+        trial = {"role": "trial", "number": 0, "state": state, "params": {"transfer.adapter.rank": rank}}
+        if place == 1:
+            trial["seeds"] = [0, 1, 2]
+        else:
+            trial["role"] = "replicate"
+        run = name if place == 1 else f"{name}-seed-{place}"
+        settings = {"transfer.adapter.rank": rank, "seed": place - 1}
+        write_run(folder / "trials" / run, accuracies, test, trial, settings)
+
+
+@pytest.fixture
+def sweep(tmp_path, write_run):
+    """Of the four the last three have a better first seed than the first, whose mean alone is whole."""
+    folder = tmp_path / "sweep"
+    done = "complete"
+    write(write_run, folder, "t0", [((0.5, 0.6), 0.5, done), ((0.5, 0.7), 0.6, done), ((0.4, 0.5), 0.4, done)], 4)
+    write(write_run, folder, "t1", [((0.5, 0.9), 0.8, done), ((0.5, 0.9), 0.8, done), ((0.4,), None, "failed")], 8)
+    write(write_run, folder, "t2", [((0.5, 0.9), 0.8, done), ((0.5, 0.9), 0.8, done)], 16)
+    write(write_run, folder, "t3", [((0.8,), None, "pruned")], 32)
+    return folder
+
+
+def test_a_row_a_trial(sweep):
+    table = load_trials(sweep).set_index("trial")
+    assert table.index.tolist() == ["t0", "t1", "t2", "t3"]
+    whole = table.loc["t0"]
+    assert (whole["state"], whole["seeds"], whole["target_val_top1"]) == ("complete", 3, pytest.approx(0.6))
+    assert whole["sd"] == pytest.approx(statistics.stdev([0.6, 0.7, 0.5]))
+    assert whole["target_test_top1"] == pytest.approx(0.5)
+    assert whole["target_val_loss"] == pytest.approx(0.4)
+    assert whole["seconds"] == pytest.approx(6 * 1.75)
+    assert table["state"].tolist() == ["complete", "failed", "running", "pruned"]
+    assert table.loc[["t1", "t2"], ["target_val_top1", "target_test_top1"]].isna().all(axis=None)
+    assert (table.loc["t3", "target_val_top1"], table.loc["t3", "seeds"]) == (0.8, 1)
+    assert param_columns(load_trials(sweep)) == ["transfer.adapter.rank"]
+
+
+def test_the_seed_that_failed_is_named(sweep):
+    path = sweep / "trials/t1-seed-3/trial.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"error": "target loss became nan"}))
+    assert load_trials(sweep).set_index("trial").loc["t1", "error"] == "seed 2: target loss became nan"
+
+
+def test_the_best_is_the_best_mean_and_the_reader_is_told(sweep, capsys):
+    table = load_trials(sweep)
+    assert choose_best(table)["trial"] == "t0"
+    assert any(line.startswith("best trial: t0, mean over 3 seeds (sd 10.00 points): ") for line in footer(table))
+    show(selected(table), rich_output=False)
+    head, first = capsys.readouterr().out.splitlines()[:2]
+    assert "sd %" in head
+    assert "10.00" in first
+
+
+def test_one_run_of_a_trial_is_shown_as_it_is(sweep):
+    first, other = (load_trials(sweep / "trials" / name).iloc[0] for name in ("t2", "t2-seed-2"))
+    assert (first["state"], first["target_val_top1"]) == ("complete", 0.9)
+    assert (other["role"], other["target_val_top1"]) == ("replicate", 0.9)

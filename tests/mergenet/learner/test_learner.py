@@ -1,0 +1,215 @@
+"""A network that learns by itself: its steps, batches, evaluation, state and guards."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mergenet.config import Config
+from mergenet.errors import ConfigError, TrainingDiverged
+from mergenet.learner.learner import EVAL_BATCH, BatchStream, Learner, set_up, steps_per_epoch
+from mergenet.learner.rng import Stream
+from mergenet.models import MODELS, Architecture
+from tests.tiny import copies, same, snapshot, tiny_config
+
+pytestmark = pytest.mark.usefixtures("tiny")
+CPU = torch.device("cpu")
+
+
+def learner(config: Config) -> Learner:
+    return Learner("target", config.target, config, CPU)
+
+
+def step(one: Learner, number: int = 0) -> bool:
+    one.set_rate(number, 100, 10)
+    one.backward()
+    return one.update()
+
+
+def batches(size: int, batch_size: int) -> BatchStream:
+    return BatchStream(size, batch_size, Stream(0, "data"))
+
+
+def test_each_pass_is_a_new_permutation_without_the_incomplete_batch() -> None:
+    stream = batches(10, 4)
+    passes = [torch.cat([stream.next(), stream.next()]) for _ in range(3)]
+    for seen in passes:
+        assert len(seen.unique()) == 8
+    assert not torch.equal(passes[0], passes[1])
+
+
+def test_a_batch_is_never_larger_than_the_data() -> None:
+    assert sorted(batches(3, 64).next().tolist()) == [0, 1, 2]
+
+
+def test_batches_go_on_after_a_restart_in_the_middle_of_a_pass() -> None:
+    stream = batches(10, 3)
+    stream.next()
+    state = stream.state_dict()
+    expected = [stream.next().tolist() for _ in range(6)]
+    other = BatchStream(10, 3, Stream(5, "else"))
+    other.load_state_dict(state)
+    assert [other.next().tolist() for _ in range(6)] == expected
+
+
+def test_steps_per_epoch_drop_the_incomplete_batch() -> None:
+    config = tiny_config()
+    size = learner(config).task.size("train")
+    assert steps_per_epoch(config) == size // 16
+    assert steps_per_epoch(tiny_config({"target.batch_size": size + 1})) == 1
+
+
+def test_a_step_is_what_torch_does_with_the_same_batch() -> None:
+    config = tiny_config({"target.model.name": "tiny_mlp", "target.augment": False})
+    one, other = learner(config), learner(config)
+    batch = other.next_batch()
+    optimizer = torch.optim.SGD(other.network.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    nn.functional.cross_entropy(other.network(batch["images"]), batch["labels"]).backward()
+    optimizer.step()
+    assert step(one)
+    assert same(one.network.state_dict(), other.network.state_dict())
+
+
+def test_a_step_on_a_given_batch_follows_the_objective_and_reports_the_tasks_loss() -> None:
+    config = tiny_config({"target.model.name": "tiny_mlp", "target.augment": False})
+    one, other = learner(config), learner(config)
+    batch = other.next_batch()
+    one.backward(batch, lambda outputs, loss: 3 * loss + outputs["logits"].square().mean())
+    logits = other.network(batch["images"])
+    loss = nn.functional.cross_entropy(logits, batch["labels"])
+    (3 * loss + logits.square().mean()).backward()
+    for mine, theirs in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+    assert one.mean_loss() == pytest.approx(loss.item())
+    assert torch.equal(one.next_batch()["labels"], batch["labels"]), "the batch was given, none was drawn"
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    config = tiny_config({"target.optimizer.clip_norm": 1e-3, "target.augment": False})
+    one = learner(config)
+    one.backward()
+    one.update()
+    norm = torch.stack([p.grad.square().sum() for p in one.network.parameters() if p.grad is not None]).sum().sqrt()
+    assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_evaluation_is_a_mean_over_examples_and_changes_nothing() -> None:
+    one = learner(tiny_config({"target.data.train_fraction": 1.0, "target.data.val_fraction": 0.3}))
+    size = one.task.size("val")
+    assert size > EVAL_BATCH, "several batches, the last of them incomplete"
+    step(one)
+    before, draws = copies(one.network.state_dict()), one.state_dict()
+    found = one.evaluate("val")
+    one.network.eval()
+    batch = one.task.batch("val", torch.arange(size), CPU)
+    logits = one.network(batch["images"])
+    assert found["loss"] == pytest.approx(nn.functional.cross_entropy(logits, batch["labels"]).item(), rel=1e-5)
+    assert found["top1"] == pytest.approx((logits.argmax(1) == batch["labels"]).double().mean().item())
+    assert same(one.network.state_dict(), before)
+    for name in ("augmenting", "forwarding"):
+        assert torch.equal(one.state_dict()[name]["cpu"], draws[name]["cpu"])
+
+
+def test_the_next_step_after_evaluation_trains_again_with_dropout() -> None:
+    one, other = learner(tiny_config()), learner(tiny_config())
+    step(one)
+    one.evaluate("val")
+    step(one, 1)
+    step(other)
+    step(other, 1)
+    assert same(one.network.state_dict(), other.network.state_dict())
+
+
+def test_mean_loss_is_that_of_the_steps_since_the_last_call() -> None:
+    one = learner(tiny_config())
+    losses = []
+    for number in range(4):
+        before = one.loss_sum.item()
+        step(one, number)
+        losses.append(one.loss_sum.item() - before)
+    assert one.mean_loss() == pytest.approx(sum(losses) / 4, rel=1e-6)
+    step(one, 4)
+    last = one.loss_sum.item()
+    assert one.mean_loss() == pytest.approx(last)
+    assert one.mean_loss() == 0
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_restored_learner_takes_bitwise_the_same_steps(optimizer: str, amp: str) -> None:
+    config = tiny_config({"target.optimizer.name": optimizer, "amp": amp, "target.optimizer.lr": 0.01})
+    one, other = learner(config), learner(config)
+    for number in range(3):
+        step(one, number)
+    other.load_state_dict(snapshot(one.state_dict()))
+    for number in range(3, 12):  # into the next pass over the data
+        step(one, number)
+        step(other, number)
+    assert same(one.network.state_dict(), other.network.state_dict())
+
+
+def test_a_state_is_a_function_of_seed_and_role() -> None:
+    config = tiny_config()
+    assert same(learner(config).network.state_dict(), learner(config).network.state_dict())
+    for other in (
+        learner(tiny_config({"seed": 1})),
+        learner(tiny_config({"target.seed": 1})),
+        Learner("source", config.target, config, CPU),
+    ):
+        assert not same(learner(config).network.state_dict(), other.network.state_dict())
+
+
+def test_a_seed_of_its_own_takes_the_place_of_the_runs() -> None:
+    own = learner(tiny_config({"seed": 5, "target.seed": 0}))
+    assert same(own.network.state_dict(), learner(tiny_config()).network.state_dict())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_training_in_one_line(bad: float) -> None:
+    one = learner(tiny_config())
+    step(one)
+    one.check_finite(0)
+    with torch.no_grad():
+        one.network.get_parameter("9.weight")[0, 0] = bad
+    step(one, 1)
+    with pytest.raises(TrainingDiverged, match=r"^target loss became (nan|inf) by step 1; lower target.optimizer.lr"):
+        one.check_finite(1)
+
+
+def test_an_unknown_model_or_task_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"model.name must be one of .*got 'tiny_mpl'; did you mean tiny_mlp"):
+        learner(tiny_config({"target.model.name": "tiny_mpl"}))
+    with pytest.raises(ConfigError, match=r"task must be one of .*got 'image_clasification'"):
+        learner(tiny_config({"target.task": "image_clasification"}))
+
+
+def test_set_up_gives_the_threads_and_determinism_asked_for() -> None:
+    assert set_up(tiny_config({"threads": 2})) == CPU
+    assert torch.get_num_threads() == 2
+    assert torch.are_deterministic_algorithms_enabled()
+    set_up(tiny_config({"deterministic": False}))
+    assert torch.get_num_threads() == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+class Scaled(nn.Module):
+    """A network whose BatchNorm input is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.fc = nn.Linear(3, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.norm(images).mean(dim=(2, 3)))
+
+
+def test_recalibration_averages_the_batch_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "scaled", Architecture(lambda *_: Scaled()))
+    one = learner(tiny_config({"target.model.name": "scaled", "target.batch_size": 1000}))
+    one.recalibrate(1)  # the one batch is all of the training data
+    images = one.task.batch("train", torch.arange(one.task.size("train")), CPU)["images"]
+    norm = one.network.get_submodule("norm")
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.momentum == 0.1, "training goes on with the momentum it had"
+    torch.testing.assert_close(norm.running_mean, images.mean(dim=(0, 2, 3)), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(norm.running_var, images.transpose(0, 1).flatten(1).var(dim=1), atol=1e-5, rtol=1e-4)

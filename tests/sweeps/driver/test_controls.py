@@ -1,0 +1,237 @@
+"""Controls of the confirmation: their configurations, their numbers, and what they let one say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mergenet.config import Config
+from mergenet.config.loading import dump_yaml
+from sweeps.driver.steps import confirm, confirmations
+from sweeps.planning.plan import Plan
+from sweeps.report.summary import controls_left_out, print_confirmation
+from sweeps.report.verdict import control_lines, controls_verdict
+from sweeps.space.space import Space
+from sweeps.tracking.wandb_summary import numbers
+from sweeps.trials.jobs import Jobs, no_controls
+from sweeps.trials.recorded_source import SourcePlan
+from sweeps.trials.results import confirmation
+from tests.sweeps.base import space_of, sweep_config
+
+SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
+VAL, TEST = "target_val_top1", "target_test_top1"
+ALL = ["none", "noise", "shuffled"]
+
+
+def plan_of(controls: list[str], seeds: int = 2, search: dict[str, Any] = SEARCH, **base: Any) -> Plan:
+    space: Space = space_of(search, **base)
+    sweep = sweep_config(search, num_trials=2, confirm_seeds=seeds, confirm_controls=controls)
+    return Plan(sweep, space, SourcePlan(), "", 2)
+
+
+def write_run(job: dict[str, Any], state: str, val: float = 0.5, test: float = 0.5) -> None:
+    """A run folder as a job leaves it."""
+    run, config = Path(job["folder"]), Config.model_validate(job["config"])
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(dump_yaml(config))
+    (run / "provenance.json").write_text("{}")
+    (run / "epochs.jsonl").write_text(json.dumps({"epoch": 1, "step": 1, VAL: val}) + "\n")
+    done = {"status": "finished" if state == "complete" else "failed", "error": None, "epochs_done": 1}
+    (run / "result.json").write_text(json.dumps(done | {"best_epoch": 1, "metric": VAL, VAL: val, TEST: test}))
+    about = {"trial_id": job["id"], "state": state, "seed": config.seed, "error": None}
+    (run / "trial.json").write_text(json.dumps(about | {key: job[key] for key in ("role", "params", "number")}))
+
+
+def best_of(plan: Plan, folder: Path, **values: Any) -> tuple[Jobs, dict[str, Any]]:
+    """The jobs of a sweep whose best trial is there; values: of its configuration."""
+    jobs = Jobs(folder, plan.space, "the/recording")
+    job = jobs.trial(0, plan.space.locate(plan.space.config({})) or {})
+    write_run(job | {"config": job["config"] | values}, "complete")
+    return jobs, {"trial_id": job["id"], "params": job["params"]}
+
+
+class Trained:
+    """Slots that note what they are given."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def submit(self, job: dict[str, Any]) -> None:
+        self.names.append(job["id"])
+
+    def wait(self, names: list[str]) -> None:
+        assert names == self.names
+
+
+def test_a_control_is_the_best_with_another_control_on_the_same_seeds(tmp_path: Path) -> None:
+    plan = plan_of(ALL)
+    jobs, best = best_of(plan, tmp_path)
+    found = {job["id"]: job for job in confirmations(plan, jobs, best)}
+    roles = ["confirm-best", "confirm-none", "confirm-shuffled", "confirm-noise", "confirm-control-none"]
+    assert list(found) == [f"{role}-{number}" for number in (1, 2) for role in roles]
+    assert len(found) == plan.sweep.num_confirmations
+    for number in (1, 2):
+        real = found[f"confirm-best-{number}"]
+        for name, control in (("shuffled", "shuffled"), ("noise", "noise"), ("control-none", "none")):
+            job = found[f"confirm-{name}-{number}"]
+            transfer = {**real["config"]["transfer"], "control": control}
+            assert job["config"] == {**real["config"], "name": job["id"], "transfer": transfer}
+            assert (job["config"]["seed"], job["config"]["source"]["recording"]) == (number, "the/recording")
+            assert job["params"] == real["params"], "the settings of the best"
+    assert found["confirm-none-1"]["config"]["method"] == "none", "not to be taken for control none"
+
+
+def test_a_control_that_is_searched_is_told_as_it_is(tmp_path: Path) -> None:
+    plan = plan_of(["noise"], search=SEARCH | {"transfer.control": {"choice": ["real", "noise"]}})
+    jobs, best = best_of(plan, tmp_path)
+    found = {job["role"]: job["params"]["transfer.control"] for job in confirmations(plan, jobs, best) if job["params"]}
+    assert found == {"confirm_best": "real", "confirm_noise": "noise"}
+
+
+def test_a_best_that_shows_no_adapter_its_source_has_no_controls_and_says_so(tmp_path: Path) -> None:
+    plan = plan_of(ALL)
+    jobs, best = best_of(plan, tmp_path, method="kd", source=plan.space.base["source"])
+    assert {job["role"] for job in confirmations(plan, jobs, best)} == {"confirm_best", "confirm_none"}
+    reason = "its method is kd, and only that of mergenet shows an adapter the source"
+    assert controls_left_out(plan.sweep, tmp_path, best) == reason
+    assert controls_left_out(plan_of([]).sweep, tmp_path, best) is None
+    config = plan.space.base
+    assert no_controls(config) == ""
+    assert no_controls(config | {"transfer": {"control": "noise"}}) == "its own transfer.control is noise"
+
+
+def test_controls_of_another_best_are_forgotten_and_those_of_the_same_are_kept(tmp_path: Path) -> None:
+    plan = plan_of(["noise"], seeds=1)
+    jobs, best = best_of(plan, tmp_path)
+    wanted = confirmations(plan, jobs, best)
+    for job in wanted:
+        write_run(job, "complete")
+    confirm(wanted, tmp_path, slots := Trained())
+    assert slots.names == ["confirm-best-1", "confirm-none-1", "confirm-noise-1"]
+    run = tmp_path / "trials/confirm-noise-1"
+    assert run.exists(), "a sweep that is resumed does not train it again"
+    config = plan.space.config({"transfer.t_cycle": 4}).model_dump(mode="json")
+    confirm([jobs.confirmation("confirm_noise", config, {}, 1, 1)], tmp_path, Trained())
+    assert not run.exists(), "of other settings"
+    write_run(wanted[-1], "complete")
+    confirm(wanted[:2], tmp_path, Trained())
+    assert not run.exists(), "the best can have none"
+    assert (tmp_path / "trials/confirm-best-1").exists()
+
+
+def confirmed(folder: Path, **sides: list[float | None]) -> tuple[Plan, dict[str, Any]]:
+    """The confirmation of runs with these metrics by seed, None if it failed; validation is half of test."""
+    controls = [name for name in ALL if name in sides]
+    roles = {"best": "confirm_best", "baseline": "confirm_none", "none": "confirm_control_none"}
+    plan = plan_of(controls, seeds=len(sides["best"]))
+    jobs, best = best_of(plan, folder)
+    jobs_of = {(job["role"], job["number"]): job for job in confirmations(plan, jobs, best)}
+    for side, values in sides.items():
+        for number, value in enumerate(values, start=1):
+            job = jobs_of[roles.get(side, f"confirm_{side}"), number]
+            write_run(job, "failed" if value is None else "complete", (value or 0.0) / 2, value or 0.0)
+    found = confirmation(folder, plan.sweep)
+    assert found is not None
+    return plan, found
+
+
+def test_controls_are_paired_with_no_transfer_and_with_the_best(tmp_path: Path) -> None:
+    sides: dict[str, list[float | None]] = {
+        "best": [0.6, 0.7, 0.8],
+        "baseline": [0.5, 0.5, 0.5],
+        "noise": [0.5, None, 0.7],
+        "shuffled": [None, None, None],
+    }
+    _, found = confirmed(tmp_path, **sides)
+    assert found["seeds"] == [1, 2, 3]
+    noise = found["controls"]["noise"]
+    assert noise["seeds"] == [1, 3], "one failed"
+    assert noise[TEST]["control"] == [0.5, 0.7]
+    assert noise[TEST]["gain"]["mean"] == pytest.approx(0.1)
+    assert noise[TEST]["gain"].keys() == found[TEST]["gain"].keys()
+    assert noise[TEST]["best_minus_control"]["mean"] == pytest.approx(0.1)
+    assert noise[VAL]["gain"]["mean"] == pytest.approx(0.05)
+    assert found["controls"]["shuffled"] == {"seeds": []}
+    json.dumps(found, allow_nan=False)
+    lines = list(control_lines(found, VAL))
+    assert lines[0] == (
+        "controls, same seeds, paired: the best configuration with the source shuffled or noise for a source"
+    )
+    assert [line[:37] for line in lines[1:5]] == [
+        "  noise minus no transfer, val top1  ",
+        "  noise minus no transfer, test top1 ",
+        "  best minus noise, val top1         ",
+        "  best minus noise, test top1        ",
+    ]
+    assert all(line.endswith("; 2 of 3 seeds") for line in lines[1:5])
+    assert lines[5] == "  shuffled: not compared, because no seed trained to its end"
+    assert len(lines) == 6, "too few seeds show no gain, so nothing is said of it"
+
+
+def test_without_controls_nothing_changes(tmp_path: Path) -> None:
+    _, found = confirmed(tmp_path, best=[0.6, 0.7], baseline=[0.5, 0.5])
+    assert found.keys() == {"seeds", VAL, TEST}
+    assert list(control_lines(found, VAL)) == []
+
+
+FLAT, RISEN, HIGH = [0.5] * 6, [0.60, 0.61, 0.62, 0.63, 0.64, 0.65], [0.70, 0.72, 0.71, 0.73, 0.75, 0.74]
+NOISY = [0.45, 0.55, 0.44, 0.56, 0.70, 0.50]
+BOTH = "the source shuffled or noise for a source"
+OPEN = f"no gain is shown with {BOTH}, but best is not shown to be better than noise: it may be the source, or not"
+SOURCE = (
+    f"no gain is shown with {BOTH}, and best is better than shuffled and noise: it is the source, as far as these "
+    "controls tell"
+)
+
+
+@pytest.mark.parametrize(
+    ("best", "shuffled", "noise", "text"),
+    [
+        (FLAT, RISEN, RISEN, None),
+        (RISEN, FLAT, FLAT, SOURCE),
+        (RISEN, [0.4] * 6, FLAT, SOURCE),
+        (RISEN, FLAT, NOISY, OPEN),
+        (RISEN, FLAT, [None] * 6, OPEN),
+        (RISEN, FLAT, RISEN, "a gain is shown with noise for a source too: it may be regularisation, not the source"),
+        (
+            HIGH,
+            RISEN,
+            RISEN,
+            "a gain is shown with the source shuffled and noise for a source too, though a smaller one: part of it may "
+            "be regularisation, not the source",
+        ),
+    ],
+)
+def test_the_verdict_says_no_more_than_the_pairs_show(
+    tmp_path: Path, best: list[float], shuffled: list[float], noise: list[float], text: str | None
+) -> None:
+    sides: dict[str, Any] = {"best": best, "shuffled": shuffled, "noise": noise}
+    _, found = confirmed(tmp_path, baseline=[0.5] * 6, **sides)
+    assert controls_verdict(found, TEST) == (None if text is None else f"controls: {text}")
+    said: list[str] = []
+    print_confirmation(found, VAL, said.append)
+    assert (f"  test top1, controls: {text}" in said) == (text is not None)
+    assert said[-1].startswith("  target seeds are fresh")
+
+
+def test_a_loss_gains_downwards() -> None:
+    def gain(mean: float, p: float = 0.03) -> dict[str, Any]:
+        return {"mean": mean, "p": p}
+
+    noise = {"seeds": [1], "target_test_loss": {"gain": gain(0.1), "best_minus_control": gain(-0.2)}}
+    found = {"target_test_loss": {"gain": gain(-0.1)}, "controls": {"noise": noise}}
+    expected = "controls: no gain is shown with noise for a source, and best is better than noise: it is the source, "
+    assert (controls_verdict(found, "target_test_loss") or "").startswith(expected)
+    found["target_test_loss"]["gain"]["mean"] = 0.1
+    assert controls_verdict(found, "target_test_loss") is None
+
+
+def test_weights_and_biases_has_them_as_shallow_scalars(tmp_path: Path) -> None:
+    _, found = confirmed(tmp_path, best=[0.6, 0.7], baseline=[0.5, 0.5], none=[0.5, 0.6], noise=[None, None])
+    shown = numbers({"trials": [], "best": None, "baseline": None, "metric": VAL, "confirmation": found})
+    assert shown[f"control_none_{TEST}_mean"] == pytest.approx(0.05)
+    assert shown[f"best_minus_none_{TEST}_mean"] == pytest.approx(0.1)
+    assert shown[f"control_none_{VAL}_num_pairs"] == 2
+    assert not any("noise" in key for key in shown), "nothing of what never trained to its end"
+    assert all(isinstance(value, int | float | str) for value in shown.values())

@@ -1,0 +1,36 @@
+"""A Ray that is to be joined and is not there: one line, at once. What Ray says by itself is not heard."""
+
+from typing import Any, ClassVar
+
+import pytest
+import ray
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.tune.utils.callback import _create_default_callbacks
+
+from mergenet.errors import ConfigError
+from sweeps.execution.ray_cluster import joined_ray, quiet
+from sweeps.execution.tune_trainable import Silent
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1", "127.0.0.1:x"])
+def test_no_ray_at_the_address(address: str) -> None:
+    with quiet(), pytest.raises(ConfigError) as caught, joined_ray(address):
+        pass
+    assert str(caught.value).startswith(
+        f"--address must be that of a running Ray, as auto or HOST:6379, got {address!r}"
+    )
+    assert len(str(caught.value).splitlines()) == 1
+    assert not ray.is_initialized()
+
+
+def test_a_trial_that_is_paused_before_its_first_report_is_not_told_by_tune(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tune's own callback prints its name at any verbosity; with ours among the callbacks Tune adds none."""
+
+    class Paused:
+        last_result: ClassVar[dict[str, Any]] = {}
+
+    callbacks = _create_default_callbacks([Silent()])
+    assert [type(one) for one in callbacks if isinstance(one, TrialProgressCallback)] == [Silent]
+    for callback in (TrialProgressCallback(), Silent()):
+        callback.on_trial_complete(0, [], Paused())  # type: ignore[arg-type] # all that it looks at
+        assert bool(capsys.readouterr().out) == (type(callback) is TrialProgressCallback)

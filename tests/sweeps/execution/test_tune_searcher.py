@@ -1,0 +1,95 @@
+"""The searcher that Tune asks: what it suggests, and in which states trials end."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from sweeps.execution.tune_searcher import StudySearch
+from sweeps.study.study import SweepStudy
+from sweeps.trials.jobs import OBJECTIVE
+from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.study.test_study import SEARCH, opened, trials
+
+
+class Driver:
+    """What the driver would answer."""
+
+    closed = paused = False
+
+    def search(self, study: SweepStudy, num_trials: int = 6) -> StudySearch:
+        return StudySearch(study, "max", num_trials, lambda: self.closed, lambda: self.paused)
+
+
+def result(epoch: int, value: float | None, epochs: int = 6) -> dict[str, Any]:
+    return {"epoch": epoch, "epochs": epochs, "training_iteration": 1} | ({} if value is None else {OBJECTIVE: value})
+
+
+@pytest.mark.parametrize(
+    ("last", "error", "state", "value"),
+    [
+        (result(6, 0.5), False, TrialState.COMPLETE, 0.5),
+        (result(2, 0.3), False, TrialState.PRUNED, 0.3),
+        (result(6, math.nan), False, TrialState.FAIL, None),
+        (result(6, None), False, TrialState.FAIL, None),
+        (result(2, 0.3), True, TrialState.FAIL, None),
+        (None, True, TrialState.FAIL, None),
+        (None, False, TrialState.FAIL, None),
+        ({}, False, TrialState.FAIL, None),
+    ],
+)
+def test_states(tmp_path: Path, last: Any, error: bool, state: Any, value: Any) -> None:
+    search = Driver().search(opened(tmp_path))
+    search.suggest("a")
+    search.on_trial_result("a", result(1, 0.1))
+    search.on_trial_complete("a", last, error=error)  # as Tune: the last epoch is not told before, if it stops there
+    search.on_trial_complete("a", result(6, 0.9))  # Tune says it twice
+    search.on_trial_result("never seen", result(6, 0.9))
+    search.on_trial_complete("never seen", result(6, 0.9))
+    trial = trials(tmp_path)[0]
+    assert (trial.state, trial.value) == (state, value)
+    expected = {1: 0.1} if value is None else {1: 0.1, last["epoch"]: value}
+    assert trial.intermediate_values == expected
+
+
+def test_known_trials_come_first_and_no_more_than_there_should_be(tmp_path: Path) -> None:
+    first = Driver().search(opened(tmp_path), 3)
+    drawn = [first.suggest("a"), first.suggest("b")]
+    again = Driver().search(opened(tmp_path), 3)
+    suggestions = [again.suggest(name) for name in "cdef"]
+    assert suggestions[:2] == drawn
+    assert [s["number"] for s in suggestions[:3] if isinstance(s, dict)] == [0, 1, 2]
+    assert suggestions[3] == Searcher.FINISHED
+
+
+def test_a_pause_leaves_trials_as_they_are(tmp_path: Path) -> None:
+    driver = Driver()
+    search = driver.search(opened(tmp_path))
+    search.suggest("a")
+    search.suggest("b")
+    driver.closed = driver.paused = True
+    assert search.suggest("c") == Searcher.FINISHED
+    search.on_trial_complete("a", result(2, 0.3))  # paused, not stopped
+    search.on_trial_complete("b", result(6, 0.5))  # was in its last epoch
+    assert [trial.state for trial in trials(tmp_path)] == [TrialState.RUNNING, TrialState.COMPLETE]
+
+
+def test_a_search_that_is_closed_still_tells_how_trials_end(tmp_path: Path) -> None:
+    driver = Driver()
+    search = driver.search(opened(tmp_path))
+    search.suggest("a")
+    driver.closed = True
+    search.on_trial_complete("a", result(2, 0.3))
+    assert trials(tmp_path)[0].state == TrialState.PRUNED
+
+
+def test_equal_seeds_draw_equally(tmp_path: Path) -> None:
+    drawn = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        search = Driver().search(SweepStudy(sweep_config(SEARCH, seed=3), space_of(SEARCH), "max", folder))
+        drawn.append([search.suggest(str(i)) for i in range(5)])
+    assert drawn[0] == drawn[1]

@@ -1,0 +1,63 @@
+"""What a worker does between two jobs."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mergenet.records.run_record import read_run
+from sweeps.execution.worker import do_job, tidy
+from sweeps.trials.jobs import GO_ON, Jobs
+from tests.sweeps.base import space_of
+
+
+class Knot:
+    def __init__(self) -> None:
+        self.self = self
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    """Without the automatic collector, so that only `tidy` collects."""
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+
+
+def test_cycles_of_every_job_are_freed() -> None:
+    for turn in range(3):
+        knot = Knot()
+        alive = weakref.ref(knot)
+        del knot
+        assert alive() is not None
+        tidy(turn)
+        assert alive() is None
+
+
+def test_what_the_first_job_imported_is_not_searched_again() -> None:
+    before = len(gc.get_objects())
+    tidy(0)
+    assert gc.get_freeze_count() > 0.9 * before
+    assert len(gc.get_objects()) < 0.1 * before
+    kept = Knot()
+    frozen = gc.get_freeze_count()
+    tidy(1)
+    assert gc.get_freeze_count() <= frozen  # what lives after a later job may still become garbage
+    assert any(thing is kept for thing in gc.get_objects())
+
+
+def test_a_job_that_failed_before_it_began_begins_when_it_is_tried_again(tmp_path: Path) -> None:
+    """What it left behind, trial.json and a traceback, is in the way of no run."""
+    space = space_of({"transfer.t_cycle": {"choice": [2, 4]}}, epochs=1)
+    job = Jobs(tmp_path, space, None).baseline()
+    run = Path(job["folder"])
+    broken = {**job, "config": {**job["config"], "device": "cuda:99"}}
+    assert do_job(broken, lambda *_: GO_ON)["state"] == "failed"
+    assert (run / "trial.json").exists()
+    (run / "traceback.txt").write_text("as of a module that cannot be imported")
+    assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}
+    assert read_run(run).result["status"] == "finished"
+    assert not (run / "traceback.txt").exists()

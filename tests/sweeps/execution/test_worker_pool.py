@@ -1,0 +1,146 @@
+"""Slots on a real Ray: jobs end in the right state, a failing job fails alone, a worker that is lost is replaced."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.util.placement_group import placement_group_table
+
+from mergenet.records.run_record import read_run
+from sweeps.execution.job_queue import Message
+from sweeps.execution.ray_cluster import local_ray, quiet
+from sweeps.execution.worker_pool import Groups, Slots
+from sweeps.trials.errors import Suspended
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.recorded_source import plan_source
+from tests.sweeps.base import space_of
+
+SPACE = {"target.optimizer.lr": {"choice": [0.05, 1e9]}, "transfer.t_cycle": {"choice": [2, 4]}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    with quiet(), local_ray(num_cpus=2):
+        yield
+    assert not ray.is_initialized()
+
+
+def jobs_in(folder: Path, recorded: bool = False, **changes: Any) -> Jobs:
+    return Jobs(folder, space_of(SPACE, **changes), str(folder / "source") if recorded else None)
+
+
+def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
+    """The source is recorded, a good trial replays it, a diverging and an invalid one fail alone, one is stopped.
+
+    One test, because a slot takes seconds to start.
+    """
+    jobs, events = jobs_in(tmp_path, recorded=True), list[Message]()
+    with Slots(1, events.append) as slots:
+        slots.submit(jobs.source(plan_source(jobs.space)))
+        slots.wait(["source"])
+        slots.submit(jobs.trial(0, {"target.optimizer.lr": 1e9}))
+        slots.submit(jobs.trial(1, {"target.optimizer.lr": 0.05, "transfer.t_cycle": 4}))
+        broken = jobs.trial(2, {})
+        broken["config"]["source"]["recording"] = "nowhere"
+        slots.submit(broken)
+        slots.submit(jobs_in(tmp_path, epochs=40).trial(3, {}))
+        assert ray.get(slots.mailbox.next_row.remote("trial-003"))["row"]["epoch"] == 1
+        ray.get(slots.mailbox.stop.remote("trial-003"))
+        outcomes = slots.wait(["trial-000", "trial-001", "trial-002", "trial-003"])
+    assert [outcome["state"] for outcome in outcomes.values()] == ["failed", "complete", "failed", "pruned"]
+    assert "lower" in outcomes["trial-000"]["error"]  # TrainingDiverged says what to lower
+    assert "source.recording must be a finished recording, got 'nowhere'" in outcomes["trial-002"]["error"]
+    assert read_run(tmp_path / "trials/trial-001").result["status"] == "finished"
+    rows = [event for event in events if event["event"] == "row" and event["job"] == "trial-001"]
+    assert [event["row"]["epoch"] for event in rows] == [1, 2]
+    stopped = read_run(tmp_path / "trials/trial-003")
+    assert stopped.result["status"] == "stopped"
+    assert len(stopped.epochs) < 40
+    assert all(group["state"] == "REMOVED" for group in placement_group_table().values())
+
+
+def test_a_lost_worker_is_replaced_and_its_job_goes_on(tmp_path: Path) -> None:
+    jobs, events = jobs_in(tmp_path, epochs=30), list[Message]()
+    with Slots(1, events.append) as slots:
+        slots.submit(jobs.trial(0, {}))
+        while ray.get(slots.mailbox.next_row.remote("trial-000"))["row"]["epoch"] < 3:
+            pass
+        kill_worker()
+        outcome = slots.wait(["trial-000"])["trial-000"]
+    assert outcome["state"] == "complete"
+    assert [event["attempts"] for event in events if event["event"] == "lost"] == [1]
+    rows = [event["row"]["epoch"] for event in events if event["event"] == "row"]
+    assert rows == list(range(1, 31)), "every epoch is told once"
+    epochs = read_run(tmp_path / "trials/trial-000").epochs
+    assert [row["epoch"] for row in epochs] == rows, "and none is trained twice"
+
+
+def test_two_workers_train_one_job_and_stop_together(tmp_path: Path) -> None:
+    jobs = jobs_in(tmp_path)
+    with Slots(1, lambda _: None, Groups(jobs=None, workers=2)) as slots:
+        slots.submit(jobs.trial(0, {}))
+        slots.submit(jobs_in(tmp_path, epochs=40).trial(1, {}))
+        slots.submit(jobs.trial(2, {"target.optimizer.lr": 1e9}))
+        assert ray.get(slots.mailbox.next_row.remote("trial-001"))["row"]["epoch"] == 1
+        ray.get(slots.mailbox.stop.remote("trial-001"))
+        outcomes = slots.wait(["trial-000", "trial-001", "trial-002"])
+    assert [outcome["state"] for outcome in outcomes.values()] == ["complete", "pruned", "failed"]
+    assert read_run(tmp_path / "trials/trial-000").result["status"] == "finished"
+
+
+def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
+    jobs, events = jobs_in(tmp_path), list[Message]()
+    with Slots(1, events.append, Groups(jobs=1)) as slots:
+        slots.submit(jobs.trial(0, {}))
+        slots.wait(["trial-000"])
+        slots.submit(jobs_in(tmp_path, epochs=40).trial(1, {}))
+        slots.submit(jobs.trial(2, {}))
+        ray.get(slots.mailbox.next_row.remote("trial-001"))
+        slots.suspend()
+        with pytest.raises(Suspended):
+            slots.wait_unfinished()
+    groups = [event["group"] for event in events if event["event"] == "started"]
+    assert len(set(groups)) == len(groups) == 2, "the third job has not begun"
+    paused = read_run(tmp_path / "trials/trial-001")
+    assert paused.result["status"] == "stopped"
+    assert json.loads((tmp_path / "trials/trial-001/trial.json").read_text())["state"] == "running"
+    assert {e["job"]: e["state"] for e in events if e["event"] == "ended"} == {
+        "trial-000": "complete",
+        "trial-001": "paused",
+        "trial-002": "paused",
+    }
+
+
+def kill_worker() -> None:
+    """kill -9 to the process that trains: there is one such worker in this test's Ray."""
+    pids = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if is_worker(path)]
+    assert len(pids) == 1, f"one worker trains, found {pids}"
+    os.kill(pids[0], signal.SIGKILL)
+    time.sleep(0.1)
+
+
+def is_worker(cmdline: Path) -> bool:
+    try:
+        return b"RayTrainWorker" in cmdline.read_bytes() and is_ours(int(cmdline.parent.name))
+    except OSError:  # gone meanwhile
+        return False
+
+
+def is_ours(pid: int) -> bool:
+    """A descendant of this process: other Rays may run on the machine."""
+    while pid not in (0, os.getpid()):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        pid = int(stat.rpartition(")")[2].split()[1])
+    return pid != 0
+
+
+def test_a_running_ray_is_used_and_left_running() -> None:
+    with local_ray(9):
+        assert ray.cluster_resources()["CPU"] == 2
+    assert ray.is_initialized()

@@ -1,0 +1,189 @@
+"""`mergenet sweep status`: the state of a sweep from its folder alone, in every state that it can be found in."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sweeps.cli.commands import sweep as command
+from sweeps.config.loading import dump_sweep
+from sweeps.report.status import is_locked, read_status, status_lines
+from sweeps.trials.ranking import leader
+from sweeps.trials.sweep_dir import locked
+from tests.sweeps.base import sweep_config, write_base
+
+SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
+
+
+def write_run(folder: Path, name: str, values: list[float], state: str | None) -> None:
+    run = folder / "trials" / name
+    run.mkdir(parents=True)
+    rows = [{"epoch": i, "step": i, "target_val_top1": value} for i, value in enumerate(values, start=1)]
+    (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if state is not None:
+        (run / "trial.json").write_text(json.dumps({"state": state}))
+
+
+def write_sweep(folder: Path, status: str, **changes: Any) -> Path:
+    """2 epochs a run, 4 trials: one complete, one pruned, one in its first epoch, one waiting; 100 s for 5 epochs."""
+    write_base(folder)
+    sweep = sweep_config(SEARCH, num_trials=4, confirm_seeds=1, scheduler="none", **changes)
+    (folder / "sweep.yaml").write_text(dump_sweep(sweep))
+    state = {"status": status, "error": None, "seconds": {"ray": 10.0, "search": 100.0}, "source": {"recorded": False}}
+    (folder / "sweep.json").write_text(json.dumps(state))
+    write_run(folder, "baseline", [0.4, 0.5], "complete")
+    write_run(folder, "trial-000", [0.5, 0.55], "complete")
+    write_run(folder, "trial-001", [0.45], "pruned")
+    write_run(folder, "trial-002", [], None)
+    return folder
+
+
+def text(folder: Path) -> str:
+    return "\n".join(status_lines(read_status(folder)))
+
+
+def test_a_running_sweep(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "running", budget_epochs=100)
+    with locked(tmp_path):
+        found = read_status(tmp_path)
+        shown = text(tmp_path)
+    assert (found["status"], found["driver"]) == ("running", True)
+    assert found["trials"] == {"complete": 1, "pruned": 1, "running": 1, "waiting": 1}
+    assert found["best"] == {"trial": "trial-000", "value": 0.55, "epochs": 2, "lead": pytest.approx(0.05)}
+    assert (found["epochs_done"], found["epochs_expected"]) == (5, 2 + 8 + 4)
+    assert found["seconds_left"] == 9 * 20
+    assert "highest so far: 55.00 % (trial-000, +5.00 points to no transfer; not a gain, the best of many" in shown
+    assert "budget of the search: 3 of 100 epochs" in shown
+    assert "time left: about 3 min 0 s; next: wait" in shown
+
+
+def test_of_equal_trials_the_one_with_fewer_adapter_parameters_leads_as_in_the_summary() -> None:
+    parameters = {"trial-1000": 4, "trial-002": 4, "trial-001": 4, "trial-000": 9}
+    runs = {name: [{"epoch": 1, "target_val_top1": 0.5, "adapter_parameters": n}] for name, n in parameters.items()}
+    best = leader(runs, {}, "target_val_top1", 1)
+    assert best is not None
+    assert best["trial"] == "trial-001"
+    best = leader(runs, {"trial-001": "failed"}, "target_val_top1", 1)
+    assert best is not None
+    assert best["trial"] == "trial-002"
+
+
+def test_a_killed_sweep_is_told_from_a_running_one_by_its_lock(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "running")
+    found = read_status(tmp_path)
+    assert (found["status"], found["driver"]) == ("killed", False)
+    assert found["trials"] == {"complete": 1, "pruned": 1, "unfinished": 1, "waiting": 1}
+    assert f"next: mergenet sweep resume {found['folder']}" in text(tmp_path)
+
+
+def test_what_is_to_be_typed_next_is_quoted(tmp_path: Path) -> None:
+    folder = tmp_path / "my sweep"
+    folder.mkdir()
+    assert f"next: mergenet sweep resume '{folder}'" in text(write_sweep(folder, "stopped"))
+
+
+def test_output_that_nobody_reads_any_more_stops_nothing() -> None:
+    """`mergenet sweep run ... | head -1`: what follows is not shown, and the sweep goes on."""
+    code = (
+        "import sys; from sweeps.cli.commands import console_of; console = console_of()\n"
+        "for number in range(20000): console.print(number)\n"
+        "print('goes on', file=sys.stderr)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.stderr.read() == "goes on\n"
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("status", ["stopped", "failed"])
+def test_a_stopped_or_failed_sweep(tmp_path: Path, status: str) -> None:
+    write_sweep(tmp_path, status)
+    assert f": {status} (no driver)\n" in text(tmp_path)
+    assert "next: mergenet sweep resume" in text(tmp_path)
+
+
+def test_a_finished_sweep_shows_what_was_confirmed(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "finished")
+    gain = {"mean": 0.01, "low": None, "high": None, "p": 1.0, "smallest_p": 1.0, "num_pairs": 1}
+    (tmp_path / "summary.json").write_text(json.dumps({"confirmation": {"target_val_top1": {"gain": gain}}}))
+    shown = text(tmp_path)
+    assert "confirmed on fresh seeds: +1.00 points (one pair: no interval); too few seeds" in shown
+    assert "best.yaml; mergenet analyze table" in shown
+    assert read_status(tmp_path)["seconds_left"] == 0
+
+
+def test_controls_are_counted_and_told(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "finished", confirm_controls=["noise"])
+    shown = {"mean": 0.01, "low": 0.005, "high": 0.015, "p": 0.031, "smallest_p": 0.031, "num_pairs": 6}
+    control = {"seeds": [1], "target_test_top1": {"gain": shown, "best_minus_control": shown | {"p": 0.5}}}
+    metrics = {metric: {"gain": shown} for metric in ("target_val_top1", "target_test_top1")}
+    found = {"confirmation": metrics | {"controls": {"noise": control}}}
+    (tmp_path / "summary.json").write_text(json.dumps(found))
+    assert "  test top1, controls: a gain is shown with noise for a source too: it may be reg" in text(tmp_path)
+    state = json.loads((tmp_path / "sweep.json").read_text())
+    (tmp_path / "sweep.json").write_text(json.dumps(state | {"status": "stopped"}))
+    assert read_status(tmp_path)["epochs_expected"] == 2 + 8 + 6
+
+
+def test_the_lead_waits_for_the_baseline(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "stopped")
+    (tmp_path / "trials/baseline/epochs.jsonl").write_text('{"epoch": 1, "step": 1, "target_val_top1": 0.4}\n')
+    assert read_status(tmp_path)["best"]["lead"] is None
+    assert "no transfer is not there yet" in text(tmp_path)
+
+
+def test_the_time_left_ends_with_the_budget(tmp_path: Path) -> None:
+    """Half of the hours are spent on 3 epochs of trials: 3 more are to come, not the 5 of all trials."""
+    write_sweep(tmp_path, "stopped", budget_hours=200 / 3600)
+    found = read_status(tmp_path)
+    assert found["epochs_expected"] == 2 + 6 + 4
+    assert found["seconds_left"] == 7 * 20
+    assert "budget of the search: 0.0278 of 0.0555556 hours" in text(tmp_path)
+
+
+def test_a_new_sweep_has_nothing_yet(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(dump_sweep(sweep_config(SEARCH, num_trials=4)))
+    (tmp_path / "sweep.json").write_text('{"status": "running"}')
+    found = read_status(tmp_path)
+    assert (found["best"], found["epochs_done"], found["seconds_left"]) == (None, 0, None)
+    assert "best so far: none yet" in text(tmp_path)
+
+
+def test_a_look_leaves_the_lock_to_the_driver(tmp_path: Path) -> None:
+    """Another process looks without end while a driver takes and leaves the folder."""
+    code = "from pathlib import Path\nfrom sweeps.report.status import is_locked\nprint('on', flush=True)\n"
+    code += f"while True: is_locked(Path({str(tmp_path)!r}))"
+    root = str(Path(__file__).parents[3])
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    looker = subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE)
+    try:
+        assert looker.stdout is not None
+        looker.stdout.readline()
+        for _ in range(50):
+            with locked(tmp_path):
+                pass
+    finally:
+        looker.kill()
+        looker.communicate()
+    assert not is_locked(tmp_path)
+
+
+def test_the_command_as_json_and_a_foreign_folder(tmp_path: Path) -> None:
+    write_sweep(tmp_path, "stopped")
+    files = sorted(tmp_path.rglob("*"))
+    done = CliRunner().invoke(command, ["status", str(tmp_path), "--json", "--watch", "1"])
+    assert (done.exit_code, json.loads(done.stdout)["status"]) == (0, "stopped"), "nobody at work, nothing to watch"
+    assert sorted(tmp_path.rglob("*")) == files
+    (tmp_path / "other").mkdir()
+    foreign = CliRunner().invoke(command, ["status", str(tmp_path / "other")])
+    assert foreign.exit_code == 2
+    assert "must be a sweep folder, with sweep.yaml, sweep.json and base.yaml, to have a status" in foreign.stderr

@@ -1,0 +1,175 @@
+"""Early stopping: each rule by name, the grace that is measured, and drivers that go on decide as the first would."""
+
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from ray import cloudpickle
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+from sweeps.schedulers.early_stopping import RULES, EpochScheduler, Moment, bracket_of, build_scheduler, rungs
+from sweeps.schedulers.grace import MIN_TRIALS, agreement, measured_grace
+from sweeps.trials.jobs import EPOCH, OBJECTIVE
+from tests.sweeps.base import sweep_config
+from tests.sweeps.study.test_study import SEARCH, opened
+
+EPOCHS = 9
+
+
+def curve(first: float, last: float, epochs: int = EPOCHS) -> dict[int, float]:
+    """From first to last, in even steps."""
+    return {epoch: first + (last - first) * (epoch - 1) / (epochs - 1) for epoch in range(1, epochs + 1)}
+
+
+def crossing(count: int, at: int) -> dict[int, dict[int, float]]:
+    """Trials whose ranking is upside down before an epoch."""
+    return {n: {e: float(n if e >= at else -n) for e in range(1, EPOCHS + 1)} for n in range(count)}
+
+
+class Driver:
+    """A scheduler on a study in a folder, as a driver makes it; what it said."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.study, self.said = opened(folder, **changes), list[str]()
+        self.scheduler: EpochScheduler = build_scheduler(self.study, EPOCHS, self.said.append)
+
+    def train(self, number: int, values: dict[int, float]) -> int:
+        """One trial, epoch by epoch, on its own; how many epochs it had."""
+        drawn = self.study.draw(number)
+        trial: Any = SimpleNamespace(config={"number": number})
+        for epoch, value in values.items():
+            self.study.report(drawn, epoch, value)
+            if self.scheduler.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: value}) == TrialScheduler.STOP:
+                self.study.tell(drawn, TrialState.PRUNED)
+                return epoch
+        self.study.tell(drawn, TrialState.COMPLETE, value)
+        return epoch
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ({"scheduler": "none"}, [9, 9, 9, 9, 9]),
+        ({"scheduler": "asha", "grace_epochs": 1}, [9, 1, 1, 9, 1]),
+        ({"scheduler": "asha", "grace_epochs": 2}, [9, 2, 2, 9, 2]),
+        ({"scheduler": "asha", "grace_epochs": 9}, [9, 9, 9, 9, 9]),
+        ({"scheduler": "asha", "grace_epochs": 20}, [9, 9, 9, 9, 9]),
+        ({"scheduler": "median", "grace_epochs": 2}, [9, 9, 9, 9, 2]),  # from the fourth on there are enough others
+    ],
+)
+def test_who_is_stopped(tmp_path: Path, changes: dict[str, Any], epochs: list[int]) -> None:
+    driver = Driver(tmp_path, **changes)
+    lasts = [0.5, 0.4, 0.3, 0.6, 0.2]
+    assert [driver.train(number, curve(last / 2, last)) for number, last in enumerate(lasts)] == epochs
+
+
+def test_a_loss_is_stopped_when_it_is_high(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, metric="target_val_loss", grace_epochs=1)
+    assert [driver.train(n, curve(2 * last, last)) for n, last in enumerate([0.5, 0.6, 0.4])] == [9, 1, 9]
+
+
+def test_asha_decides_as_ray_does(tmp_path: Path) -> None:
+    """The same curves through Ray's own scheduler, on the same rungs."""
+    driver = Driver(tmp_path, grace_epochs=1, num_trials=30)
+    stock = ASHAScheduler(
+        time_attr=EPOCH, metric=OBJECTIVE, mode="max", max_t=EPOCHS, grace_period=1, reduction_factor=3
+    )
+    for number in range(30):
+        values = curve((number * 7 % 11) / 20, (number * 5 % 13) / 13)
+        trial: Any = SimpleNamespace(trial_id=str(number))
+        stock.on_trial_add(None, trial)
+        stops = (e for e, v in values.items() if stock.on_trial_result(None, trial, {EPOCH: e, OBJECTIVE: v}) == "STOP")
+        assert driver.train(number, values) == next(stops, EPOCHS)
+
+
+def test_hyperband_has_a_bracket_for_each_rung() -> None:
+    sweep = sweep_config(SEARCH, scheduler="hyperband", grace_epochs=1)
+    at = Moment(sweep, {}, 1, 27, 0, 1)
+    brackets = [bracket_of(at, number, 3) for number in range(300)]
+    assert rungs(at, 1) == [1, 3, 9]
+    assert brackets == [bracket_of(at, number, 3) for number in range(300)]
+    counts = [brackets.count(bracket) for bracket in range(3)]
+    assert counts[0] > counts[1] > counts[2] > 0
+    second = brackets.index(1)
+    curves = {number: curve(0.1, 0.5, 27) for number in range(30)} | {second: curve(0.0, 0.1, 27)}
+    stops = [RULES["hyperband"](Moment(sweep, curves, 1, 27, second, epoch)) for epoch in range(1, 27)]
+    assert stops.index(True) + 1 == 3, "the second bracket begins at the second rung"
+
+
+def test_agreement_is_spearmans() -> None:
+    found = agreement([*crossing(MIN_TRIALS, at=4).values()], EPOCHS)
+    assert found == pytest.approx([-1.0] * 3 + [1.0] * 6)
+    assert agreement([curve(0.5, 0.5)] * 5, EPOCHS) == [0.0] * EPOCHS, "equal values rank nothing"
+
+
+@pytest.mark.parametrize("at", [1, 4, 9])
+def test_the_grace_is_where_the_ranking_settles(at: int) -> None:
+    assert measured_grace(crossing(MIN_TRIALS, at), EPOCHS) == at
+    assert measured_grace(crossing(MIN_TRIALS - 1, at), EPOCHS) is None, "too few trials"
+
+
+def test_auto_stops_nobody_before_it_has_measured_says_so_and_keeps_it(tmp_path: Path) -> None:
+    curves = crossing(MIN_TRIALS + 3, at=4)
+    order = [3, 4, 2, 1, 0, 5, -1, -2]  # which curve each trial has; the last two are bad ones
+    chosen = [curves[number % len(curves)] if number >= 0 else curve(-9.0, -9.0) for number in order]
+    driver = Driver(tmp_path, grace_epochs="auto", num_trials=20)
+    assert [driver.train(number, chosen[number]) for number in range(7)] == [9] * 6 + [4]
+    assert driver.said == [
+        f"asha: in the first {MIN_TRIALS} complete trials the ranking agrees with that of epoch 9 from epoch 4 on "
+        "(Spearman >= 0.8); none is stopped before it"
+    ]
+    again = Driver(tmp_path, grace_epochs="auto", num_trials=20)
+    assert again.study.grace == 4
+    assert again.train(7, chosen[7]) == 4
+    assert again.said == []
+
+
+def test_a_driver_that_goes_on_knows_all_curves(tmp_path: Path) -> None:
+    for name in ("once", "often"):
+        (tmp_path / name).mkdir()
+    curves = [curve((n * 7 % 11) / 20, (n * 5 % 13) / 13) for n in range(12)]
+    changes: dict[str, Any] = {"grace_epochs": "auto", "num_trials": 12}
+    driver = Driver(tmp_path / "once", **changes)
+    once = [driver.train(number, values) for number, values in enumerate(curves)]
+    often = [Driver(tmp_path / "often", **changes).train(number, values) for number, values in enumerate(curves)]
+    assert once == often
+    assert min(once) < EPOCHS
+
+
+def test_what_has_ended_is_never_stopped_when_it_is_relayed_again(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, grace_epochs=1)
+    driver.train(0, curve(0.1, 0.2))
+    driver.train(1, curve(0.3, 0.4))
+    again = Driver(tmp_path, grace_epochs=1).scheduler
+    trial: Any = SimpleNamespace(config={"number": 0})
+    assert again.on_trial_result(None, trial, {EPOCH: 1, OBJECTIVE: 0.1}) == TrialScheduler.CONTINUE
+
+
+def test_epochs_that_a_running_trial_had_passed_are_not_asked_about_again(tmp_path: Path) -> None:
+    """It went on then; with the trials that came after it the answer might be another one now."""
+    driver = Driver(tmp_path, grace_epochs=1)
+    drawn = driver.study.draw(0)
+    for epoch in (1, 2, 3):
+        driver.study.report(drawn, epoch, 0.1)
+    for number in (1, 2, 3):
+        driver.train(number, curve(0.5, 0.9))
+    again = Driver(tmp_path, grace_epochs=1).scheduler
+    trial: Any = SimpleNamespace(config={"number": 0})
+    answers = [again.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: 0.1}) for epoch in (1, 2, 3)]
+    assert answers == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP], (
+        "the last was not decided"
+    )
+
+
+def test_tune_can_write_its_snapshot(tmp_path: Path) -> None:
+    driver = Driver(tmp_path)
+    driver.study.lock = threading.Lock()  # type: ignore[attr-defined] # as a live view has
+    assert cloudpickle.dumps(driver.scheduler)
+
+
+def test_top_k_has_short_trials_first(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, sampler="top_k", scheduler="none", num_trials=6, top_k=2)
+    assert [driver.train(number, curve(0.1 * number, 0.5)) for number in range(6)] == [1, 1, 1, 1, 9, 9]

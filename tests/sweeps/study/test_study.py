@@ -1,0 +1,137 @@
+"""The sweep's study on real sqlite: truthful states, draws that do not depend on how often the driver started."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mergenet.errors import UserError
+from sweeps.execution.tune_searcher import StudySearch
+from sweeps.samplers.history import INDEX
+from sweeps.samplers.registry import tpe
+from sweeps.study.storage import STUDY_FILE
+from sweeps.study.study import Drawn, SweepStudy
+from sweeps.trials.objectives import Outcome
+from tests.sweeps.base import space_of, sweep_config
+
+RANK, GATE = "transfer.adapter.rank", "transfer.adapter.gate"
+SEARCH = {RANK: {"int": [2, 8]}, GATE: {"float": [0.05, 0.5]}}
+
+
+def opened(folder: Path, **changes: Any) -> SweepStudy:
+    """As a driver opens it that has just started."""
+    folder.mkdir(exist_ok=True)
+    return SweepStudy(sweep_config(SEARCH, **changes), space_of(SEARCH), "max", folder)
+
+
+def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    """The study as somebody else opens it afterwards."""
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}").trials
+
+
+def test_the_first_trial_is_the_base(tmp_path: Path) -> None:
+    drawn = opened(tmp_path).draw(0)
+    assert (drawn.index, drawn.params) == (0, {RANK: 4, GATE: 0.1})
+    attributes = trials(tmp_path)[0].user_attrs
+    assert (attributes["trial_id"], attributes[INDEX]) == ("trial-000", 0)
+
+
+@pytest.mark.parametrize(
+    ("state", "value", "found"),
+    [
+        (TrialState.COMPLETE, 0.5, (TrialState.COMPLETE, 0.5)),
+        (TrialState.PRUNED, 0.5, (TrialState.PRUNED, 0.3)),  # its last intermediate value is what the study keeps
+        (TrialState.COMPLETE, math.nan, (TrialState.FAIL, None)),
+        (TrialState.COMPLETE, math.inf, (TrialState.FAIL, None)),
+        (TrialState.COMPLETE, None, (TrialState.FAIL, None)),
+        (TrialState.FAIL, 0.5, (TrialState.FAIL, None)),
+    ],
+)
+def test_states(tmp_path: Path, state: TrialState, value: float | None, found: Any) -> None:
+    study = opened(tmp_path)
+    drawn = study.draw(0)
+    study.report(drawn, 1, 0.1)
+    study.report(drawn, 2, 0.3)
+    study.report(drawn, 3, math.nan)
+    study.tell(drawn, state, value)
+    study.report(drawn, 4, 0.9)  # too late
+    study.tell(drawn, TrialState.COMPLETE, 0.9)
+    trial = trials(tmp_path)[0]
+    assert (trial.state, trial.value) == found
+    assert trial.intermediate_values == {1: 0.1, 2: 0.3}
+
+
+def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
+    """Trial 0 ended unheard, trial 1 still trains, trial 2 was being drawn."""
+    study = opened(tmp_path)
+    study.draw(0)
+    study.draw(1)
+    study.study.ask()
+    again = opened(tmp_path)
+    rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.4}]
+
+    def outcome(drawn: Drawn) -> Any:
+        return Outcome("complete", rows, 0.4) if drawn.index == 0 else None
+
+    again.reconcile(outcome)
+    states = [trial.state for trial in trials(tmp_path)]
+    assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL]
+    assert trials(tmp_path)[0].intermediate_values == {1: 0.2, 2: 0.4}
+    assert [drawn.index for drawn in again.known()] == [0, 1]
+    assert again.draw(2).index == 2, "the trial that was lost in drawing is drawn again"
+
+
+def test_a_first_trial_that_was_lost_in_drawing_is_drawn_again(tmp_path: Path) -> None:
+    opened(tmp_path).study.ask()
+    again = opened(tmp_path)
+    again.reconcile(lambda _: None)
+    assert again.draw(0).params == {RANK: 4, GATE: 0.1}
+    assert opened(tmp_path).draw(1).params != {RANK: 4, GATE: 0.1}, "but not once more"
+
+
+def end(study: SweepStudy, drawn: Drawn) -> None:
+    study.report(drawn, 1, 0.1 * drawn.index)
+    study.tell(drawn, (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)[drawn.index % 3], 0.1 * drawn.index)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "auto", "random"])
+def test_a_study_that_was_lost_is_made_again_from_what_was_drawn(tmp_path: Path, sampler: str) -> None:
+    """Told the same, it draws on as the other would have; the first points are not drawn again."""
+    study, again = (opened(tmp_path / name, num_trials=20, sampler=sampler) for name in ("first", "second"))
+    for index in range(8):
+        end(study, study.draw(index))
+    again.restore({one.index: one.params for one in study.known()})
+    assert [(one.index, one.params) for one in again.known()] == [(one.index, one.params) for one in study.known()]
+    for drawn in again.known():
+        end(again, drawn)
+    assert again.draw(8).params == study.draw(8).params
+
+
+def test_a_trial_without_a_record_is_drawn_once_the_others_are_known(tmp_path: Path) -> None:
+    """In its own place, by what the others have reached."""
+    study, again = (opened(tmp_path / name, num_trials=20, sampler="tpe") for name in ("first", "second"))
+    for index in range(12):
+        end(study, study.draw(index))
+    again.restore({one.index: one.params for one in study.known() if one.index != 5})
+    for drawn in again.known():
+        end(again, drawn)
+    search = StudySearch(again, "max", 14, lambda: False, lambda: False)
+    order = [search.suggest(str(number)) for number in range(14)]
+    assert [found["number"] for found in order if isinstance(found, dict)] == [*range(5), *range(6, 12), 5, 12, 13]
+    assert len({str(one.params) for one in again.known()}) == 14
+
+
+def test_a_file_that_is_no_study(tmp_path: Path) -> None:
+    (tmp_path / STUDY_FILE).write_text("no database")
+    with pytest.raises(UserError, match=r"study\.db must be the Optuna study of this sweep, and cannot be opened: "):
+        opened(tmp_path)
+
+
+def test_the_sampler(tmp_path: Path) -> None:
+    study = opened(tmp_path, num_trials=12, sampler="tpe")
+    sampler = tpe(study.sweep, study.space, study.study, 0)
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    assert (sampler._multivariate, sampler._constant_liar, sampler._n_startup_trials) == (False, False, 4)

@@ -1,0 +1,210 @@
+"""The copy of a sweep folder: on a real S3 protocol and on a local path; cut off anywhere it can be gone on with."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mergenet.errors import ConfigError
+from sweeps.study.study import SweepStudy
+from sweeps.tracking.remote_copy import (
+    MANIFEST,
+    Copy,
+    Stamps,
+    check_url,
+    claim,
+    fetch,
+    push,
+    sizes,
+    stamps,
+    storage,
+    write,
+)
+from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.s3 import BUCKET, S3
+from tests.sweeps.study.test_study import SEARCH
+
+END = {"event": "ended", "job": "trial-000", "role": "trial", "state": "complete", "error": None}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3]:
+    with S3() as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "file":
+        return f"file://{tmp_path}/copies/one"
+    server = request.getfixturevalue("server")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{tmp_path.name}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sweep folder with a study and a trial that has ended."""
+    folder = tmp_path / "sweep"
+    trial = folder / "trials/trial-000"
+    (trial / "checkpoints/epoch-000001").mkdir(parents=True)
+    (trial / "checkpoints/epoch-000001/tensors.safetensors").write_bytes(bytes(range(256)) * 9000)
+    (trial / "trial.json").write_text('{"state": "complete"}')
+    (trial / "epochs.jsonl").write_text('{"epoch": 1}\n')
+    (folder / "sweep.json").write_text('{"status": "running"}')
+    (folder / ".lock").write_text("process 1")
+    (folder / ".mergenet-ray-x").mkdir()
+    (folder / ".mergenet-ray-x/state").write_text("")
+    (trial / ".result.1-2.tmp.json").write_text("half")
+    study(folder).draw(0)
+    return folder
+
+
+def study(folder: Path) -> SweepStudy:
+    return SweepStudy(sweep_config(SEARCH), space_of(SEARCH), "max", folder)
+
+
+def names(url: str) -> set[str]:
+    return set(sizes(storage(url)))
+
+
+def test_there_and_back(url: str, folder: Path) -> None:
+    claim(url, folder, "tiny")
+    there, known = storage(url), Stamps()
+    push(folder, there, known)
+    assert names(url) == {MANIFEST, *known}
+    assert not any("/." in f"/{name}" for name in known)
+    drawn, files = study(folder).known(), {name: (folder / name).read_bytes() for name in known if name != "study.db"}
+    with pytest.raises(ConfigError, match=r"got '.*/sweep'; go on with that one by `mergenet sweep .* with --dir"):
+        fetch(url)
+    other = folder.with_name("other")
+    assert fetch(url, other) == other
+    assert study(other).known() == drawn
+    shutil.rmtree(folder)
+    assert fetch(url) == folder
+    assert {name: (folder / name).read_bytes() for name in files} == files
+    assert study(folder).known() == drawn
+    assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_only_what_changed_is_copied_and_what_is_gone_goes(url: str, folder: Path) -> None:
+    claim(url, folder, "tiny")
+    there, known = storage(url), Stamps()
+    push(folder, there, known)
+    there.delete_file("trials/trial-000/epochs.jsonl")
+    with pytest.raises(OSError, match=r"1 files are not there, among them trials/trial-000/epochs\.jsonl"):
+        push(folder, there, known)
+    checkpoints = folder / "trials/trial-000/checkpoints"
+    (checkpoints / "epoch-000001").rename(checkpoints / "epoch-000002")
+    push(folder, there, known)
+    assert names(url) == {MANIFEST, *stamps(folder)}
+
+
+def test_a_copy_that_is_cut_off_knows_every_trial_that_it_has(folder: Path, tmp_path: Path) -> None:
+    """The study is there before any record, and what says that a trial has ended comes after its other files."""
+    url = f"file://{tmp_path}/copy"
+    there = storage(url)
+    known = Stamps()
+    push(folder, there, known)
+    order = list(known)
+    assert order[0] == "study.db"
+    last = [name.rpartition("/")[2] in ("trial.json", "sweep.json") for name in order]
+    assert last == sorted(last)
+
+
+def test_a_trial_that_ends_meanwhile_waits_for_the_next_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the copy could say that it has ended, and lack its last epoch."""
+    there, known = storage(f"file://{tmp_path}/copy"), Stamps()
+    found = stamps(folder)
+    (folder / "trials/trial-000/trial.json").write_text('{"state": "pruned"}')
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeps.tracking.remote_copy.stamps", lambda _: found)
+        push(folder, there, known)
+    assert "trials/trial-000/trial.json" not in sizes(there)
+    push(folder, there, known)
+    assert "trials/trial-000/trial.json" in sizes(there)
+
+
+def test_an_outage_is_said_once_and_made_up_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with S3() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        url = f"s3://{BUCKET}/outage"
+        claim(url, folder, "tiny")
+        server.stop()
+        with Copy(url, folder, said.append) as copy:
+            for _ in range(3):
+                copy(END)
+            wait_until_done(copy)
+            assert len(said) == 1
+            assert said[0].startswith(f"copy: {url} cannot be written now (")
+            server.start()
+        assert len(said) == 1, "whole in the end"
+        assert names(url) == {MANIFEST, *stamps(folder)}
+        server.stop()
+        with Copy(url, folder, said.append):
+            pass
+    assert said[-1].startswith(f"copy: {url} is not whole (")
+    assert said[-1].endswith("completes it")
+
+
+def wait_until_done(copy: Copy) -> None:
+    done = threading.Event()
+    copy.background(done.set)
+    assert done.wait(60)
+
+
+def test_without_a_url_there_is_no_copy(folder: Path) -> None:
+    with Copy(None, folder, print) as copy:
+        copy(END)
+    assert not copy.background.started
+
+
+def test_a_place_with_other_files_holds_no_sweep_to_go_on_with(url: str, folder: Path) -> None:
+    write(storage(url), "notes.txt", b"mine")
+    with pytest.raises(ConfigError, match=rf"--copy-to must be empty, got {url} with 1 files; choose another$"):
+        claim(url, folder, "tiny")
+
+
+def test_a_place_is_claimed_once(url: str, folder: Path) -> None:
+    claim(url, folder, "tiny")
+    assert json.loads(storage(url).open_input_stream(MANIFEST).read())["folder"] == str(folder)
+    with pytest.raises(ConfigError, match=rf"--copy-to must be empty, got {url} with 1 files; .* resume {url}`"):
+        claim(url, folder, "tiny")
+
+
+def test_where_there_is_no_copy(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"must hold the copy of a sweep \(with copy\.json\) to be resumed"):
+        fetch(url)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "s3://canary:canary@bucket/sweeps",
+        "s3://bucket/sweeps?access_key=canary&secret_key=canary",
+        "s3://bucket/sweeps?endpoint_override=canary:canary@host",
+    ],
+)
+def test_a_url_holds_no_key_and_a_bad_one_is_not_shown(bad: str) -> None:
+    with pytest.raises(ConfigError, match="must hold no user, key or password") as caught:
+        check_url(bad)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["bucket/sweeps", "s3://bucket", "s3://bucket/"])
+def test_a_url_names_a_folder(bad: str) -> None:
+    with pytest.raises(ConfigError, match=f"must be like s3://BUCKET/FOLDER, got '{bad}'"):
+        check_url(bad)
+
+
+def test_storage_of_no_kind_that_is_known(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="--copy-to must be storage that can be written, got ftp://a/b"):
+        claim("ftp://a/b", folder, "tiny")

@@ -1,0 +1,414 @@
+"""The mirror with the real W&B client against files and a stand-in of its server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from click.testing import CliRunner
+
+from mergenet.errors import ConfigError, UserError
+from mergenet.records.atomic import write_json
+from sweeps.cli.commands import sweep as sweep_group
+from sweeps.tracking import wandb_mirror as tracking
+from sweeps.tracking import wandb_run as wandbrun
+from sweeps.tracking.wandb_file import known_epochs, rows, run_files
+from sweeps.tracking.wandb_mirror import Mirror
+from sweeps.tracking.wandb_run import check_key
+from sweeps.tracking.wandb_sync import sync_sweep
+from tests.sweeps.base import sweep_config
+from tests.sweeps.wandb_base import (
+    KEY,
+    SEARCH,
+    begin,
+    client,
+    client_environment,
+    end,
+    epochs,
+    play,
+    record,
+    sweep_folder,
+)
+from tests.wandb_server import WandbServer
+
+WAY_OUT = "`mergenet sweep sync"
+SUMMARY: dict[str, Any] = {
+    "metric": "target_val_top1",
+    "trials": [
+        {"trial_id": "trial-000", "state": "complete", "epochs": 2, "value": 0.2, "params": {"transfer.t_cycle": 4}},
+        {"trial_id": "trial-001", "state": "failed", "epochs": 0, "value": None, "params": {"a": "<b>"}},
+    ],
+    "baseline": {"value": 0.1},
+    "best": {"trial_id": "trial-000", "value": 0.2, "params": {"transfer.t_cycle": 4}},
+    "confirmation": {"seeds": [1], "target_test_top1": {"gain": {"mean": 0.05, "low": None, "p": 0.5}}},
+}
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with client(tmp_path, monkeypatch):
+        yield tmp_path
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    with WandbServer() as made, client(tmp_path, monkeypatch, made.url):
+        yield made
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives up on W&B after seconds, and tries again at once."""
+    monkeypatch.setattr(wandbrun, "INIT_SECONDS", 2)
+    monkeypatch.setattr(wandbrun, "FINISH_SECONDS", 2)
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0)
+
+
+def wandb_sync(folder: Path) -> None:
+    runs = [str(path.parent) for path in sorted(folder.glob("wandb/offline-run-*/*.wandb"))]
+    done = subprocess.run([sys.executable, "-m", "wandb", "sync", *runs], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_online_run_has_rows_config_group_and_outcome(server: WandbServer, tmp_path: Path) -> None:
+    sweep, folder = sweep_folder(tmp_path, "online")
+    said: list[str] = []
+    mirror = Mirror(sweep, folder, said.append)
+    for job, role, state in (
+        ("trial-000", "trial", "complete"),
+        ("trial-001", "trial", "pruned"),
+        ("confirm-none-1", "confirm_none", "failed"),
+        ("baseline", "baseline", "paused"),
+    ):
+        record(folder, job, 2)
+        play(mirror, job, *begin(), *epochs(1, 2), end(state, "broke" if state == "failed" else None), role=role)
+    mirror.close()
+    assert said == []
+    run = server.runs["tiny-trial-000"]
+    assert (run.epochs, run.exit_code, run.preempting) == ([1, 2], 0, False)
+    assert (run.about["groupName"], run.about["jobType"]) == ("tiny", "trial")
+    config = {key: run.setting(key) for key in run.config if key != "_wandb"}
+    assert config == {
+        "transfer_pairs": "layer3.0.conv2>features.5.conv.2",
+        "transfer_t_cycle": 4,
+        "trial_id": "trial-000",
+        "role": "trial",
+        "number": 3,
+        "seed": 0,
+        "method": "mergenet",
+    }
+    assert run.summary["state"] == "complete"
+    assert run.summary["target_test_top1"] == 0.75
+    assert run.summary["target_val_top1"] == {"max": 0.2, "last": 0.2}
+    assert '"epoch"' in json.dumps(run.setting("_wandb")["m"])  # the axis of every metric
+    pruned, failed, paused = (server.runs[f"tiny-{job}"] for job in ("trial-001", "confirm-none-1", "baseline"))
+    assert (pruned.exit_code, pruned.summary["state"]) == (0, "pruned")
+    assert (failed.exit_code, failed.summary["state"], failed.summary["error"]) == (1, "failed", "broke")
+    assert failed.about["jobType"] == "confirm"
+    assert (paused.exit_code, paused.preempting, paused.summary["state"]) == (1, True, "interrupted")
+
+
+def test_a_lost_job_and_a_resumed_sweep_keep_one_run_and_each_epoch_once(server: WandbServer, tmp_path: Path) -> None:
+    sweep, folder = sweep_folder(tmp_path, "online")
+    first = Mirror(sweep, folder, print)
+    lost = {"event": "lost", "reason": "gone", "attempts": 1}
+    play(first, "trial-000", *begin(), *epochs(1, 2), lost, begin()[1], *epochs(3, 3))
+    first.close()  # the driver was interrupted
+    again = Mirror(sweep, folder, print)
+    play(again, "trial-000", *begin(), *epochs(1, 4, replayed=True), *epochs(5, 6), end())
+    again.close()
+    run = server.runs["tiny-trial-000"]
+    assert (run.epochs, run.exit_code) == ([1, 2, 3, 4, 5, 6], 0)  # 4 was recorded, but never mirrored
+    assert run.summary["state"] == "complete"
+
+
+def test_a_run_of_another_sweep_with_the_same_name_is_left_alone(server: WandbServer, tmp_path: Path) -> None:
+    said: list[str] = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        sweep, folder = sweep_folder(tmp_path / name, "online")
+        record(folder, "trial-000", 2)
+        mirror = Mirror(sweep, folder, said.append)
+        play(mirror, "trial-000", *begin(), *epochs(1, 2), end())
+        mirror.close()
+    assert server.runs["tiny-trial-000"].epochs == [1, 2]
+    assert len(said) == 2
+    assert said[0].startswith("wandb: no run for trial-000 (W&B has a run tiny-trial-000 that this sweep folder did")
+    wandb.teardown()  # sync is another process
+    with pytest.raises(UserError, match="give the sweep another name"):
+        sync_sweep(tmp_path / "two/sweep", "online", None, print)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_an_outage_is_said_once_and_sync_completes_what_it_cost(server: WandbServer, tmp_path: Path) -> None:
+    sweep, folder = sweep_folder(tmp_path, "online")
+    said: list[str] = []
+    mirror = Mirror(sweep, folder, said.append)
+    for job in ("trial-000", "trial-001", "trial-002", "trial-003"):
+        record(folder, job, 3)
+    play(mirror, "trial-000", *begin(), *epochs(1, 1))
+    wait_until(lambda: "tiny-trial-000" in server.runs)
+    server.down = True
+    play(mirror, "trial-000", *epochs(2, 3), end())
+    play(mirror, "trial-001", *begin(), *epochs(1, 3), end())
+    play(mirror, "trial-002", *begin(), *epochs(1, 3), end())
+    wait_until(lambda: len(list(folder.glob("wandb/offline-run-*"))) == 2)
+    server.down = False
+    play(mirror, "trial-003", *begin(), *epochs(1, 3), end())
+    mirror.close()
+    assert len(said) == 2
+    assert said[0].startswith("wandb: trial-000 cannot be mirrored online (TimeoutError: ")
+    assert said[1].startswith("wandb: 3 runs lack something")
+    assert all(WAY_OUT in line for line in said)
+    assert server.runs["tiny-trial-003"].epochs == [1, 2, 3]  # W&B is back, and so is the mirror
+    assert "tiny-trial-002" not in server.runs
+    sync_sweep(folder, "online", None, said.append)
+    assert said[2].startswith("4 runs are whole online, ")
+    for job in range(4):
+        run = server.runs[f"tiny-trial-00{job}"]
+        assert (run.epochs, run.exit_code) == ([1, 2, 3], 0)
+    assert sync_sweep(folder, "online", None, said.append) == 0
+
+
+def test_a_dead_client_is_replaced(offline: Path) -> None:
+    sweep, folder = sweep_folder(offline, "offline")
+    said: list[str] = []
+    mirror = Mirror(sweep, folder, said.append)
+    for job in ("trial-000", "trial-001"):
+        record(folder, job, 4)
+        play(mirror, job, *begin(), *epochs(1, 2))
+    wait_until(lambda: all(len(job.rows) == 2 for job in mirror.jobs.values()) and len(mirror.jobs) == 2)
+    for process in children("wandb-core"):
+        os.kill(process, signal.SIGKILL)
+    for job in ("trial-000", "trial-001"):
+        play(mirror, job, *epochs(3, 4), end())
+    mirror.close()
+    assert len(said) == 1
+    assert said[0].startswith("wandb: its process died (")
+    for job in ("trial-000", "trial-001"):
+        logged = [row["epoch"] for path in run_files(folder, f"tiny-{job}") for row in rows(path)]
+        assert sorted(logged) == [1, 2, 3, 4]
+
+
+def test_what_a_file_lacks_is_said(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 1)
+    sweep, folder = sweep_folder(offline, "offline")
+    said: list[str] = []
+    mirror = Mirror(sweep, folder, said.append)
+    record(folder, "trial-000", 5)  # of which two never came
+    play(mirror, "trial-000", *begin(), *epochs(1, 3), end())
+    mirror.close()
+    assert said == [f"wandb: 1 runs lack something (trial-000 2 epochs); {said[0].partition('; ')[2]}"]
+    assert sync_sweep(folder, "offline", None, said.append) == 2
+    wandb.teardown()
+    assert known_epochs(folder, "tiny-trial-000") == {1, 2, 3, 4, 5}
+    assert sync_sweep(folder, "offline", None, said.append) == 0
+
+
+def test_a_torn_file_is_read_up_to_the_tear(offline: Path) -> None:
+    sweep, folder = sweep_folder(offline, "offline")
+    mirror = Mirror(sweep, folder, print)
+    play(mirror, "trial-000", *begin(), *epochs(1, 2000), end())  # several blocks of 32 KiB
+    mirror.close()
+    wandb.teardown()
+    (path,) = run_files(folder, "tiny-trial-000")
+    whole = path.read_bytes()
+    assert len(whole) > 3 * 32 * 1024
+    assert [row["epoch"] for row in rows(path)] == list(range(1, 2001))
+    path.write_bytes(whole[: len(whole) // 2])
+    assert known_epochs(folder, "tiny-trial-000") == set(range(1, len(rows(path)) + 1))
+    assert 500 < len(rows(path)) < 1500
+    path.write_bytes(b"no such file")
+    assert rows(path) == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from tests.sweeps.wandb_base import *
+sweep, folder = sweep_folder(Path(sys.argv[1]), sys.argv[2])
+mirror = Mirror(sweep, folder, print)
+play(mirror, "trial-000", *begin(), *epochs(1, 3))
+while len(mirror.jobs.get("trial-000").rows if "trial-000" in mirror.jobs else ()) < 3: time.sleep(0.05)
+print("logged", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_after_a_kill_each_epoch_is_there_once(
+    mode: str, server: WandbServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """SIGKILL to the driver and its client; the next driver replays; then `wandb sync` of the files."""
+    environment = os.environ | client_environment(tmp_path, server.url) | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-c", KILLED, str(tmp_path), mode]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "logged\n"
+        for process in [*children("wandb-core", driver.pid), driver.pid]:
+            os.kill(process, signal.SIGKILL)
+    sweep, folder = sweep_folder(tmp_path, mode)
+    record(folder, "trial-000", 5)
+    said: list[str] = []
+    mirror = Mirror(sweep, folder, said.append)
+    play(mirror, "trial-000", *begin(), *epochs(1, 3, replayed=True), *epochs(4, 5), end())
+    mirror.close()
+    if mode == "offline":
+        wandb.teardown()
+        wandb_sync(folder)
+    run = server.runs["tiny-trial-000"]
+    assert (run.epochs, run.exit_code) == ([1, 2, 3, 4, 5], 0)
+    assert sync_sweep(folder, "online", None, said.append) == 0
+    assert said == ["1 runs are whole online, 0 epochs were added to 0 of them"]
+    assert capfd.readouterr().err == ""
+
+
+def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path: Path) -> None:
+    """Of a sweep that ran without W&B; artifacts are refused, and none is asked for."""
+    server.refuse_artifacts = True
+    _, folder = sweep_folder(tmp_path, "disabled")
+    record(folder, "trial-000", 3)
+    record(folder, "trial-001", 2, state="running")  # the driver was killed
+    record(folder, "confirm-best-1", 1, state="failed", role="confirm_best")
+    write_json(folder / "summary.json", SUMMARY)
+    done = CliRunner().invoke(sweep_group, ["sync", str(folder), "--project", "other"])
+    assert (done.exit_code, done.output) == (0, "3 runs are whole online, 6 epochs were added to 3 of them\n")
+    states = {name: (run.epochs, run.summary["state"], run.exit_code) for name, run in server.runs.items()}
+    assert states == {
+        "tiny-trial-000": ([1, 2, 3], "complete", 0),
+        "tiny-trial-001": ([1, 2], "interrupted", 1),
+        "tiny-confirm-best-1": ([1], "failed", 1),
+        "tiny-summary": ([None], "complete", 0),
+    }
+    summary = server.runs["tiny-summary"]
+    assert (summary.project, summary.about["jobType"], summary.setting("role")) == ("other", "summary", "summary")
+    numbers = {key: summary.summary[key] for key in ("best_trial", "baseline_value", "gain_target_test_top1_mean")}
+    assert numbers == {"best_trial": "trial-000", "baseline_value": 0.1, "gain_target_test_top1_mean": 0.05}
+    (table,) = [body.decode() for name, body in server.files.items() if name.endswith(".html")]
+    assert "<tr><td>trial-001</td><td>failed</td><td>0</td><td></td><td></td><td>&lt;b&gt;</td></tr>" in table
+    assert server.artifacts == 0
+    assert all(path.with_suffix(".wandb.synced").exists() for path in folder.glob("wandb/run-*/*.wandb"))
+
+
+def test_the_end_of_a_sweep_is_mirrored(server: WandbServer, tmp_path: Path) -> None:
+    sweep, folder = sweep_folder(tmp_path, "online")
+    mirror = Mirror(sweep, folder, print)
+    mirror.summarize(SUMMARY)
+    mirror.close()
+    run = server.runs["tiny-summary"]
+    assert (run.summary["trials_complete"], run.summary["trials_failed"], run.exit_code) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "must be a sweep folder, with sweep.yaml, sweep.json"),
+        (["--mode", "offline", "--project", "p"], "--project must go with --mode online, got offline"),
+        (["--project", "no spaces"], "project"),
+    ],
+)
+def test_sync_refuses_what_it_cannot_do(offline: Path, arguments: list[str], message: str) -> None:
+    folder = offline if not arguments else sweep_folder(offline, "offline")[1]
+    done = CliRunner().invoke(sweep_group, ["sync", str(folder), *arguments])
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+@pytest.mark.usefixtures("hasty")
+def test_sync_says_that_w_and_b_is_down(server: WandbServer, tmp_path: Path) -> None:
+    _, folder = sweep_folder(tmp_path, "offline")
+    record(folder, "trial-000", 3)
+    server.down = True
+    done = CliRunner().invoke(sweep_group, ["sync", str(folder)])
+    assert done.exit_code == 1
+    assert done.output.startswith("error: W&B did not take the run trial-000 (OSError: ")
+
+
+def test_a_sweep_that_would_have_to_ask_for_a_key_is_refused(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep, _ = sweep_folder(offline, "online")
+    check_key(sweep)
+    monkeypatch.delenv("WANDB_API_KEY")
+    wandb.teardown()
+    with pytest.raises(ConfigError, match="must find a key in WANDB_API_KEY or"):
+        check_key(sweep)
+
+
+def test_trouble_is_said_once_and_stops_nothing(offline: Path) -> None:
+    sweep, folder = sweep_folder(offline, "offline")
+    said: list[str] = []
+    mirror = Mirror(sweep, folder, said.append)
+    for job in ("bad/id", "worse:id"):  # the client refuses these ids
+        play(mirror, job, *begin(), *epochs(1, 2), end())
+    mirror.close()
+    assert len(said) == 2
+    assert said[0].startswith("wandb: no run for bad/id (")
+    assert said[1].startswith("wandb: 2 runs lack something (bad/id no run, worse:id no run); ")
+
+
+def test_a_hanging_client_holds_nothing_up(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "CLOSE_SECONDS", 1)
+    monkeypatch.setattr(tracking, "open_run", lambda *_: time.sleep(20))
+    sweep, folder = sweep_folder(offline, "offline")
+    said: list[str] = []
+    start = time.monotonic()
+    mirror = Mirror(sweep, folder, said.append)
+    play(mirror, "trial-000", *begin(), *epochs(1, 2), end())
+    assert time.monotonic() - start < 0.5
+    mirror.close()
+    assert time.monotonic() - start < 5
+    assert said[0].startswith("wandb: not done after 1 s; ")
+
+
+def test_disabled_mirror_writes_nothing(tmp_path: Path) -> None:
+    mirror = Mirror(sweep_config(SEARCH), tmp_path, print)
+    play(mirror, "trial-000", *begin(), *epochs(1, 2), end())
+    mirror.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_key_is_written_anywhere(
+    server: WandbServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Online and offline, with an outage in between; the client's own folders are searched, too."""
+    monkeypatch.setattr(wandbrun, "INIT_SECONDS", 2)
+    sweep, folder = sweep_folder(tmp_path, "online")
+    mirror = Mirror(sweep, folder, print)
+    play(mirror, "trial-000", *begin(), *epochs(1, 2), end())
+    wait_until(lambda: "trial-000" in mirror.unchecked)
+    server.down = True
+    play(mirror, "trial-001", *begin(), *epochs(1, 2), end())
+    mirror.close()
+    wandb.teardown()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+    captured = capfd.readouterr()
+    assert KEY not in captured.out + captured.err
+    assert not [body for body in server.bodies if KEY.encode() in body]
+
+
+def wait_until(done: Any, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def children(name: str, parent: int | None = None) -> list[int]:
+    """Processes of that name that a process started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            stat, line = (path / "stat").read_text(), (path / "cmdline").read_bytes()
+        except OSError:  # gone meanwhile
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) == (parent or os.getpid()) and name.encode() in line:
+            found.append(int(path.name))
+    return found
