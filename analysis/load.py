@@ -11,20 +11,16 @@ import pandas as pd
 
 from analysis.measures import STEP_SECONDS, Bounds, broken, step_seconds
 from analysis.names import (
-    ADAPTER,
-    BASELINE,
     COMPLETE,
-    CONFIRM_ROLES,
     FAILED,
-    REPLICATE,
     RUN,
     RUNNING,
     SWEEP_FILE,
     TRIAL,
-    TRIAL_FILE,
     TRIALS_FOLDER,
 )
 from analysis.seeds import SD, SEEDS, folded
+from analysis.trial_file import TRIAL_FILE, read_trial_file
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
 from mergenet.records.run_record import (
@@ -48,9 +44,7 @@ from mergenet.records.run_record import (
     read_run,
 )
 
-TRIAL_KEYS = ("trial_id", "role", "params", "seed", "number", "state")
 RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
-ROLES = (TRIAL, RUN, REPLICATE, BASELINE, ADAPTER, *CONFIRM_ROLES)  # in the order that tables show them
 
 # Every table has these columns. Between OUTCOME and COST it has what the runs measured: target_val_* at the best epoch
 # and target_test_* of its weights (finished runs only); of a source that also receives, source_val_METRIC and
@@ -171,7 +165,7 @@ def _looks_like_run(path: Path) -> bool:
 
 def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's row and its hyper-parameters."""
-    trial = _read_trial(path / TRIAL_FILE)
+    trial = read_trial_file(path)
     if trial is None and path.parent.name == TRIALS_FOLDER:
         raise UserError(f"{path} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch")
     if trial is not None and trial["state"] == FAILED and not (path / CONFIG_FILE).exists():
@@ -204,24 +198,6 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "folder": str(path),
     }
     return row, {name: value for name, value in trial["params"].items() if name not in COLUMNS}
-
-
-def _read_trial(path: Path) -> dict[str, Any] | None:
-    """trial.json, or None if there is none. Raises UserError if it is torn or lacks a key."""
-    if not path.exists():
-        return None
-    try:
-        trial = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} must be JSON: {_one_line(error)}") from error
-    if not isinstance(trial, dict) or not isinstance(trial.get("params", {}), dict):
-        raise UserError(f"{path} must hold one mapping, params another, got {str(trial)[:80]}")
-    missing = [key for key in TRIAL_KEYS if key not in trial]
-    if missing:
-        raise UserError(f"{path} must hold {', '.join(TRIAL_KEYS)}, got no {', '.join(missing)}")
-    if trial["role"] not in ROLES:
-        raise UserError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}")
-    return trial
 
 
 def _outcome(record: RunRecord) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from mergenet.records.run_record import is_loss
 
 SWEEP_FILE = "sweep.yaml"
 TRIALS_FOLDER = "trials"
-TRIAL_FILE = "trial.json"
 
 # roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;
 # ADAPTER: the best again with one seed after another, each with the adapter that the one before has trained
@@ -20,6 +19,7 @@ CONTROL_OF = {"confirm_shuffled": "shuffled", "confirm_noise": "noise", "confirm
 CONFIRM_ADAPTER = "confirm_adapter"  # the best, started with the adapter of the last of role ADAPTER
 ADAPTER_PATH = "transfer.adapter.init"
 CONFIRM_ROLES = (CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ADAPTER, *CONTROL_OF)
+ROLES = (TRIAL, RUN, REPLICATE, BASELINE, ADAPTER, *CONFIRM_ROLES)  # in the order that tables show them
 
 # states; a run's own result.json calls the first "finished"
 COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"

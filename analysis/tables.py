@@ -10,7 +10,6 @@ from analysis import formatting as text
 from analysis.best import choose_best, confirmed_gain, searched, write_file
 from analysis.load import (
     BREAKS,
-    ROLES,
     canonical,
     is_missing,
     measure_columns,
@@ -19,7 +18,7 @@ from analysis.load import (
     varying,
 )
 from analysis.measures import STEP_SECONDS
-from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, RUN, TRIAL, mode_of
+from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, ROLES, RUN, TRIAL, mode_of
 from analysis.seeds import SD, SEEDS
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.run_record import (

@@ -20,7 +20,7 @@ from mergenet.errors import DataError, UserError
 from sweeps.config.loading import load_sweep
 from sweeps.schedulers.grace import agreement
 from sweeps.study.warm_start import best_so_far
-from sweeps.trials.results import settled_runs
+from sweeps.trials.results import ended_runs
 from sweeps.trials.sweep_dir import BASE_FILE
 
 NAME = "agreement"
@@ -29,7 +29,7 @@ NAME = "agreement"
 def measured(folder: Path) -> dict[str, Any]:
     """Raises UserError if the folder holds no sweep, or fewer than three trials that trained to their end."""
     sweep = load_sweep(str(folder / "sweep.yaml"))
-    runs = {name: run for name, run in settled_runs(folder).items() if not is_replicate(name)}
+    runs = {name: run for name, run in ended_runs(folder).items() if not is_replicate(name)}
     curves = [best_so_far(rows, sweep.objective) for state, rows in runs.values() if state == COMPLETE]
     epochs = max(map(len, curves), default=0)
     trials = [curve for curve in curves if len(curve) == epochs]  # a first value may be no number

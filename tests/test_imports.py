@@ -92,6 +92,92 @@ def test_not_even_a_function_imports_against_the_direction(package: str, forbidd
             assert not wrong, f"{path.relative_to(ROOT)}:{node.lineno} imports {wrong}"
 
 
+# The rooms of a package, and the other rooms of it that each may import, the lowest first: a room imports only what
+# stands above it here. docs/architecture.md has the picture.
+ARROWS: dict[str, dict[str, str]] = {
+    "mergenet": {
+        "errors": "",
+        "config": "errors",
+        "data": "config errors",
+        "models": "config data errors",
+        "tasks": "config data errors",
+        "records": "config errors models",
+        "learner": "config errors models tasks",
+        "layers": "config errors learner models tasks",
+        "transfer": "config errors layers learner models records",
+        "export": "config errors layers models records",
+        "training": "config errors export layers learner models records tasks transfer",
+        "cli": "config errors export layers learner models records tasks training transfer",
+    },
+    "sweeps": {
+        "space": "",
+        "config": "space",
+        "trials": "config space",
+        "samplers": "config space",
+        "study": "config samplers space trials",
+        "schedulers": "config samplers study trials",
+        "execution": "config space study trials",
+        "tracking": "config study trials",
+        "planning": "config execution samplers space study tracking trials",
+        "report": "config planning space trials",
+        "driver": "config execution planning report samplers schedulers space study tracking trials",
+        "cli": "config driver planning report space tracking trials",
+    },
+}
+MOST = 12  # rooms and modules at a package's top; modules of a room
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of all that a file imports, in its functions too; of `from a import b` also a.b."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def arrows(package: str, room: str) -> set[str]:
+    """The other rooms of its package that a room imports. The package's own name, for its version, is no room."""
+    files = [ROOT / package / f"{room}.py"] if room == "errors" else list((ROOT / package / room).rglob("*.py"))
+    assert files
+    parts = [name.split(".") for path in files for name in imported(path)]
+    return {name[1] for name in parts if name[0] == package and len(name) > 1 and name[1] in ARROWS[package]} - {room}
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_no_room_imports_one_that_it_may_not(package: str) -> None:
+    rooms, done = ARROWS[package], set[str]()
+    for room, allowed in rooms.items():
+        assert set(allowed.split()) <= done, f"the arrows of {package}/{room} must point at rooms above it in the table"
+        wrong = arrows(package, room) - set(allowed.split())
+        assert not wrong, f"{package}/{room} imports {', '.join(sorted(wrong))}: not an arrow of the table"
+        done.add(room)
+
+
+@pytest.mark.parametrize("package", ARROWS)
+def test_every_arrow_of_the_table_is_in_use(package: str) -> None:
+    for room, allowed in ARROWS[package].items():
+        unused = set(allowed.split()) - arrows(package, room)
+        assert not unused, f"{package}/{room} does not import {', '.join(sorted(unused))}: take it out of the table"
+
+
+@pytest.mark.parametrize("package", [*ARROWS, "analysis"])
+def test_no_folder_is_crowded(package: str) -> None:
+    top = {path.stem for path in (ROOT / package).iterdir()} - {"__init__", "__main__", "__pycache__", "py"}
+    assert len(top) <= MOST, "rooms and modules"
+    if package in ARROWS:
+        assert top == set(ARROWS[package]), "the table has every room"
+    for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
+        modules = [path for path in folder.glob("*.py") if not path.stem.startswith("__")]
+        assert len(modules) <= MOST, folder
+
+
+def test_the_rules_of_a_configuration_do_not_know_its_schema() -> None:
+    assert "mergenet.config.schema" not in imported(ROOT / "mergenet/config/rules.py")
+
+
 def test_public_names_come_on_first_use() -> None:
     names = sorted(set(mergenet.__all__) - {"__version__"})
     script = (

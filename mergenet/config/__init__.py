@@ -1,8 +1,8 @@
 """A training's configuration: its schema, how it is read, its rules and messages; names that resolve to code."""
 
-from mergenet.config.schema import (
+from mergenet.config.schema import Config
+from mergenet.config.sections import (
     AdapterConfig,
-    Config,
     DataConfig,
     DistillationConfig,
     ModelConfig,

@@ -1,15 +1,35 @@
 """Rules of a configuration that span fields, and how a broken one is said: path, rule, value, way out.
 
-`schema.py` has the fields, with the rules of each.
+`sections.py` has the fields, with the rules of each.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from mergenet.config.distillation_defaults import FEATURE_METHODS, PUBLISHED
+from mergenet.config.sections import (
+    DistillationConfig,
+    NetworkConfig,
+    OptimizerConfig,
+    PairConfig,
+    SourceConfig,
+    TransferConfig,
+)
 
-if TYPE_CHECKING:
-    from mergenet.config.schema import Config, OptimizerConfig, PairConfig
+
+class Whole(Protocol):
+    """What the rules look at of a configuration."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def source(self) -> SourceConfig: ...
+    @property
+    def target(self) -> NetworkConfig: ...
+    @property
+    def transfer(self) -> TransferConfig: ...
+    @property
+    def distillation(self) -> DistillationConfig: ...
 
 
 def shown(value: Any) -> str:
@@ -28,7 +48,7 @@ def rule(path: str, must: str, value: Any, way_out: str = "") -> ValueError:
     return ValueError(f"{path} must {must}, got {shown(value)}" + (f"; {way_out}" if way_out else ""))
 
 
-def check_config(c: "Config") -> None:
+def check_config(c: Whole) -> None:
     """Rules that span fields. Names of layers, models and data are checked where they are looked up."""
     for side, network in (("source", c.source), ("target", c.target)):
         check_optimizer(f"{side}.optimizer", network.optimizer)
@@ -85,7 +105,7 @@ def is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
 
 
-def check_pairs(c: "Config", pairs: Sequence[tuple[str, "PairConfig"]]) -> None:
+def check_pairs(c: Whole, pairs: Sequence[tuple[str, PairConfig]]) -> None:
     """pairs: each with its path in messages. Raises ValueError."""
     written: set[tuple[str, str]] = set()
     for path, pair in pairs:
@@ -107,7 +127,7 @@ def check_pairs(c: "Config", pairs: Sequence[tuple[str, "PairConfig"]]) -> None:
                 written.add((side, layer))
 
 
-def check_distillation(c: "Config") -> None:
+def check_distillation(c: Whole) -> None:
     """Rules of the methods that distil. What the networks must give is checked where they are built."""
     if c.method not in PUBLISHED:
         return
@@ -139,7 +159,7 @@ def check_distillation(c: "Config") -> None:
         raise rule("source.model.weights", must, None, "an untrained source teaches nothing; or use source.kind: live")
 
 
-def check_optimizer(path: str, optimizer: "OptimizerConfig") -> None:
+def check_optimizer(path: str, optimizer: OptimizerConfig) -> None:
     if optimizer.nesterov and optimizer.name != "sgd":
         raise rule(f"{path}.nesterov", f"be false for {optimizer.name}", True, "use name: sgd")
     if optimizer.nesterov and optimizer.momentum == 0:

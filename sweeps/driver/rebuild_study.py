@@ -5,11 +5,11 @@ from collections.abc import Container
 from pathlib import Path
 
 from analysis.names import TRIALS_FOLDER
+from analysis.trial_file import trial_of
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import CONFIG_FILE
 from sweeps.space.space import Labels, Space, label_of
-from sweeps.trials.record import trial_of
 
 NAME = re.compile(r"trial-(\d{3,})")
 

@@ -3,17 +3,16 @@
 import shutil
 from pathlib import Path
 
-from analysis.names import FAILED, PRUNED, RUNNING, TRIAL, TRIAL_FILE, TRIALS_FOLDER
+from analysis.names import FAILED, PRUNED, RUNNING, TRIAL
 from analysis.seeds import first_of, is_replicate
+from analysis.trial_file import trial_folders, trial_of, write_trial_file
 from mergenet.errors import CheckpointError
-from mergenet.records.atomic import write_json
 from mergenet.records.checkpoint import load_latest
 from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import kept
 from sweeps.study.study import SweepStudy
 from sweeps.study.warm_start import load_warm_start
-from sweeps.trials.record import trial_of
 
 
 def retry_failed(plan: Plan, folder: Path) -> list[str]:
@@ -22,8 +21,7 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
     Their names. The other seeds of such a trial, which were stopped because nobody needed them, begin again with it.
     If the driver is killed in between, what has not begun again has failed, as before.
     """
-    files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
-    runs = {path.parent: trial for path in files if (trial := trial_of(path.parent)) is not None}
+    runs = {run: trial for run in trial_folders(folder) if (trial := trial_of(run)) is not None}
     failed = {first_of(run.name) for run, trial in runs.items() if trial["state"] == FAILED}
     with kept(plan.sweep.storage, folder):
         study = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder, load_warm_start(folder).trials)
@@ -34,7 +32,7 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
         if trial["state"] != FAILED and not stopped:
             continue
         if goes_on(run):
-            write_json(run / TRIAL_FILE, trial | {"state": RUNNING, "error": None})
+            write_trial_file(run, trial | {"state": RUNNING, "error": None})
         else:
             shutil.rmtree(run)
         again.append(run.name)

@@ -49,7 +49,7 @@ from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopp
 from sweeps.trials.jobs import Jobs, Message
 from sweeps.trials.objectives import infeasible_text
 from sweeps.trials.refused_writes import refusal
-from sweeps.trials.results import best_record, best_trial, read_trials, settled_runs
+from sweeps.trials.results import best_record, best_trial, ended_runs, read_trials
 from sweeps.trials.sweep_dir import (
     STATE_FILE,
     SUMMARY_FILE,
@@ -151,7 +151,7 @@ def _run(
     )
     budget = Budget(sweep, folder, lambda: clock.seconds().get(SEARCH, 0.0))
     view = View(console, sweep, plan.num_jobs, budget)
-    view.remember(settled_runs(folder))
+    view.remember(ended_runs(folder))
     files = EventFiles(folder, view.say)
 
     told: list[Listener] = [budget, view, mirror, files, *listeners, clock.beat]

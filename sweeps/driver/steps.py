@@ -12,10 +12,9 @@ from analysis.names import (
     CONTROL_OF,
     FAILED,
     SOURCE,
-    TRIAL_FILE,
-    TRIALS_FOLDER,
     portable_config,
 )
+from analysis.trial_file import trial_folders, trial_of
 from mergenet.config import Config
 from mergenet.config.loading import load_config
 from mergenet.errors import UserError
@@ -23,10 +22,10 @@ from mergenet.records.provenance import config_hash
 from mergenet.records.run_record import CONFIG_FILE
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds
 from sweeps.report.live import View
-from sweeps.study.warm_start import load_warm_start, warm_lines
+from sweeps.report.plan_text import warm_lines
+from sweeps.study.warm_start import load_warm_start
 from sweeps.trials.errors import SweepFailed
 from sweeps.trials.jobs import Jobs, Message, no_controls
-from sweeps.trials.record import trial_of
 from sweeps.trials.results import best_record
 from sweeps.trials.sweep_dir import SCRATCH
 
@@ -155,10 +154,10 @@ def confirm(wanted: list[Message], folder: Path, slots: Any) -> None:
 
 def forget_variants(folder: Path, wanted: set[str]) -> None:
     """Controls of what was the best before, and its trained adapter, where the best can have none."""
-    for file in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
-        trial = trial_of(file.parent)
-        if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and file.parent.name not in wanted:
-            shutil.rmtree(file.parent)
+    for run in trial_folders(folder):
+        trial = trial_of(run)
+        if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and run.name not in wanted:
+            shutil.rmtree(run)
 
 
 def forget_other(job: Message) -> None:

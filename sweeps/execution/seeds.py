@@ -13,12 +13,12 @@ from pathlib import Path
 
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING
 from analysis.seeds import combined
+from analysis.trial_file import ended_trial
 from mergenet.records.run_record import read_epochs
 from sweeps.config import SweepConfig
-from sweeps.execution.worker import write_trial
 from sweeps.trials.jobs import EPOCH, Jobs, Message
 from sweeps.trials.objectives import Measured, Outcome, measured
-from sweeps.trials.record import best_value, curve, mean, settled
+from sweeps.trials.record import best_value, curve, mean, write_trial
 
 Follow = Callable[[Message], Iterator[Message]]  # hands a job to the slots; its {"row": ...}, at last {"end": outcome}
 
@@ -92,7 +92,7 @@ def check_end(job: Message, end: Message, what: str = "") -> Message:
 def outcome_of(jobs: Jobs, first: Message, sweep: SweepConfig) -> Outcome | None:
     """Of a trial that has ended with all its seeds, as its relay would have reported it; else None."""
     folders = [Path(job["folder"]) for job in (first, *jobs.replicates(first))]
-    found = [settled(folder) for folder in folders]
+    found = [ended_trial(folder) for folder in folders]
     if found[0] is None:
         return None
     state = combined([RUNNING if run is None else run["state"] for run in found], len(found))
@@ -115,5 +115,5 @@ def mark_stopped(pruned: Iterable[Message]) -> None:
     the study calls so.
     """
     for job in pruned:
-        if (ended := settled(Path(job["folder"]))) is not None and ended["state"] == COMPLETE:
+        if (ended := ended_trial(Path(job["folder"]))) is not None and ended["state"] == COMPLETE:
             write_trial(job, PRUNED)

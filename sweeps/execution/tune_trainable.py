@@ -19,19 +19,19 @@ from ray.tune.progress_reporter import TrialProgressCallback
 
 from analysis.names import TRIAL
 from analysis.seeds import replicate_name
+from analysis.trial_file import ended_trial
 from mergenet.records.run_record import read_epochs
 from sweeps.config import SweepConfig
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.seeds import reports
 from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_name
-from sweeps.trials.record import settled
 
 
 def follow(job: Message, mailbox_name: str) -> Iterator[Message]:
     """Hands the job to the slots, unless it has ended. Gives its epochs, {"row": ...}, and at last {"end": outcome}."""
     folder = Path(job["folder"])
-    if (ended := settled(folder)) is not None:
+    if (ended := ended_trial(folder)) is not None:
         return iter([*({"row": row} for row in read_epochs(folder)), {"end": ended}])
     mailbox = ray.get_actor(mailbox_name, NAMESPACE)
     ray.get(mailbox.submit.remote(job, judged=job["role"] == TRIAL))  # of several seeds the first alone is judged

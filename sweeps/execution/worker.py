@@ -12,14 +12,15 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE, TRIAL_FILE
-from analysis.seeds import SEEDS
+from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE
+from analysis.trial_file import TRIAL_FILE
 from mergenet.config import Config
 from mergenet.errors import TrainingDiverged, UserError, WriteError
 from mergenet.learner import distributed
-from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs, write_json, write_text
+from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs, write_text
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
+from sweeps.trials.record import write_trial
 from sweeps.trials.refused_writes import refusal
 
 Epochs = Generator[EpochResult, None, None]
@@ -82,7 +83,7 @@ def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
     """
     try:
         state, error = do_epochs(job, report)
-        write_trial(job, RUNNING if state == SUSPEND else state, error)
+        note_state(job, RUNNING if state == SUSPEND else state, error)
     except (WriteError, OSError) as failure:
         if (reason := refusal(failure)) is None:
             raise
@@ -96,7 +97,7 @@ def do_epochs(job: Message, report: Callable[[Message, bool], str]) -> tuple[str
     known = recorded_epochs(Path(job["folder"]))
     try:
         while (result := advance(results, job)) is not None:
-            write_trial(job, RUNNING)
+            note_state(job, RUNNING)
             answer = agreed(result, report, result.epoch <= known)
             if answer != GO_ON and result.epoch < job["config"]["epochs"]:
                 results.close()
@@ -157,17 +158,10 @@ def raise_refusal(error: Exception) -> None:
         raise WriteError(reason) from error
 
 
-def write_trial(job: Message, state: str, error: str | None = None) -> None:
-    """trial.json beside the run's own files; not before its first epoch, because a run starts in an empty folder."""
-    if job["role"] == SOURCE or not distributed.is_main():
-        return
-    folder = Path(job["folder"])
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = ("role", "params", "number")
-    seed = job["config"]["seed"]
-    fields = {"trial_id": job["id"], **{key: job[key] for key in keys}, "seed": seed, "state": state, "error": error}
-    fields |= {key: job[key] for key in (SEEDS,) if key in job}
-    write_json(folder / TRIAL_FILE, fields)
+def note_state(job: Message, state: str, error: str | None = None) -> None:
+    """In trial.json, by the first worker; the recording of a source has none."""
+    if job["role"] != SOURCE and distributed.is_main():
+        write_trial(job, state, error)
 
 
 def clear_failed(folder: Path) -> None:

@@ -1,10 +1,9 @@
 """The text of `mergenet sweep plan`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from analysis.measures import excesses
-from sweeps.study.warm_start import warm_lines
 
 GIB, MIB = 1024**3, 1024**2
 
@@ -145,3 +144,14 @@ def size(number: float) -> str:
 def duration(hours: float) -> str:
     minutes = hours * 60
     return f"{hours:.1f} hours" if hours >= 2 else f"{minutes:.1f} minutes"
+
+
+def warm_lines(facts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """facts: of `WarmStart.facts`."""
+    for found in facts:
+        left_out = ", ".join(f"{number} {reason}" for reason, number in found["left_out"].items())
+        yield (
+            f"warm start: {found['complete'] + found['stopped']} trials of {found['sweep']} "
+            f"({found['complete']} complete, {found['stopped']} stopped early)"
+            + (f"; left out: {left_out}" if left_out else "")
+        )

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIAL_FILE, TRIALS_FOLDER, mode_of
+from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIALS_FOLDER, mode_of
+from analysis.trial_file import state_of
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import FINISHED, read_epochs, test_column
@@ -48,7 +49,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
     status = KILLED if status_of(folder) == RUNNING and not alive else status_of(folder)
     runs = {path.name: epochs_of(path) for path in sorted((folder / TRIALS_FOLDER).glob("*/"))}
-    states = {name: read_json(folder / TRIALS_FOLDER / name / TRIAL_FILE).get("state", RUNNING) for name in runs}
+    states = {name: state_of(folder / TRIALS_FOLDER / name) for name in runs}
     trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
     seconds = state.get("seconds", {})
     return {

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from analysis.names import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, FAILED, TRIAL, TRIALS_FOLDER, mode_of
 from analysis.seeds import SD
+from analysis.trial_file import ended_trial
 from mergenet.records.run_record import test_column
 from sweeps.config import SweepConfig
 from sweeps.planning.plan import Plan
@@ -18,7 +19,6 @@ from sweeps.space.space import Space
 from sweeps.trials.budget import budget_line
 from sweeps.trials.jobs import no_controls
 from sweeps.trials.objectives import infeasible, infeasible_text, pareto_front
-from sweeps.trials.record import settled
 from sweeps.trials.results import best_record, best_trial, confirmation, read_trials
 from sweeps.trials.sweep_dir import resume_command, shown_path
 
@@ -58,7 +58,7 @@ def controls_left_out(sweep: SweepConfig, folder: Path, best: dict[str, Any] | N
 def trained_adapter(sweep: SweepConfig, folder: Path) -> str | None:
     """The run, below the sweep's folder, in which the adapter was trained last; None if it was not."""
     last = f"{TRIALS_FOLDER}/{ADAPTER}-{sweep.adapter_seeds}"
-    trial = settled(folder / last) if sweep.adapter_seeds else None
+    trial = ended_trial(folder / last) if sweep.adapter_seeds else None
     return last if trial is not None and trial["state"] == COMPLETE else None
 
 

@@ -19,7 +19,7 @@ from analysis.measures import broken
 from mergenet.records.run_record import ADAPTER_PARAMETERS
 from sweeps.config import SweepConfig
 from sweeps.samplers.fixed import Answers, Walker, first_choice, grid_points
-from sweeps.samplers.history import PARAMS, by_index
+from sweeps.samplers.history import PARAMS, by_index, reopened
 from sweeps.space.space import KIND, MAX_LISTED, METHOD, RANK, Labels, Space, value_at
 
 UNUSED = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.", "source.")}  # settings, by method
@@ -33,7 +33,7 @@ def unseen_point(
     If there is none: the first draw that is new, and then any draw. seed: of the choice among those that are left.
     """
     seen = {training(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
-    current = optuna.load_study(study_name=study.study_name, storage=study._storage)  # no trial of it is an old copy
+    current = reopened(study)
     fits = within_size(sweep, space)
     drawn = []
     for sampler in samplers:

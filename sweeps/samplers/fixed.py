@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from sweeps.samplers.history import note, trial_key
 from sweeps.space.space import Labels, Space
 
 
@@ -20,7 +21,7 @@ class PointSampler(BaseSampler):
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         for name, value in self.attributes.items():
-            study._storage.set_trial_user_attr(trial._trial_id, name, value)
+            note(study, trial_key(trial), name, value)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         del study, trial

@@ -1,6 +1,8 @@
 """What a study's trials are known by: user attributes, order and values, and how far they break the constraints.
 
-Two things are kept where Optuna's samplers and optuna-dashboard find them, and each is behind a function here:
+Optuna's private parts are used here alone: a trial's id and the study's storage, by which a trial can be written to
+that another process has begun, and read as it is now. Two things are kept where Optuna's samplers and optuna-dashboard
+find them, and each is behind a function here:
 
 * the metric by epoch: as intermediate values, but with several objectives as an attribute, because there TPE fails
   on a pruned trial with intermediate values (it asks for the one direction, and there are several);
@@ -8,14 +10,34 @@ Two things are kept where Optuna's samplers and optuna-dashboard find them, and 
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 
 INDEX, PARAMS, TRIAL_ID = "index", "params", "trial_id"  # user attributes
 WARM = "warm_start"  # user attribute of a trial of an earlier sweep, which has none of the others: its folder
 CURVE = "metric_by_epoch"  # user attribute, with several objectives
 CONSTRAINTS = "constraints"  # Optuna's system attribute
+
+
+def trial_key(trial: FrozenTrial | Trial) -> int:
+    """The trial's id in the study's storage, by which the functions below know it."""
+    return trial._trial_id
+
+
+def is_finished(study: optuna.Study, key: int) -> bool:
+    return bool(study._storage.get_trial(key).state.is_finished())
+
+
+def note(study: optuna.Study, key: int, name: str, value: Any) -> None:
+    """A user attribute of a trial."""
+    study._storage.set_trial_user_attr(key, name, value)
+
+
+def reopened(study: optuna.Study) -> optuna.Study:
+    """The same study, in which no trial is an old copy."""
+    return optuna.load_study(study_name=study.study_name, storage=study._storage)
 
 
 def by_index(study: optuna.Study) -> list[FrozenTrial]:
@@ -40,7 +62,7 @@ def report(study: optuna.Study, key: int, epoch: int, value: float) -> None:
         study._storage.set_trial_intermediate_value(key, epoch, value)
         return
     curve = reported(study._storage.get_trial(key)) | {epoch: value}
-    study._storage.set_trial_user_attr(key, CURVE, {str(epoch): value for epoch, value in curve.items()})
+    note(study, key, CURVE, {str(epoch): value for epoch, value in curve.items()})
 
 
 def constrain(study: optuna.Study, key: int, excesses: Mapping[str, float]) -> None:

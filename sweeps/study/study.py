@@ -20,7 +20,19 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.measures import excesses
 from sweeps.config import SweepConfig
-from sweeps.samplers.history import CURVE, INDEX, PARAMS, TRIAL_ID, by_index, constrain, report, reported
+from sweeps.samplers.history import (
+    CURVE,
+    INDEX,
+    PARAMS,
+    TRIAL_ID,
+    by_index,
+    constrain,
+    is_finished,
+    note,
+    report,
+    reported,
+    trial_key,
+)
 from sweeps.samplers.registry import build_sampler, num_short
 from sweeps.samplers.unit_cube import Asked
 from sweeps.space.space import Labels, Space
@@ -126,7 +138,7 @@ class SweepStudy:
         trial.set_user_attr(TRIAL_ID, trial_name(index))
         trial.set_user_attr(PARAMS, json.dumps(params))
         trial.set_user_attr(INDEX, index)  # last: a trial that has it is whole
-        return Drawn(index, params, trial.number, trial._trial_id)
+        return Drawn(index, params, trial.number, trial_key(trial))
 
     def report(self, drawn: Drawn, epoch: int, value: float | None) -> None:
         """The metric so far; ignored once the trial has ended, and if it is missing or not finite."""
@@ -156,11 +168,11 @@ class SweepStudy:
         if not self.sweep.constraints:
             return
         for name in self.sweep.constraints:
-            self.study._storage.set_trial_user_attr(drawn.key, name, measured[name])
+            note(self.study, drawn.key, name, measured[name])
         constrain(self.study, drawn.key, excesses(self.sweep.bounds, measured))
 
     def is_running(self, drawn: Drawn) -> bool:
-        return not self.study._storage.get_trial(drawn.key).state.is_finished()
+        return not is_finished(self.study, drawn.key)
 
     def reconcile(self, outcome: Callable[[Drawn], Outcome | None]) -> None:
         """Bring the study up to the records that a killed driver left behind.
@@ -182,4 +194,4 @@ class SweepStudy:
 
 def drawn_of(trial: FrozenTrial) -> Drawn:
     attributes = trial.user_attrs
-    return Drawn(attributes[INDEX], json.loads(attributes[PARAMS]), trial.number, trial._trial_id)
+    return Drawn(attributes[INDEX], json.loads(attributes[PARAMS]), trial.number, trial_key(trial))

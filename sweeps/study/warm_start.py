@@ -21,12 +21,11 @@ from analysis.names import (
     RUNNING,
     SWEEP_FILE,
     TRIAL,
-    TRIAL_FILE,
-    TRIALS_FOLDER,
     mode_of,
     portable_config,
 )
 from analysis.seeds import combined, replicate_pattern
+from analysis.trial_file import state_of, trial_folders, trial_of
 from mergenet.config import Config
 from mergenet.config.loading import load_config, parse_config
 from mergenet.config.rules import shown
@@ -158,8 +157,7 @@ def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[Known | str]:
     """The trials of a sweep's search by number, or why one is left out."""
-    files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
-    trials = [(path.parent, read_json(path)) for path in files]
+    trials = [(run, trial_of(run) or {}) for run in trial_folders(folder)]
     for path, trial in sorted(trials, key=lambda pair: (pair[1].get("number", 0), pair[0])):
         if trial.get("role") == TRIAL:
             yield read_known(path, space, sweep)
@@ -168,7 +166,7 @@ def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[Know
 def read_known(folder: Path, space: Space, sweep: SweepConfig) -> Known | str:
     """folder: of the trial's first seed."""
     runs = [folder, *sorted(folder.parent.glob(replicate_pattern(folder.name)))]
-    state = combined([read_json(run / TRIAL_FILE).get("state", RUNNING) for run in runs], sweep.seeds_per_trial)
+    state = combined([state_of(run) for run in runs], sweep.seeds_per_trial)
     if state not in (COMPLETE, PRUNED):
         return TRAINING if state == RUNNING else FAILED
     try:
@@ -235,14 +233,3 @@ def load_warm_start(folder: Path) -> WarmStart:
         for one in values.get("trials", ())
     ]
     return WarmStart(tuple(trials), values.get("left_out", {}))
-
-
-def warm_lines(facts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """facts: of `WarmStart.facts`."""
-    for found in facts:
-        left_out = ", ".join(f"{number} {reason}" for reason, number in found["left_out"].items())
-        yield (
-            f"warm start: {found['complete'] + found['stopped']} trials of {found['sweep']} "
-            f"({found['complete']} complete, {found['stopped']} stopped early)"
-            + (f"; left out: {left_out}" if left_out else "")
-        )

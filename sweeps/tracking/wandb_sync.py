@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analysis.names import SWEEP_FILE, TRIAL_FILE, TRIALS_FOLDER
+from analysis.names import SWEEP_FILE
+from analysis.trial_file import read_trial_file, trial_folders
 from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.records.run_record import read_epochs, read_run
@@ -34,7 +35,7 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str]
     sweep = load_sweep(str(folder / SWEEP_FILE), changes)
     check_key(sweep)
     with locked(folder):  # not while a driver mirrors
-        jobs = [path.parent for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
+        jobs = trial_folders(folder)
         added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
         if (folder / SUMMARY_FILE).exists():
             guarded(SUMMARY, lambda: sync_summary(sweep, folder))
@@ -55,7 +56,8 @@ def guarded(job: str, call: Callable[[], int]) -> int:
 
 def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
     """One trial; how many epochs W&B lacked."""
-    trial, rows, name = read_json(path / TRIAL_FILE), read_epochs(path), run_id(sweep, path.name)
+    trial, rows, name = read_trial_file(path), read_epochs(path), run_id(sweep, path.name)
+    assert trial is not None
     if sweep.wandb.mode != ONLINE and run_files(folder, name):
         lacks = {row[EPOCH] for row in rows} - known_epochs(folder, name)
         if not lacks:

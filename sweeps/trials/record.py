@@ -1,30 +1,24 @@
-"""What the record of one run says of a trial's objective, and whether the run has ended."""
+"""What the record of one run says of a trial's objective; how a job's trial.json is written."""
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.names import RUNNING, TRIAL_FILE, mode_of
+from analysis.names import mode_of
+from analysis.seeds import SEEDS
+from analysis.trial_file import write_trial_file
 from sweeps.trials.jobs import EPOCH, Message
 
-KEYS = {"trial_id", "role", "params", "number", "state"}  # of trial.json
 
-
-def settled(folder: Path) -> Message | None:
-    """trial.json of a run that has ended, for good or ill; None of one that is still to train."""
-    trial = trial_of(folder)
-    return trial if trial is not None and trial["state"] != RUNNING else None
-
-
-def trial_of(folder: Path) -> Message | None:
-    """trial.json of a run; None if it is not there, or damaged: the run itself knows how far it is."""
-    try:
-        trial: Message = json.loads((folder / TRIAL_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return trial if isinstance(trial, dict) and trial.keys() >= KEYS else None
+def write_trial(job: Message, state: str, error: str | None = None) -> None:
+    """trial.json beside the run's own files; not before its first epoch, because a run starts in an empty folder."""
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = ("role", "params", "number")
+    seed = job["config"]["seed"]
+    trial = {"trial_id": job["id"], **{key: job[key] for key in keys}, "seed": seed, "state": state, "error": error}
+    write_trial_file(folder, trial | {key: job[key] for key in (SEEDS,) if key in job})
 
 
 def best_value(rows: Iterable[Mapping[str, Any]], metric: str) -> float | None:

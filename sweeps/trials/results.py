@@ -17,13 +17,13 @@ from analysis.names import (
     CONTROL_OF,
     REPLICATE,
     TRIAL,
-    TRIAL_FILE,
     TRIALS_FOLDER,
     best_first,
     mode_of,
 )
 from analysis.paired_tests import paired_difference
 from analysis.seeds import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
+from analysis.trial_file import TRIAL_FILE, ended_trial, trial_folders, trial_of
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
@@ -36,7 +36,7 @@ from mergenet.records.run_record import (
 )
 from sweeps.config import SweepConfig
 from sweeps.trials.objectives import breaks, measured
-from sweeps.trials.record import best_value, mean, settled, trial_of
+from sweeps.trials.record import best_value, mean
 
 Sides = dict[str, dict[int, dict[str, Any]]]  # role -> seed -> trial that trained to its end
 
@@ -74,8 +74,7 @@ def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
 
 def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, Any]]:
     """All jobs of a role, by number; those with several seeds as the mean of their runs, see `averaged`."""
-    files = sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))
-    runs = [read_trial(file.parent, sweep) for file in files]
+    runs = [read_trial(run, sweep) for run in trial_folders(folder)]
     others: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         if is_replicate(run["trial_id"]):
@@ -107,12 +106,11 @@ def averaged(first: dict[str, Any], others: list[dict[str, Any]], sweep: SweepCo
     return first | found | {"value": value, "values": values, SD: mean_and_sd(values)[1], "test": tests} | asked
 
 
-def settled_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
+def ended_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
     """Runs of the search that have ended, each seed one: name -> state, epochs. What cannot be read is left out."""
     found = {}
-    for path in sorted((folder / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}")):
-        run = path.parent
-        trial = settled(run) if run.name.startswith(TRIAL) else None
+    for run in trial_folders(folder):
+        trial = ended_trial(run) if run.name.startswith(TRIAL) else None
         if trial is not None and trial["role"] in (TRIAL, REPLICATE):
             with suppress(CheckpointError):  # torn: the run itself will say so
                 found[run.name] = (trial["state"], read_epochs(run))

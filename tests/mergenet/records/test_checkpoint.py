@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import mergenet
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.records.checkpoint import (
     STATE_FILE,
@@ -38,6 +39,7 @@ from mergenet.records.checkpoint import (
     unpack,
 )
 
+PACKAGE = Path(mergenet.__file__).parent
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16,
     torch.int64, torch.int32, torch.uint8, torch.bool,
@@ -438,7 +440,7 @@ def crash_at(count: int, action: Callable[[], object]) -> bool:
 
     def trace(frame: Any, event: str, _: Any) -> Any:
         nonlocal left
-        if "mergenet" not in Path(frame.f_code.co_filename).parent.name:
+        if PACKAGE not in Path(frame.f_code.co_filename).parents:
             return None
         left -= event == "line"
         if left < 0:

@@ -9,9 +9,9 @@ from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError
 from sweeps.driver.rebuild_study import lost_trials
-from sweeps.execution.worker import write_trial
 from sweeps.space.space import Labels, Space
 from sweeps.trials.jobs import Jobs, trial_name
+from sweeps.trials.record import write_trial
 from tests.sweeps.base import CONV, HEAD, space_of
 from tests.sweeps.samplers.test_registry import RANGES
 from tests.sweeps.space.test_conditions import METHODS, RANK, opened

@@ -7,16 +7,17 @@ import pytest
 from optuna.trial import TrialState
 
 from analysis.names import TRIAL
+from analysis.trial_file import trial_of
 from sweeps.config import SweepConfig
 from sweeps.driver.retry import retry_failed
 from sweeps.driver.steps import forget_other
 from sweeps.execution.seeds import outcome_of
-from sweeps.execution.worker import do_job, write_trial
+from sweeps.execution.worker import do_job
 from sweeps.planning.plan import Plan
 from sweeps.space.space import Space
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import GO_ON, STOP, Jobs
-from sweeps.trials.record import trial_of
+from sweeps.trials.record import write_trial
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import read_trials
 from tests.sweeps.base import space_of, sweep_config

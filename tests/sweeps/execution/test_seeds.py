@@ -10,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from analysis.seeds import combined, first_of, is_replicate
+from analysis.trial_file import ended_trial
 from mergenet.records.run_record import read_run
 from sweeps.execution.seeds import TrialFailed, mark_stopped, outcome_of, reports
 from sweeps.execution.tune_trainable import follow
-from sweeps.execution.worker import do_job, write_trial
+from sweeps.execution.worker import do_job
 from sweeps.planning.epochs import forecast
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
 from sweeps.report.live import View, trials_table
@@ -25,9 +26,9 @@ from sweeps.trials.best_config import header
 from sweeps.trials.jobs import GO_ON, SUSPEND, Jobs, Message
 from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
-from sweeps.trials.record import settled
+from sweeps.trials.record import write_trial
 from sweeps.trials.recorded_source import SourcePlan, pin_source
-from sweeps.trials.results import averaged, best_trial, read_trials, settled_runs
+from sweeps.trials.results import averaged, best_trial, ended_runs, read_trials
 from tests import tiny
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.report.test_status import write_run, write_sweep
@@ -223,7 +224,7 @@ def test_a_trial_goes_on_where_its_seeds_were_and_ends_as_if_never_paused(tmp_pa
     assert record is not None
     assert (record.state, record.value) == (COMPLETE, found[-1][1])
     assert [(row["epoch"], row["value"]) for row in record.rows] == found
-    assert settled(Path(runs[0]["folder"]))["seeds"] == [0, 1, 2]  # type: ignore[index]
+    assert ended_trial(Path(runs[0]["folder"]))["seeds"] == [0, 1, 2]  # type: ignore[index]
 
     summary = read_trials(tmp_path, sweep_config(SEARCH, seeds_per_trial=3), "trial")
     assert [t["trial_id"] for t in summary] == ["trial-003"]
@@ -292,12 +293,12 @@ def test_a_trial_that_was_stopped_as_its_last_epoch_ended_waits_for_no_other_see
     assert json.loads((tmp_path / "other/trials/trial-003/trial.json").read_text())["state"] == RUNNING
 
 
-def test_settled_runs_are_told_one_by_one(tmp_path: Path) -> None:
+def test_ended_runs_are_told_one_by_one(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path)
     write_runs(tmp_path, trial(jobs), ([0.5, 0.6], COMPLETE), ([0.4, 0.5], COMPLETE), ([0.3], RUNNING))
     baseline = jobs.baseline()
     write_runs(tmp_path, [baseline, *jobs.replicates(baseline)], ([0.5], COMPLETE), ([0.5], COMPLETE))
-    assert {name: state for name, (state, _) in settled_runs(tmp_path).items()} == {
+    assert {name: state for name, (state, _) in ended_runs(tmp_path).items()} == {
         "trial-003": COMPLETE,
         "trial-003-seed-2": COMPLETE,
     }

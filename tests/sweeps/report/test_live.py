@@ -11,7 +11,7 @@ from rich.console import Console
 from sweeps.report.live import View, show, trials_table
 from sweeps.report.verdict import gain_text, verdict
 from sweeps.trials.budget import Budget
-from sweeps.trials.results import gain, settled_runs
+from sweeps.trials.results import ended_runs, gain
 from tests.sweeps.base import HEAD, sweep_config
 
 
@@ -92,7 +92,7 @@ def test_a_resumed_view_knows_what_ended_before(tmp_path: Path) -> None:
         (tmp_path / "trials" / name / "epochs.jsonl").write_text('{"epoch": 1, "target_val_top1": 0.5}\n')
     (tmp_path / "trials/trial-001/trial.json").write_text('{"torn')
     view, out = view_and_output(terminal=True)
-    view.remember(settled_runs(tmp_path))
+    view.remember(ended_runs(tmp_path))
     view.console.print(view.status())
     assert "trials: 1 complete" in out.getvalue()
     assert "1/3" in out.getvalue()

@@ -13,11 +13,11 @@ from mergenet.errors import ConfigError
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 from sweeps.planning.cost import estimate
 from sweeps.planning.plan import Plan, plan_sweep
-from sweeps.report.plan_text import plan_lines
+from sweeps.report.plan_text import plan_lines, warm_lines
 from sweeps.samplers.history import WARM
 from sweeps.space.space import Labels
 from sweeps.study.study import SweepStudy
-from sweeps.study.warm_start import WARM_FILE, WarmStart, best_so_far, load_warm_start, warm_lines, write_warm_start
+from sweeps.study.warm_start import WARM_FILE, WarmStart, best_so_far, load_warm_start, write_warm_start
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.sweep_dir import load_resumable
 from tests.sweeps.base import CONV, HEAD, base_config, sweep_config

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from ray.tune.search import Searcher
 
 from analysis.names import COMPLETE
+from analysis.trial_file import ended_trial
 from mergenet.errors import ConfigError, WriteError
 from mergenet.records.run_record import read_run
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
 from sweeps.execution.tune_searcher import StudySearch
-from sweeps.execution.tune_trainable import settled
 from sweeps.execution.worker import do_job
 from sweeps.study.study import SweepStudy
 from sweeps.tracking.tensorboard import EventFiles
@@ -69,7 +69,7 @@ def test_a_jobs_disk_is_no_failure_of_the_job(disk: Path, way: str) -> None:
     reason = {"full": "No space left on device", "read-only": "Read-only file system"}[way]
     assert outcome["error"].startswith(f"{disk}/trials/trial-000/")
     assert f" could not be written: {reason}" in outcome["error"]
-    assert settled(Path(job["folder"])) is None, "it is still to train"
+    assert ended_trial(Path(job["folder"])) is None, "it is still to train"
     before = rows.copy()
     make_writable(disk, True)
     (disk / "ballast").unlink(missing_ok=True)

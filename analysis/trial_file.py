@@ -1,0 +1,67 @@
+"""trial.json, beside a run's own files: what the run is in its sweep, and how it stands. Read and written here only.
+
+trial_id    its folder's name                  number    in which order the trials were drawn; else of its role
+role        as in names.py                     seed      of its target
+params      what the search drew, by path      state     as in names.py; error: one line if it failed
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from analysis.names import ROLES, RUNNING, TRIALS_FOLDER
+from mergenet.errors import UserError
+from mergenet.records.atomic import write_json
+
+TRIAL_FILE = "trial.json"
+KEYS = ("trial_id", "role", "params", "seed", "number", "state")
+
+Trial = dict[str, Any]
+
+
+def trial_folders(sweep: Path) -> list[Path]:
+    """The run folders of a sweep folder that have the file, by name."""
+    return [path.parent for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
+
+
+def write_trial_file(run: Path, trial: Trial) -> None:
+    write_json(run / TRIAL_FILE, trial)
+
+
+def trial_of(run: Path) -> Trial | None:
+    """What the file says; None if it is not there, or damaged: the run itself knows how far it is."""
+    try:
+        return read_trial_file(run)
+    except (OSError, UserError):
+        return None
+
+
+def ended_trial(run: Path) -> Trial | None:
+    """The same of a run that has ended, for good or ill; None of one that is still to train."""
+    trial = trial_of(run)
+    return trial if trial is not None and trial["state"] != RUNNING else None
+
+
+def state_of(run: Path) -> str:
+    """Of a run whose file is not there, or damaged, that it is still running."""
+    trial = trial_of(run)
+    return RUNNING if trial is None else str(trial["state"])
+
+
+def read_trial_file(run: Path) -> Trial | None:
+    """What the file says; None if there is none. Raises UserError if it is torn or lacks a key."""
+    path = run / TRIAL_FILE
+    if not path.exists():
+        return None
+    try:
+        trial = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} must be JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(trial, dict) or not isinstance(trial.get("params", {}), dict):
+        raise UserError(f"{path} must hold one mapping, params another, got {str(trial)[:80]}")
+    missing = [key for key in KEYS if key not in trial]
+    if missing:
+        raise UserError(f"{path} must hold {', '.join(KEYS)}, got no {', '.join(missing)}")
+    if trial["role"] not in ROLES:
+        raise UserError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}")
+    return trial
