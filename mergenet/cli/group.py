@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from mergenet.cli.packages import PACKAGES, package_problem
+from mergenet.cli.packages import PACKAGES, package_problem, package_problems
 from mergenet.config.json_schema import Field, field_table
 from mergenet.errors import TrainingDiverged, UserError
 
@@ -100,6 +100,8 @@ def load(point: EntryPoint) -> click.Command:
     try:
         command = point.load()
     except Exception as error:
+        if package in PACKAGES and (problems := package_problems()):  # of another package, which this one needs
+            return _refused(point, problems[0], 2)
         return _broken(point, f"{type(error).__name__}: {error}")
     return command if isinstance(command, click.Command) else _broken(point, "it is not a click command")
 

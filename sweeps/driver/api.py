@@ -87,8 +87,8 @@ class Sweep:
         address: str | None,
         copy_to: str | None,
     ) -> dict[str, Any]:
-        if overwrite:
-            return begin(self.config, folder, console, holds_sweep(folder), address, copy_to)
+        if overwrite and holds_sweep(folder):
+            return begin(self.config, folder, console, True, address, copy_to)
         summary = None if retry else finished(self.config, folder)
         if summary is not None:
             from sweeps.report.live import say

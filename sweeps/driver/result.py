@@ -12,7 +12,15 @@ from mergenet.errors import ConfigError
 from mergenet.records.run_record import FINISHED
 from sweeps.config import SweepConfig
 from sweeps.trials.results import best_record
-from sweeps.trials.sweep_dir import SUMMARY_FILE, holds_sweep, load_resumable, read_json, resume_command, status_of
+from sweeps.trials.sweep_dir import (
+    SUMMARY_FILE,
+    holds_sweep,
+    load_resumable,
+    read_json,
+    resume_command,
+    shown_path,
+    status_of,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -46,7 +54,7 @@ class SweepResult:
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """The result in the folder of a finished sweep; nothing trains. Raises ConfigError if there is none."""
-        folder = Path(folder)
+        folder = Path(folder).absolute()
         if not holds_sweep(folder):
             raise ConfigError(
                 f"folder must be that of a sweep, got {str(folder)!r}; Sweep.load(NAME).run(FOLDER) makes one"
@@ -101,7 +109,7 @@ class SweepResult:
 
     def __repr__(self) -> str:
         best = self.best
-        return f"SweepResult({str(self.folder)!r}, best={best.trial_id}, {best.metric}={best.value:.4f})"
+        return f"SweepResult({str(shown_path(self.folder))!r}, best={best.trial_id}, {best.metric}={best.value:.4f})"
 
     def __str__(self) -> str:
         """What is printed at the end of the sweep."""

@@ -122,15 +122,21 @@ def check_running(needed: int, address: str | None) -> None:
 
 
 def check_workers() -> None:
-    """Raises ConfigError if the workers of some node would import other packages than ours, or damaged ones."""
+    """Raises ConfigError if the workers of some node cannot import our packages, or would import others, or a part."""
     import ray
+    from ray.exceptions import RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     look = ray.remote(num_cpus=0, max_retries=0)(package_problems)
     for node in [node for node in ray.nodes() if node["Alive"]]:
         where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-        for line in ray.get(look.options(scheduling_strategy=where).remote()):
-            raise ConfigError(f"on node {node['NodeManagerAddress']}, where Ray's workers look: {line}")
+        try:
+            problems = ray.get(look.options(scheduling_strategy=where).remote())
+        except RayTaskError as error:
+            found = str(error).strip().splitlines()[-1][:200]
+            problems = [f"mergenet must be installed in this version, got {found}; install it, or set PYTHONPATH"]
+        for line in problems:
+            raise ConfigError(f"Ray's workers on node {node['NodeManagerAddress']}: {line}")
 
 
 def check_reachable(address: str) -> None:
