@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mergenet.transfer.adapter import Adapter
 
 __version__ = "0.2.0"
+__distribution__ = "mergenet"
 
 _HOMES = {
     "Adapter": "mergenet.transfer.adapter",

@@ -1,0 +1,53 @@
+"""Sweeps of MergeNet's settings: Ray Train trains, Ray Tune and Optuna search.
+
+    from sweeps import Sweep
+    result = Sweep.load("quickstart", num_trials=4).run("results/quick")
+
+The public names load their modules when they are first used, so that `import sweeps` stays free of torch and Ray.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.config import SweepConfig
+    from sweeps.driver.api import Sweep
+    from sweeps.driver.result import BestTrial, SweepResult
+    from sweeps.trials.errors import SlotDied, SweepFailed, SweepPaused, SweepStopped
+
+__distribution__ = "mergenet"
+
+_HOMES = {
+    "BestTrial": "sweeps.driver.result",
+    "SlotDied": "sweeps.trials.errors",
+    "Sweep": "sweeps.driver.api",
+    "SweepConfig": "sweeps.config",
+    "SweepFailed": "sweeps.trials.errors",
+    "SweepPaused": "sweeps.trials.errors",
+    "SweepResult": "sweeps.driver.result",
+    "SweepStopped": "sweeps.trials.errors",
+}
+
+__all__ = [
+    "BestTrial",
+    "SlotDied",
+    "Sweep",
+    "SweepConfig",
+    "SweepFailed",
+    "SweepPaused",
+    "SweepResult",
+    "SweepStopped",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sweeps' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

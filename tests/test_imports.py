@@ -6,11 +6,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
 
+import analysis
 import mergenet
+import sweeps
 from analysis.cli import analyze
 from sweeps.cli.commands import sweep
 
@@ -47,13 +50,17 @@ def loaded_by(*imports: str) -> set[str]:
         "mergenet.errors",
         "mergenet.records.run_record",
         "mergenet.cli.main",
+        "mergenet.cli.packages",
     ],
 )
 def test_what_only_reads_records_needs_no_torch(name: str) -> None:
     assert loaded_by(name).isdisjoint({*HEAVY, "sweeps", "analysis"})
 
 
-@pytest.mark.parametrize("name", ["analysis.cli", "analysis.names", "sweeps.cli.commands", "sweeps.trials.sweep_dir"])
+@pytest.mark.parametrize(
+    "name",
+    ["analysis", "analysis.cli", "analysis.names", "sweeps", "sweeps.cli.commands", "sweeps.trials.sweep_dir"],
+)
 def test_what_help_and_names_need_is_light(name: str) -> None:
     assert loaded_by(name).isdisjoint(HEAVY)
 
@@ -197,6 +204,21 @@ def test_public_names_come_on_first_use() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", [sweeps, analysis])
+def test_sweeps_and_analysis_have_public_names_too(package: ModuleType) -> None:
+    name = package.__name__
+    script = (
+        f"import sys, {name}\n"
+        f"assert set({name}.__all__) <= set(dir({name}))\n"
+        f"from {name} import {', '.join(package.__all__)}\n"
+        "assert not {'torch', 'ray', 'wandb'} & set(sys.modules), 'nothing trains yet'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'trian'"):
+        package.trian  # noqa: B018 (the access is what is tested)
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

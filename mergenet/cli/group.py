@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from mergenet.cli.packages import PACKAGES, package_problem, package_problems
 from mergenet.config.json_schema import Field, field_table
 from mergenet.errors import TrainingDiverged, UserError
 
@@ -92,23 +93,31 @@ def plugins() -> dict[str, EntryPoint]:
 
 
 def load(point: EntryPoint) -> click.Command:
-    """The plug-in's command; one that says what is wrong, if it cannot be imported."""
+    """The plug-in's command; one that says what is wrong, if it cannot be imported, or if its package is not ours."""
+    package = point.value.partition(".")[0]
+    if package in PACKAGES and (problem := package_problem(package)) is not None:
+        return _refused(point, problem, 2)
     try:
         command = point.load()
     except Exception as error:
+        if package in PACKAGES and (problems := package_problems()):  # of another package, which this one needs
+            return _refused(point, problems[0], 2)
         return _broken(point, f"{type(error).__name__}: {error}")
     return command if isinstance(command, click.Command) else _broken(point, "it is not a click command")
 
 
 def _broken(point: EntryPoint, reason: str) -> click.Command:
     reason = " ".join(reason.split())[:200]
+    return _refused(point, f"the command {point.name} ({point.value}) could not be loaded: {reason}", 1)
 
+
+def _refused(point: EntryPoint, message: str, exit_code: int) -> click.Command:
     def callback(**_: Any) -> None:
-        raise Failure(f"the command {point.name} ({point.value}) could not be loaded: {reason}", 1)
+        raise Failure(message, exit_code)
 
     arguments: list[click.Parameter] = [click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)]
     settings = {"ignore_unknown_options": True, "help_option_names": []}
-    short = f"(could not be loaded: {reason})"
+    short = f"({message})"
     return click.Command(point.name, settings, callback, arguments, short, add_help_option=False)
 
 

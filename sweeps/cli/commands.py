@@ -2,9 +2,8 @@
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sweeps.config import SweepConfig
-
-PIPED_WIDTH = 160  # columns of the table at the end when the output is no terminal
 
 
 @click.group(short_help="Search for the best settings in parallel trials.")
@@ -100,7 +97,9 @@ def run_command(
         config = load_sweep(sweep_file, overrides)
         folder = folder or Path("sweep-results") / config.name
         if overwrite or not show_finished(config, folder, console):
-            _run(config, folder, overwrite, console, address, copy_to)
+            from sweeps.driver.start import begin
+
+            begin(config, folder, console, overwrite, address, copy_to)
 
 
 @sweep.command("plan")
@@ -122,14 +121,10 @@ def plan_command(
 
     with failures(lambda: None):
         config = load_sweep(sweep_file, overrides)
-        from sweeps.planning.cost import estimate
-        from sweeps.planning.plan import plan_sweep
-        from sweeps.planning.probe import measure
+        from sweeps.planning.cost import facts
         from sweeps.report.plan_text import plan_lines
 
-        plan = plan_sweep(config)
-        measured = measure(plan.space.base, plan.source.layers)
-        found = estimate(plan, measured, folder or Path("sweep-results") / config.name, pair_sd)
+        found = facts(config, folder or Path("sweep-results") / config.name, pair_sd)
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(plan_lines(found)))
 
 
@@ -151,18 +146,13 @@ def resume_command(place: str, address: str | None, to: Path | None, retry: bool
         raise click.UsageError(f"--dir says where a copy is fetched to; {place} is a folder already")
     folder = Path(place)
     with failures(lambda: folder):
-        from sweeps.trials.sweep_dir import load_resumable
+        from sweeps.driver.start import go_on
 
         if "://" in place:
             from sweeps.tracking.remote_copy import fetch
 
             folder = fetch(place, to)
-        config = load_resumable(folder)
-        from sweeps.driver.run import resume_sweep
-        from sweeps.planning.plan import plan_sweep
-
-        plan = plan_sweep(config, elsewhere=address is not None, begun=True)
-        resume_sweep(plan, folder, console, address, retry)
+        go_on(folder, console, address, retry)
 
 
 @sweep.command("launch")
@@ -252,15 +242,9 @@ def sync_command(folder: Path, project: str | None, mode: str) -> None:
 
 
 def console_of() -> "Console":
-    from rich.console import Console
+    from sweeps.report.console import lasting_console
 
-    class Lasting(Console):
-        def on_broken_pipe(self) -> None:
-            """Whoever read the output is gone (`| head`): the sweep goes on without a word."""
-            with suppress(SystemExit):
-                super().on_broken_pipe()
-
-    return Lasting(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    return lasting_console()
 
 
 @contextmanager
@@ -292,27 +276,12 @@ def holds(folder: Path | None) -> bool:
     return folder is not None and holds_sweep(folder)
 
 
-def _run(
-    config: "SweepConfig", folder: Path, overwrite: bool, console: "Console", address: str | None, copy_to: str | None
-) -> None:
-    from sweeps.driver.run import run_sweep
-    from sweeps.planning.plan import plan_sweep
-    from sweeps.tracking.remote_copy import check_url
-    from sweeps.trials.sweep_dir import check_deletable, check_folder
-
-    if copy_to is not None:
-        check_url(copy_to)
-    (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
-    run_sweep(plan_sweep(config, elsewhere=address is not None), folder, console, overwrite, address, copy_to=copy_to)
-
-
 def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:
     """If the folder holds this very sweep, finished: print its summary again."""
-    from mergenet.records.provenance import config_hash
-    from sweeps.config.base import load_base
-    from sweeps.trials.sweep_dir import finished_summary, holds_sweep, shown_path
+    from sweeps.driver.start import finished
+    from sweeps.trials.sweep_dir import shown_path
 
-    summary = finished_summary(folder, config, config_hash(load_base(config))) if holds_sweep(folder) else None
+    summary = finished(config, folder)
     if summary is None:
         return False
     from sweeps.report.summary import print_summary

@@ -5,7 +5,7 @@ load_sweep("quickstart", ["num_trials=4", "set.transfer.t_cycle=8"])  ->  SweepC
 
 import importlib.resources
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ def sweeps() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def load_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepConfig:
+def load_sweep(
+    name_or_path: str, overrides: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+) -> SweepConfig:
     """A sweep from a shipped name or a YAML file; overrides are `a.b=c` with a key of the sweep file.
 
     Paths under `set` and `search` hold dots themselves: `set.transfer.t_cycle=8` changes `transfer.t_cycle`.
+    changes: the same from Python, key -> value; a mapping changes what it names.
     Raises ConfigError, one line a problem.
     """
     text, origin = _read(name_or_path)
@@ -39,6 +42,8 @@ def load_sweep(name_or_path: str, overrides: Sequence[str] = ()) -> SweepConfig:
         raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
     for override in overrides:
         _override(values, override)
+    for key, value in (changes or {}).items():
+        _change(values, key, _plain(key, value))
     return parse_sweep(values, origin, Path(name_or_path).parent)
 
 
@@ -92,13 +97,29 @@ def _override(values: dict[str, Any], text: str) -> None:
             f"write --set set.{printable(text)}"
         )
     if not dot:
-        changes = isinstance(values.get(head), dict) and isinstance(parsed, dict) and parsed  # an empty one empties it
-        values[head] = values[head] | parsed if changes else parsed
+        _change(values, head, parsed)
         return
     section = values.setdefault(head, {})
     if not isinstance(section, dict):
         raise ConfigError(f"--set {printable(path)} must lead into a mapping, got {shown(section)} at {head}")
     section[rest] = parsed
+
+
+def _change(values: dict[str, Any], key: str, value: Any) -> None:
+    """A mapping changes what it names of one that is there; an empty one empties it."""
+    changes = isinstance(values.get(key), dict) and isinstance(value, dict) and value
+    values[key] = values[key] | value if changes else value
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A value from Python as a sweep file has it: tuples become lists. Raises ConfigError for what no file can hold."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"{printable(key)} must be made of numbers, texts, lists and mappings, got {shown(str(value))} of type "
+            f"{type(value).__name__}"
+        ) from None
 
 
 def _problem(item: Any) -> str:

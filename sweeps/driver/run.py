@@ -35,8 +35,17 @@ from sweeps.driver.steps import (
     train_adapter,
     wait_source,
 )
-from sweeps.execution.ray_cluster import cluster_gpus, cluster_text, joined_ray, local_ray, quiet
-from sweeps.execution.resources import groups_of, num_cpus
+from sweeps.execution.ray_cluster import (
+    check_running,
+    check_workers,
+    cluster_gpus,
+    cluster_text,
+    is_up,
+    joined_ray,
+    local_ray,
+    quiet,
+)
+from sweeps.execution.resources import groups_of, num_cpus, worker_range
 from sweeps.planning.plan import Plan, more_seeds, num_gpus
 from sweeps.report.live import View, say
 from sweeps.report.summary import print_summary, summarize
@@ -163,9 +172,10 @@ def _run(
     if plan.shortage is not None:
         view.say(plan.shortage)
     clock.begin("ray")
-    with quiet(), view, closing(files), session(sweep, address):
+    with quiet(), view, closing(files), session(sweep, address, view.say):
         from sweeps.execution.worker_pool import Slots  # after `quiet`: ray reads its environment when it is imported
 
+        check_workers()
         clock.begin("slots")
         if shared is not None:
             view.say(f"joined Ray at {address}: {cluster_text()}")
@@ -216,6 +226,9 @@ def no_best(summary: dict[str, Any], folder: Path) -> str:
     return f"no trial trained to its end; their messages are in {trials}"
 
 
-def session(sweep: SweepConfig, address: str | None) -> AbstractContextManager[None]:
-    """Ray: this machine's own, or the one at an address."""
+def session(sweep: SweepConfig, address: str | None, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Ray: this process's, if it runs already; else this machine's own, or the one at an address."""
+    if is_up():
+        check_running(sweep.slots * worker_range(sweep)[1], address)
+        tell(f"uses the Ray that this process has started, and leaves it running: {cluster_text()}")
     return local_ray(num_cpus(sweep)) if address is None else joined_ray(address)

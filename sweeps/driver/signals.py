@@ -5,11 +5,30 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def handlers() -> dict[signal.Signals, Any]:
+    """What handles Ctrl-C and SIGTERM now; empty in any thread but the main one, which alone may change it."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {name: signal.getsignal(name) for name in SIGNALS}
+
+
+def restore(before: dict[signal.Signals, Any]) -> None:
+    for name, handler in before.items():
+        if handler is not None:  # else it was set by other code than Python's, and cannot be set from here
+            signal.signal(name, handler)
 
 
 @contextmanager
 def interruptible(suspend: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) lets the running trials end their epochs; the second is a KeyboardInterrupt."""
+    """The first Ctrl-C (or SIGTERM) lets the running trials end their epochs; the second is a KeyboardInterrupt.
+
+    Outside the main thread neither is handled.
+    """
 
     def ask() -> None:
         say("stopping after the running epochs, nothing is lost; once more stops at once")
@@ -21,14 +40,10 @@ def interruptible(suspend: Callable[[], None], say: Callable[[str], None]) -> It
         del number
         threading.Thread(target=ask, daemon=True).start()  # a handler must not wait for locks that it interrupts
 
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield
-        return
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    before = handlers()
     try:
         for name in before:
             signal.signal(name, handle)
         yield
     finally:
-        for name, old in before.items():
-            signal.signal(name, old)
+        restore(before)

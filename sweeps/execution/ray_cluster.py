@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mergenet.cli.packages import package_problems
 from mergenet.errors import ConfigError
 
 QUIET = {
@@ -93,6 +94,49 @@ def joined_ray(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def is_up() -> bool:
+    """Whether this process is a driver of a Ray already."""
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+def check_running(needed: int, address: str | None) -> None:
+    """Raises ConfigError if the Ray of this process is not one that a sweep could run on. needed: CPUs."""
+    import ray
+
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if address is None and nodes > 1:
+        raise ConfigError(
+            f"the Ray that this process has started must be on one machine, got {nodes} nodes; pass address='auto' "
+            "if all of them see the sweep folder, or call ray.shutdown() before"
+        )
+    cpus = ray.cluster_resources().get("CPU", 0.0)
+    if cpus < needed:
+        raise ConfigError(
+            f"the Ray that this process has started must have {needed} CPUs for slots x workers_per_trial, got "
+            f"{cpus:g}; lower slots, or call ray.shutdown() before, and the sweep starts its own"
+        )
+
+
+def check_workers() -> None:
+    """Raises ConfigError if the workers of some node cannot import our packages, or would import others, or a part."""
+    import ray
+    from ray.exceptions import RayTaskError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    look = ray.remote(num_cpus=0, max_retries=0)(package_problems)
+    for node in [node for node in ray.nodes() if node["Alive"]]:
+        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+        try:
+            problems = ray.get(look.options(scheduling_strategy=where).remote())
+        except RayTaskError as error:
+            found = str(error).strip().splitlines()[-1][:200]
+            problems = [f"mergenet must be installed in this version, got {found}; install it, or set PYTHONPATH"]
+        for line in problems:
+            raise ConfigError(f"Ray's workers on node {node['NodeManagerAddress']}: {line}")
 
 
 def check_reachable(address: str) -> None:

@@ -10,10 +10,11 @@ from analysis.power import LEVEL, POWER, smallest_gain, smallest_p
 from mergenet.records.run_record import ADAPTER_PARAMETERS
 from mergenet.training.advice import lines
 from mergenet.transfer.phase import transfer_steps
+from sweeps.config import SweepConfig
 from sweeps.execution.resources import num_cpus, worker_gpus, worker_range
 from sweeps.planning.epochs import Epochs, forecast
-from sweeps.planning.plan import Plan, num_gpus
-from sweeps.planning.probe import Measured
+from sweeps.planning.plan import Plan, num_gpus, plan_sweep
+from sweeps.planning.probe import Measured, measure
 from sweeps.space.conditions import size
 from sweeps.space.possible_values import reachable
 from sweeps.space.space import CYCLE, Space
@@ -26,8 +27,14 @@ KEPT_CHECKPOINTS = 2  # of a run; see mergenet.records.checkpoint
 HOUR = 3600.0
 
 
+def facts(sweep: SweepConfig, folder: Path, pair_sd: float | None = None) -> dict[str, Any]:
+    """All numbers of `mergenet sweep plan`, for a sweep that is checked first. Raises UserError."""
+    plan = plan_sweep(sweep)
+    return estimate(plan, measure(plan.space.base, plan.source.layers), folder, pair_sd)
+
+
 def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None = None) -> dict[str, Any]:
-    """All numbers of `mergenet sweep plan`.
+    """The numbers of a plan.
 
     folder: of the sweep to be, for the free disk. pair_sd: standard deviation of a paired difference, in points.
     """

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mergenet.cli.packages import PACKAGES, check_packages
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.records.provenance import config_hash
@@ -17,12 +18,6 @@ from sweeps.study.warm_start import WarmStart, read_warm_start
 from sweeps.tracking.wandb_run import check_key
 from sweeps.trials.objectives import check_constraints
 from sweeps.trials.recorded_source import SourcePlan, pin_source, plan_source
-
-PACKAGES = {
-    "mergenet": "errors.py",
-    "sweeps": "execution/worker.py",
-    "analysis": "names.py",
-}  # with a file of each
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,7 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
     elsewhere: it will run on a cluster, so this machine need not have the device.
     begun: its number of trials stands.
     """
+    check_packages()
     check_folder_names()
     base = load_base(sweep)
     space = build_space(base, sweep.search)

@@ -29,6 +29,7 @@ from sweeps.trials.refused_writes import refusal
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
 FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
 URL = "MERGENET_STUDY_URL"
+AGAIN = "`mergenet sweep resume` makes it again from the records of the trials"
 
 
 def sqlite(folder: Path) -> BaseStorage:
@@ -116,7 +117,7 @@ def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: 
             raise UserError(f"{URL} must be the URL of a study server, which failed: {type(error).__name__}") from None
         raise UserError(
             f"{folder / where} must be the Optuna study of this sweep, and cannot be opened: {reason}; "
-            "if it is damaged, move it away: `mergenet sweep resume` makes it again from the records of the trials"
+            f"if it is damaged, move it away: {AGAIN}"
         ) from None
 
 
@@ -129,6 +130,17 @@ def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> 
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objectives))
     return study
+
+
+def load_study(storage: str, sweep: str, folder: Path) -> optuna.Study:
+    """The study of a sweep that has begun; nothing is made. Raises UserError if there is none."""
+    needed = folder / FILES.get(storage, NAME_FILE)
+    if not needed.is_file():
+        raise UserError(f"{needed} must be there for the study of this sweep, and is not; {AGAIN}")
+    try:
+        return optuna.load_study(study_name=study_name(storage, sweep, folder), storage=STORAGES[storage](folder))
+    except KeyError:
+        raise UserError(f"{needed} must hold the study {sweep}, and does not; {AGAIN}") from None
 
 
 @contextmanager

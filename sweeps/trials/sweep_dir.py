@@ -95,26 +95,31 @@ def check_folder(folder: Path) -> None:
 
 def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[str, Any] | None:
     """summary.json, if the folder holds exactly this sweep of exactly this base, finished; else None."""
-    state, summary = read_state(folder), read_json(folder / SUMMARY_FILE)
-    if not holds_sweep(folder):
-        return None
+    summary = read_json(folder / SUMMARY_FILE)
+    whole = read_state(folder).get("status") == FINISHED and holds_this_sweep(folder, sweep, base_hash)
+    return summary if whole and summary else None
+
+
+def holds_this_sweep(folder: Path, sweep: SweepConfig, base_hash: str) -> bool:
+    """Whether the folder is of exactly this sweep of exactly this base, finished or not."""
+    state, written = read_state(folder), _written(folder / SWEEP_FILE)
+    if not holds_sweep(folder) or written is None or state.get("base_hash") != base_hash:
+        return False
     if sweep.metric is None:  # then it was the task's own, which was written down
-        sweep = sweep.model_copy(update={"metric": summary.get("metric")})
+        sweep = sweep.model_copy(update={"metric": written.metric})
     trials = state.get("num_trials", {})
     if trials.get("asked") == sweep.num_trials:  # all that the space holds, if they are fewer
         sweep = sweep.model_copy(update={"num_trials": trials["held"]})
-    same = _written(folder / SWEEP_FILE) == dump_sweep(sweep)
-    whole = state.get("status") == FINISHED and state.get("base_hash") == base_hash
-    return summary if same and whole and summary else None
+    return dump_sweep(written) == dump_sweep(sweep)
 
 
-def _written(path: Path) -> str:
-    """A sweep file as this version writes it: one of an earlier version lacks the newer fields. Empty if damaged."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+def _written(path: Path) -> SweepConfig | None:
+    """A sweep file as this version reads it: one of an earlier version lacks the newer fields. None if damaged."""
     try:
-        return dump_sweep(parse_sweep(load_yaml(text, str(path)), str(path)))
-    except UserError:
-        return ""
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return parse_sweep(load_yaml(text, str(path)), str(path))
+    except (OSError, UserError):
+        return None
 
 
 def check_deletable(folder: Path) -> None:

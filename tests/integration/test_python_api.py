@@ -11,6 +11,7 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGE = Path(__file__).parents[2] / "docs/python-api.md"
+MARK = "\nprint('# next block', flush=True)\n"
 BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -29,10 +30,18 @@ def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
     for _, file, text in blocks():
         if file:
             (folder / file).write_text(text, encoding="utf-8")
-    code = "\n".join(text for language, file, text in blocks() if language == "python" and not file)
+    code = MARK.join(text for language, file, text in blocks() if language == "python" and not file)
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    run, found, compared, *parts = [part.splitlines() for part in done.stdout.split("# next block\n")]
+    for name in ("source", "baseline", "trial-000", "trial-001", "confirm-best-1", "confirm-none-2"):
+        assert sum(line.startswith(f"{name} ") and " epochs " in line for line in run) == 1, name
+    assert len(run) < 40, "a cell of a notebook is not flooded"
+    assert found[0].startswith("trial-00") and " target_val_top1 0." in found[0]
+    assert found[2].split() == ["0", "trial-000", "complete", found[2].split()[-1]]
+    gain, low, _, p = (float(text.strip("(),")) for text in compared[0].split())
+    assert low < gain and p == 0.5, "two seeds"
+    lines = [line for part in parts for line in part]
     epochs = [line.split() for line in lines[:4]]
     assert [epoch for epoch, _ in epochs] == ["1", "2", "3", "4"]
     assert float(epochs[-1][1]) > 0.5, "three classes of stripes can be told apart"

@@ -1,5 +1,12 @@
-"""A Ray that is to be joined and is not there: one line, at once. What Ray says by itself is not heard."""
+"""A Ray that is to be joined and is not there: one line, at once. What Ray says by itself is not heard.
 
+Workers that would import another package of our name are told of before anything is given to them.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -34,3 +41,40 @@ def test_a_trial_that_is_paused_before_its_first_report_is_not_told_by_tune(caps
     for callback in (TrialProgressCallback(), Silent()):
         callback.on_trial_complete(0, [], Paused())  # type: ignore[arg-type] # all that it looks at
         assert bool(capsys.readouterr().out) == (type(callback) is TrialProgressCallback)
+
+
+ROOT = Path(__file__).parents[3]
+ASK_WORKERS = """
+import sys
+sys.path.insert(0, sys.argv[1])  # this process has ours first; Ray's workers are not told
+from mergenet.errors import ConfigError
+from sweeps.execution.ray_cluster import check_workers, local_ray, quiet
+with quiet(), local_ray(1):
+    try:
+        check_workers()
+    except ConfigError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_workers_that_find_another_package_of_our_name(theirs: bool, tmp_path: Path) -> None:
+    other = tmp_path / "site"
+    (other / "sweeps").mkdir(parents=True)
+    (other / "sweeps/__init__.py").touch()
+    (tmp_path / "ask.py").write_text(ASK_WORKERS)
+    path = os.pathsep.join(map(str, [other, ROOT] if theirs else [ROOT, other]))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "ask.py", str(ROOT)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == theirs, lines
+    if theirs:
+        assert lines[0].startswith("Ray's workers on node ")
+        assert f": the package sweeps must be mergenet's own, got {other / 'sweeps'}; rename it" in lines[0]

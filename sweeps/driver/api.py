@@ -1,0 +1,149 @@
+"""Sweeps from Python, in scripts and notebooks.
+
+from sweeps import Sweep
+result = Sweep.load("quickstart", num_trials=4).run("results/quick")
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from mergenet.errors import ConfigError
+from sweeps.config import SweepConfig
+from sweeps.config.loading import load_sweep, parse_sweep
+from sweeps.driver.result import SweepResult
+from sweeps.driver.signals import handlers, restore
+from sweeps.driver.start import begin, finished, go_on, unfinished
+from sweeps.trials.errors import SlotDied, SweepStopped
+from sweeps.trials.sweep_dir import holds_sweep, is_used, resume_command, shown_path, status_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Sweep:
+    """A search over training configurations. config: all its settings, checked."""
+
+    def __init__(self, config: SweepConfig | Mapping[str, Any]) -> None:
+        """From the keys of a sweep file, such as name, base and search. Raises ConfigError, one line a problem."""
+        self.config = config if isinstance(config, SweepConfig) else parse_sweep(dict(config), "Sweep(...)")
+
+    @classmethod
+    def load(cls, name_or_file: str | Path, **overrides: Any) -> Self:
+        """A shipped sweep, such as "quickstart", or a YAML file.
+
+        overrides: keys of the sweep file, as `num_trials=4`. A mapping changes what it names and leaves the rest:
+        `set={"epochs": 3}`, `search={"transfer.t_cycle": {"choice": [4, 8]}}`, `wandb={"mode": "offline"}`.
+        Raises ConfigError, one line a problem.
+        """
+        return cls(load_sweep(str(name_or_file), changes=overrides))
+
+    def plan(self, folder: str | Path | None = None, pair_sd: float | None = None) -> dict[str, Any]:
+        """What the sweep will cost and can show: the facts of `mergenet sweep plan --json`. Creates nothing.
+
+        folder: of the sweep to be, for the free disk. pair_sd: standard deviation of a paired gain, in points.
+        """
+        from sweeps.planning.cost import facts
+
+        return facts(self.config, self._folder(folder), pair_sd)
+
+    def run(
+        self,
+        folder: str | Path | None = None,
+        *,
+        overwrite: bool = False,
+        retry_failed: bool = False,
+        address: str | None = None,
+        copy_to: str | None = None,
+        progress: bool = True,
+        quiet: bool = False,
+    ) -> SweepResult:
+        """Begin the sweep in a folder, go on where it was stopped or killed, or only read it where it is finished.
+
+        folder: of the sweep; sweep-results/NAME if not given. overwrite: deletes the sweep that it holds, first.
+        retry_failed: what has failed in the sweep trains again. address: of a running Ray to join, "auto" or
+        "HOST:PORT"; its nodes must all see the folder. copy_to: s3://BUCKET/FOLDER that the folder is copied to.
+        progress: in a terminal, a live status below the lines. quiet: prints nothing.
+
+        Ctrl-C, or interrupting the kernel, once lets the running epochs end and raises SweepStopped; twice is a
+        KeyboardInterrupt. The same call goes on from there.
+        Raises UserError for what was given; SweepFailed, SlotDied or SweepPaused (a full disk) for what happened.
+        """
+        place = self._folder(folder)
+        from sweeps.report.console import lasting_console
+
+        console = lasting_console(progress, quiet)
+        with told(place), left_as_found():
+            summary = self._run(place, console, overwrite, retry_failed, address, copy_to)
+        return SweepResult(place.absolute(), summary)
+
+    def _run(
+        self,
+        folder: Path,
+        console: "Console",
+        overwrite: bool,
+        retry: bool,
+        address: str | None,
+        copy_to: str | None,
+    ) -> dict[str, Any]:
+        if overwrite and holds_sweep(folder):
+            return begin(self.config, folder, console, True, address, copy_to)
+        summary = None if retry else finished(self.config, folder)
+        if summary is not None:
+            from sweeps.report.live import say
+
+            say(console, f"sweep {self.config.name} is finished in {shown_path(folder)}")
+            return summary
+        if unfinished(self.config, folder):
+            return go_on(folder, console, address, retry)
+        check_free(folder)
+        return begin(self.config, folder, console, False, address, copy_to)
+
+    def _folder(self, folder: str | Path | None) -> Path:
+        return Path("sweep-results") / self.config.name if folder is None else Path(folder)
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.config.name!r}, base={self.config.base!r}, num_trials={self.config.num_trials})"
+
+
+def check_free(folder: Path) -> None:
+    """Raises ConfigError if the folder holds anything that is not this sweep."""
+    if not is_used(folder):
+        return
+    must = f"folder must be new or hold this very sweep, got {str(folder)!r}"
+    if not holds_sweep(folder):
+        raise ConfigError(f"{must}; choose another")
+    raise ConfigError(
+        f"{must}, which holds another one (status: {status_of(folder)}); choose another folder, "
+        "or delete that sweep with overwrite=True"
+    )
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """How a sweep that did not finish is gone on with, in the message."""
+    again = f"the same run({str(folder)!r}) goes on from there, and so does `{resume_command(shown_path(folder))}`"
+    try:
+        yield
+    except KeyboardInterrupt:
+        way_out = f"; {again}" if holds_sweep(folder) else ""
+        raise KeyboardInterrupt(f"interrupted, what has trained is kept{way_out}") from None
+    except SweepStopped:
+        raise SweepStopped(f"stopped, nothing is lost; {again}") from None
+    except SlotDied as died:
+        raise SlotDied(f"the sweep failed: {died}; what has trained is kept, {again}") from died
+
+
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Ray and Optuna set handlers and log levels of their own; afterwards they are as they were before."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    before = handlers()
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+        restore(before)

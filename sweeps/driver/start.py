@@ -1,0 +1,62 @@
+"""What the command line and the Python API do with a sweep folder: begin there, go on, or read what is finished.
+
+Ray and torch are imported once a sweep begins or goes on.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergenet.records.provenance import config_hash
+from sweeps.config import SweepConfig
+from sweeps.config.base import load_base
+from sweeps.trials.sweep_dir import (
+    check_deletable,
+    check_folder,
+    finished_summary,
+    holds_sweep,
+    holds_this_sweep,
+    load_resumable,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def finished(config: SweepConfig, folder: Path) -> dict[str, Any] | None:
+    """summary.json, if the folder holds this very sweep, finished."""
+    return finished_summary(folder, config, config_hash(load_base(config))) if holds_sweep(folder) else None
+
+
+def unfinished(config: SweepConfig, folder: Path) -> bool:
+    """Whether the folder holds this very sweep, to be gone on with."""
+    return holds_sweep(folder) and holds_this_sweep(folder, config, config_hash(load_base(config)))
+
+
+def begin(
+    config: SweepConfig,
+    folder: Path,
+    console: "Console",
+    overwrite: bool = False,
+    address: str | None = None,
+    copy_to: str | None = None,
+) -> dict[str, Any]:
+    """Run a sweep in a new folder, or with overwrite in that of another sweep; the summary. Raises as `run_sweep`."""
+    from sweeps.driver.run import run_sweep
+    from sweeps.planning.plan import plan_sweep
+    from sweeps.tracking.remote_copy import check_url
+
+    if copy_to is not None:
+        check_url(copy_to)
+    (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
+    plan = plan_sweep(config, elsewhere=address is not None)
+    return run_sweep(plan, folder, console, overwrite, address, copy_to=copy_to)
+
+
+def go_on(folder: Path, console: "Console", address: str | None = None, retry: bool = False) -> dict[str, Any]:
+    """Resume the sweep in a folder; the summary. retry: what has failed trains again. Raises as `run_sweep`."""
+    config = load_resumable(folder)
+    from sweeps.driver.run import resume_sweep
+    from sweeps.planning.plan import plan_sweep
+
+    plan = plan_sweep(config, elsewhere=address is not None, begun=True)
+    return resume_sweep(plan, folder, console, address, retry)

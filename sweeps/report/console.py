@@ -1,0 +1,25 @@
+"""The console that a sweep's lines go to."""
+
+import sys
+from contextlib import suppress
+
+from rich.console import Console
+
+PIPED_WIDTH = 160  # columns of the table at the end when the output is no terminal
+
+
+class Lasting(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever read the output is gone (`| head`): the sweep goes on without a word."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
+def lasting_console(live: bool = True, quiet: bool = False) -> Console:
+    """live: a terminal also has a status that is redrawn below the lines. A notebook has plain lines, never HTML."""
+    return Lasting(
+        width=None if sys.stdout.isatty() else PIPED_WIDTH,
+        force_jupyter=False,
+        force_terminal=None if live else False,
+        quiet=quiet,
+    )
