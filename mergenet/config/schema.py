@@ -8,7 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from mergenet.config.distillation_defaults import PUBLISHED, described
+from mergenet.config.choices import ENCODINGS, KINDS, OneOf, in_words
+from mergenet.config.distillation_defaults import FEATURE_METHODS, PUBLISHED, described
 from mergenet.config.rules import check_config
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -128,15 +129,8 @@ class PairConfig(Strict):
 
 
 class AdapterConfig(Strict):
-    kind: Literal["lpka", "full_matrix", "linear"] = Field(
-        "lpka",
-        description="lpka: attention between low-rank factors; full_matrix: between whole weight matrices; linear: "
-        "attention without softmax whose maps start as the identity, for layers that share a space",
-    )
-    encoding: Literal["projected", "factorized"] = Field(
-        "projected",
-        description="projected: W stays full, A = B^T W moves; factorized: the layer is B A from the start",
-    )
+    kind: Annotated[str, OneOf(KINDS)] = Field("lpka", description=in_words(KINDS))
+    encoding: Annotated[str, OneOf(ENCODINGS)] = Field("projected", description=in_words(ENCODINGS))
     source_basis: Literal["current", "start"] = Field(
         "current",
         description="projected: what a source that learns is shown in: the leading directions of its weight as it is "
@@ -290,10 +284,10 @@ class Config(Strict):
         max_length=100,
         description="name of the run, used in folder names",
     )
-    method: Literal["mergenet", "none", "kd", "logit_std", "dkd", "nkd", "dist", "rkd", "pkt", "spkd"] = Field(
+    method: Annotated[str, OneOf(("mergenet", "none"), PUBLISHED)] = Field(
         "mergenet",
         description="none: the target trains by itself; the others but mergenet: the source teaches it by "
-        "distillation, through class logits or (rkd, pkt, spkd) features",
+        f"distillation, through class logits or ({', '.join(FEATURE_METHODS)}) features",
     )
     seed: Seed = Field(0, description="seed of every random stream of the run")
     epochs: Positive = Field(10, description="passes over the target's training data")
