@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.pages import DOCS, blocks, python_of, write_files
 
 PAGE = "extending.md"
-ADDED = ("MODELS", "DATASETS", "TASKS", "SAMPLERS", "RULES", "ENCODERS", "LOSSES", "FORMATS")
+ADDED = ("MODELS", "DATASETS", "TASKS", "SAMPLERS", "RULES", "ENCODERS", "ATTENTIONS", "LOSSES", "FORMATS")
 
 
 def test_the_page_adds_to_every_table_and_asserts_that_it_is_used() -> None:
@@ -17,7 +17,7 @@ def test_the_page_adds_to_every_table_and_asserts_that_it_is_used() -> None:
     targets = [target for node in tree.body if isinstance(node, ast.Assign) for target in node.targets]
     added = {ast.unparse(target.value) for target in targets if isinstance(target, ast.Subscript)}
     assert added >= set(ADDED)
-    assert sum(isinstance(node, ast.Assert) for node in ast.walk(tree)) >= 7
+    assert sum(isinstance(node, ast.Assert) for node in ast.walk(tree)) >= 8
 
 
 def test_the_page_runs_from_top_to_bottom(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def system() -> str:
         lines(
             866,
             199,
-            ["Ray Train; one a slot,", "of one process or several", "(DDP); job after job"],
+            ["Ray Train; one a slot,", "one process or several", "(DDP); job after job"],
             "small muted middle",
         ),
         arrow([(866, 266), (866, 320)], "target"),
