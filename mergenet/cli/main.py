@@ -17,6 +17,7 @@ from mergenet.cli.group import CommandGroup, Failure, TrainCommand, worker
 from mergenet.config import Config
 from mergenet.config.loading import load_config, presets
 from mergenet.errors import CheckpointError, TrainingDiverged
+from mergenet.export import FORMAT_NAMES
 
 CONFIG = click.argument("config", metavar="CONFIG")
 RUN = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
@@ -27,6 +28,7 @@ SET = click.option(
     multiple=True,
     help="Change a setting: --set transfer.t_cycle=4. Repeatable.",
 )
+FORMATS = f"{', '.join(FORMAT_NAMES[:-1])} or {FORMAT_NAMES[-1]}."
 PRESETS = f"CONFIG is a YAML file or a preset: {', '.join(presets())}."
 
 
@@ -231,7 +233,7 @@ def evaluate(run: Path, split: str) -> None:
 
 @cli.command(short_help="Write a run's network as a plain file.")
 @RUN
-@click.option("--format", "kind", metavar="FORMAT", required=True, help="safetensors, torch-export or onnx.")
+@click.option("--format", "kind", metavar="FORMAT", required=True, help=FORMATS)
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Written file.  [default: in RUN]")
 def export(run: Path, kind: str, out: Path | None) -> None:
     """Write the target network of RUN as a plain, checked file, without any part of MergeNet."""

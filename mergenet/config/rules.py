@@ -62,8 +62,8 @@ def check_config(c: Whole) -> None:
         raise rule("transfer.update.horizon", "be step for rule gradient", "cycle", "use rule: delta")
     if update.normalize and update.rule != "delta":
         raise rule("transfer.update.normalize", "be false for rule gradient", True, "use rule: delta")
-    if adapter.kind == "full_matrix" and adapter.encoding == "factorized":
-        raise rule("transfer.adapter.encoding", "be projected for kind full_matrix", "factorized")
+    if adapter.kind == "full_matrix" and adapter.encoding != "projected":
+        raise rule("transfer.adapter.encoding", "be projected for kind full_matrix", adapter.encoding)
     if adapter.kind == "linear" and adapter.start == "identity":
         raise rule(
             "transfer.adapter.start", "be random for kind linear", "identity", "it starts as the identity anyway"

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mergenet.config.choices import OneOf
+from mergenet.config.distillation_defaults import FEATURE_METHODS, PUBLISHED
 from mergenet.config.rules import check_config
 from mergenet.config.sections import (
     DistillationConfig,
@@ -26,10 +28,10 @@ class Config(Strict):
         max_length=100,
         description="name of the run, used in folder names",
     )
-    method: Literal["mergenet", "none", "kd", "logit_std", "dkd", "nkd", "dist", "rkd", "pkt", "spkd"] = Field(
+    method: Annotated[str, OneOf(("mergenet", "none"), PUBLISHED)] = Field(
         "mergenet",
         description="none: the target trains by itself; the others but mergenet: the source teaches it by "
-        "distillation, through class logits or (rkd, pkt, spkd) features",
+        f"distillation, through class logits or ({', '.join(FEATURE_METHODS)}) features",
     )
     seed: Seed = Field(0, description="seed of every random stream of the run")
     epochs: Positive = Field(10, description="passes over the target's training data")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from mergenet.config.choices import ENCODINGS, KINDS, OneOf, in_words
 from mergenet.config.distillation_defaults import PUBLISHED, described
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -126,15 +127,8 @@ class PairConfig(Strict):
 
 
 class AdapterConfig(Strict):
-    kind: Literal["lpka", "full_matrix", "linear"] = Field(
-        "lpka",
-        description="lpka: attention between low-rank factors; full_matrix: between whole weight matrices; linear: "
-        "attention without softmax whose maps start as the identity, for layers that share a space",
-    )
-    encoding: Literal["projected", "factorized"] = Field(
-        "projected",
-        description="projected: W stays full, A = B^T W moves; factorized: the layer is B A from the start",
-    )
+    kind: Annotated[str, OneOf(KINDS)] = Field("lpka", description=in_words(KINDS))
+    encoding: Annotated[str, OneOf(ENCODINGS)] = Field("projected", description=in_words(ENCODINGS))
     source_basis: Literal["current", "start"] = Field(
         "current",
         description="projected: what a source that learns is shown in: the leading directions of its weight as it is "

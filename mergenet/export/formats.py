@@ -300,7 +300,7 @@ def _load_onnx(target: Target, path: Path) -> Network:
     return run
 
 
-FORMATS: dict[str, Format] = {
+FORMATS: dict[str, Format] = {  # the names are those of __init__.py
     "safetensors": Format(".safetensors", _make_safetensors, _load_safetensors, _code),
     "torch-export": Format(".pt2", _make_torch_export, _load_torch_export),
     "onnx": Format(".onnx", _make_onnx, _load_onnx),

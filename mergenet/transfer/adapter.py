@@ -23,6 +23,8 @@ Shapes: target M x N (M row tokens of width N, N column tokens of width M), sour
 the released block.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -180,7 +182,7 @@ class KnowledgeTransferLayer(nn.Module):
         for pairing in self.pairings:
             asking, asked = pairing.split("_")
             query_dim, key_dim = _token_width(target_shape, asking), _token_width(source_shape, asked)
-            self.add_module(pairing, attention(query_dim, key_dim, config))
+            self.add_module(pairing, ATTENTIONS[config.kind](query_dim, key_dim, config))
         dim = target_shape[1]
         self.output: nn.Module = nn.Identity()
         if config.kind != "linear":
@@ -198,10 +200,7 @@ class KnowledgeTransferLayer(nn.Module):
         return self.output(self.attend(target, source))
 
 
-def attention(query_dim: int, key_dim: int, config: AdapterConfig) -> nn.Module:
-    """One pairing's attention, as it starts. query_dim, key_dim: widths of the target's and of the source's tokens."""
-    if config.kind == "linear":
-        return LinearAttention(query_dim, key_dim, LINEAR_WIDTH if config.width is None else config.width)
+def softmax_attention(query_dim: int, key_dim: int, config: AdapterConfig) -> nn.Module:
     width = attention_width(config, query_dim, key_dim)
     identity = config.start == "identity" and query_dim == key_dim
     if identity:
@@ -212,6 +211,19 @@ def attention(query_dim: int, key_dim: int, config: AdapterConfig) -> nn.Module:
     if identity:
         softmax.init_identity()
     return softmax
+
+
+def linear_attention(query_dim: int, key_dim: int, config: AdapterConfig) -> nn.Module:
+    return LinearAttention(query_dim, key_dim, LINEAR_WIDTH if config.width is None else config.width)
+
+
+# One pairing's attention, as it starts, from the widths of the target's and of the source's tokens. The names are
+# those of config/choices.py.
+ATTENTIONS: dict[str, Callable[[int, int, AdapterConfig], nn.Module]] = {
+    "lpka": softmax_attention,
+    "full_matrix": softmax_attention,
+    "linear": linear_attention,
+}
 
 
 class Adapter(nn.Module):

@@ -21,14 +21,16 @@ A basis that receives is computed once and kept: (B, A) and (-B, -A) are the sam
 adapter, so signs are fixed and no SVD runs again. What rows and columns of W are is the table in layers/matrices.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mergenet.config import AdapterConfig
+from mergenet.config.choices import ENCODINGS, KINDS
 from mergenet.errors import ConfigError
 from mergenet.layers.matrices import (
     LAYERS,
@@ -300,17 +302,44 @@ Receiving = Projected | FactorizedView | Whole
 Encoding = Receiving | Followed
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """How an encoding is bound to a layer; the second argument is its path in messages.
+
+    receives: for a layer that is written. gives: for one that is shown; learns: its weight changes while the run goes
+    on; words: as of a View. Both raise ConfigError if the layer's matrix is too small for the rank.
+    """
+
+    receives: Callable[[Layer, str, AdapterConfig, Columns], Receiving]
+    gives: Callable[[Layer, str, AdapterConfig, Columns, bool, Tensor | None], Encoding]
+
+
+def projected(layer: Layer, path: str, config: AdapterConfig, columns: Columns) -> Receiving:
+    return Projected(layer, config.rank, path, columns)
+
+
+def shown_projected(
+    layer: Layer, path: str, config: AdapterConfig, columns: Columns, learns: bool, words: Tensor | None
+) -> Encoding:
+    following = learns and config.source_basis == "current"
+    return (Followed if following else Projected)(layer, config.rank, path, columns, words)
+
+
+ENCODERS: dict[str, Encoder] = {  # the names are those of config/choices.py
+    "projected": Encoder(projected, shown_projected),
+    "factorized": Encoder(lambda layer, *_: FactorizedView(layer), lambda layer, *_: FactorizedView(layer)),
+}
+
+
 def encode(layer: nn.Module, path: str, config: AdapterConfig, columns: Columns = "kernel_rows") -> Receiving:
     """The encoding of a layer that receives; `path` names the layer in messages.
 
     Raises ConfigError if the layer's matrix is too small for the rank.
     """
     assert isinstance(layer, LAYERS), f"{path} {unsuitable(layer)}"
-    if config.encoding == "factorized":
-        return FactorizedView(layer)
     if writes_all(config):
         return Whole(layer, columns)
-    return Projected(layer, config.rank, path, columns)
+    return ENCODERS[config.encoding].receives(layer, path, config, columns)
 
 
 def encode_giver(
@@ -326,12 +355,9 @@ def encode_giver(
     Raises ConfigError if the layer's matrix is too small for the rank.
     """
     assert isinstance(layer, LAYERS), f"{path} {unsuitable(layer)}"
-    if config.encoding == "factorized":
-        return FactorizedView(layer)
-    if config.kind == "full_matrix":
+    if KINDS[config.kind].shows_whole and not ENCODINGS[config.encoding].trains_factors:
         return Whole(layer, columns, words)
-    following = learns and config.source_basis == "current"
-    return (Followed if following else Projected)(layer, config.rank, path, columns, words)
+    return ENCODERS[config.encoding].gives(layer, path, config, columns, learns, words)
 
 
 def writes_all(config: AdapterConfig) -> bool:
@@ -339,18 +365,20 @@ def writes_all(config: AdapterConfig) -> bool:
 
     A linear adapter maps each row of the matrix alike, so a basis that combines rows would only leave rows out.
     """
-    return config.encoding == "projected" and config.kind != "lpka"
+    return KINDS[config.kind].writes_whole and not ENCODINGS[config.encoding].trains_factors
 
 
 def has_rank(config: AdapterConfig, gives: bool) -> bool:
     """Whether a layer that gives, or only receives, is cut to the rank."""
-    return config.kind != "full_matrix" if gives else not writes_all(config)
+    return not KINDS[config.kind].shows_whole if gives else not writes_all(config)
 
 
 def giver_shape(layer: LayerInfo, config: AdapterConfig, columns: Columns) -> tuple[int, int]:
     """Of what an adapter is shown of a layer."""
     matrix = layer.matrix_in(columns)
-    return matrix if config.kind == "full_matrix" else (config.rank * rows_per_rank(layer.shape, columns), matrix[1])
+    if KINDS[config.kind].shows_whole:
+        return matrix
+    return config.rank * rows_per_rank(layer.shape, columns), matrix[1]
 
 
 def receiver_shape(layer: LayerInfo, config: AdapterConfig, columns: Columns) -> tuple[int, int]:

@@ -39,8 +39,10 @@ from pydantic import Field, field_validator, model_validator
 from analysis.measures import COSTS, Bounds
 from analysis.names import CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, mode_of
 from mergenet.config import Seed, Strict
+from mergenet.config.choices import OneOf, in_words
 from mergenet.config.rules import rule
 from mergenet.errors import unknown_name
+from sweeps.config.choices import SAMPLER_FACTS, SCHEDULER_FACTS
 from sweeps.space.conditions import check_conditions
 from sweeps.space.entry import Count, Entry
 
@@ -103,14 +105,12 @@ class SweepConfig(Strict):
     gpus_per_trial: Annotated[float, Field(ge=0, le=1024)] | None = Field(
         None, description="a fraction lets trials share a GPU; null: this machine's GPUs are shared evenly"
     )
-    sampler: Literal["auto", "tpe", "gp", "cmaes", "nsga2", "qmc", "random", "grid", "top_k"] = Field(
-        "auto",
-        description="how the next configuration is drawn; auto: gp, but with several objectives, constraints or 200 "
-        "trials tpe; top_k: at random, for one epoch, the best again in full",
+    sampler: Annotated[str, OneOf(SAMPLER_FACTS)] = Field(
+        "auto", description=f"how the next configuration is drawn; {in_words(SAMPLER_FACTS)}"
     )
     top_k: Count = Field(3, description="sampler top_k: how many of num_trials, the last, train in full")
-    scheduler: Literal["asha", "hyperband", "median", "none"] = Field(
-        "asha", description="which trials that lag behind are stopped early; hyperband: asha in several brackets"
+    scheduler: Annotated[str, OneOf(SCHEDULER_FACTS)] = Field(
+        "asha", description=f"which trials that lag behind are stopped early; {in_words(SCHEDULER_FACTS)}"
     )
     grace_epochs: Count | Literal["auto"] = Field(
         2,

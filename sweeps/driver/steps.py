@@ -20,6 +20,7 @@ from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.provenance import config_hash
 from mergenet.records.run_record import CONFIG_FILE
+from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds
 from sweeps.report.live import View
 from sweeps.report.plan_text import warm_lines
@@ -61,7 +62,6 @@ def search(
     from sweeps.execution.seeds import mark_stopped, outcome_of
     from sweeps.execution.tune_searcher import StudySearch
     from sweeps.execution.tune_trainable import Silent, StopJobs, StopWhenDead, build_relay
-    from sweeps.samplers.registry import GENERATIONS
     from sweeps.schedulers.early_stopping import build_scheduler
     from sweeps.study.storage import kept
     from sweeps.study.study import SweepStudy
@@ -74,7 +74,7 @@ def search(
     with kept(sweep.storage, jobs.folder):
         if lost := lost_trials(jobs.folder, plan.space, {drawn.index for drawn in study.known()}):
             study.restore(lost)
-            again = "; its generations begin again" if sweep.sampler in GENERATIONS else ""
+            again = "; its generations begin again" if SAMPLER_FACTS[sweep.sampler].generations else ""
             say(f"the study lacked {len(lost)} trials, which are made again from their records{again}")
         study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
         searcher = StudySearch(

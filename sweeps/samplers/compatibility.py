@@ -5,22 +5,22 @@ from collections.abc import Callable
 
 from mergenet.errors import ConfigError
 from sweeps.config import SweepConfig
+from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.space.space import MAX_LISTED, Space
-
-ONE_OBJECTIVE = ("cmaes", "top_k")  # samplers that rank trials by the metric
 
 Check = Callable[[SweepConfig, Space], None]
 
 
 def check_sampler(sweep: SweepConfig, space: Space) -> None:
     """Raises ConfigError if the sampler cannot draw from the space, or not as often as it should."""
-    if sweep.minimize and sweep.sampler in ONE_OBJECTIVE:
+    facts = SAMPLER_FACTS[sweep.sampler]
+    if sweep.minimize and facts.one_objective:
         raise ConfigError(
             f"sampler {sweep.sampler} must have one objective, got minimize: {list(sweep.minimize)}; "
             "use tpe, nsga2, gp, random, qmc or grid, or make it a constraint"
         )
-    for check in CHECKS.get(sweep.sampler, ()):
-        check(sweep, space)
+    for need in facts.needs:
+        CHECKS[need](sweep, space)
     if sweep.sampler == "top_k":
         check_top_k(sweep, space)
 
@@ -69,9 +69,9 @@ def countable(sweep: SweepConfig, space: Space) -> None:
 def possible_trials(sweep: SweepConfig, space: Space) -> int:
     """num_trials, or as many as there are different trainings for samplers that draw none of them twice."""
     from sweeps.samplers.deduplicate import num_trainings
-    from sweeps.samplers.registry import REPEATING, num_short
+    from sweeps.samplers.registry import num_short
 
-    if sweep.sampler in REPEATING:
+    if SAMPLER_FACTS[sweep.sampler].repeats:
         return sweep.num_trials
     first = num_short(sweep) or sweep.num_trials
     return sweep.num_trials - first + num_trainings(space, first)
@@ -100,9 +100,9 @@ def refusal(sweep: SweepConfig, must: str, got: str) -> ConfigError:
     return ConfigError(f"sampler {sweep.sampler} must {must}, got {got}; use tpe or random")
 
 
-CHECKS: dict[str, tuple[Check, ...]] = {
-    "cmaes": (no_choices, several, unconditional),
-    "qmc": (no_choices, unconditional),
-    "nsga2": (unconditional,),
-    "grid": (countable,),
+CHECKS: dict[str, Check] = {  # what a sampler may need of the space
+    "no_choices": no_choices,
+    "several": several,
+    "unconditional": unconditional,
+    "countable": countable,
 }

@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
 from analysis.measures import broken
+from mergenet.config.choices import KINDS
 from mergenet.records.run_record import ADAPTER_PARAMETERS
 from sweeps.config import SweepConfig
 from sweeps.samplers.fixed import Answers, Walker, first_choice, grid_points
@@ -58,7 +59,7 @@ def training(space: Space, labels: Labels) -> str:
 
     unused = UNUSED.get(str(value(METHOD)), ("transfer.",))
     used = {path: label for path, label in labels.items() if not path.startswith(unused)}
-    if value(KIND) == "full_matrix":
+    if KINDS[str(value(KIND))].shows_whole:
         used.pop(RANK, None)
     return json.dumps(used, sort_keys=True)
 

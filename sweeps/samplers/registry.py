@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 
 from sweeps.config import SweepConfig
+from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.samplers.deduplicate import distinct, unseen_point
 from sweeps.samplers.fixed import PointSampler, grid_points
 from sweeps.samplers.gp_targets import estimated
@@ -25,8 +26,6 @@ from sweeps.samplers.history import INDEX, by_index, first_value, violation
 from sweeps.samplers.unit_cube import Cube
 from sweeps.space.space import Space
 
-GENERATIONS = ("nsga2", "cmaes")  # samplers whose trials belong to generations
-REPEATING = (*GENERATIONS, "qmc")  # samplers that may draw again what they drew
 MODEL_TRIES, RANDOM_TRIES = 10, 50  # for a draw that no trial had yet
 MODELLED = 200  # trials: with more of them the draws of a Gaussian process become slow, and TPE's good enough
 
@@ -37,7 +36,7 @@ def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: 
     """The sampler for draw number `index`, which draws what is worth a training."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if sweep.sampler in (*REPEATING, "grid") or 0 < num_short(sweep) <= index:
+        if SAMPLER_FACTS[sweep.sampler].repeats or sweep.sampler == "grid" or 0 < num_short(sweep) <= index:
             return SAMPLERS[sweep.sampler](sweep, space, study, index)
         last = seed_of(sweep, index, MODEL_TRIES + RANDOM_TRIES)
         return PointSampler(unseen_point(sweep, space, study, tries(sweep, space, study, index), last))
@@ -174,7 +173,7 @@ def num_short(sweep: SweepConfig) -> int:
     return sweep.num_trials - sweep.top_k if sweep.sampler == "top_k" else 0
 
 
-SAMPLERS: dict[str, Build] = {
+SAMPLERS: dict[str, Build] = {  # the names are those of config/choices.py
     "auto": auto,
     "tpe": tpe,
     "gp": gp,

@@ -78,7 +78,12 @@ def median(at: Moment) -> bool:
     return len(means) >= MIN_OTHERS and bool(at.value < np.median(means))
 
 
-RULES: dict[str, Callable[[Moment], bool]] = {"asha": asha, "hyperband": hyperband, "median": median, "none": none}
+RULES: dict[str, Callable[[Moment], bool]] = {  # the names are those of config/choices.py
+    "asha": asha,
+    "hyperband": hyperband,
+    "median": median,
+    "none": none,
+}
 
 
 def rungs(at: Moment, grace: int) -> list[int]:

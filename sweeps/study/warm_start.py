@@ -33,13 +33,14 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_json
 from mergenet.records.run_record import EPOCH, read_run
 from sweeps.config import SweepConfig
+from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.config.loading import load_sweep
 from sweeps.space.space import Labels, Space
 from sweeps.trials.objectives import asked, measured, values_of
 from sweeps.trials.sweep_dir import BASE_FILE, SWEEP_FILES, holds_sweep, read_json
 
 WARM_FILE = "warm_start.json"
-LEARNS = ("auto", "tpe", "gp")  # samplers that look at all trials of the study
+LEARNS = [name for name, facts in SAMPLER_FACTS.items() if facts.learns]
 SAME = ("metric", "seeds_per_trial")  # settings of a sweep that say what the value of a trial is
 
 OUTSIDE, REPEATED, UNREADABLE = "outside this space", "repeated", "not readable"
@@ -85,7 +86,7 @@ class WarmStart:
 
 def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
     """The trials of the folders in `warm_start`. space: as planned. Raises ConfigError; writes nothing."""
-    if sweep.warm_start and sweep.sampler not in LEARNS:
+    if sweep.warm_start and not SAMPLER_FACTS[sweep.sampler].learns:
         raise ConfigError(
             f"warm_start must be given to a sampler that learns from it ({', '.join(LEARNS)}), got {sweep.sampler}; "
             "leave it out"

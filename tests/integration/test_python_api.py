@@ -1,18 +1,18 @@
 """docs/python-api.md: its files, its Python and its commands, as a reader would run them."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.pages import blocks, write_files
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PAGE = Path(__file__).parents[2] / "docs/python-api.md"
+PAGE = "python-api.md"
 MARK = "\nprint('# next block', flush=True)\n"
-BLOCK = re.compile(r"^```(\w+)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -20,17 +20,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("api")
 
 
-def blocks() -> list[tuple[str, str, str]]:
-    found = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
-    assert len(found) >= 6
-    return found
-
-
 def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
-    for _, file, text in blocks():
-        if file:
-            (folder / file).write_text(text, encoding="utf-8")
-    code = MARK.join(text for language, file, text in blocks() if language == "python" and not file)
+    assert len(blocks(PAGE)) >= 6
+    write_files(PAGE, folder)
+    code = MARK.join(text for language, file, text in blocks(PAGE) if language == "python" and not file)
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     run, found, compared, *parts = [part.splitlines() for part in done.stdout.split("# next block\n")]
@@ -47,7 +40,7 @@ def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
     assert float(epochs[-1][1]) > 0.5, "three classes of stripes can be told apart"
     assert lines[-1] == "torch.Size([1, 3])"
 
-    command = next(text for language, _, text in blocks() if language == "sh")
+    command = next(text for language, _, text in blocks(PAGE) if language == "sh")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     done = subprocess.run(

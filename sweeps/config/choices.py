@@ -1,0 +1,48 @@
+"""Samplers and schedulers by name, with what the rest of a sweep needs to know of them without importing Optuna or Ray.
+
+What a name stands for is code, in a dict with the same names: samplers/registry.py, schedulers/early_stopping.py.
+`tests/test_choices.py` checks that they agree.
+"""
+
+from dataclasses import dataclass
+
+from mergenet.config.choices import Facts
+
+
+@dataclass(frozen=True)
+class SamplerFacts(Facts):
+    """What is not said holds for a sampler that draws from any space and may be asked again for another draw.
+
+    learns: from all trials of the study, and so from `warm_start`. generations: its trials belong to some.
+    repeats: it may draw again what it drew, and is not asked for another draw then.
+    one_objective: it ranks trials by the metric alone.
+    needs: of the space, by the names of samplers/compatibility.py.
+    """
+
+    learns: bool = False
+    generations: bool = False
+    repeats: bool = False
+    one_objective: bool = False
+    needs: tuple[str, ...] = ()
+
+
+SAMPLER_FACTS = {
+    "auto": SamplerFacts("gp, but with several objectives, constraints or 200 trials tpe", learns=True),
+    "tpe": SamplerFacts(learns=True),
+    "gp": SamplerFacts(learns=True),
+    "cmaes": SamplerFacts(
+        generations=True, repeats=True, one_objective=True, needs=("no_choices", "several", "unconditional")
+    ),
+    "nsga2": SamplerFacts(generations=True, repeats=True, needs=("unconditional",)),
+    "qmc": SamplerFacts(repeats=True, needs=("no_choices", "unconditional")),
+    "random": SamplerFacts(),
+    "grid": SamplerFacts(needs=("countable",)),
+    "top_k": SamplerFacts("at random, for one epoch, the best again in full", one_objective=True),
+}
+
+SCHEDULER_FACTS = {
+    "asha": Facts(),
+    "hyperband": Facts("asha in several brackets"),
+    "median": Facts(),
+    "none": Facts(),
+}
