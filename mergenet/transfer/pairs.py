@@ -7,11 +7,11 @@ and can take part in a transfer, in network order. A pair with a pattern becomes
   among the longer side's matches (`align`); every layer is in one of these pairs at most;
 * a layer's name and a pattern: the named layer with each match; it may then only give.
 
-`auto` is one pair: layers of two networks that share a space of at least 4 * rank dimensions (layers/spaces.py: inputs before
-outputs, then the largest); where none do, or rows are taken as they come (align none, factorized), a large layer of the
-last third of each (`choose`). Where the target is its own source, two layers of it: a vision and a text layer if it has
-both, else one of the last third that gives to one of the middle third. Only the architectures are looked at; no weight
-and no data decide.
+`auto` is one pair: layers of two networks that share a space of at least 4 * rank dimensions (layers/spaces.py: inputs
+before outputs, then the largest); where none do, or rows are taken as they come (align none, factorized), a large layer
+of the last third of each (`choose`). Where the target is its own source, two layers of it: a vision and a text layer if
+it has both, else one of the last third that gives to one of the middle third. Only the architectures are looked at; no
+weight and no data decide.
 
 `align: auto` of a pair becomes the space that its layers share, or none.
 """

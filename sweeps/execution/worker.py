@@ -17,7 +17,8 @@ from analysis.seeds import SEEDS
 from mergenet.config import Config
 from mergenet.errors import TrainingDiverged, UserError, WriteError
 from mergenet.learner import distributed
-from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs, write_json, write_text
+from mergenet.records.atomic import write_text
+from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs, write_json
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
 from sweeps.trials.refused_writes import refusal

@@ -17,9 +17,8 @@ from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
 from mergenet.layers.pair_labels import in_a_word
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.config import SweepConfig
-from sweeps.execution.job_queue import Message
 from sweeps.trials.budget import Budget, budget_line
-from sweeps.trials.jobs import SUSPEND
+from sweeps.trials.jobs import SUSPEND, Message
 from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.record import best_value
