@@ -62,7 +62,8 @@ def problem(item: Any) -> str:
         return "the configuration must be plain Unicode text of moderate depth, got something else"
     if item["type"] == "literal_error" and isinstance(value, str):
         return unknown_name(path, value[:60], re.findall(r"'([^']*)'", context["expected"]))
-    rule = RULES.get(item["type"], lambda _: f"be valid ({item['msg']})")(context)
+    known = RULES.get(item["type"])
+    rule = known(context) if known is not None else f"be valid ({item['msg']})"
     way_out = "write it in quotes" if item["type"] == "string_type" else ""
     if item["type"] != "int_from_float":  # 2.5 was not meant to be none
         way_out = WAY_OUT.get(path, way_out)

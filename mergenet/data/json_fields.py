@@ -4,13 +4,13 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mergenet.config import DataConfig
 from mergenet.config.rules import shown
 from mergenet.errors import ConfigError, DataError
 
-T = TypeVar("T", str, int, bool, list)
+T = TypeVar("T", str, int, bool, list[Any])
 
 KINDS = {str: "a text", int: "a whole number", bool: "true or false", list: "a list"}
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,7 +43,7 @@ def adapter_rate(lr: float, warmup_fraction: float, done: float) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * (done - warmup_fraction) / max(1e-9, 1 - warmup_fraction)))
 
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """[release] Parameter groups without weight decay on norms, biases and scalars."""
     named = list(module.named_parameters())
     matrices = [p for _, p in named if p.ndim >= 2]

@@ -14,7 +14,7 @@ from mergenet.config import Config
 from mergenet.config.loading import dump_yaml, load_config
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.learner import distributed
-from mergenet.records.atomic import only_writer
+from mergenet.records.atomic import only_writer, write_text
 from mergenet.records.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
 from mergenet.records.run_record import (
     ADAPTER_FILE,
@@ -47,7 +47,6 @@ from mergenet.records.run_record import (
     resumed,
     write_epochs,
     write_json,
-    write_text,
 )
 from mergenet.training.advice import FEW
 from mergenet.training.trainer import Trainer

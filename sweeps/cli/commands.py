@@ -24,7 +24,7 @@ def sweep() -> None:
     """Search over MergeNet's settings: trials in parallel, early stopping, a confirmed best."""
 
 
-class Workers(click.ParamType):
+class Workers(click.ParamType):  # type: ignore[type-arg]  # generic in recent versions of click only
     """N, or FEWEST-MOST for a group that grows and shrinks; as it stands in a sweep file."""
 
     name = "N|MIN-MAX"

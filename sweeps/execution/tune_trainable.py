@@ -55,7 +55,8 @@ def build_relay(jobs: Jobs, mailbox_name: str, sweep: SweepConfig) -> Callable[[
             # returns once Tune has decided that the trial goes on
             tune.report({OBJECTIVE: report.value, EPOCH: report.epoch, EPOCHS: job["config"]["epochs"], **told})
 
-    return tune.with_resources(relay, HEAD)
+    trainable: Callable[[dict[str, Any]], None] = tune.with_resources(relay, HEAD)
+    return trainable
 
 
 class StopJobs(Callback):

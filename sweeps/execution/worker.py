@@ -17,7 +17,8 @@ from analysis.trial_file import TRIAL_FILE
 from mergenet.config import Config
 from mergenet.errors import TrainingDiverged, UserError, WriteError
 from mergenet.learner import distributed
-from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs, write_text
+from mergenet.records.atomic import write_text
+from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
 from sweeps.trials.record import write_trial

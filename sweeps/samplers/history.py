@@ -9,7 +9,7 @@ find them, and each is behind a function here:
 * the constraints: as a list, 0 and below is kept, in the system attribute that both read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -72,4 +72,5 @@ def constrain(study: optuna.Study, key: int, excesses: Mapping[str, float]) -> N
 
 def violation(trial: FrozenTrial) -> float:
     """By how much a trial exceeds its constraints together; 0 if it keeps them, or if nothing is known of them."""
-    return sum(max(0.0, excess) for excess in trial.system_attrs.get(CONSTRAINTS, ()))
+    excesses: Sequence[float] = trial.system_attrs.get(CONSTRAINTS, ())
+    return sum(max(0.0, excess) for excess in excesses)

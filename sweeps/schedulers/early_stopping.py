@@ -119,7 +119,7 @@ class EpochScheduler(FIFOScheduler):
     """Asks the rule after each epoch but the last. A result holds `epoch` and `objective`, a trial its `number`."""
 
     def __init__(self, sweep: SweepConfig, mode: str, grace: Grace, curves: Curves, settled: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.sweep, self.grace = sweep, grace
         self.sign = 1.0 if mode == "max" else -1.0
         self.curves = {number: {e: self.sign * v for e, v in curve.items()} for number, curve in curves.items()}

@@ -7,7 +7,8 @@ from typing import Any
 from analysis.names import portable_config
 from analysis.seeds import SEEDS
 from mergenet.config.loading import dump_yaml, parse_config
-from mergenet.records.run_record import MEASURE, RunRecord, write_text
+from mergenet.records.atomic import write_text
+from mergenet.records.run_record import MEASURE, RunRecord
 
 VERSIONS = ("python", "torch", "torchvision", "numpy", "mergenet", "ray")
 
