@@ -52,7 +52,7 @@ def cycles(events: Iterable[Event]) -> list[Cycle]:
 
 
 def slot_of(group: str) -> str:
-    """slot-1-4-mailbox-... -> 1: the fifth worker group of the second slot."""
+    """slot-1-4-queue-... -> 1: the fifth worker group of the second slot."""
     return group.split("-")[1]
 
 

@@ -1,7 +1,7 @@
 """Do a thousand trials cost a thousand times one? Time a trial and the driver's memory, from the first to the last.
 
 A sweep of trivial trials (trivial.py) on a Ray of this machine, through all that a sweep has: Tune, the study, the
-mailbox, slots, records, event files, the view. The trials are drawn at random, because a sampler that learns (GP, TPE)
+queue, slots, records, event files, the view. The trials are drawn at random, because a sampler that learns (GP, TPE)
 looks at all trials so far at each draw: what that costs is measured apart on a study in a file, without
 training.
 

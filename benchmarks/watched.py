@@ -2,7 +2,7 @@
 
     python -m benchmarks.watched SWEEP FOLDER EVENTS
 
-SWEEP as for `mergenet sweep run`; EVENTS becomes a file of JSON lines, the mailbox's events: job, role, event, time
+SWEEP as for `mergenet sweep run`; EVENTS becomes a file of JSON lines, the queue's events: job, role, event, time
 (seconds since 1970), the group of a job that started, the seconds that an epoch trained, and as a job ends the memory
 and the CPU time of the driver and of all processes that it started.
 """

@@ -32,7 +32,7 @@ class Untraceable(Exception):
     """This network cannot be written as such a text; the message says why."""
 
 
-def source(network: nn.Module, spec: Spec, metadata: Mapping[str, str], weights: str) -> str:
+def generate_code(network: nn.Module, spec: Spec, metadata: Mapping[str, str], weights: str) -> str:
     """The text, for weights in the file of that name beside it. Raises Untraceable.
 
     network: plain, in eval mode.

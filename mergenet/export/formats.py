@@ -229,7 +229,7 @@ def _load_safetensors(target: Target, path: Path) -> Network:
 def _code(target: Target, name: str) -> str | None:
     """The network as Python text that reads its weights from the file `name`; None, and a warning, if it has none."""
     try:
-        text = codegen.source(target.network, target.spec, target.metadata, name)
+        text = codegen.generate_code(target.network, target.spec, target.metadata, name)
         with torch.random.fork_rng(devices=[]):  # as above
             network = codegen.build(text, target.network.state_dict(), target.spec)
         check(target, network, Path("its code"))

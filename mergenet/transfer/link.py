@@ -20,7 +20,7 @@ RMS_BOUNDS = 1e-3, 1e3  # [ours] a factor outside these multiples of its startin
 
 
 @dataclass
-class Asked:
+class PendingTransfer:
     """A transfer whose adapter has not learned from it yet.
 
     answer: A', with its graph (rank 0 only); written: its values, on every worker.
@@ -62,12 +62,12 @@ class Link:
         with Stream(seed, f"{name}/shuffle").active():
             self.shuffle = torch.randperm(shape[0] * shape[1]) if config.control == "shuffled" else None
         self.start_rms = rms(receiver.read()).item()
-        self.open: Asked | None = None
+        self.open: PendingTransfer | None = None
         self.last: tuple[Tensor, Tensor] | None = None  # what the adapter saw at the last transfer
         self.num_transfers = 0
         self.losses: list[float] = []
 
-    def ask(self, step: int) -> Asked:
+    def ask(self, step: int) -> PendingTransfer:
         """A' = M({A_s, A_l}); only rank 0 computes it, every worker gets its values."""
         target = self.receiver.read()
         source = self._shown(step, target)
@@ -81,20 +81,20 @@ class Link:
         written = distributed.broadcast_(target.clone() if answer is None else answer.detach().clone())
         gate = distributed.broadcast_(self.adapter.gate.detach().clone()).item()
         self.last = target, source
-        return Asked(step, answer, written, gate, before)
+        return PendingTransfer(step, answer, written, gate, before)
 
-    def write(self, asked: Asked) -> None:
+    def write(self, pending: PendingTransfer) -> None:
         """Copies A' into the receiver in place and applies the optimizer-state policy."""
-        self._guard(asked)
-        self.receiver.write_(asked.written)
-        asked.written = self.receiver.read()  # as it stands there, rounded: the delta is measured from this
+        self._guard(pending)
+        self.receiver.write_(pending.written)
+        pending.written = self.receiver.read()  # as it stands there, rounded: the delta is measured from this
         stale_state(
             self.learner.optimizer,
             self.receiver.weight_parameter,
             self.config.optimizer_state,
-            asked.gate,
+            pending.gate,
         )
-        self.open = asked
+        self.open = pending
         self.num_transfers += 1
 
     def learn(self, vector: Tensor, done: float) -> None:
@@ -144,12 +144,12 @@ class Link:
                 return torch.randn(source.shape).to(source) * rms(source)
         return source
 
-    def _guard(self, asked: Asked) -> None:
-        ratio = rms(asked.written).item() / max(self.start_rms, 1e-12)
+    def _guard(self, pending: PendingTransfer) -> None:
+        ratio = rms(pending.written).item() / max(self.start_rms, 1e-12)
         low, high = RMS_BOUNDS
         if not low <= ratio <= high:
             raise TrainingDiverged(
-                f"transfer {self.name} would write a factor of {ratio:.3g} x its starting RMS at step {asked.step} "
+                f"transfer {self.name} would write a factor of {ratio:.3g} x its starting RMS at step {pending.step} "
                 f"(allowed: {low:g} to {high:g}); lower transfer.adapter.gate ({self.config.adapter.gate:g}) or "
                 f"transfer.update.lr ({self.config.update.lr:g}), or set transfer.adapter.rms_match: true"
             )
@@ -168,13 +168,13 @@ class Link:
             "open": None,
         }
         if self.open is not None:
-            asked = self.open
+            pending = self.open
             state["open"] = {
-                "step": asked.step,
-                "written": asked.written,
-                "gate": asked.gate,
-                "before": asked.before,
-                "rates": asked.rates,
+                "step": pending.step,
+                "written": pending.written,
+                "gate": pending.gate,
+                "before": pending.before,
+                "rates": pending.rates,
             }
         return state
 
@@ -190,7 +190,7 @@ class Link:
         self.open = self._ask_again(state["open"]) if state["open"] is not None else None
         self.dropping.load_state_dict(state["dropping"])
 
-    def _ask_again(self, state: dict[str, Any]) -> Asked:
+    def _ask_again(self, state: dict[str, Any]) -> PendingTransfer:
         """The graph of an open transfer cannot be saved; the same inputs and random state give it back."""
         before = state["before"]
         for name, buffer in self.adapter.named_buffers():
@@ -199,4 +199,6 @@ class Link:
         device = self.learner.device
         before = before | {"target": before["target"].to(device), "source": before["source"].to(device)}
         answer = self._answer(before["target"], before["source"]) if distributed.is_main() else None
-        return Asked(state["step"], answer, state["written"].to(device), state["gate"], before, state["rates"])
+        return PendingTransfer(
+            state["step"], answer, state["written"].to(device), state["gate"], before, state["rates"]
+        )

@@ -98,7 +98,8 @@ class SweepResult:
     @property
     def confirmation(self) -> dict[str, Any] | None:
         """The best beside no transfer on fresh seeds: values, gain with its interval. None without such runs."""
-        return self.summary["confirmation"]
+        found: dict[str, Any] | None = self.summary["confirmation"]
+        return found
 
     @cached_property
     def study(self) -> "optuna.Study":

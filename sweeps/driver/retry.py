@@ -10,7 +10,7 @@ from mergenet.errors import CheckpointError
 from mergenet.records.checkpoint import load_latest
 from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE
 from sweeps.planning.plan import Plan
-from sweeps.study.storage import kept
+from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
 from sweeps.study.warm_start import load_warm_start
 
@@ -23,7 +23,7 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
     """
     runs = {run: trial for run in trial_folders(folder) if (trial := trial_of(run)) is not None}
     failed = {first_of(run.name) for run, trial in runs.items() if trial["state"] == FAILED}
-    with kept(plan.sweep.storage, folder):
+    with storage_errors(plan.sweep.storage, folder):
         study = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder, load_warm_start(folder).trials)
         study.retry({trial["number"] for run, trial in runs.items() if trial["role"] == TRIAL and run.name in failed})
     again = []

@@ -57,7 +57,7 @@ from sweeps.trials.budget import SEARCH, Budget, Clock
 from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopped
 from sweeps.trials.jobs import Jobs, Message
 from sweeps.trials.objectives import infeasible_text
-from sweeps.trials.refused_writes import refusal
+from sweeps.trials.refused_writes import write_refusal
 from sweeps.trials.results import best_record, best_trial, ended_runs, read_trials
 from sweeps.trials.sweep_dir import (
     STATE_FILE,
@@ -140,7 +140,7 @@ def _guarded(
         note_status(folder, plan, STOPPED)
         raise
     except BaseException as error:
-        reason = refusal(error)
+        reason = write_refusal(error)
         note_status(folder, plan, FAILED if reason is None else STOPPED, reason or str(error))
         if reason is None:
             raise
@@ -173,7 +173,8 @@ def _run(
         view.say(plan.shortage)
     clock.begin("ray")
     with quiet(), view, closing(files), session(sweep, address, view.say):
-        from sweeps.execution.worker_pool import Slots  # after `quiet`: ray reads its environment when it is imported
+        # after `quiet`: ray reads its environment when it is imported
+        from sweeps.execution.worker_pool import WorkerPool
 
         check_workers()
         clock.begin("slots")
@@ -181,7 +182,7 @@ def _run(
             view.say(f"joined Ray at {address}: {cluster_text()}")
         groups = groups_of(sweep, plan.space.base, num_gpus() if shared is None else cluster_gpus())
         try:
-            with Slots(sweep.slots, listener, groups, shared) as slots, interruptible(slots.suspend, view.say):
+            with WorkerPool(sweep.slots, listener, groups, shared) as slots, interruptible(slots.suspend, view.say):
                 recording = str(folder / SOURCE) if plan.source.record else None
                 jobs = Jobs(folder, plan.space, recording, tuple(more_seeds(plan)))
                 slots.wait_ready(1)

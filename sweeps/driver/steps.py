@@ -63,7 +63,7 @@ def search(
     from sweeps.execution.tune_searcher import StudySearch
     from sweeps.execution.tune_trainable import Silent, StopJobs, StopWhenDead, build_relay
     from sweeps.schedulers.early_stopping import build_scheduler
-    from sweeps.study.storage import kept
+    from sweeps.study.storage import storage_errors
     from sweeps.study.study import SweepStudy
 
     sweep = plan.sweep
@@ -71,7 +71,7 @@ def search(
     for line in warm_lines(warm.facts()):
         say(line)
     study = SweepStudy(sweep, plan.space, sweep.mode, jobs.folder, warm.trials)
-    with kept(sweep.storage, jobs.folder):
+    with storage_errors(sweep.storage, jobs.folder):
         if lost := lost_trials(jobs.folder, plan.space, {drawn.index for drawn in study.known()}):
             study.restore(lost)
             again = "; its generations begin again" if SAMPLER_FACTS[sweep.sampler].generations else ""
@@ -101,7 +101,7 @@ def search(
                 name=sweep.name,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[StopJobs(slots.mailbox, sweep.seeds_per_trial), Silent()],
+                callbacks=[StopJobs(slots.queue, sweep.seeds_per_trial), Silent()],
                 stop=StopWhenDead(lambda: slots.died is not None),
             ),
         )

@@ -1,4 +1,4 @@
-"""The mailbox between those who want jobs done and the worker groups that do them: a named Ray actor without a CPU.
+"""The queue between those who want jobs done and the worker groups that do them: a named Ray actor without a CPU.
 
 A job is a dict: id, role (as in analysis.names), folder, config (plain values), and what `worker.py` needs beyond
 that. Events, in order: {"job", "role", "event": "queued" | "started" | "row" | "ended" | "lost", ...}.
@@ -23,8 +23,8 @@ MAX_ATTEMPTS = 3  # worker groups that a job may lose, one after the other witho
 
 
 @dataclass
-class Desk:
-    """What the mailbox knows of a job."""
+class JobState:
+    """What the queue knows of a job."""
 
     job: Message
     rows: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
@@ -39,10 +39,10 @@ class Desk:
         return not self.judged or epoch <= self.judged_epoch or epoch >= self.job["config"]["epochs"]
 
 
-class Mailbox:
+class JobQueue:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[str | None] = asyncio.Queue()
-        self.desks: dict[str, Desk] = {}
+        self.states: dict[str, JobState] = {}
         self.turns: dict[tuple[str, int], asyncio.Future[Message | None]] = {}  # (group, turn) -> its job
         self.working: dict[str, str] = {}  # group -> its job
         self.gone: set[str] = set()  # groups that are lost
@@ -56,7 +56,7 @@ class Mailbox:
 
     async def submit(self, job: Message, judged: bool = False) -> None:
         """judged: who submits it calls `judge` for each of its epochs."""
-        self.desks[job["id"]] = Desk(job, judged=judged)
+        self.states[job["id"]] = JobState(job, judged=judged)
         values = job.get("config", {})
         about = {"number": job.get("number"), "seed": values.get("seed"), "method": values.get("method")}
         await self._tell(job["id"], "queued", params=job.get("params", {}), **about)
@@ -69,25 +69,25 @@ class Mailbox:
 
     async def next_row(self, job: str) -> Message:
         """The next {"row": ...} of a job, at last {"end": {"state", "error"}}; "final": no worker wrote that down."""
-        return await self.desks[job].rows.get()
+        return await self.states[job].rows.get()
 
     async def judge(self, job: str, epoch: int) -> None:
         """The job need not stop at this epoch."""
         async with self.news:
-            self.desks[job].judged_epoch = epoch
+            self.states[job].judged_epoch = epoch
             self.news.notify_all()
 
     async def unfinished(self) -> list[str]:
         """The jobs that were submitted and have not ended."""
-        return [name for name, desk in self.desks.items() if not desk.ended]
+        return [name for name, state in self.states.items() if not state.ended]
 
     async def stop(self, job: str) -> None:
         """Ask the job to end after its current epoch, and release who waits for its rows now."""
-        if (desk := self.desks.get(job)) is not None and not desk.ended:
+        if (state := self.states.get(job)) is not None and not state.ended:
             async with self.news:
-                desk.stopped = True
+                state.stopped = True
                 self.news.notify_all()
-            await desk.rows.put({"end": {"state": PRUNED, "error": None}})
+            await state.rows.put({"end": {"state": PRUNED, "error": None}})
 
     async def suspend(self) -> None:
         """Ask all jobs to pause after their current epoch; those that have not begun do not begin."""
@@ -111,24 +111,24 @@ class Mailbox:
     async def break_off(self, reason: str) -> None:
         """No job can be done any more: all that have not ended fail with the reason, and so do those to come."""
         self.broken = reason
-        for name in [name for name, desk in self.desks.items() if not desk.ended]:
+        for name in [name for name, state in self.states.items() if not state.ended]:
             await self._end(name, {"state": FAILED, "error": reason})
 
     async def lost(self, group: str, reason: str) -> None:
         """A worker group ended before its work was done. Its job is queued again, or fails after MAX_ATTEMPTS."""
         self.gone.add(group)
         name = self.working.pop(group, None)
-        if name is None or self.desks[name].ended:
+        if name is None or self.states[name].ended:
             return
-        desk = self.desks[name]
-        desk.attempts += 1
-        await self._tell(name, "lost", reason=reason, attempts=desk.attempts)
+        state = self.states[name]
+        state.attempts += 1
+        await self._tell(name, "lost", reason=reason, attempts=state.attempts)
         if self.suspended:
             await self._end(name, {"state": SUSPEND, "error": None})
-        elif desk.attempts < MAX_ATTEMPTS:
+        elif state.attempts < MAX_ATTEMPTS:
             await self.queue.put(name)
         else:
-            error = f"lost its workers {desk.attempts} times: {reason}"
+            error = f"lost its workers {state.attempts} times: {reason}"
             await self._end(name, {"state": FAILED, "error": error, "final": True})
 
     async def is_suspended(self) -> bool:
@@ -157,8 +157,8 @@ class Mailbox:
             return None
         self.working[group] = name
         await self._tell(name, "started", group=group)
-        future.set_result(self.desks[name].job)
-        return self.desks[name].job
+        future.set_result(self.states[name].job)
+        return self.states[name].job
 
     async def no_more_jobs(self) -> None:
         await self.queue.put(None)
@@ -168,22 +168,22 @@ class Mailbox:
 
         replayed: the epoch was recorded before this group took the job.
         """
-        desk = self.desks[job]
+        state = self.states[job]
         if group in self.gone:
             return SUSPEND
-        if row["epoch"] > desk.last_epoch:
-            desk.last_epoch = row["epoch"]
-            desk.attempts = 0
-            await desk.rows.put({"row": row})
+        if row["epoch"] > state.last_epoch:
+            state.last_epoch = row["epoch"]
+            state.attempts = 0
+            await state.rows.put({"row": row})
             await self._tell(job, "row", row=row, replayed=replayed)
         async with self.news:
-            await self.news.wait_for(lambda: desk.may_go_on(row["epoch"]) or self._released(group, desk))
+            await self.news.wait_for(lambda: state.may_go_on(row["epoch"]) or self._released(group, state))
         if group in self.gone:
             return SUSPEND
-        return STOP if desk.stopped else SUSPEND if self.suspended else GO_ON
+        return STOP if state.stopped else SUSPEND if self.suspended else GO_ON
 
-    def _released(self, group: str, desk: Desk) -> bool:
-        return desk.stopped or desk.ended or self.suspended or group in self.gone
+    def _released(self, group: str, state: JobState) -> bool:
+        return state.stopped or state.ended or self.suspended or group in self.gone
 
     async def finish(self, group: str, job: str, outcome: Message) -> None:
         """A job that pauses by itself has met a disk that refuses its writes: all others pause, too."""
@@ -194,15 +194,15 @@ class Mailbox:
             await self._end(job, outcome)
 
     async def _end(self, job: str, outcome: Message) -> None:
-        desk = self.desks[job]
-        if desk.ended:  # a group that grew just then does its job once more, from its record
+        state = self.states[job]
+        if state.ended:  # a group that grew just then does its job once more, from its record
             return
-        desk.ended = True
-        await desk.rows.put({"end": outcome})
+        state.ended = True
+        await state.rows.put({"end": outcome})
         await self._tell(job, "ended", **outcome)
 
     async def _tell(self, job: str, event: str, **more: Any) -> None:
         async with self.news:
-            role = self.desks[job].job["role"] if job in self.desks else "group"
+            role = self.states[job].job["role"] if job in self.states else "group"
             self.log.append({"job": job, "role": role, "event": event, "time": time.time(), **more})
             self.news.notify_all()

@@ -2,7 +2,7 @@
 
 Ray says a lot; a user sees only the sweep's own lines. A Ray that runs already is used and left running.
 
-What only waits (the mailbox, Tune's relays) takes a thousandth of a resource that every head node has, and no CPU:
+What only waits (the queue, Tune's relays) takes a thousandth of a resource that every head node has, and no CPU:
 drivers that took CPUs would leave workers without, and wait for them for ever. So it also stays on the head, which
 lives as long as the cluster, wherever nodes come and go.
 """

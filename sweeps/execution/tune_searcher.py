@@ -9,8 +9,8 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from mergenet.errors import WriteError
-from sweeps.study.storage import kept
-from sweeps.study.study import Drawn, SweepStudy
+from sweeps.study.storage import storage_errors
+from sweeps.study.study import StudyTrial, SweepStudy
 from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE
 from sweeps.trials.objectives import asked
 
@@ -47,12 +47,12 @@ class StudySearch(Searcher):
         self.known = study.known()
         drawn = {one.index for one in self.known}
         self.left = [index for index in range(num_trials) if index not in drawn]  # to draw
-        self.drawn: dict[str, Drawn] = {}
+        self.drawn: dict[str, StudyTrial] = {}
 
     @contextmanager
     def kept(self) -> Iterator[None]:
         try:
-            with kept(self.study.sweep.storage, self.study.folder):
+            with storage_errors(self.study.sweep.storage, self.study.folder):
                 yield
         except WriteError as error:
             self.trouble(str(error))

@@ -28,29 +28,29 @@ from sweeps.execution.seeds import reports
 from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_name
 
 
-def follow(job: Message, mailbox_name: str) -> Iterator[Message]:
+def follow(job: Message, queue_name: str) -> Iterator[Message]:
     """Hands the job to the slots, unless it has ended. Gives its epochs, {"row": ...}, and at last {"end": outcome}."""
     folder = Path(job["folder"])
     if (ended := ended_trial(folder)) is not None:
         return iter([*({"row": row} for row in read_epochs(folder)), {"end": ended}])
-    mailbox = ray.get_actor(mailbox_name, NAMESPACE)
-    ray.get(mailbox.submit.remote(job, judged=job["role"] == TRIAL))  # of several seeds the first alone is judged
-    return messages(job, mailbox)
+    queue = ray.get_actor(queue_name, NAMESPACE)
+    ray.get(queue.submit.remote(job, judged=job["role"] == TRIAL))  # of several seeds the first alone is judged
+    return messages(job, queue)
 
 
-def messages(job: Message, mailbox: Any) -> Iterator[Message]:
-    while "row" in (message := ray.get(mailbox.next_row.remote(job["id"]))):
+def messages(job: Message, queue: Any) -> Iterator[Message]:
+    while "row" in (message := ray.get(queue.next_row.remote(job["id"]))):
         yield message
-        mailbox.judge.remote(job["id"], message["row"]["epoch"])
+        queue.judge.remote(job["id"], message["row"]["epoch"])
     yield message
 
 
-def build_relay(jobs: Jobs, mailbox_name: str, sweep: SweepConfig) -> Callable[[dict[str, Any]], None]:
+def build_relay(jobs: Jobs, queue_name: str, sweep: SweepConfig) -> Callable[[dict[str, Any]], None]:
     """The trainable."""
 
     def relay(config: dict[str, Any]) -> None:
         job = jobs.trial(config["number"], config["params"])
-        for report in reports(job, jobs.replicates(job), lambda of: follow(of, mailbox_name), sweep):
+        for report in reports(job, jobs.replicates(job), lambda of: follow(of, queue_name), sweep):
             told = {name: value for name, value in report.measured.items() if value is not None}
             # returns once Tune has decided that the trial goes on
             tune.report({OBJECTIVE: report.value, EPOCH: report.epoch, EPOCHS: job["config"]["epochs"], **told})
@@ -65,14 +65,14 @@ class StopJobs(Callback):
     count: seeds of a trial. If one has failed, nobody needs the others.
     """
 
-    def __init__(self, mailbox: Any, count: int = 1) -> None:
-        self.mailbox, self.count = mailbox, count
+    def __init__(self, queue: Any, count: int = 1) -> None:
+        self.queue, self.count = queue, count
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         del iteration, trials, info
         name = trial_name(trial.config["number"])
         for job in (name, *(replicate_name(name, place) for place in range(2, self.count + 1))):
-            self.mailbox.stop.remote(job)
+            self.queue.stop.remote(job)
 
     on_trial_error = on_trial_complete
 

@@ -1,6 +1,6 @@
 """What runs inside a worker group: processes that train job after job and live through those that fail.
 
-A job's failure is its own: the exception becomes the job's outcome. Only the loss of the mailbox, or an exception in
+A job's failure is its own: the exception becomes the job's outcome. Only the loss of the queue, or an exception in
 one of several workers, ends the loop early.
 """
 
@@ -22,34 +22,34 @@ from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
 from sweeps.trials.record import write_trial
-from sweeps.trials.refused_writes import refusal
+from sweeps.trials.refused_writes import write_refusal
 
 Epochs = Generator[EpochResult, None, None]
 ANSWERS = (GO_ON, STOP, SUSPEND)
 
 
 def worker_loop(settings: dict[str, Any]) -> None:
-    """settings: mailbox (its name), group (name), folder (the driver's working directory, for relative paths),
+    """settings: queue (its name), group (name), folder (the driver's working directory, for relative paths),
     jobs (how many jobs this group does; None: until there are no more).
     """
     import ray
 
     os.chdir(settings["folder"])
-    mailbox, group = ray.get_actor(settings["mailbox"], NAMESPACE), settings["group"]
+    queue, group = ray.get_actor(settings["queue"], NAMESPACE), settings["group"]
     if distributed.is_main():
-        ray.get(mailbox.ready.remote(group))
+        ray.get(queue.ready.remote(group))
     for turn in itertools.count() if settings["jobs"] is None else range(settings["jobs"]):
-        job = next_job(mailbox, group, turn)
+        job = next_job(queue, group, turn)
         if job is None:
             break
 
         def report(row: Message, replayed: bool, name: str = job["id"]) -> str:
-            return str(ray.get(mailbox.report.remote(group, name, row, replayed)))
+            return str(ray.get(queue.report.remote(group, name, row, replayed)))
 
         outcome = do_job(job, report)
         tidy(turn)
         if distributed.is_main():
-            ray.get(mailbox.finish.remote(group, job["id"], outcome))
+            ray.get(queue.finish.remote(group, job["id"], outcome))
         if outcome["state"] == SUSPEND and outcome["error"] and distributed.world_size() > 1:
             raise WriteError(outcome["error"])  # the others wait for this worker, and would for ever
 
@@ -69,10 +69,10 @@ def tidy(turn: int) -> None:
         torch.cuda.empty_cache()
 
 
-def next_job(mailbox: Any, group: str, turn: int) -> Message | None:
+def next_job(queue: Any, group: str, turn: int) -> Message | None:
     import ray
 
-    job: Any = ray.get(mailbox.next_job.remote(group, turn))
+    job: Any = ray.get(queue.next_job.remote(group, turn))
     return None if job is None else dict(job)
 
 
@@ -86,7 +86,7 @@ def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
         state, error = do_epochs(job, report)
         note_state(job, RUNNING if state == SUSPEND else state, error)
     except (WriteError, OSError) as failure:
-        if (reason := refusal(failure)) is None:
+        if (reason := write_refusal(failure)) is None:
             raise
         state, error = SUSPEND, reason
     return {"state": state, "error": error}
@@ -155,7 +155,7 @@ def advance(results: Epochs, job: Message) -> EpochResult | None:
 
 def raise_refusal(error: Exception) -> None:
     """Raises WriteError if the error comes from a disk that refuses a write."""
-    if (reason := refusal(error)) is not None:
+    if (reason := write_refusal(error)) is not None:
         raise WriteError(reason) from error
 
 

@@ -1,6 +1,6 @@
-"""Slots: as many worker groups as trials may train at the same time, each a Ray Train TorchTrainer.
+"""The worker pool: as many worker groups as trials may train at the same time, each a Ray Train TorchTrainer.
 
-All groups take their jobs from one mailbox. With the executor `slots` a group does one job after the other, because a
+All groups take their jobs from one queue. With the executor `slots` a group does one job after the other, because a
 TorchTrainer of its own costs every trial ten seconds; with `per_trial` a group does one job, for trials that
 should have processes of their own. Stopping a job early is a flag that the epoch loop reads, so nothing is killed
 and nothing leaks. A group that is lost is built again, and its job goes on from its checkpoint.
@@ -20,12 +20,12 @@ import ray
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from sweeps.execution.job_queue import NAMESPACE, Mailbox
+from sweeps.execution.job_queue import NAMESPACE, JobQueue
 from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.worker import worker_loop
 from sweeps.trials.errors import SlotDied, Suspended
 from sweeps.trials.jobs import SUSPEND, Message
-from sweeps.trials.refused_writes import refusal, refusal_in
+from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 from sweeps.trials.sweep_dir import SCRATCH
 
 Listener = Callable[[Message], None]
@@ -47,8 +47,8 @@ class Groups:
     gpus: float = 0.0
     look_seconds: float = 60.0
 
-    def trainer(self, mailbox: str, name: str, scratch: str) -> TorchTrainer:
-        settings = {"mailbox": mailbox, "group": name, "folder": str(Path.cwd()), "jobs": self.jobs}
+    def trainer(self, queue: str, name: str, scratch: str) -> TorchTrainer:
+        settings = {"queue": queue, "group": name, "folder": str(Path.cwd()), "jobs": self.jobs}
         resources = {"CPU": 1.0} | ({"GPU": self.gpus} if self.gpus else {})
         elastic: dict[str, Any] = {  # neither is in the types that Ray declares
             "num_workers": self.workers,
@@ -59,10 +59,10 @@ class Groups:
         return TorchTrainer(worker_loop, train_loop_config=settings, scaling_config=scaling, run_config=run_config)
 
 
-class Slots:
+class WorkerPool:
     """The slots of a sweep and what has happened in them. Use as a context manager.
 
-    listener: called in a thread of ours with every event of the mailbox, in order.
+    listener: called in a thread of ours with every event of the queue, in order.
     shared: a folder that all nodes see, for what Ray Train writes; None: all is on this machine.
     """
 
@@ -71,7 +71,7 @@ class Slots:
     ) -> None:
         self.count, self.listener, self.shared = count, listener, shared
         self.groups = groups or Groups()
-        self.name = f"mailbox-{uuid.uuid4().hex[:8]}"
+        self.name = f"queue-{uuid.uuid4().hex[:8]}"
         self.outcomes: dict[str, Message] = {}
         self.ready: set[str] = set()
         self.died: str | None = None
@@ -81,10 +81,10 @@ class Slots:
         self.changed = threading.Condition()
         self.closing = False
 
-    def __enter__(self) -> "Slots":
+    def __enter__(self) -> "WorkerPool":
         self.scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.shared, ignore_cleanup_errors=True)
-        actor: Any = ray.remote(num_cpus=0, resources=HEAD)(Mailbox)
-        self.mailbox: Any = actor.options(name=self.name, namespace=NAMESPACE).remote()
+        actor: Any = ray.remote(num_cpus=0, resources=HEAD)(JobQueue)
+        self.queue: Any = actor.options(name=self.name, namespace=NAMESPACE).remote()
         self.threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(self.count)]
         self.pump = threading.Thread(target=self._pump, daemon=True)
         for thread in [self.pump, *self.threads]:
@@ -92,17 +92,17 @@ class Slots:
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
-        """Without an error the groups finish what they have and go; otherwise they lose their mailbox at once."""
+        """Without an error the groups finish what they have and go; otherwise they lose their queue at once."""
         self.closing = True
         calm = (kind is None or issubclass(kind, Suspended)) and self.died is None
         if calm:
-            self.mailbox.no_more_jobs.remote()
+            self.queue.no_more_jobs.remote()
         else:
-            ray.kill(self.mailbox)
+            ray.kill(self.queue)
         deadline = time.monotonic() + (30 if calm else 3)  # a worker sees the loss at its epoch's end
         for thread in self.threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
-        ray.kill(self.mailbox)
+        ray.kill(self.queue)
         self.pump.join(timeout=10)
         self.scratch.cleanup()
 
@@ -112,7 +112,7 @@ class Slots:
         self._pause(())
 
     def submit(self, job: Message) -> None:
-        ray.get(self.mailbox.submit.remote(job))
+        ray.get(self.queue.submit.remote(job))
 
     def wait(self, jobs: Iterable[str]) -> dict[str, Message]:
         """The outcomes of the jobs, once all have ended. Raises SlotDied; Suspended if any was paused."""
@@ -124,7 +124,7 @@ class Slots:
     def wait_unfinished(self) -> None:
         """Until every job that was submitted has ended. Raises SlotDied, Suspended."""
         self.check()
-        self.wait(ray.get(self.mailbox.unfinished.remote()))
+        self.wait(ray.get(self.queue.unfinished.remote()))
 
     def suspend(self, trouble: str | None = None) -> None:
         """Have every job pause after its current epoch; what waits for jobs then raises Suspended.
@@ -133,14 +133,14 @@ class Slots:
         """
         self.trouble = self.trouble or trouble
         self.suspending = True
-        self.mailbox.suspend.remote()
+        self.queue.suspend.remote()
 
     def paused(self) -> bool:
-        """Whether what ends from now on has not ended for good. The mailbox is asked: it knows first."""
+        """Whether what ends from now on has not ended for good. The queue is asked: it knows first."""
         if self.suspending or self.died is not None:
             return True
         try:
-            return bool(ray.get(self.mailbox.is_suspended.remote()))
+            return bool(ray.get(self.queue.is_suspended.remote()))
         except ray.exceptions.RayError:
             return True
 
@@ -172,10 +172,10 @@ class Slots:
             if lost is None:
                 losses = 0
                 continue
-            trouble = refusal_in(lost)
+            trouble = write_refusal_in(lost)
             if trouble is not None:
                 self.suspend(trouble)
-            self.mailbox.lost.remote(name, lost)
+            self.queue.lost.remote(name, lost)
             if trouble is not None:
                 return
             losses = losses + 1 if self.epochs == epochs else 1
@@ -189,24 +189,24 @@ class Slots:
         try:
             self.groups.trainer(self.name, name, self.scratch.name).fit()
         except Exception as error:
-            return refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
+            return write_refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
         return None
 
     def _die(self, reason: str) -> None:
         with self.changed:
             self.died = self.died or reason
             self.changed.notify_all()
-        self.mailbox.break_off.remote(reason)  # relays that wait for rows are told, so Tune ends too
+        self.queue.break_off.remote(reason)  # relays that wait for rows are told, so Tune ends too
 
     def _pump(self) -> None:
-        """Follow the mailbox's events until it is gone."""
+        """Follow the queue's events until it is gone."""
         seen = 0
         while True:
             try:
-                events = ray.get(self.mailbox.events.remote(seen))
+                events = ray.get(self.queue.events.remote(seen))
             except ray.exceptions.RayError as error:
                 if not self.closing:
-                    self._die(f"the mailbox died: {type(error).__name__}")
+                    self._die(f"the queue died: {type(error).__name__}")
                 return
             seen += len(events)
             for event in events:

@@ -62,7 +62,7 @@ class View:
         say(self.console, text)
 
     def __call__(self, event: Message) -> None:
-        """One event of the mailbox. Called from a thread of the slots."""
+        """One event of the queue. Called from a thread of the slots."""
         job = event["job"]
         with self.lock:
             if event["event"] == "queued":

@@ -28,28 +28,28 @@ def check_sampler(sweep: SweepConfig, space: Space) -> None:
 def no_choices(sweep: SweepConfig, space: Space) -> None:
     path = next((path for path, entry in space.entries.items() if entry.bounds is None), None)
     if path is not None:
-        raise refusal(sweep, "draw numbers from ranges only", f"a choice at search.{path}")
+        raise unsuitable(sweep, "draw numbers from ranges only", f"a choice at search.{path}")
 
 
 def several(sweep: SweepConfig, space: Space) -> None:
     if len(space.entries) < 2:
-        raise refusal(sweep, "have at least two values to draw", f"{len(space.entries)}")
+        raise unsuitable(sweep, "have at least two values to draw", f"{len(space.entries)}")
 
 
 def unconditional(sweep: SweepConfig, space: Space) -> None:
     """What only some trials draw, or draw from other bounds, such a sampler would draw at random unsaid."""
-    from sweeps.samplers.unit_cube import Asked
+    from sweeps.samplers.unit_cube import RecordingTrial
 
     first = None
     for labels in space.branches(space.shaping, space.entries):
-        space(asked := Asked(space.named(labels)))
+        space(asked := RecordingTrial(space.named(labels)))
         first = first or asked.distributions
         other = first.items() ^ asked.distributions.items() if asked.distributions != first else set()
         if other:
             name = min(name for name, _ in other)
             if name in space.entries and space.entries[name].when:
-                raise refusal(sweep, "draw every value in every trial", f"a condition at search.{name}.when")
-            raise refusal(sweep, "draw every value of every trial from the same bounds", f"other bounds of {name}")
+                raise unsuitable(sweep, "draw every value in every trial", f"a condition at search.{name}.when")
+            raise unsuitable(sweep, "draw every value of every trial from the same bounds", f"other bounds of {name}")
 
 
 def countable(sweep: SweepConfig, space: Space) -> None:
@@ -63,7 +63,7 @@ def countable(sweep: SweepConfig, space: Space) -> None:
         )
     count = sum(1 for _ in itertools.islice(grid_points(space), MAX_LISTED + 1))
     if count > MAX_LISTED:
-        raise refusal(sweep, f"have at most {MAX_LISTED} points", "more")
+        raise unsuitable(sweep, f"have at most {MAX_LISTED} points", "more")
 
 
 def possible_trials(sweep: SweepConfig, space: Space) -> int:
@@ -96,7 +96,7 @@ def check_top_k(sweep: SweepConfig, space: Space) -> None:
         )
 
 
-def refusal(sweep: SweepConfig, must: str, got: str) -> ConfigError:
+def unsuitable(sweep: SweepConfig, must: str, got: str) -> ConfigError:
     return ConfigError(f"sampler {sweep.sampler} must {must}, got {got}; use tpe or random")
 
 

@@ -33,12 +33,12 @@ def unseen_point(
 
     If there is none: the first draw that is new, and then any draw. seed: of the choice among those that are left.
     """
-    seen = {training(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
+    seen = {training_key(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
     current = reopened(study)
     fits = within_size(sweep, space)
     drawn = []
     for sampler in samplers:
-        drawn.append(asked(space, current, sampler))
+        drawn.append(ask_sampler(space, current, sampler))
         if is_new(space, drawn[-1], seen) and fits(drawn[-1]):
             return drawn[-1]
     left = [point for point in listed(space) if is_new(space, point, seen)]
@@ -48,10 +48,10 @@ def unseen_point(
 
 
 def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
-    return training(space, space(Walker(point))) not in seen
+    return training_key(space, space(Walker(point))) not in seen
 
 
-def training(space: Space, labels: Labels) -> str:
+def training_key(space: Space, labels: Labels) -> str:
     """What of a draw the training depends on, as one word."""
 
     def value(path: str) -> object:
@@ -97,7 +97,7 @@ def distinct(space: Space, points: Iterable[Labels]) -> Iterator[Labels]:
     seen: set[str] = set()
     for point in points:
         if is_new(space, point, seen):
-            seen.add(training(space, space(Walker(point))))
+            seen.add(training_key(space, space(Walker(point))))
             yield point
 
 
@@ -109,19 +109,19 @@ def num_trainings(space: Space, enough: int) -> int:
     looked, seen = 0, set[str]()
     for point in listed(space):
         looked += 1
-        seen.add(training(space, space(Walker(point))))
+        seen.add(training_key(space, space(Walker(point))))
         if len(seen) == enough:
             break
     return enough if endless(space) or looked == MAX_LISTED else len(seen)
 
 
-def asked(space: Space, study: optuna.Study, sampler: BaseSampler) -> Labels:
+def ask_sampler(space: Space, study: optuna.Study, sampler: BaseSampler) -> Labels:
     """What a sampler draws, with no trial in the study."""
-    space(asking := Asking(study, sampler))
+    space(asking := SamplerTrial(study, sampler))
     return asking.point
 
 
-class Asking(Answers):
+class SamplerTrial(Answers):
     """Answers from a sampler that draws each value by itself, as a trial of the study would, and notes the answers."""
 
     def __init__(self, study: optuna.Study, sampler: BaseSampler) -> None:

@@ -20,7 +20,7 @@ class Cube:
     @classmethod
     def of(cls, space: Space) -> "Cube":
         """The same for every draw of a space that has neither choices nor conditions; a plan sees to that."""
-        asked = Asked()
+        asked = RecordingTrial()
         space(asked)
         return cls(asked.distributions)
 
@@ -37,7 +37,7 @@ class Cube:
         return self.transform.transform(dict(values))
 
 
-class Asked(Answers):
+class RecordingTrial(Answers):
     """Answers from a point, by Optuna's names, else with the first choice or the lower bound; notes what was asked."""
 
     def __init__(self, point: Labels | None = None) -> None:

@@ -21,7 +21,7 @@ from mergenet.errors import WriteError
 from sweeps.config import SweepConfig
 from sweeps.samplers.registry import num_short
 from sweeps.schedulers.grace import AGREEMENT, MIN_TRIALS, Curves, Grace
-from sweeps.study.storage import kept
+from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import EPOCH, OBJECTIVE
 
@@ -29,7 +29,7 @@ MIN_OTHERS = 3  # trials that a median is taken of, at least
 
 
 @dataclass(frozen=True)
-class Moment:
+class TrialEpoch:
     """Trial `number` has ended `epoch` of `epochs`; grace is the first epoch at which it may be stopped."""
 
     sweep: SweepConfig
@@ -49,17 +49,17 @@ class Moment:
         return [curve[self.epoch] for curve in curves if self.epoch in curve]
 
 
-def none(at: Moment) -> bool:
+def none(at: TrialEpoch) -> bool:
     del at
     return False
 
 
-def asha(at: Moment) -> bool:
+def asha(at: TrialEpoch) -> bool:
     """Asynchronous successive halving (arXiv 1810.05934), in the variant that stops."""
     return at.epoch in rungs(at, at.grace) and behind(at, at.curves)
 
 
-def hyperband(at: Moment) -> bool:
+def hyperband(at: TrialEpoch) -> bool:
     """Asynchronous successive halving in brackets, of which each begins at another rung (arXiv 1810.05934, 3.2)."""
     graces = rungs(at, at.grace)
     bracket = bracket_of(at, at.number, len(graces))
@@ -69,7 +69,7 @@ def hyperband(at: Moment) -> bool:
     return behind(at, same)
 
 
-def median(at: Moment) -> bool:
+def median(at: TrialEpoch) -> bool:
     """Below the median of what the others had on average up to this epoch (Golovin et al. 2017, Vizier)."""
     if at.epoch < at.grace:
         return False
@@ -78,7 +78,7 @@ def median(at: Moment) -> bool:
     return len(means) >= MIN_OTHERS and bool(at.value < np.median(means))
 
 
-RULES: dict[str, Callable[[Moment], bool]] = {  # the names are those of config/choices.py
+RULES: dict[str, Callable[[TrialEpoch], bool]] = {  # the names are those of config/choices.py
     "asha": asha,
     "hyperband": hyperband,
     "median": median,
@@ -86,20 +86,20 @@ RULES: dict[str, Callable[[Moment], bool]] = {  # the names are those of config/
 }
 
 
-def rungs(at: Moment, grace: int) -> list[int]:
+def rungs(at: TrialEpoch, grace: int) -> list[int]:
     """The epochs at which trials are compared: grace, grace * factor, ..., before the last epoch."""
     factor = at.sweep.reduction_factor
     count = int(math.log(at.epochs / grace, factor)) + 2
     return [rung for i in range(count) if (rung := grace * factor**i) < at.epochs]
 
 
-def behind(at: Moment, numbers: Iterable[int]) -> bool:
+def behind(at: TrialEpoch, numbers: Iterable[int]) -> bool:
     """Whether the trial is below the best 1/factor of those that reached this epoch before it."""
     values = at.others(numbers)
     return bool(values) and at.value < float(np.quantile(values, 1 - 1 / at.sweep.reduction_factor))
 
 
-def bracket_of(at: Moment, number: int, count: int) -> int:
+def bracket_of(at: TrialEpoch, number: int, count: int) -> int:
     """One of `count` brackets, drawn by number: bracket s begins at rung s, with weight count / (count - s).
 
     So each bracket trains about as many epochs as the others (arXiv 1603.06560).
@@ -147,7 +147,7 @@ class EpochScheduler(FIFOScheduler):
             return True
         if grace is None or grace >= self.grace.epochs:
             return False
-        return RULES[self.sweep.scheduler](Moment(self.sweep, self.curves, grace, self.grace.epochs, number, epoch))
+        return RULES[self.sweep.scheduler](TrialEpoch(self.sweep, self.curves, grace, self.grace.epochs, number, epoch))
 
 
 def grace_text(scheduler: str, grace: int, epochs: int) -> str:
@@ -165,7 +165,10 @@ def build_scheduler(study: SweepStudy, epochs: int, say: Callable[[str], None]) 
     curves, settled = study.curves()
 
     def keep(grace: int) -> None:
-        with suppress(WriteError), kept(sweep.storage, study.folder):  # it is measured again when the sweep goes on
+        with (
+            suppress(WriteError),
+            storage_errors(sweep.storage, study.folder),
+        ):  # it is measured again when the sweep goes on
             study.grace = grace
         if sweep.scheduler != "none":
             say(grace_text(sweep.scheduler, grace, epochs))

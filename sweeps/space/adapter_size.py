@@ -40,7 +40,7 @@ def adapter_sizes(space: Space) -> list[int] | None:
     few = list(itertools.islice(points, MAX_COMBINATIONS + 1))
     if len(few) > MAX_COMBINATIONS:
         return None
-    return sorted({adapter_parameters(space.config(within(space, labels))) for labels in few})
+    return sorted({adapter_parameters(space.config(clamped_rank(space, labels))) for labels in few})
 
 
 def decides(space: Space, path: str) -> bool:
@@ -49,7 +49,7 @@ def decides(space: Space, path: str) -> bool:
     return path in space.shaping or (within and path.rpartition(".")[2] not in WITHOUT_PARAMETERS)
 
 
-def within(space: Space, labels: Labels) -> Labels:
+def clamped_rank(space: Space, labels: Labels) -> Labels:
     """The same with a rank that the layers allow, as it would be drawn."""
     if RANK not in labels:
         return labels

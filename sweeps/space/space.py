@@ -123,7 +123,7 @@ class Space:
             if path not in out and self.entries[path].when and holds(self.entries[path], out):
                 own, entry = value_at(self.base, path), self.entries[path]
                 if entry.bounds is not None:
-                    out[path] = own if within(entry, own) else entry.bounds[0]
+                    out[path] = own if in_range(entry, own) else entry.bounds[0]
                 else:
                     known = list(self.options(path))
                     out[path] = own if any(same(own, label) for label in known) else known[0]
@@ -158,7 +158,7 @@ class Space:
                 continue
             value = value_at(values, path)
             if entry.bounds is not None:
-                found = [value] if within(entry, value) else []
+                found = [value] if in_range(entry, value) else []
             else:
                 found = [label for known, label in self._known[path] if same(known, value)]
             if not found:
@@ -243,7 +243,7 @@ def same(value: Any, other: Any) -> bool:
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
-def within(entry: Entry, value: Any) -> bool:
+def in_range(entry: Entry, value: Any) -> bool:
     """Whether a value is one that a range can draw."""
     assert entry.bounds is not None
     low, high = entry.bounds

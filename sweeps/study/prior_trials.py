@@ -8,13 +8,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from analysis.measures import excesses
 from sweeps.config import SweepConfig
 from sweeps.samplers.history import CONSTRAINTS, CURVE, WARM
-from sweeps.samplers.unit_cube import Asked
+from sweeps.samplers.unit_cube import RecordingTrial
 from sweeps.space.space import Space
-from sweeps.study.warm_start import Known
+from sweeps.study.warm_start import PriorTrial
 from sweeps.trials.objectives import values_of
 
 
-def tell_known(study: optuna.Study, sweep: SweepConfig, space: Space, trials: Iterable[Known]) -> None:
+def tell_known(study: optuna.Study, sweep: SweepConfig, space: Space, trials: Iterable[PriorTrial]) -> None:
     """Add the trials to the study as Optuna trials without an index; those that it holds already are not added."""
     told = {trial.user_attrs.get(WARM) for trial in study.get_trials(deepcopy=False)}
     for trial in trials:
@@ -23,10 +23,10 @@ def tell_known(study: optuna.Study, sweep: SweepConfig, space: Space, trials: It
             study.add_trial(frozen(trial, name, sweep, space))
 
 
-def frozen(trial: Known, name: str, sweep: SweepConfig, space: Space) -> FrozenTrial:
+def frozen(trial: PriorTrial, name: str, sweep: SweepConfig, space: Space) -> FrozenTrial:
     """The trial as the study would have it, had this sweep trained it."""
     point = space.named(trial.params)
-    space(asked := Asked(point))
+    space(asked := RecordingTrial(point))
     every = {**trial.measured, sweep.objective: trial.value}
     one = len(sweep.objectives) == 1
     curve = {} if one else {CURVE: {str(epoch): value for epoch, value in trial.values.items()}}

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError, WriteError
 from mergenet.records.atomic import write_json
-from sweeps.trials.refused_writes import refusal
+from sweeps.trials.refused_writes import write_refusal
 
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
 FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
@@ -144,13 +144,13 @@ def load_study(storage: str, sweep: str, folder: Path) -> optuna.Study:
 
 
 @contextmanager
-def kept(storage: str, folder: Path) -> Iterator[None]:
+def storage_errors(storage: str, folder: Path) -> Iterator[None]:
     """Around what reads and writes a study. Raises WriteError for whatever its storage raises, never with the URL."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError, OSError) as error:
         if storage in FILES:
-            reason = refusal(error) or " ".join(str(error).split())[:200] or type(error).__name__
+            reason = write_refusal(error) or " ".join(str(error).split())[:200] or type(error).__name__
             failed = WriteError(f"{folder / FILES[storage]} could not be written: {reason}")
         else:
             failed = WriteError(f"the study on the server of {URL} could not be written: {type(error).__name__}")

@@ -34,11 +34,11 @@ from sweeps.samplers.history import (
     trial_key,
 )
 from sweeps.samplers.registry import build_sampler, num_short
-from sweeps.samplers.unit_cube import Asked
+from sweeps.samplers.unit_cube import RecordingTrial
 from sweeps.space.space import Labels, Space
 from sweeps.study.prior_trials import tell_known
 from sweeps.study.storage import open_study, study_in
-from sweeps.study.warm_start import Known
+from sweeps.study.warm_start import PriorTrial
 from sweeps.trials.jobs import trial_name
 from sweeps.trials.objectives import Measured, Outcome, values_of
 
@@ -47,7 +47,7 @@ TOLD = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": 
 
 
 @dataclass(frozen=True)
-class Drawn:
+class StudyTrial:
     """A trial of the study. key: Optuna's id of it; params: labels by path."""
 
     index: int
@@ -58,7 +58,7 @@ class Drawn:
 
 class SweepStudy:
     def __init__(
-        self, sweep: SweepConfig, space: Space, mode: str, place: Path | BaseStorage, warm: Iterable[Known] = ()
+        self, sweep: SweepConfig, space: Space, mode: str, place: Path | BaseStorage, warm: Iterable[PriorTrial] = ()
     ) -> None:
         """Opens the study of the sweep folder, or makes it; or in a storage.
 
@@ -76,11 +76,11 @@ class SweepStudy:
         tell_known(self.study, sweep, space, warm)
         self.first = space.first_points()[: num_short(sweep) or None]  # what top_k draws at last is not theirs
 
-    def known(self) -> list[Drawn]:
+    def known(self) -> list[StudyTrial]:
         """All trials that were drawn whole, by index."""
         return [drawn_of(trial) for trial in by_index(self.study)]
 
-    def pruned(self) -> list[Drawn]:
+    def pruned(self) -> list[StudyTrial]:
         return [drawn_of(trial) for trial in by_index(self.study) if trial.state == TrialState.PRUNED]
 
     def may_draw(self, index: int) -> bool:
@@ -111,7 +111,7 @@ class SweepStudy:
         """Trials that the records have and the study lacks, because its file was lost: as they were drawn, by index."""
         for index, labels in sorted(lost.items()):
             point = self.space.named(labels)
-            self.space(asked := Asked(point))
+            self.space(asked := RecordingTrial(point))
             about = {TRIAL_ID: trial_name(index), PARAMS: json.dumps(labels), INDEX: index}
             self._add(params=point, distributions=asked.distributions, user_attrs=about)
 
@@ -128,7 +128,7 @@ class SweepStudy:
     def _add(self, **fields: Any) -> None:
         self.study.add_trial(create_trial(state=TrialState.RUNNING, **fields))
 
-    def draw(self, index: int) -> Drawn:
+    def draw(self, index: int) -> StudyTrial:
         """The next trial, with its labels and names in the study before anybody hears of it."""
         if index < len(self.first) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self.study.enqueue_trial(self.first[index])
@@ -138,15 +138,15 @@ class SweepStudy:
         trial.set_user_attr(TRIAL_ID, trial_name(index))
         trial.set_user_attr(PARAMS, json.dumps(params))
         trial.set_user_attr(INDEX, index)  # last: a trial that has it is whole
-        return Drawn(index, params, trial.number, trial_key(trial))
+        return StudyTrial(index, params, trial.number, trial_key(trial))
 
-    def report(self, drawn: Drawn, epoch: int, value: float | None) -> None:
+    def report(self, drawn: StudyTrial, epoch: int, value: float | None) -> None:
         """The metric so far; ignored once the trial has ended, and if it is missing or not finite."""
         if value is not None and math.isfinite(value) and self.is_running(drawn):
             report(self.study, drawn.key, epoch, value)
 
     def tell(
-        self, drawn: Drawn, state: TrialState, value: float | None = None, measured: Measured | None = None
+        self, drawn: StudyTrial, state: TrialState, value: float | None = None, measured: Measured | None = None
     ) -> None:
         """How the trial ended; only the first time counts. What is missing or not finite makes it a failure.
 
@@ -162,7 +162,7 @@ class SweepStudy:
             self._note(drawn, {**(measured or {}), self.sweep.objective: value})
         self.study.tell(drawn.number, values if state == TrialState.COMPLETE else None, state=state)
 
-    def _note(self, drawn: Drawn, measured: Measured) -> None:
+    def _note(self, drawn: StudyTrial, measured: Measured) -> None:
         """What the constraints say of a trial, and what they are about. A driver may be killed here: told again, the
         same is noted again."""
         if not self.sweep.constraints:
@@ -171,10 +171,10 @@ class SweepStudy:
             note(self.study, drawn.key, name, measured[name])
         constrain(self.study, drawn.key, excesses(self.sweep.bounds, measured))
 
-    def is_running(self, drawn: Drawn) -> bool:
+    def is_running(self, drawn: StudyTrial) -> bool:
         return not is_finished(self.study, drawn.key)
 
-    def reconcile(self, outcome: Callable[[Drawn], Outcome | None]) -> None:
+    def reconcile(self, outcome: Callable[[StudyTrial], Outcome | None]) -> None:
         """Bring the study up to the records that a killed driver left behind.
 
         outcome: of a trial that has ended how it did; else None.
@@ -192,6 +192,6 @@ class SweepStudy:
             self.tell(drawn, TOLD[found.state], found.value, found.measured)
 
 
-def drawn_of(trial: FrozenTrial) -> Drawn:
+def drawn_of(trial: FrozenTrial) -> StudyTrial:
     attributes = trial.user_attrs
-    return Drawn(attributes[INDEX], json.loads(attributes[PARAMS]), trial.number, trial_key(trial))
+    return StudyTrial(attributes[INDEX], json.loads(attributes[PARAMS]), trial.number, trial_key(trial))

@@ -48,7 +48,7 @@ FAILED, TRAINING, NO_VALUE = "failed", "still training", "without a value"
 
 
 @dataclass(frozen=True)
-class Known:
+class PriorTrial:
     """A trial of an earlier sweep. sweep: its folder; params: labels of this space by path.
 
     values: the objective, the best value so far, by epoch, of the first seed; with several seeds, of a complete trial,
@@ -72,7 +72,7 @@ class Known:
 class WarmStart:
     """left_out: sweep folder -> reason -> number of trials that are not told."""
 
-    trials: tuple[Known, ...] = ()
+    trials: tuple[PriorTrial, ...] = ()
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def facts(self) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
     for folder, trial in found:
         if isinstance(trial, str):
             reasons[folder][trial] += 1
-    trials = tuple(trial for _, trial in found if isinstance(trial, Known))
+    trials = tuple(trial for _, trial in found if isinstance(trial, PriorTrial))
     return WarmStart(trials, {folder: dict(counts) for folder, counts in reasons.items()})
 
 
@@ -156,7 +156,7 @@ def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{path}.{key}" if path else str(key))
 
 
-def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[Known | str]:
+def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[PriorTrial | str]:
     """The trials of a sweep's search by number, or why one is left out."""
     trials = [(run, trial_of(run) or {}) for run in trial_folders(folder)]
     for path, trial in sorted(trials, key=lambda pair: (pair[1].get("number", 0), pair[0])):
@@ -164,7 +164,7 @@ def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[Know
             yield read_known(path, space, sweep)
 
 
-def read_known(folder: Path, space: Space, sweep: SweepConfig) -> Known | str:
+def read_known(folder: Path, space: Space, sweep: SweepConfig) -> PriorTrial | str:
     """folder: of the trial's first seed."""
     runs = [folder, *sorted(folder.parent.glob(replicate_pattern(folder.name)))]
     state = combined([state_of(run) for run in runs], sweep.seeds_per_trial)
@@ -188,7 +188,7 @@ def read_known(folder: Path, space: Space, sweep: SweepConfig) -> Known | str:
     labels = space.locate(config)
     if labels is None or not the_same(space.config(labels), config):
         return OUTSIDE
-    return Known(str(folder.parent.parent), folder.name, labels, values, state == COMPLETE, found)
+    return PriorTrial(str(folder.parent.parent), folder.name, labels, values, state == COMPLETE, found)
 
 
 def best_so_far(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float]:
@@ -208,16 +208,17 @@ def the_same(one: Config, other: Config) -> bool:
     return bool(values[0] == values[1])
 
 
-def without_repeats(found: Sequence[tuple[str, Known | str]]) -> list[tuple[str, Known | str]]:
+def without_repeats(found: Sequence[tuple[str, PriorTrial | str]]) -> list[tuple[str, PriorTrial | str]]:
     """Of trials of one configuration the one that trained longest counts, of equals the first."""
-    best: dict[frozenset[Any], Known] = {}
+    best: dict[frozenset[Any], PriorTrial] = {}
     for _, trial in found:
-        if isinstance(trial, Known):
+        if isinstance(trial, PriorTrial):
             key = frozenset(trial.params.items())
             best[key] = max(best.get(key, trial), trial, key=lambda one: (one.complete, len(one.values)))
     kept = [id(trial) for trial in best.values()]
     return [
-        (folder, REPEATED if isinstance(trial, Known) and id(trial) not in kept else trial) for folder, trial in found
+        (folder, REPEATED if isinstance(trial, PriorTrial) and id(trial) not in kept else trial)
+        for folder, trial in found
     ]
 
 
@@ -230,7 +231,7 @@ def load_warm_start(folder: Path) -> WarmStart:
     """What `write_warm_start` wrote into a sweep folder."""
     values = read_json(folder / WARM_FILE)
     trials = [
-        Known(**one | {"values": {int(epoch): value for epoch, value in one["values"].items()}})
+        PriorTrial(**one | {"values": {int(epoch): value for epoch, value in one["values"].items()}})
         for one in values.get("trials", ())
     ]
     return WarmStart(tuple(trials), values.get("left_out", {}))

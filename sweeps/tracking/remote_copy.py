@@ -70,7 +70,7 @@ class Copy:
         assert self.url is not None
         self.waiting = False
         try:
-            push(self.folder, storage(self.url), self.there)
+            push(self.folder, filesystem(self.url), self.there)
             self.trouble = None
         except (OSError, ValueError, sqlite3.Error) as error:  # pyarrow's own errors are among the first two
             if self.trouble is None:
@@ -91,7 +91,7 @@ def check_url(url: str) -> None:
         raise ConfigError(f"the URL of a copy must be like s3://BUCKET/FOLDER, got {url!r}")
 
 
-def storage(url: str) -> Any:
+def filesystem(url: str) -> Any:
     """The pyarrow file system whose root is the URL. Raises OSError or ValueError."""
     from pyarrow import fs
 
@@ -102,7 +102,7 @@ def claim(url: str, folder: Path, name: str) -> None:
     """Claims the URL for the sweep of a folder. Raises ConfigError if it cannot be written or holds something."""
     check_url(url)
     try:
-        there = storage(url)
+        there = filesystem(url)
         held = sizes(there)
         if not held:
             write(there, MANIFEST, json.dumps({"name": name, "folder": str(folder)}).encode())
@@ -117,7 +117,7 @@ def fetch(url: str, to: Path | None = None) -> Path:
     """The copy as a new folder: by default in the place of the one that it is of. Raises ConfigError."""
     check_url(url)
     try:
-        there = storage(url)
+        there = filesystem(url)
         files = sizes(there)
         if MANIFEST not in files:
             raise ConfigError(f"{url} must hold the copy of a sweep (with {MANIFEST}) to be resumed")

@@ -77,7 +77,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
         warnings.simplefilter("ignore")
         wandb.setup(settings=wandb.Settings(silent=True))  # also what the client says before a run has settings
         if mode != OFFLINE:
-            probe(wandb.setup().settings.base_url)
+            check_reachable(wandb.setup().settings.base_url)
         try:
             run = wandb.init(
                 mode="offline" if mode == OFFLINE else "online",
@@ -108,7 +108,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
     return MirrorRun(run, known | set(range(1, run.starting_step + 1)))
 
 
-def probe(base_url: str) -> None:
+def check_reachable(base_url: str) -> None:
     """Raises OSError if there is no server. A run that could not be opened cannot be opened offline: it is "in use"."""
     try:
         with urllib.request.urlopen(f"{base_url}/graphql", timeout=PROBE_SECONDS):

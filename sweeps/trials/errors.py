@@ -14,7 +14,7 @@ class SweepPaused(RuntimeError):
 
 
 class SlotDied(RuntimeError):
-    """A slot cannot be kept up, or the mailbox is gone; the message says which and why."""
+    """A slot cannot be kept up, or the queue is gone; the message says which and why."""
 
 
 class Suspended(Exception):

@@ -18,18 +18,18 @@ TEXTS = (
 )
 
 
-def refusal(error: BaseException | None) -> str | None:
+def write_refusal(error: BaseException | None) -> str | None:
     """One line that says which write was refused; None of an error that has another cause."""
     while error is not None:
         if isinstance(error, WriteError):
             return str(error)
-        if (line := refusal_in(str(error))) is not None:
+        if (line := write_refusal_in(str(error))) is not None:
             return line
         error = error.__cause__ or error.__context__
     return None
 
 
-def refusal_in(text: str) -> str | None:
+def write_refusal_in(text: str) -> str | None:
     """The first line of a text that says so."""
     lines = (line.strip() for line in text.splitlines())
     return next((line[:300] for line in lines if any(said in line for said in TEXTS)), None)

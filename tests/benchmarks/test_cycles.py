@@ -15,7 +15,7 @@ def job(
     """A job's events: started, an epoch at each moment between, ended."""
     start, *rows, end = moments
     about = {"job": name, "role": role}
-    first = about | {"event": "started", "time": start, "group": f"slot-{slot}-{group}-mailbox-0ab1"}
+    first = about | {"event": "started", "time": start, "group": f"slot-{slot}-{group}-queue-0ab1"}
     epochs = [about | {"event": "row", "time": time, "trained": trained} for time in rows]
     return [first, *epochs, about | {"event": "ended", "time": end}]
 

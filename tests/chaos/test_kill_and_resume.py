@@ -2,7 +2,7 @@
 
 The trials are real trainings on digits, drawn at random, none stopped early, so that nothing depends on timing. A kill
 is SIGKILL to a process of the sweep chosen at random: the driver with all that hangs on it, a training worker, the
-process that builds a slot, or the mailbox. After the death of the driver the next one resumes; everything else the
+process that builds a slot, or the queue. After the death of the driver the next one resumes; everything else the
 running driver must survive, or end with a line that says how to go on. After the death of all that belonged to it,
 the folder is moved.
 """
@@ -36,7 +36,7 @@ SEARCH = {
     "target.optimizer.lr": {"float": [0.01, 0.1], "log": True},
     "transfer.adapter.rank": {"int": [2, 12]},
 }
-VICTIMS = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController", "mailbox": "ray::Mailbox"}
+VICTIMS = {"worker": "ray::RayTrainWorker", "controller": "ray::TrainController", "queue": "ray::JobQueue"}
 
 
 def sweep_file(folder: Path, num_trials: int, epochs: int, seeds: int) -> Path:
@@ -126,7 +126,7 @@ def disturb(folder: Path, kills: int, rng: random.Random) -> tuple[Path, Counter
             driver = start(folder, *again(sweep))
         time.sleep(rng.uniform(0.5, 14))
         if killed.total() < kills and driver.poll() is None:
-            kind = rng.choice(["driver", "worker", "worker", "controller", "mailbox"])
+            kind = rng.choice(["driver", "worker", "worker", "controller", "queue"])
             killed[kind] += kill(driver.pid, kind, rng)
     while driver.wait() != 0:
         driver = start(folder, *again(sweep))

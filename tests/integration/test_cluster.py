@@ -15,7 +15,7 @@ from sweeps.config.loading import dump_sweep
 from sweeps.execution.job_queue import Message
 from sweeps.execution.ray_cluster import joined_ray, quiet
 from sweeps.execution.resources import groups_of
-from sweeps.execution.worker_pool import Groups, Slots
+from sweeps.execution.worker_pool import Groups, WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
 from tests.integration.test_sweep import CANARY, holding, sweep_command
@@ -54,7 +54,7 @@ def test_a_node_leaves_while_it_trains_and_another_joins(cluster: Cluster, tmp_p
     def of(kind: str) -> list[Message]:
         return [event for event in events if event["event"] == kind]
 
-    with quiet(), joined_ray(cluster.address), Slots(2, events.append, Groups(), tmp_path) as slots:
+    with quiet(), joined_ray(cluster.address), WorkerPool(2, events.append, Groups(), tmp_path) as slots:
         for number in range(2):
             slots.submit(jobs_in(tmp_path, 40).trial(number, {}))
         wait_for(lambda: {e["job"] for e in of("row")} == {"trial-000", "trial-001"}, "both nodes train")
@@ -86,7 +86,7 @@ def test_a_group_grows_when_a_node_joins(cluster: Cluster, tmp_path: Path) -> No
     sweep = sweep_config(SEARCH, executor="per_trial", workers_per_trial=[1, 2], slots=1)
     events = list[Message]()
     groups = replace(groups_of(sweep, {"device": "cpu"}, 0), look_seconds=2)
-    with quiet(), joined_ray(cluster.address), Slots(1, events.append, groups, tmp_path) as slots:
+    with quiet(), joined_ray(cluster.address), WorkerPool(1, events.append, groups, tmp_path) as slots:
         slots.submit(jobs_in(tmp_path, 100_000).trial(0, {}))
         wait_for(lambda: any(e["event"] == "row" for e in events), "it trains")
         cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
@@ -103,7 +103,7 @@ def test_a_group_grows_when_a_node_joins(cluster: Cluster, tmp_path: Path) -> No
 
 
 def test_a_sweep_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
-    """As many CPUs as slots: a relay or mailbox that took one would stop the sweep."""
+    """As many CPUs as slots: a relay or queue that took one would stop the sweep."""
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
     write_base(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
-from sweeps.tracking.remote_copy import MANIFEST, sizes, stamps, storage
+from sweeps.tracking.remote_copy import MANIFEST, filesystem, sizes, stamps
 from tests.integration.test_sweep import CANARY, COMMAND, holding, sweep_command, sweep_environment
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.s3 import BUCKET, KEYS, S3
@@ -42,20 +42,20 @@ def test_a_sweep_goes_on_from_its_copy(tmp_path: Path, monkeypatch: pytest.Monke
         )
         try:
             deadline = time.monotonic() + 400
-            while "trials/trial-000/trial.json" not in sizes(storage(url)):
+            while "trials/trial-000/trial.json" not in sizes(filesystem(url)):
                 assert process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        copied = json.loads(storage(url).open_input_stream("trials/trial-000/trial.json").read())
+        copied = json.loads(filesystem(url).open_input_stream("trials/trial-000/trial.json").read())
         time.sleep(5)  # workers of the driver that was killed notice, and no longer write
         shutil.rmtree(folder)
         resumed, _ = sweep_command(tmp_path, "resume", url)
         assert (resumed.returncode, resumed.stderr) == (0, ""), resumed.stdout
         assert "copy:" not in resumed.stdout
-        assert sizes(storage(url)).keys() == stamps(folder).keys() | {MANIFEST}
+        assert sizes(filesystem(url)).keys() == stamps(folder).keys() | {MANIFEST}
     summary = json.loads((folder / "summary.json").read_text())
     assert [trial["state"] for trial in summary["trials"]] == ["complete"] * TRIALS
     assert summary["trials"][0]["params"] == copied["params"]

@@ -421,7 +421,7 @@ class Named(nn.Module):
 def test_code_imports_what_it_uses_and_no_more(name: str, calls: bool) -> None:
     spec = Spec(IMAGE, CLASSES, 2, image_size=4)
     network = Named(spec, name, calls).eval()
-    text = codegen.source(network, spec, {}, "weights.safetensors")
+    text = codegen.generate_code(network, spec, {}, "weights.safetensors")
     tree = ast.parse(text)
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     imported = {alias.name for node in imports for alias in node.names}
@@ -450,11 +450,11 @@ def test_layers_that_do_not_say_how_they_are_made() -> None:
     shared.again = nn.Linear(6, 3)
     shared.again.weight = shared.out[1].weight
     with pytest.raises(codegen.Untraceable, match="share a parameter"):
-        codegen.source(shared, spec, {}, "w")
+        codegen.generate_code(shared, spec, {}, "w")
     attention = nn.Sequential(nn.Flatten(), nn.MultiheadAttention(6, 2))
     attention.forward = lambda tokens, mask: tokens + mask
     with pytest.raises(codegen.Untraceable, match=r"its layer 1 \(MultiheadAttention\) does not say how it is made"):
-        codegen.source(attention, spec, {}, "w")
+        codegen.generate_code(attention, spec, {}, "w")
 
 
 def test_names_of_classes_cannot_become_code(tmp_path: Path) -> None:

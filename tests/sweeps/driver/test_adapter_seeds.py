@@ -19,7 +19,7 @@ def plan_of(**settings: Any) -> Plan:
     return Plan(sweep, space_of(SEARCH), SourcePlan(), "", 2)
 
 
-class Slots:
+class WorkerPool:
     """Gives each job the outcome that it is to have, complete if none is named."""
 
     def __init__(self, **states: str) -> None:
@@ -56,7 +56,7 @@ def test_the_last_adapter_is_tested_on_the_fresh_seeds(tmp_path: Path) -> None:
         adapter = best_job["config"]["transfer"]["adapter"] | {"init": trainings[-1]["folder"]}
         transfer = best_job["config"]["transfer"] | {"adapter": adapter}
         assert job["config"] == best_job["config"] | {"name": job["id"], "transfer": transfer}
-    slots, said = Slots(), list[str]()
+    slots, said = WorkerPool(), list[str]()
     assert train_adapter(trainings, wanted, slots, said.append) == wanted
     assert (slots.names, said) == (["adapter-1", "adapter-2"], [])
 
@@ -65,7 +65,7 @@ def test_where_a_training_fails_the_rest_is_confirmed_all_the_same(tmp_path: Pat
     plan = plan_of(adapter_seeds=3)
     jobs, best = best_of(plan, tmp_path)
     trainings = adapter_trainings(plan, jobs, best)
-    slots, said = Slots(adapter_2="failed"), list[str]()
+    slots, said = WorkerPool(adapter_2="failed"), list[str]()
     left = train_adapter(trainings, confirmations(plan, jobs, best, trainings), slots, said.append)
     assert [job["role"] for job in left] == ["confirm_best", "confirm_none"] * 2
     assert slots.names == ["adapter-1", "adapter-2"], "what would begin with its adapter does not begin"
@@ -85,10 +85,10 @@ def test_runs_with_the_adapter_of_another_best_are_forgotten(tmp_path: Path) -> 
     wanted = confirmations(plan, jobs, best, adapter_trainings(plan, jobs, best))
     for job in wanted:
         write_run(job, "complete")
-    confirm(wanted, tmp_path, Slots())
+    confirm(wanted, tmp_path, WorkerPool())
     run = tmp_path / "trials/confirm-adapter-1"
     assert run.exists(), "a sweep that is resumed does not train it again"
-    confirm([job for job in wanted if job["role"] != CONFIRM_ADAPTER], tmp_path, Slots())
+    confirm([job for job in wanted if job["role"] != CONFIRM_ADAPTER], tmp_path, WorkerPool())
     assert not run.exists()
 
 

@@ -52,7 +52,7 @@ def best_of(plan: Plan, folder: Path, **values: Any) -> tuple[Jobs, dict[str, An
 
 
 class Trained:
-    """Slots that note what they are given."""
+    """WorkerPool that note what they are given."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

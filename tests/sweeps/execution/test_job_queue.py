@@ -1,4 +1,4 @@
-"""The mailbox without Ray: who gets which job, what is told once, and what becomes of a lost group's job."""
+"""The queue without Ray: who gets which job, what is told once, and what becomes of a lost group's job."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.execution.job_queue import MAX_ATTEMPTS, Mailbox
+from sweeps.execution.job_queue import MAX_ATTEMPTS, JobQueue
 from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
 
 
@@ -21,43 +21,43 @@ def run(script: Coroutine[Any, Any, None]) -> None:
     asyncio.run(within())
 
 
-def told(mailbox: Mailbox, event: str) -> list[Message]:
-    return [message for message in mailbox.log if message["event"] == event]
+def told(queue: JobQueue, event: str) -> list[Message]:
+    return [message for message in queue.log if message["event"] == event]
 
 
-async def submitted(*names: str) -> Mailbox:
-    mailbox = Mailbox()
+async def submitted(*names: str) -> JobQueue:
+    queue = JobQueue()
     for name in names:
-        await mailbox.submit(job(name))
-    return mailbox
+        await queue.submit(job(name))
+    return queue
 
 
 def test_all_workers_of_a_group_get_the_same_job_and_groups_get_different_ones() -> None:
     async def script() -> None:
-        mailbox = await submitted("a", "b")
-        found = await asyncio.gather(*(mailbox.next_job(group, 0) for group in ("g", "g", "h", "g", "h")))
+        queue = await submitted("a", "b")
+        found = await asyncio.gather(*(queue.next_job(group, 0) for group in ("g", "g", "h", "g", "h")))
         names = [found_job["id"] for found_job in found if found_job is not None]
         assert names == ["a", "a", "b", "a", "b"]
-        assert len(told(mailbox, "started")) == 2
+        assert len(told(queue, "started")) == 2
 
     run(script())
 
 
 def test_an_epoch_is_told_once() -> None:
     async def script() -> None:
-        mailbox = await submitted("a")
-        await mailbox.next_job("g", 0)
+        queue = await submitted("a")
+        await queue.next_job("g", 0)
         for epoch in (1, 2):
-            assert await mailbox.report("g", "a", {"epoch": epoch}, False) == GO_ON
-        await mailbox.lost("g", "killed")
-        await mailbox.next_job("h", 0)
+            assert await queue.report("g", "a", {"epoch": epoch}, False) == GO_ON
+        await queue.lost("g", "killed")
+        await queue.next_job("h", 0)
         for epoch in (1, 2, 3):  # the run goes on from its records
-            await mailbox.report("h", "a", {"epoch": epoch}, epoch < 3)
-        assert await mailbox.report("g", "a", {"epoch": 4}, False) == SUSPEND, "a group that was given up is not heard"
-        await mailbox.finish("g", "a", {"state": "failed", "error": "late"})
-        await mailbox.finish("h", "a", {"state": "complete", "error": None})
-        assert [event["row"]["epoch"] for event in told(mailbox, "row")] == [1, 2, 3]
-        messages = [await mailbox.next_row("a") for _ in range(4)]
+            await queue.report("h", "a", {"epoch": epoch}, epoch < 3)
+        assert await queue.report("g", "a", {"epoch": 4}, False) == SUSPEND, "a group that was given up is not heard"
+        await queue.finish("g", "a", {"state": "failed", "error": "late"})
+        await queue.finish("h", "a", {"state": "complete", "error": None})
+        assert [event["row"]["epoch"] for event in told(queue, "row")] == [1, 2, 3]
+        messages = [await queue.next_row("a") for _ in range(4)]
         assert messages[-1] == {"end": {"state": "complete", "error": None}}
 
     run(script())
@@ -67,53 +67,53 @@ def test_a_job_that_pauses_by_itself_pauses_all_others() -> None:
     """It has met a full disk, and they would, too."""
 
     async def script() -> None:
-        mailbox = await submitted("a", "b", "c")
-        await mailbox.next_job("g", 0)
-        await mailbox.next_job("h", 0)
-        await mailbox.finish("g", "a", {"state": SUSPEND, "error": "the disk is full"})
-        assert await mailbox.is_suspended()
-        assert await mailbox.report("h", "b", {"epoch": 1}, False) == SUSPEND
-        assert await mailbox.next_job("g", 1) is None
-        assert {e["job"]: e["error"] for e in told(mailbox, "ended")} == {"a": "the disk is full", "c": None}
-        assert await mailbox.unfinished() == ["b"]
+        queue = await submitted("a", "b", "c")
+        await queue.next_job("g", 0)
+        await queue.next_job("h", 0)
+        await queue.finish("g", "a", {"state": SUSPEND, "error": "the disk is full"})
+        assert await queue.is_suspended()
+        assert await queue.report("h", "b", {"epoch": 1}, False) == SUSPEND
+        assert await queue.next_job("g", 1) is None
+        assert {e["job"]: e["error"] for e in told(queue, "ended")} == {"a": "the disk is full", "c": None}
+        assert await queue.unfinished() == ["b"]
 
     run(script())
 
 
 def test_a_job_ends_once_though_its_group_grew_just_then() -> None:
     async def script() -> None:
-        mailbox = await submitted("a")
+        queue = await submitted("a")
         for _ in range(2):  # the group before it grew and after, which does the same turn again
-            assert await mailbox.next_job("g", 0) is not None
-            await mailbox.finish("g", "a", {"state": "complete", "error": None})
-        assert len(told(mailbox, "ended")) == 1
+            assert await queue.next_job("g", 0) is not None
+            await queue.finish("g", "a", {"state": "complete", "error": None})
+        assert len(told(queue, "ended")) == 1
 
     run(script())
 
 
 def test_a_job_that_keeps_losing_its_group_fails() -> None:
     async def script() -> None:
-        mailbox = await submitted("a")
+        queue = await submitted("a")
         for attempt in range(MAX_ATTEMPTS):
-            assert await mailbox.next_job(f"g{attempt}", 0) is not None
-            await mailbox.lost(f"g{attempt}", "out of memory")
-        end = (await mailbox.next_row("a"))["end"]
+            assert await queue.next_job(f"g{attempt}", 0) is not None
+            await queue.lost(f"g{attempt}", "out of memory")
+        end = (await queue.next_row("a"))["end"]
         assert (end["state"], end["final"]) == ("failed", True)
         assert end["error"] == f"lost its workers {MAX_ATTEMPTS} times: out of memory"
-        assert await mailbox.unfinished() == []
+        assert await queue.unfinished() == []
 
     run(script())
 
 
 def test_a_group_that_dies_while_it_waits_takes_no_job_with_it() -> None:
     async def script() -> None:
-        mailbox = Mailbox()
-        waiting = asyncio.ensure_future(mailbox.next_job("g", 0))
+        queue = JobQueue()
+        waiting = asyncio.ensure_future(queue.next_job("g", 0))
         await asyncio.sleep(0)
-        await mailbox.lost("g", "killed")
-        await mailbox.submit(job("a"))
+        await queue.lost("g", "killed")
+        await queue.submit(job("a"))
         await waiting
-        found = await mailbox.next_job("h", 0)
+        found = await queue.next_job("h", 0)
         assert found is not None
         assert found["id"] == "a"
 
@@ -122,44 +122,44 @@ def test_a_group_that_dies_while_it_waits_takes_no_job_with_it() -> None:
 
 def test_stop_and_suspend_are_answers_to_a_report() -> None:
     async def script() -> None:
-        mailbox = await submitted("a", "b", "c")
-        await mailbox.next_job("g", 0)
-        await mailbox.next_job("h", 0)
-        await mailbox.stop("a")
-        assert await mailbox.report("g", "a", {"epoch": 1}, False) == STOP
-        assert (await mailbox.next_row("a"))["end"]["state"] == "pruned", "who waits is released at once"
-        await mailbox.suspend()
-        assert await mailbox.report("h", "b", {"epoch": 1}, False) == SUSPEND
-        assert await mailbox.report("g", "a", {"epoch": 2}, False) == STOP, "a stop comes first"
-        assert (await mailbox.next_row("c"))["end"]["state"] == SUSPEND, "what had not begun does not begin"
-        assert await mailbox.next_job("g", 1) is None
-        assert await mailbox.next_job("h", 1) is None
+        queue = await submitted("a", "b", "c")
+        await queue.next_job("g", 0)
+        await queue.next_job("h", 0)
+        await queue.stop("a")
+        assert await queue.report("g", "a", {"epoch": 1}, False) == STOP
+        assert (await queue.next_row("a"))["end"]["state"] == "pruned", "who waits is released at once"
+        await queue.suspend()
+        assert await queue.report("h", "b", {"epoch": 1}, False) == SUSPEND
+        assert await queue.report("g", "a", {"epoch": 2}, False) == STOP, "a stop comes first"
+        assert (await queue.next_row("c"))["end"]["state"] == SUSPEND, "what had not begun does not begin"
+        assert await queue.next_job("g", 1) is None
+        assert await queue.next_job("h", 1) is None
 
     run(script())
 
 
 def test_events_are_forgotten_once_they_are_fetched() -> None:
     async def script() -> None:
-        mailbox = await submitted("a", "b")
-        first = await mailbox.events(0)
+        queue = await submitted("a", "b")
+        first = await queue.events(0)
         assert [event["job"] for event in first] == ["a", "b"]
-        await mailbox.submit(job("c"))
-        assert [event["job"] for event in await mailbox.events(2)] == ["c"]
-        assert len(mailbox.log) == 1
+        await queue.submit(job("c"))
+        assert [event["job"] for event in await queue.events(2)] == ["c"]
+        assert len(queue.log) == 1
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(mailbox.events(3), timeout=0.05)
+            await asyncio.wait_for(queue.events(3), timeout=0.05)
 
     run(script())
 
 
 def test_after_breaking_off_every_job_fails() -> None:
     async def script() -> None:
-        mailbox = await submitted("a", "b")
-        await mailbox.next_job("g", 0)
-        await mailbox.break_off("slot 0 lost its workers 5 times in a row")
-        await mailbox.submit(job("c"))
+        queue = await submitted("a", "b")
+        await queue.next_job("g", 0)
+        await queue.break_off("slot 0 lost its workers 5 times in a row")
+        await queue.submit(job("c"))
         for name in "abc":
-            end = (await mailbox.next_row(name))["end"]
+            end = (await queue.next_row(name))["end"]
             assert (end["state"], end["error"]) == ("failed", "slot 0 lost its workers 5 times in a row")
 
     run(script())
@@ -167,27 +167,27 @@ def test_after_breaking_off_every_job_fails() -> None:
 
 def test_a_judged_job_waits_for_the_judgement_of_each_epoch_but_its_last() -> None:
     async def script() -> None:
-        mailbox = Mailbox()
-        await mailbox.submit(job("a"), judged=True)
-        await mailbox.next_job("g", 0)
-        waiting = asyncio.ensure_future(mailbox.report("g", "a", {"epoch": 1}, False))
+        queue = JobQueue()
+        await queue.submit(job("a"), judged=True)
+        await queue.next_job("g", 0)
+        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 1}, False))
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        await mailbox.judge("a", 1)
+        await queue.judge("a", 1)
         assert await waiting == GO_ON
-        waiting = asyncio.ensure_future(mailbox.report("g", "a", {"epoch": 2}, False))
-        await mailbox.lost("g", "killed")
+        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 2}, False))
+        await queue.lost("g", "killed")
         assert await waiting == SUSPEND, "nobody waits for a group that is gone"
-        await mailbox.next_job("h", 0)
-        assert await mailbox.report("h", "a", {"epoch": 1}, True) == GO_ON, "judged before the group was lost"
-        waiting = asyncio.ensure_future(mailbox.report("h", "a", {"epoch": 2}, True))
+        await queue.next_job("h", 0)
+        assert await queue.report("h", "a", {"epoch": 1}, True) == GO_ON, "judged before the group was lost"
+        waiting = asyncio.ensure_future(queue.report("h", "a", {"epoch": 2}, True))
         await asyncio.sleep(0.01)
         assert not waiting.done(), "told before, not judged yet"
-        await mailbox.judge("a", 2)
+        await queue.judge("a", 2)
         assert await waiting == GO_ON
-        await mailbox.judge("a", 3)
-        assert await mailbox.report("h", "a", {"epoch": 3}, False) == GO_ON
-        assert await mailbox.report("h", "a", {"epoch": 4}, False) == GO_ON, "after the last epoch nothing is to judge"
+        await queue.judge("a", 3)
+        assert await queue.report("h", "a", {"epoch": 3}, False) == GO_ON
+        assert await queue.report("h", "a", {"epoch": 4}, False) == GO_ON, "after the last epoch nothing is to judge"
 
     run(script())
 
@@ -195,19 +195,19 @@ def test_a_judged_job_waits_for_the_judgement_of_each_epoch_but_its_last() -> No
 @pytest.mark.parametrize(
     ("release", "answer"),
     [
-        (lambda mailbox: mailbox.stop("a"), STOP),
-        (lambda mailbox: mailbox.suspend(), SUSPEND),
-        (lambda mailbox: mailbox.break_off("no slot is left"), GO_ON),  # it ends with its mailbox
+        (lambda queue: queue.stop("a"), STOP),
+        (lambda queue: queue.suspend(), SUSPEND),
+        (lambda queue: queue.break_off("no slot is left"), GO_ON),  # it ends with its queue
     ],
 )
-def test_who_waits_for_a_judgement_is_released(release: Callable[[Mailbox], Any], answer: str) -> None:
+def test_who_waits_for_a_judgement_is_released(release: Callable[[JobQueue], Any], answer: str) -> None:
     async def script() -> None:
-        mailbox = Mailbox()
-        await mailbox.submit(job("a"), judged=True)
-        await mailbox.next_job("g", 0)
-        waiting = asyncio.ensure_future(mailbox.report("g", "a", {"epoch": 1}, False))
+        queue = JobQueue()
+        await queue.submit(job("a"), judged=True)
+        await queue.next_job("g", 0)
+        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 1}, False))
         await asyncio.sleep(0.01)
-        await release(mailbox)
+        await release(queue)
         assert await waiting == answer
 
 
@@ -215,11 +215,11 @@ def test_what_is_submitted_after_a_suspension_does_not_begin() -> None:
     """A trial whose first seed ends meanwhile would have its others wait for a group that never comes."""
 
     async def script() -> None:
-        mailbox = await submitted()
-        await mailbox.suspend()
-        await mailbox.submit(job("late"))
-        assert (await mailbox.next_row("late"))["end"]["state"] == SUSPEND
-        assert await mailbox.unfinished() == []
-        assert await mailbox.next_job("g", 0) is None
+        queue = await submitted()
+        await queue.suspend()
+        await queue.submit(job("late"))
+        assert (await queue.next_row("late"))["end"]["state"] == SUSPEND
+        assert await queue.unfinished() == []
+        assert await queue.next_job("g", 0) is None
 
     run(script())

@@ -196,7 +196,7 @@ class Slot:
 
     def ended(self, job: Message) -> Iterator[Message] | None:
         state = json.loads((Path(job["folder"]) / "trial.json").read_text())["state"]
-        return follow(job, "no mailbox is asked") if state != RUNNING else None
+        return follow(job, "no queue is asked") if state != RUNNING else None
 
 
 @pytest.mark.usefixtures("networks")
@@ -275,7 +275,7 @@ def test_a_failed_seed_in_the_records_is_what_the_relay_would_have_said(tmp_path
     assert found is not None
     assert (found.state, found.rows, found.value) == (FAILED, [{"epoch": 1, "value": 0.5}], None)
     with pytest.raises(TrialFailed, match=r"^seed 2: diverged$"):
-        reported(runs, lambda job: follow(job, "no mailbox is asked"))
+        reported(runs, lambda job: follow(job, "no queue is asked"))
 
 
 def test_a_trial_that_was_stopped_as_its_last_epoch_ended_waits_for_no_other_seed(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_trial_that_was_stopped_as_its_last_epoch_ended_waits_for_no_other_see
     found = outcome_of(jobs, runs[0], SWEEP)
     assert found is not None
     assert found.state == PRUNED
-    assert reported(runs, lambda job: follow(job, "no mailbox is asked")) == [(1, 0.5)]
+    assert reported(runs, lambda job: follow(job, "no queue is asked")) == [(1, 0.5)]
     write_runs(tmp_path / "other", trial(jobs_in(tmp_path / "other")), ([0.5], RUNNING))
     mark_stopped(trial(jobs_in(tmp_path / "other"))[:1])
     assert json.loads((tmp_path / "other/trials/trial-003/trial.json").read_text())["state"] == RUNNING

@@ -1,4 +1,4 @@
-"""Slots on a real Ray: jobs end in the right state, a failing job fails alone, a worker that is lost is replaced."""
+"""The worker pool on a real Ray: jobs end in the right state, a failing one fails alone, a lost worker is replaced."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from ray.util.placement_group import placement_group_table
 from mergenet.records.run_record import read_run
 from sweeps.execution.job_queue import Message
 from sweeps.execution.ray_cluster import local_ray, quiet
-from sweeps.execution.worker_pool import Groups, Slots
+from sweeps.execution.worker_pool import Groups, WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.recorded_source import plan_source
@@ -41,7 +41,7 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
     One test, because a slot takes seconds to start.
     """
     jobs, events = jobs_in(tmp_path, recorded=True), list[Message]()
-    with Slots(1, events.append) as slots:
+    with WorkerPool(1, events.append) as slots:
         slots.submit(jobs.source(plan_source(jobs.space)))
         slots.wait(["source"])
         slots.submit(jobs.trial(0, {"target.optimizer.lr": 1e9}))
@@ -50,8 +50,8 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
         broken["config"]["source"]["recording"] = "nowhere"
         slots.submit(broken)
         slots.submit(jobs_in(tmp_path, epochs=40).trial(3, {}))
-        assert ray.get(slots.mailbox.next_row.remote("trial-003"))["row"]["epoch"] == 1
-        ray.get(slots.mailbox.stop.remote("trial-003"))
+        assert ray.get(slots.queue.next_row.remote("trial-003"))["row"]["epoch"] == 1
+        ray.get(slots.queue.stop.remote("trial-003"))
         outcomes = slots.wait(["trial-000", "trial-001", "trial-002", "trial-003"])
     assert [outcome["state"] for outcome in outcomes.values()] == ["failed", "complete", "failed", "pruned"]
     assert "lower" in outcomes["trial-000"]["error"]  # TrainingDiverged says what to lower
@@ -67,9 +67,9 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
 
 def test_a_lost_worker_is_replaced_and_its_job_goes_on(tmp_path: Path) -> None:
     jobs, events = jobs_in(tmp_path, epochs=30), list[Message]()
-    with Slots(1, events.append) as slots:
+    with WorkerPool(1, events.append) as slots:
         slots.submit(jobs.trial(0, {}))
-        while ray.get(slots.mailbox.next_row.remote("trial-000"))["row"]["epoch"] < 3:
+        while ray.get(slots.queue.next_row.remote("trial-000"))["row"]["epoch"] < 3:
             pass
         kill_worker()
         outcome = slots.wait(["trial-000"])["trial-000"]
@@ -83,12 +83,12 @@ def test_a_lost_worker_is_replaced_and_its_job_goes_on(tmp_path: Path) -> None:
 
 def test_two_workers_train_one_job_and_stop_together(tmp_path: Path) -> None:
     jobs = jobs_in(tmp_path)
-    with Slots(1, lambda _: None, Groups(jobs=None, workers=2)) as slots:
+    with WorkerPool(1, lambda _: None, Groups(jobs=None, workers=2)) as slots:
         slots.submit(jobs.trial(0, {}))
         slots.submit(jobs_in(tmp_path, epochs=40).trial(1, {}))
         slots.submit(jobs.trial(2, {"target.optimizer.lr": 1e9}))
-        assert ray.get(slots.mailbox.next_row.remote("trial-001"))["row"]["epoch"] == 1
-        ray.get(slots.mailbox.stop.remote("trial-001"))
+        assert ray.get(slots.queue.next_row.remote("trial-001"))["row"]["epoch"] == 1
+        ray.get(slots.queue.stop.remote("trial-001"))
         outcomes = slots.wait(["trial-000", "trial-001", "trial-002"])
     assert [outcome["state"] for outcome in outcomes.values()] == ["complete", "pruned", "failed"]
     assert read_run(tmp_path / "trials/trial-000").result["status"] == "finished"
@@ -96,12 +96,12 @@ def test_two_workers_train_one_job_and_stop_together(tmp_path: Path) -> None:
 
 def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
     jobs, events = jobs_in(tmp_path), list[Message]()
-    with Slots(1, events.append, Groups(jobs=1)) as slots:
+    with WorkerPool(1, events.append, Groups(jobs=1)) as slots:
         slots.submit(jobs.trial(0, {}))
         slots.wait(["trial-000"])
         slots.submit(jobs_in(tmp_path, epochs=40).trial(1, {}))
         slots.submit(jobs.trial(2, {}))
-        ray.get(slots.mailbox.next_row.remote("trial-001"))
+        ray.get(slots.queue.next_row.remote("trial-001"))
         slots.suspend()
         with pytest.raises(Suspended):
             slots.wait_unfinished()

@@ -8,7 +8,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from sweeps.samplers.compatibility import possible_trials
-from sweeps.samplers.deduplicate import asked, num_trainings, training
+from sweeps.samplers.deduplicate import asked, num_trainings, training_key
 from sweeps.samplers.registry import tpe_with
 from sweeps.space.adapter_size import adapter_parameters
 from sweeps.space.layer_choices import with_limits
@@ -30,7 +30,7 @@ def draw_all(study: SweepStudy, number: int) -> list[str]:
     for index in range(number):
         drawn = study.draw(index)
         study.tell(drawn, TrialState.COMPLETE, 0.5)
-        found.append(training(study.space, drawn.params))
+        found.append(training_key(study.space, drawn.params))
     return found
 
 
@@ -43,7 +43,7 @@ def test_a_small_space_is_drawn_whole_before_anything_is_repeated(sampler: str) 
 @pytest.mark.parametrize("sampler", DRAWING)
 def test_what_still_trains_is_not_drawn_again(sampler: str) -> None:
     study = opened(METHODS, sampler, num_trials=POINTS)
-    found = [training(study.space, study.draw(index).params) for index in range(POINTS)]
+    found = [training_key(study.space, study.draw(index).params) for index in range(POINTS)]
     assert len(set(found)) == POINTS
 
 

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from ray import cloudpickle
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from sweeps.schedulers.early_stopping import RULES, EpochScheduler, Moment, bracket_of, build_scheduler, rungs
+from sweeps.schedulers.early_stopping import RULES, EpochScheduler, TrialEpoch, bracket_of, build_scheduler, rungs
 from sweeps.schedulers.grace import MIN_TRIALS, agreement, measured_grace
 from sweeps.trials.jobs import EPOCH, OBJECTIVE
 from tests.sweeps.base import sweep_config
@@ -87,7 +87,7 @@ def test_asha_decides_as_ray_does(tmp_path: Path) -> None:
 
 def test_hyperband_has_a_bracket_for_each_rung() -> None:
     sweep = sweep_config(SEARCH, scheduler="hyperband", grace_epochs=1)
-    at = Moment(sweep, {}, 1, 27, 0, 1)
+    at = TrialEpoch(sweep, {}, 1, 27, 0, 1)
     brackets = [bracket_of(at, number, 3) for number in range(300)]
     assert rungs(at, 1) == [1, 3, 9]
     assert brackets == [bracket_of(at, number, 3) for number in range(300)]
@@ -95,7 +95,7 @@ def test_hyperband_has_a_bracket_for_each_rung() -> None:
     assert counts[0] > counts[1] > counts[2] > 0
     second = brackets.index(1)
     curves = {number: curve(0.1, 0.5, 27) for number in range(30)} | {second: curve(0.0, 0.1, 27)}
-    stops = [RULES["hyperband"](Moment(sweep, curves, 1, 27, second, epoch)) for epoch in range(1, 27)]
+    stops = [RULES["hyperband"](TrialEpoch(sweep, curves, 1, 27, second, epoch)) for epoch in range(1, 27)]
     assert stops.index(True) + 1 == 3, "the second bracket begins at the second rung"
 
 

@@ -126,7 +126,7 @@ def searches(draw: st.DrawFn) -> dict[str, Any]:
     return {path: search[path] for path in order}
 
 
-def refusal(search: dict[str, Any]) -> str:
+def write_refusal(search: dict[str, Any]) -> str:
     try:
         space_of(search)
     except ConfigError as error:
@@ -137,7 +137,7 @@ def refusal(search: dict[str, Any]) -> str:
 @settings(max_examples=25, deadline=None)
 @given(searches())
 def test_the_grid_is_what_can_be_drawn_and_no_point_is_there_twice(search: dict[str, Any]) -> None:
-    text = refusal(search)
+    text = write_refusal(search)
     if text:
         assert "must be possible" in text
         return

@@ -13,7 +13,7 @@ from sweeps.execution.tune_searcher import StudySearch
 from sweeps.samplers.history import INDEX
 from sweeps.samplers.registry import tpe
 from sweeps.study.storage import STUDY_FILE
-from sweeps.study.study import Drawn, SweepStudy
+from sweeps.study.study import StudyTrial, SweepStudy
 from sweeps.trials.objectives import Outcome
 from tests.sweeps.base import space_of, sweep_config
 
@@ -73,7 +73,7 @@ def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
     again = opened(tmp_path)
     rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.4}]
 
-    def outcome(drawn: Drawn) -> Any:
+    def outcome(drawn: StudyTrial) -> Any:
         return Outcome("complete", rows, 0.4) if drawn.index == 0 else None
 
     again.reconcile(outcome)
@@ -92,7 +92,7 @@ def test_a_first_trial_that_was_lost_in_drawing_is_drawn_again(tmp_path: Path) -
     assert opened(tmp_path).draw(1).params != {RANK: 4, GATE: 0.1}, "but not once more"
 
 
-def end(study: SweepStudy, drawn: Drawn) -> None:
+def end(study: SweepStudy, drawn: StudyTrial) -> None:
     study.report(drawn, 1, 0.1 * drawn.index)
     study.tell(drawn, (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)[drawn.index % 3], 0.1 * drawn.index)
 

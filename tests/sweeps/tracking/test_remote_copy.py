@@ -17,10 +17,10 @@ from sweeps.tracking.remote_copy import (
     check_url,
     claim,
     fetch,
+    filesystem,
     push,
     sizes,
     stamps,
-    storage,
     write,
 )
 from tests.sweeps.base import space_of, sweep_config
@@ -69,12 +69,12 @@ def study(folder: Path) -> SweepStudy:
 
 
 def names(url: str) -> set[str]:
-    return set(sizes(storage(url)))
+    return set(sizes(filesystem(url)))
 
 
 def test_there_and_back(url: str, folder: Path) -> None:
     claim(url, folder, "tiny")
-    there, known = storage(url), Stamps()
+    there, known = filesystem(url), Stamps()
     push(folder, there, known)
     assert names(url) == {MANIFEST, *known}
     assert not any("/." in f"/{name}" for name in known)
@@ -93,7 +93,7 @@ def test_there_and_back(url: str, folder: Path) -> None:
 
 def test_only_what_changed_is_copied_and_what_is_gone_goes(url: str, folder: Path) -> None:
     claim(url, folder, "tiny")
-    there, known = storage(url), Stamps()
+    there, known = filesystem(url), Stamps()
     push(folder, there, known)
     there.delete_file("trials/trial-000/epochs.jsonl")
     with pytest.raises(OSError, match=r"1 files are not there, among them trials/trial-000/epochs\.jsonl"):
@@ -107,7 +107,7 @@ def test_only_what_changed_is_copied_and_what_is_gone_goes(url: str, folder: Pat
 def test_a_copy_that_is_cut_off_knows_every_trial_that_it_has(folder: Path, tmp_path: Path) -> None:
     """The study is there before any record, and what says that a trial has ended comes after its other files."""
     url = f"file://{tmp_path}/copy"
-    there = storage(url)
+    there = filesystem(url)
     known = Stamps()
     push(folder, there, known)
     order = list(known)
@@ -120,7 +120,7 @@ def test_a_trial_that_ends_meanwhile_waits_for_the_next_time(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the copy could say that it has ended, and lack its last epoch."""
-    there, known = storage(f"file://{tmp_path}/copy"), Stamps()
+    there, known = filesystem(f"file://{tmp_path}/copy"), Stamps()
     found = stamps(folder)
     (folder / "trials/trial-000/trial.json").write_text('{"state": "pruned"}')
     with monkeypatch.context() as patch:
@@ -168,14 +168,14 @@ def test_without_a_url_there_is_no_copy(folder: Path) -> None:
 
 
 def test_a_place_with_other_files_holds_no_sweep_to_go_on_with(url: str, folder: Path) -> None:
-    write(storage(url), "notes.txt", b"mine")
+    write(filesystem(url), "notes.txt", b"mine")
     with pytest.raises(ConfigError, match=rf"--copy-to must be empty, got {url} with 1 files; choose another$"):
         claim(url, folder, "tiny")
 
 
 def test_a_place_is_claimed_once(url: str, folder: Path) -> None:
     claim(url, folder, "tiny")
-    assert json.loads(storage(url).open_input_stream(MANIFEST).read())["folder"] == str(folder)
+    assert json.loads(filesystem(url).open_input_stream(MANIFEST).read())["folder"] == str(folder)
     with pytest.raises(ConfigError, match=rf"--copy-to must be empty, got {url} with 1 files; .* resume {url}`"):
         claim(url, folder, "tiny")
 

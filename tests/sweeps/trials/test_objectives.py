@@ -17,7 +17,7 @@ from sweeps.samplers.compatibility import check_sampler
 from sweeps.samplers.history import CONSTRAINTS, by_index
 from sweeps.schedulers.early_stopping import build_scheduler
 from sweeps.study.storage import STUDY_FILE
-from sweeps.study.study import Drawn, SweepStudy
+from sweeps.study.study import StudyTrial, SweepStudy
 from sweeps.trials.objectives import Outcome, infeasible, infeasible_text, pareto_front
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.samplers.test_registry import CHOICES, GATE, RANGES, RANK
@@ -140,7 +140,7 @@ def test_what_a_killed_driver_leaves_is_told_from_the_records(tmp_path: Path) ->
     again = opened(tmp_path)
     rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.6}]
 
-    def outcome(drawn: Drawn) -> Outcome:
+    def outcome(drawn: StudyTrial) -> Outcome:
         return Outcome("pruned" if drawn.index else "complete", rows, 0.6, measured(600 if drawn.index else 300))
 
     again.reconcile(outcome)

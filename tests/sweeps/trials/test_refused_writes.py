@@ -21,7 +21,7 @@ from sweeps.execution.worker import do_job
 from sweeps.study.study import SweepStudy
 from sweeps.tracking.tensorboard import EventFiles
 from sweeps.trials.jobs import EPOCH, EPOCHS, GO_ON, OBJECTIVE, SUSPEND, Jobs, Message
-from sweeps.trials.refused_writes import refusal, refusal_in
+from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import space_of, sweep_config, write_base
 from tests.sweeps.small_disk import fill, make_writable, small_disk
@@ -40,15 +40,15 @@ def test_a_refused_write_is_known_by_its_class_its_cause_and_its_text() -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x")
     wrapped = RuntimeError("the loader failed")
     wrapped.__cause__ = full
-    assert refusal(WriteError("x could not be written: Stale file handle")) == (
+    assert write_refusal(WriteError("x could not be written: Stale file handle")) == (
         "x could not be written: Stale file handle"
     )
-    assert refusal(full) == refusal(wrapped) == "[Errno 28] No space left on device: '/data/x'"
-    assert refusal_in("Traceback\n  sqlite3.OperationalError: database or disk is full\nmore") == (
+    assert write_refusal(full) == write_refusal(wrapped) == "[Errno 28] No space left on device: '/data/x'"
+    assert write_refusal_in("Traceback\n  sqlite3.OperationalError: database or disk is full\nmore") == (
         "sqlite3.OperationalError: database or disk is full"
     )
-    assert refusal(ValueError("must be at least 1 step")) is None
-    assert refusal(FileNotFoundError(errno.ENOENT, "No such file")) is None
+    assert write_refusal(ValueError("must be at least 1 step")) is None
+    assert write_refusal(FileNotFoundError(errno.ENOENT, "No such file")) is None
 
 
 @pytest.mark.parametrize("way", ["full", "read-only"])
