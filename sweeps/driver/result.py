@@ -11,7 +11,6 @@ from mergenet.config.loading import parse_config
 from mergenet.errors import ConfigError
 from mergenet.records.run_record import FINISHED
 from sweeps.config import SweepConfig
-from sweeps.trials.results import best_record
 from sweeps.trials.sweep_dir import (
     SUMMARY_FILE,
     holds_sweep,
@@ -74,6 +73,8 @@ class SweepResult:
 
     @cached_property
     def best(self) -> BestTrial:
+        from sweeps.trials.results import best_record  # torch
+
         found = self.summary["best"]
         assert found is not None, "a sweep without a best trial does not finish"
         values = portable_config(best_record(self.folder, found).config)

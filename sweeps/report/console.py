@@ -16,10 +16,14 @@ class Lasting(Console):
 
 
 def lasting_console(live: bool = True, quiet: bool = False) -> Console:
-    """live: a terminal also has a status that is redrawn below the lines. A notebook has plain lines, never HTML."""
+    """live: a terminal also has a status that is redrawn below the lines.
+
+    A notebook has plain lines: its output calls itself a terminal and would keep every status that was drawn.
+    """
+    notebook = Console().is_jupyter
     return Lasting(
-        width=None if sys.stdout.isatty() else PIPED_WIDTH,
+        width=None if sys.stdout.isatty() and not notebook else PIPED_WIDTH,
         force_jupyter=False,
-        force_terminal=None if live else False,
+        force_terminal=None if live and not notebook else False,
         quiet=quiet,
     )

@@ -33,7 +33,7 @@ def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
     assert found[0].startswith("trial-00") and " target_val_top1 0." in found[0]
     assert found[2].split() == ["0", "trial-000", "complete", found[2].split()[-1]]
     gain, low, _, p = (float(text.strip("(),")) for text in compared[0].split())
-    assert low < gain and p == 0.5, "two seeds"
+    assert low < gain and p in (0.5, 1.0), "two seeds"
     lines = [line for part in parts for line in part]
     epochs = [line.split() for line in lines[:4]]
     assert [epoch for epoch, _ in epochs] == ["1", "2", "3", "4"]
