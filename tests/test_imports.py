@@ -127,7 +127,7 @@ ARROWS: dict[str, dict[str, str]] = {
         "tracking": "config study trials",
         "planning": "config execution samplers space study tracking trials",
         "report": "config planning space trials",
-        "driver": "config execution planning report samplers schedulers space study tracking trials",
+        "driver": "config execution planning report schedulers space study tracking trials",
         "cli": "config driver planning report space tracking trials",
     },
 }

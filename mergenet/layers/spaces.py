@@ -188,7 +188,12 @@ def words_of_target(config: Config) -> Tensor | None:
 
 
 def same_words(config: Config) -> bool:
-    """Whether both networks number the words alike; where a vocabulary is unknown, only if they read the same data."""
+    """Whether both networks number the words alike; where a vocabulary is unknown, only if they read the same data.
+
+    Networks that read no words do.
+    """
+    if not build_task(config.target).spec.vocab_size:
+        return True
     ours, theirs = vocabulary(config.target), vocabulary(config.source)
     if config.source.kind == "self" or (ours is not None and ours == theirs):
         return True

@@ -339,6 +339,14 @@ def test_a_recorded_source_has_no_activations(tmp_path: Any) -> None:
     )
 
 
+def test_two_networks_may_have_seen_different_images() -> None:
+    """More of the same data set, or another split: both can be shown what the target trains on."""
+    data = {"name": "digits", "image_size": 8, "train_fraction": 0.3, "val_fraction": 0.1, "split_seed": 1}
+    changes = {"source.data": data, "source.model.name": "tiny_cnn", "transfer.align": "outputs"}
+    (link,) = Trainer(tiny_config(changes)).transfer.links
+    assert link.giver.estimated is not None
+
+
 def test_two_networks_must_be_able_to_read_the_same() -> None:
     data = {"name": "digits", "image_size": 9, "train_fraction": 0.085, "val_fraction": 0.05}
     changes = {"source.data": data, "source.model.name": "tiny_cnn", "transfer.align": "outputs"}
