@@ -368,7 +368,7 @@ def test_commands_of_other_packages(tmp_path: Path, module: str, listed: str, co
     info = tmp_path / "plug-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plug\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[mergenet.cli.group]\nhello = plug:hello\n")
+    (info / "entry_points.txt").write_text("[mergenet.commands]\nhello = plug:hello\n")
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
     shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, env=environment, check=True).stdout
     assert re.search(rf"^  hello +{re.escape(listed)}", shown, re.MULTILINE)
