@@ -108,16 +108,19 @@ def load(point: EntryPoint) -> click.Command:
 
 def _broken(point: EntryPoint, reason: str) -> click.Command:
     reason = " ".join(reason.split())[:200]
-    return _refused(point, f"the command {point.name} ({point.value}) could not be loaded: {reason}", 1)
+    failed = f"could not be loaded: {reason}"
+    return _refused(point, f"the command {point.name} ({point.value}) {failed}", 1, failed)
 
 
-def _refused(point: EntryPoint, message: str, exit_code: int) -> click.Command:
+def _refused(point: EntryPoint, message: str, exit_code: int, listed: str | None = None) -> click.Command:
+    """A command that only says what is wrong. listed: the same in short, for the list of commands."""
+
     def callback(**_: Any) -> None:
         raise Failure(message, exit_code)
 
     arguments: list[click.Parameter] = [click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)]
     settings = {"ignore_unknown_options": True, "help_option_names": []}
-    short = f"({message})"
+    short = f"({listed or message})"
     return click.Command(point.name, settings, callback, arguments, short, add_help_option=False)
 
 
