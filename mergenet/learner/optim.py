@@ -57,7 +57,7 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def stale_state(optimizer: torch.optim.Optimizer, weight: nn.Parameter, policy: str, gate: float) -> None:
-    """METHOD.md, point 5: what becomes of the optimizer's state of an overwritten weight.
+    """What becomes of the optimizer's state of an overwritten weight.
 
     keep: nothing. reset: forgotten, as if the weight were new. scale: first moments times (1 - gate) [ours].
     """

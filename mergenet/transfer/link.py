@@ -133,7 +133,7 @@ class Link:
             return self.adapter(target, source)
 
     def _shown(self, step: int, target: Tensor) -> Tensor:
-        """What the adapter sees of the source: the controls of METHOD.md, point 2."""
+        """What the adapter sees of the source: the controls of docs/method.md."""
         if self.config.control == "none":
             return target
         source = self.giver.shown(step)

@@ -1,6 +1,6 @@
 """The Tune side of a trial: it hands the job to a slot and relays the epochs; it trains nothing itself.
 
-A relay takes no CPU (see ray_session.HEAD); Tune runs as many as there are slots, and each is reused for trial after
+A relay takes no CPU (see ray_cluster.HEAD); Tune runs as many as there are slots, and each is reused for trial after
 trial (reuse_actors). A trial that ended before this driver started is relayed from its record: Tune's scheduler then
 knows what it knew.
 
