@@ -2,7 +2,7 @@
 .PHONY: test lint docs quickstart coverage
 
 test:  ## the fast tests, in two processes
-	pytest -n 2 --dist loadfile
+	pytest -n 3 --dist loadfile
 
 lint:  ## linter, format and types
 	ruff check .
@@ -16,4 +16,4 @@ quickstart:  ## a first sweep, two minutes on two CPU cores
 	mergenet sweep run quickstart
 
 coverage:  ## the share of lines that the fast tests run in their own processes; on Python 3.11 half as much CPU time again
-	pytest -n 2 --dist loadfile --cov --cov-report=term
+	pytest -n 3 --dist loadfile --cov --cov-report=term

@@ -293,6 +293,12 @@ CASES = {
             ("target.model.name=resnet_small", "target.data.train_fraction=1", "epochs=12"),
             ("target.data.train_fraction=0.3", "epochs=16"),
             {"target.optimizer.lr": (0.05, 0.1), "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2)},
+            {
+                "none": {"target.optimizer.lr": 0.1, "target.optimizer.weight_decay": 5e-3},
+                REAL: {"target.optimizer.lr": 0.1, "target.optimizer.weight_decay": 5e-4},
+                "kd": taught(0.1, 1),
+                "dist": taught(0.1, 4),
+            },
             teaching={"target.optimizer.lr": (0.05, 0.1), "distillation.weight": (1, 2, 4)},
             before=("transfer.adapter.rank=3",),  # of 3 channels a kernel row
             extra={
@@ -318,6 +324,12 @@ CASES = {
             (),
             (),
             {"target.optimizer.lr": (1e-3, 2e-3, 4e-3), "target.optimizer.weight_decay": (1e-2, 0.1)},
+            {
+                "none": {"target.optimizer.lr": 2e-3, "target.optimizer.weight_decay": 1e-2},
+                REAL: {"target.optimizer.lr": 2e-3, "target.optimizer.weight_decay": 1e-2},
+                "rkd": taught(1e-3, 1),
+                "pkt": taught(2e-3, 1),
+            },
             ready=True,
             methods=("rkd", "pkt"),
             teaching={"target.optimizer.lr": (1e-3, 2e-3), "distillation.weight": (1, 4)},

@@ -155,6 +155,7 @@ class Environment:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_real_package_of_that_name(wheels: tuple[Path, Path], tmp_path: Path) -> None:
     ours, theirs = wheels
     runs = "error: the sweep must be one of"
