@@ -59,7 +59,8 @@ def training_key(space: Space, labels: Labels) -> str:
 
     unused = UNUSED.get(str(value(METHOD)), ("transfer.",))
     used = {path: label for path, label in labels.items() if not path.startswith(unused)}
-    if KINDS[str(value(KIND))].shows_whole:
+    kind = KINDS.get(str(value(KIND)))
+    if kind is not None and kind.shows_whole:
         used.pop(RANK, None)
     return json.dumps(used, sort_keys=True)
 

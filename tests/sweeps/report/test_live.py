@@ -84,10 +84,10 @@ def test_a_resumed_view_knows_what_ended_before(tmp_path: Path) -> None:
     for name, role, state in (
         ("trial-000", "trial", "complete"),
         ("trial-001", "trial", "running"),
-        ("b", "x", "failed"),
+        ("b", "baseline", "failed"),
     ):
         (tmp_path / "trials" / name).mkdir(parents=True)
-        about = {"trial_id": name, "role": role, "params": {}, "number": 0, "state": state}
+        about = {"trial_id": name, "role": role, "params": {}, "number": 0, "seed": 0, "state": state}
         (tmp_path / "trials" / name / "trial.json").write_text(json.dumps(about))
         (tmp_path / "trials" / name / "epochs.jsonl").write_text('{"epoch": 1, "target_val_top1": 0.5}\n')
     (tmp_path / "trials/trial-001/trial.json").write_text('{"torn')

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from analysis.names import BASELINE, CONFIRM_BEST, TRIAL
+from analysis.trial_file import write_trial_file
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
 from sweeps.report.status import is_locked, read_status, status_lines
@@ -25,7 +27,9 @@ def write_run(folder: Path, name: str, values: list[float], state: str | None) -
     rows = [{"epoch": i, "step": i, "target_val_top1": value} for i, value in enumerate(values, start=1)]
     (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if state is not None:
-        (run / "trial.json").write_text(json.dumps({"state": state}))
+        role = next((role for role in (TRIAL, BASELINE) if name.startswith(role)), CONFIRM_BEST)
+        about = {"trial_id": name, "role": role, "params": {}, "number": 0, "seed": 0, "state": state}
+        write_trial_file(run, about)
 
 
 def write_sweep(folder: Path, status: str, **changes: Any) -> Path:

@@ -8,7 +8,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from sweeps.samplers.compatibility import possible_trials
-from sweeps.samplers.deduplicate import asked, num_trainings, training_key
+from sweeps.samplers.deduplicate import ask_sampler, num_trainings, training_key
 from sweeps.samplers.registry import tpe_with
 from sweeps.space.adapter_size import adapter_parameters
 from sweeps.space.layer_choices import with_limits
@@ -112,7 +112,7 @@ def test_a_draw_before_its_trial_is_the_one_that_the_trial_would_draw() -> None:
         drawn = study.draw(index)
         study.tell(drawn, TrialState.COMPLETE, float(drawn.params.get(GATE) or 0.2))
     for seed in range(5):
-        before = asked(study.space, study.study, tpe_with(study.sweep, seed))
+        before = ask_sampler(study.space, study.study, tpe_with(study.sweep, seed))
         again = optuna.load_study(study_name="tiny", storage=study.study._storage, sampler=tpe_with(study.sweep, seed))
         study.space(trial := again.ask())
         again.tell(trial, state=TrialState.FAIL)
@@ -129,7 +129,7 @@ def test_one_value_alone_takes_no_sampler() -> None:
             names.append(param_name)
             return super().sample_independent(study, trial, param_name, param_distribution)
 
-    assert asked(space, optuna.create_study(), Noting(seed=0)).keys() == {CYCLE, RANK}
+    assert ask_sampler(space, optuna.create_study(), Noting(seed=0)).keys() == {CYCLE, RANK}
     assert names == [RANK]
 
 
