@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -26,6 +27,11 @@ SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}, "transfer.adapter.rank": {"int
 def sweep_of(folder: Path, **changes: object) -> Sweep:
     small = {"num_trials": 2, "scheduler": "none", "confirm_seeds": 1, "slots": 1}
     return Sweep({"name": "tiny", "base": str(folder / "base.yaml"), "search": SEARCH} | small | changes)
+
+
+def sweeps_of_its_own(test: Callable[..., None]) -> Callable[..., None]:
+    """Real sweeps, which docs/python-api.md runs in CI too."""
+    return pytest.mark.slow(pytest.mark.long(pytest.mark.timeout(600)(test)))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +93,7 @@ def result(place: Path, stopped: str) -> SweepResult:
     return results[0]  # type: ignore[no-any-return]
 
 
-@pytest.mark.timeout(600)
+@sweeps_of_its_own
 def test_ctrl_c_says_how_to_go_on(place: Path, stopped: str) -> None:
     folder = place / "results"
     assert stopped == (
@@ -99,7 +105,7 @@ def test_ctrl_c_says_how_to_go_on(place: Path, stopped: str) -> None:
         SweepResult.load(folder)
 
 
-@pytest.mark.timeout(600)
+@sweeps_of_its_own
 def test_the_result(place: Path, result: SweepResult, tmp_path: Path) -> None:
     assert list(result.trials["trial"]) == ["trial-000", "trial-001"]
     assert set(result.runs["role"]) == {"trial", "baseline", "confirm_best", "confirm_none"}
@@ -124,7 +130,7 @@ def test_the_result(place: Path, result: SweepResult, tmp_path: Path) -> None:
     assert repr(result).endswith(f"results', best={best.trial_id}, target_val_top1={best.value:.4f})")
 
 
-@pytest.mark.timeout(600)
+@sweeps_of_its_own
 def test_a_finished_sweep_is_only_read(place: Path, result: SweepResult, capsys: pytest.CaptureFixture[str]) -> None:
     folder = place / "results"
     started = time.monotonic()
