@@ -20,7 +20,7 @@ from mergenet.records.run_record import read_provenance, read_run
 from sweeps.config.loading import load_sweep
 from tests.integration.test_sweep import COMMAND, sweep_environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1000)]
 DATA = Path(__file__).parents[1] / "data"
 READ = ("baseline", "trial-000")  # had ended; all else trains here
 
@@ -31,7 +31,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(DATA / "sweep-0.2.0-paused.tar.xz") as archive:
         archive.extractall(place, filter="data")
     run = [sys.executable, "-c", COMMAND, "resume", "kept"]
-    done = subprocess.run(run, cwd=place, env=sweep_environment(), capture_output=True, text=True, timeout=280)
+    done = subprocess.run(run, cwd=place, env=sweep_environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return place / "kept"
 
