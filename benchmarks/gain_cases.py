@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.paired_runs import RECIPE, WITHOUT
 from mergenet.config import Config
 from mergenet.config.loading import load_config
-from mergenet.layers.matrices import find_layer, to_matrix, to_weight
+from mergenet.layers.matrices import Columns, find_layer, to_matrix, to_weight
 from mergenet.models import build_model
 from mergenet.records.provenance import config_hash
 from mergenet.tasks import build_task
@@ -25,6 +25,8 @@ from mergenet.training.trainer import Trainer
 from mergenet.transfer.subspace import signed_svd
 
 REAL = "real"
+NONE = "none"
+ALIKE = "none_alike"  # no transfer under the recipe that was tuned for transfer
 BEFORE = (  # the adapter of version 0.1.0
     *("transfer.align=none", "transfer.adapter.kind=lpka", "transfer.adapter.source_basis=start"),
     *("transfer.adapter.rank=8", "transfer.adapter.depth=2", "transfer.adapter.gate=0.1", "transfer.t_cycle=8"),
@@ -32,6 +34,7 @@ BEFORE = (  # the adapter of version 0.1.0
 TEACHING = {"target.optimizer.lr": (0.02, 0.05), "distillation.weight": (0.5, 1, 2, 4)}
 CONTROLS = {"shuffled": "shuffled", "noise": "noise", "control_none": "none"}
 PLAIN = ("plain_subspace", "plain_layer")
+PLAIN_RANK = 16  # the adapter's
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Case:
     frozen cases, and the teacher and the plain source of all. few: those with which it saw no more than the target.
     ready: the source's weights are the preset's own, which nobody here trained; it has no teacher and no poor variant.
     before: further settings of the variant of that name, where its rank is too large for the layers.
+    shared: the side whose space the two layers share, which the plain ways start from.
     methods: of distillation. grid: what was tuned for none and real, path -> values; teaching: for the methods, beside
     none's decay.
     """
@@ -59,6 +63,7 @@ class Case:
     methods: tuple[str, ...] = ("kd", "dist")
     teaching: Mapping[str, Sequence[Any]] = field(default_factory=lambda: TEACHING)
     plain: bool = True
+    shared: Columns = "inputs"
     before: tuple[str, ...] = ()
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -67,7 +72,7 @@ class Case:
         poor = () if self.ready else ("poor",)
         basis = () if self.frozen else ("start_basis",)
         plain = PLAIN if self.plain else ()
-        return ("none", REAL, *CONTROLS, *poor, *basis, "before", *self.extra, *self.methods, *plain)
+        return (NONE, ALIKE, REAL, *CONTROLS, *poor, *basis, "before", *self.extra, *self.methods, *plain)
 
     def with_recipe(self, variant: str, point: Mapping[str, Any]) -> "Case":
         """For tuning: the same with other settings, under a name of its own."""
@@ -84,17 +89,17 @@ class Case:
 
     def config(self, variant: str, seed: int, folder: Path) -> Config:
         """folder: where teachers are kept. Trains the teacher of this seed if the variant needs one."""
-        transfers = variant not in ("none", *self.methods, *PLAIN)
-        recipe = {**self.recipes.get(REAL if transfers else "none", {}), **self.recipes.get(variant, {})}
+        by_transfers_recipe = variant not in (NONE, *self.methods, *PLAIN)
+        recipe = {**self.recipes.get(REAL if by_transfers_recipe else NONE, {}), **self.recipes.get(variant, {})}
         tuned = [f"{path}={json.dumps(value)}" for path, value in recipe.items()]
         shared = [*RECIPE, *self.overrides, *tuned, *split(seed, "target")]
-        if variant == "none":
+        if variant in (NONE, ALIKE):
             return load_config(self.preset, [*shared, *WITHOUT])
         if variant in PLAIN:
             started = [*shared, *WITHOUT]
             config, names = load_config(self.preset, started), self.pair(seed)
             taught = self.given(names[0], folder) if self.ready else self.taught(seed, folder)
-            weights = plain_start(variant, names, config, taught, folder)
+            weights = plain_start(variant, names, self.shared, config, taught, folder)
             return load_config(self.preset, [*started, f"target.model.weights={weights}"])
         source = [*split(seed, "source"), f"source.seed={seed + 1000}"]
         if self.ready:
@@ -161,11 +166,15 @@ def split(seed: int, side: str) -> list[str]:
     return [f"seed={seed}", f"{side}.data.split_seed={seed}"]
 
 
-def plain_start(variant: str, pair: tuple[str, str], config: Config, teacher: Path, folder: Path) -> Path:
+def plain_start(
+    variant: str, pair: tuple[str, str], shared: Columns, config: Config, teacher: Path, folder: Path
+) -> Path:
     """Starting weights of the target with the source's knowledge in them, without any transfer.
 
-    Of the source's weight as many leading right singular vectors as the layer has rows; plain_layer: these themselves,
-    plain_subspace: the layer's own starting weight, projected onto their span. Both at the norm that the layer had.
+    Of the source's weight, written with the shared space as its columns, as many leading right singular vectors as the
+    layer has rows, of classifiers no more than PLAIN_RANK, whose rows outnumber the classes; plain_layer: these
+    themselves, the other rows 0; plain_subspace: the layer's own starting weight, projected onto their span. Both at
+    the norm that the layer had.
     """
     path = folder / "teachers" / f"{variant}-{teacher.stem}-{config_hash(config)}.safetensors"
     if not path.exists():
@@ -173,12 +182,16 @@ def plain_start(variant: str, pair: tuple[str, str], config: Config, teacher: Pa
         source = read(teacher)[f"{pair[0]}.weight"]
         layer = find_layer(network, pair[1])
         weight, embedding = layer.weight, isinstance(layer, nn.Embedding)
-        matrix = to_matrix(weight.detach(), "inputs", embedding)
-        rows = signed_svd(to_matrix(source, "inputs", embedding), min(matrix.shape))[2].float()
-        found = matrix @ rows.T @ rows if variant == "plain_subspace" else rows[: len(matrix)]
+        matrix = to_matrix(weight.detach(), shared, embedding)
+        rank = min(matrix.shape) if shared == "inputs" else min(*matrix.shape, PLAIN_RANK)
+        rows = signed_svd(to_matrix(source, shared, embedding), rank)[2].float()
+        found = matrix @ rows.T @ rows
+        if variant == "plain_layer":
+            found = torch.zeros_like(matrix)
+            found[: len(rows)] = rows[: len(matrix)]
         found = found * (matrix.norm() / found.norm())
         with torch.no_grad():
-            weight.copy_(to_weight(found, weight.shape, "inputs", embedding))
+            weight.copy_(to_weight(found, weight.shape, shared, embedding))
         save(path, network.state_dict())
     return path
 
@@ -215,6 +228,20 @@ def taught(lr: float, weight: float) -> dict[str, float]:
     return dict(zip(TEACHING, (lr, weight), strict=True))
 
 
+OPENMOJI = (
+    *("target.data.train_fraction=0.3", "epochs=16", "transfer.t_cycle=4", "transfer.adapter.gate=0.3"),
+    "transfer.adapter.kind=linear",
+)
+OPENMOJI_TEACHER = ("target.model.name=resnet_small", "target.data.train_fraction=1", "epochs=12")
+OPENMOJI_FEW = ("target.data.train_fraction=0.3", "epochs=16")
+OPENMOJI_GRID = {"target.optimizer.lr": (0.05, 0.1), "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2)}
+OPENMOJI_RECIPES = {
+    NONE: {"target.optimizer.lr": 0.1, "target.optimizer.weight_decay": 5e-3},
+    REAL: {"target.optimizer.lr": 0.1, "target.optimizer.weight_decay": 5e-4},
+    "kd": taught(0.1, 1),
+    "dist": taught(0.1, 4),
+}
+OPENMOJI_TEACHING = {"target.optimizer.lr": (0.05, 0.1), "distillation.weight": (1, 2, 4)}
 WORDS = "backbone.embeddings.word_embeddings"
 SOFTMAX = {  # the paper's adapter in the shared space, with the basis as it is now
     "lpka": ("transfer.adapter.kind=lpka",),
@@ -286,20 +313,12 @@ CASES = {
             "openmoji",
             "a finished ResNet and a MobileNetV2 with 30 % of the emoji: first layers, classifiers, middle layers",
             "openmoji",
-            (
-                *("target.data.train_fraction=0.3", "epochs=16", "transfer.t_cycle=4", "transfer.adapter.gate=0.3"),
-                *("transfer.adapter.kind=linear", "transfer.pairs=[{source: conv1, target: features.0.0}]"),
-            ),
-            ("target.model.name=resnet_small", "target.data.train_fraction=1", "epochs=12"),
-            ("target.data.train_fraction=0.3", "epochs=16"),
-            {"target.optimizer.lr": (0.05, 0.1), "target.optimizer.weight_decay": (5e-4, 5e-3, 2e-2)},
-            {
-                "none": {"target.optimizer.lr": 0.1, "target.optimizer.weight_decay": 5e-3},
-                REAL: {"target.optimizer.lr": 0.1, "target.optimizer.weight_decay": 5e-4},
-                "kd": taught(0.1, 1),
-                "dist": taught(0.1, 4),
-            },
-            teaching={"target.optimizer.lr": (0.05, 0.1), "distillation.weight": (1, 2, 4)},
+            (*OPENMOJI, "transfer.pairs=[{source: conv1, target: features.0.0}]"),
+            OPENMOJI_TEACHER,
+            OPENMOJI_FEW,
+            OPENMOJI_GRID,
+            OPENMOJI_RECIPES,
+            teaching=OPENMOJI_TEACHING,
             before=("transfer.adapter.rank=3",),  # of 3 channels a kernel row
             extra={
                 name: (f"transfer.pairs=[{{{pair}}}]", f"transfer.adapter.rank={rank}", f"transfer.control={control}")
@@ -310,6 +329,18 @@ CASES = {
                 )
                 for name, control in ((label, "real"), (f"{label}_shuffled", "shuffled"))
             },
+        ),
+        Case(
+            "classifiers",
+            "the same two networks, classifiers over the same 70 classes",
+            "openmoji",
+            (*OPENMOJI, "transfer.pairs=[{source: fc, target: classifier.1}]", "transfer.adapter.rank=16"),
+            OPENMOJI_TEACHER,
+            OPENMOJI_FEW,
+            OPENMOJI_GRID,
+            OPENMOJI_RECIPES,  # transfer's as tuned on the first layers
+            teaching=OPENMOJI_TEACHING,
+            shared="outputs",
         ),
         Case(
             "text",
