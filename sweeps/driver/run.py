@@ -35,6 +35,7 @@ from sweeps.driver.steps import (
     train_adapter,
     wait_source,
 )
+from sweeps.driver.watchdog import watched
 from sweeps.execution.ray_cluster import (
     check_running,
     check_workers,
@@ -65,7 +66,6 @@ from sweeps.trials.sweep_dir import (
     check_deletable,
     check_folder,
     clear,
-    clear_scratch,
     locked,
     read_state,
     resume_command,
@@ -98,7 +98,7 @@ def run_sweep(
         if copy_to is not None:
             claim(copy_to, folder, plan.sweep.name)
         begin(plan, folder, copy_to)
-        return _copied(plan, folder, console, address, listeners)
+        return _watched(plan, folder, console, address, listeners)
 
 
 def resume_sweep(
@@ -110,7 +110,6 @@ def resume_sweep(
     """
     folder = folder.absolute()
     with locked(folder):
-        clear_scratch(folder)
         if "status" not in read_state(folder):
             say(console, f"{STATE_FILE} is damaged: the time spent so far and a copy's URL (--copy-to) are forgotten")
         if retry:
@@ -119,13 +118,17 @@ def resume_sweep(
             names = retry_failed(plan, folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
         write_status(folder, plan, RUNNING)
-        return _copied(plan, folder, console, address)
+        return _watched(plan, folder, console, address)
 
 
-def _copied(
+def _watched(
     plan: Plan, folder: Path, console: Console, address: str | None, listeners: Sequence[Listener] = ()
 ) -> dict[str, Any]:
-    with Copy(read_state(folder).get("copy"), folder, lambda text: say(console, text)) as copy:
+    died = (
+        "error: the sweep's driver was killed, or processes of Ray that it needs were, as happens when memory runs "
+        f"out; what has trained is kept, `{resume_command(shown_path(folder))}` goes on from there"
+    )
+    with watched(died), Copy(read_state(folder).get("copy"), folder, lambda text: say(console, text)) as copy:
         return _guarded(plan, folder, console, address, (copy, *listeners))
 
 

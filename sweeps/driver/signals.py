@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a sweep runs."""
+"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) while a sweep runs."""
 
 import signal
 import threading
@@ -7,14 +7,20 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def handlers() -> dict[signal.Signals, Any]:
-    """What handles Ctrl-C and SIGTERM now; empty in any thread but the main one, which alone may change it."""
+    """What handles the signals now; empty in any thread but the main one, which alone may change it.
+
+    Without SIGHUP where it is ignored, as `nohup` asks.
+    """
     if threading.current_thread() is not threading.main_thread():
         return {}
-    return {name: signal.getsignal(name) for name in SIGNALS}
+    found = {name: signal.getsignal(name) for name in SIGNALS}
+    if found[signal.SIGHUP] == signal.SIG_IGN:
+        del found[signal.SIGHUP]
+    return found
 
 
 def restore(before: dict[signal.Signals, Any]) -> None:
@@ -25,14 +31,14 @@ def restore(before: dict[signal.Signals, Any]) -> None:
 
 @contextmanager
 def interruptible(suspend: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) lets the running trials end their epochs; the second is a KeyboardInterrupt.
+    """The first signal lets the running trials end their epochs; the second is a KeyboardInterrupt.
 
     Outside the main thread neither is handled.
     """
 
     def ask() -> None:
-        say("stopping after the running epochs, nothing is lost; once more stops at once")
         suspend()
+        say("stopping after the running epochs, nothing is lost; once more stops at once")
 
     def handle(number: int, _frame: FrameType | None) -> None:
         for name in before:

@@ -1,7 +1,6 @@
 """The steps of a sweep, each through its slots: record the source, search, confirm."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mergenet.errors import UserError
 from mergenet.records.provenance import config_hash
 from mergenet.records.run_record import CONFIG_FILE
 from sweeps.config.choices import SAMPLER_FACTS
+from sweeps.execution.scratch import scratch_folder
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds
 from sweeps.report.live import View
 from sweeps.report.plan_text import warm_lines
@@ -28,7 +28,6 @@ from sweeps.study.warm_start import load_warm_start
 from sweeps.trials.errors import SweepFailed
 from sweeps.trials.jobs import Jobs, Message, no_controls
 from sweeps.trials.results import best_record
-from sweeps.trials.sweep_dir import SCRATCH
 
 
 def submit_source(plan: Plan, jobs: Jobs, slots: Any, view: View) -> None:
@@ -87,7 +86,7 @@ def search(
 
     mark()  # what a driver that was killed had no time for
 
-    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=shared, ignore_cleanup_errors=True) as scratch:
+    with scratch_folder(shared) as scratch:
         tuner = tune.Tuner(
             build_relay(jobs, slots.name, sweep),
             tune_config=tune.TuneConfig(
@@ -99,7 +98,7 @@ def search(
             ),
             run_config=tune.RunConfig(
                 name=sweep.name,
-                storage_path=scratch,
+                storage_path=str(scratch),
                 verbose=0,
                 callbacks=[StopJobs(slots.queue, sweep.seeds_per_trial), Silent()],
                 stop=StopWhenDead(lambda: slots.died is not None),

@@ -10,6 +10,7 @@ lives as long as the cluster, wherever nodes come and go.
 import logging
 import os
 import socket
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from mergenet.cli.packages import package_problems
 from mergenet.errors import ConfigError
+from sweeps.execution.ray_folder import check_room, environment, place_of_ray, ray_folder
+from sweeps.trials.errors import RayFailed
 
 QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how often a slot's controller looks; the default, 2 s, costs seconds
@@ -28,6 +31,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in configurations mean the user's directory
     "RAY_DISABLE_IMPORT_WARNING": "1",
     # a sweep has more processes than cores by design: controllers and relays wait, they do not compute
+    "RAY_gcs_server_port_wait_time_s": "60",  # of a busy machine; Ray's own is 30
     "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies: the run records are the truth
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it had finished
@@ -37,6 +41,7 @@ QUIET = {
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
 HEAD = {"node:__internal_head__": 0.001}
+TOKEN_TEXT = "it asks for a token: export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as its head; "
 TOKEN = Path("~/.ray/auth_token")
 
 
@@ -48,20 +53,49 @@ def local_ray(num_cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    try:
-        ray.init(
-            address="local",  # never a cluster that RAY_ADDRESS happens to name
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            configure_logging=False,
-        )
-        keep_token_private()
-        yield
-    finally:
-        ray.shutdown()
+    with ray_folder():
+        try:
+            start(num_cpus)
+            keep_token_private()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def start(num_cpus: int) -> None:
+    """Starts a Ray, at the second attempt if need be. Raises RayFailed."""
+    import ray
+
+    for attempt in range(2):
+        try:
+            ray.init(
+                address="local",  # never a cluster that RAY_ADDRESS happens to name
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                configure_logging=False,
+            )
+        except Exception as error:  # they have no common base
+            ray.shutdown()
+            check_room(place_of_ray())
+            if attempt == 1:
+                raise RayFailed(f"Ray did not start, twice: {one_line(error)}; {way_out()}") from None
+        else:
+            return
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def way_out() -> str:
+    """What to do about a Ray that does not start. Ray calls the functions that variables named HOOK hold."""
+    if hooks := sorted(name for name in os.environ if name.startswith("RAY_") and name.endswith("HOOK")):
+        return f"{' and '.join(hooks)} in the environment changes how it starts, so unset it"
+    logs = place_of_ray() / "session_latest/logs"
+    return f"if the machine is too busy, try again later; Ray's own words are in {logs}"
 
 
 @contextmanager
@@ -75,25 +109,43 @@ def joined_ray(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    said: list[str] = []
     try:
         check_reachable(address)
-        ray.init(
-            address=address,
-            runtime_env={"env_vars": {name: os.environ[name] for name in QUIET}},
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            configure_logging=False,
-        )
+        with hushed(said):
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": {name: os.environ[name] for name in QUIET}},
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                configure_logging=False,
+            )
     except Exception as error:  # OSError, ConnectionError, ValueError, RuntimeError: they have no common base
         reason = " ".join(str(error).split())[:200]
+        token = TOKEN_TEXT if "token" in f"{reason} {' '.join(said)}".lower() else ""
         raise ConfigError(
             f"--address must be that of a running Ray, as auto or HOST:6379, got {address!r} ({reason}); "
-            "leave it out to run on this machine alone"
+            f"{token}leave it out to run on this machine alone"
         ) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def hushed(said: list[str]) -> Iterator[None]:
+    """Inside, what Ray writes on standard error, a line a second where it knocks in vain, goes into `said` instead."""
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            file.seek(0)
+            said += file.read().decode(errors="replace").splitlines()
 
 
 def is_up() -> bool:
@@ -171,14 +223,15 @@ def keep_token_private() -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Ray's environment and log levels for a sweep; both are as before afterwards. Ray reads some when imported."""
-    before = {name: os.environ.get(name) for name in QUIET}
-    os.environ.update({name: value for name, value in QUIET.items() if before[name] is None})
-    import ray._private.worker as driver  # its import sets log levels, so ours come after it
+    with (
+        environment({name: value for name, value in QUIET.items() if name not in os.environ}),
+        warnings.catch_warnings(),
+    ):
+        import ray._private.worker as driver  # its import sets log levels, so ours come after it
 
-    levels = {name: logging.getLogger(name).level for name in LOGGERS}
-    for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
+        levels = {name: logging.getLogger(name).level for name in LOGGERS}
+        for name in LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         # a paragraph for each process that dies, whatever log_to_driver says; the sweep says it in a line
@@ -187,8 +240,5 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             driver.print_to_stdstream = said
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)

@@ -7,11 +7,11 @@ and nothing leaks. A group that is lost is built again, and its job goes on from
 """
 
 import itertools
-import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from ray.train.torch import TorchTrainer
 
 from sweeps.execution.job_queue import NAMESPACE, JobQueue
 from sweeps.execution.ray_cluster import HEAD
+from sweeps.execution.scratch import scratch_folder
 from sweeps.execution.worker import worker_loop
 from sweeps.trials.errors import SlotDied, Suspended
 from sweeps.trials.jobs import SUSPEND, Message
 from sweeps.trials.refused_writes import write_refusal, write_refusal_in
-from sweeps.trials.sweep_dir import SCRATCH
 
 Listener = Callable[[Message], None]
 MAX_LOSSES = 5  # groups that a slot may lose in a row, without a finished epoch between, before it is given up
@@ -82,7 +82,8 @@ class WorkerPool:
         self.closing = False
 
     def __enter__(self) -> "WorkerPool":
-        self.scratch = tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.shared, ignore_cleanup_errors=True)
+        self.exits = ExitStack()
+        self.scratch = self.exits.enter_context(scratch_folder(self.shared))
         actor: Any = ray.remote(num_cpus=0, resources=HEAD)(JobQueue)
         self.queue: Any = actor.options(name=self.name, namespace=NAMESPACE).remote()
         self.threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(self.count)]
@@ -104,7 +105,7 @@ class WorkerPool:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
         ray.kill(self.queue)
         self.pump.join(timeout=10)
-        self.scratch.cleanup()
+        self.exits.close()
 
     def wait_ready(self, count: int) -> None:
         """Until so many slots have started. Raises SlotDied, Suspended."""
@@ -187,7 +188,7 @@ class WorkerPool:
     def _run_group(self, name: str) -> str | None:
         """Why the group ended before its work was done; None if it did not."""
         try:
-            self.groups.trainer(self.name, name, self.scratch.name).fit()
+            self.groups.trainer(self.name, name, str(self.scratch)).fit()
         except Exception as error:
             return write_refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
         return None

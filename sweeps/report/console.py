@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import suppress
+from typing import IO, Any, cast
 
 from rich.console import Console
 
@@ -10,9 +11,31 @@ PIPED_WIDTH = 160  # columns of the table at the end when the output is no termi
 
 class Lasting(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever read the output is gone (`| head`): the sweep goes on without a word."""
+        """Whoever read the output is gone (`| head`, a closed terminal): the sweep goes on without a word."""
         with suppress(SystemExit):
             super().on_broken_pipe()
+
+
+class Output:
+    """Standard output, of which a terminal that has closed is a broken pipe, too; the system says EIO."""
+
+    def __init__(self) -> None:
+        self.file = sys.stdout
+
+    def write(self, text: str) -> int:
+        try:
+            return self.file.write(text)
+        except OSError as error:
+            raise BrokenPipeError(*error.args) from error
+
+    def flush(self) -> None:
+        try:
+            self.file.flush()
+        except OSError as error:
+            raise BrokenPipeError(*error.args) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
 def lasting_console(live: bool = True, quiet: bool = False) -> Console:
@@ -22,6 +45,7 @@ def lasting_console(live: bool = True, quiet: bool = False) -> Console:
     """
     notebook = Console().is_jupyter
     return Lasting(
+        file=cast(IO[str], Output()),
         width=None if sys.stdout.isatty() and not notebook else PIPED_WIDTH,
         force_jupyter=False,
         force_terminal=None if live and not notebook else False,

@@ -17,5 +17,9 @@ class SlotDied(RuntimeError):
     """A slot cannot be kept up, or the queue is gone; the message says which and why."""
 
 
+class RayFailed(SlotDied):
+    """Ray did not start; the message says why and what to do about it."""
+
+
 class Suspended(Exception):
     """The slots were asked to pause, and have. The message says why, if nobody but the sweep itself asked."""

@@ -20,7 +20,6 @@ from mergenet.records.run_record import FINISHED
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 
-SCRATCH = ".mergenet-ray-"  # folders of Ray's own files while a sweep runs
 STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
@@ -141,12 +140,6 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def clear_scratch(folder: Path) -> None:
-    """Delete what drivers that were killed left of Ray's own files."""
-    for path in folder.glob(f"{SCRATCH}*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def holds_sweep(folder: Path) -> bool:

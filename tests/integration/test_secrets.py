@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from sweeps.config.loading import dump_sweep
-from sweeps.trials.sweep_dir import SCRATCH
+from sweeps.execution.scratch import SCRATCH
 from tests.integration.test_sweep import holding, sweep_command
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.postgres import postgres
