@@ -15,10 +15,10 @@ from mergenet.data.image_text.image_text import (
     ImageTexts,
     content_hash,
     image_texts,
-    read_images,
     share_of_images,
 )
 from mergenet.data.images.openmoji import emoji_images, emoji_list
+from mergenet.data.images.pictures import read_images
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
 from mergenet.data.text.tokens import tokenizer_for, vocabulary_size

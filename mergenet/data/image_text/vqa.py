@@ -18,10 +18,10 @@ from mergenet.data.image_text.image_text import (
     coco_image,
     content_hash,
     image_texts,
-    read_images,
     share_of_images,
 )
 from mergenet.data.image_text.vqa_answers import NUM_HUMANS, normalise, soft_scores
+from mergenet.data.images.pictures import read_images
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
 from mergenet.data.splits import hold_out_groups
 from mergenet.data.text.tokens import tokenizer_for, vocabulary_size
