@@ -6,7 +6,7 @@ Every image is decoded and resized once, into uint8 memory, by threads, and only
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mergenet.data.augment import shift_and_flip
+from mergenet.data.listing import entries, hidden
 from mergenet.data.splits import hold_out_groups
 from mergenet.data.text.tokens import encode
 
@@ -74,6 +75,12 @@ def shifted(images: Tensor, outside: int) -> Tensor:
 def coco_image(root: Path, folder: str, image_id: int) -> Path:
     """COCO's own name of an image, e.g. train2014/COCO_train2014_000000000123.jpg."""
     return root / folder / f"COCO_{folder}_{image_id:012d}.jpg"
+
+
+def unused_files(folders: Iterable[Path], used: Collection[Path]) -> dict[str, int]:
+    """How many files of the folders no text is about, for `left_out`."""
+    unused = sum(path not in used and not hidden(path) for folder in folders for path in entries(folder))
+    return {"files that no text is about": unused} if unused else {}
 
 
 def share_of_images(image: Tensor, fraction: float, seed: int) -> Tensor:
