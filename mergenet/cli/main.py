@@ -68,7 +68,7 @@ def train(config: str, settings: tuple[str, ...], out: Path | None) -> None:
 
 
 def _train(config: Config, folder: Path) -> None:
-    from mergenet.cli.progress import exhaust, show_progress
+    from mergenet.cli.progress import exhaust, show_log, show_progress
     from mergenet.learner.distributed import is_main
     from mergenet.records.run_record import FINISHED, METRIC, read_result
     from mergenet.training.run import check_same, train_run
@@ -81,7 +81,9 @@ def _train(config: Config, folder: Path) -> None:
         console.print(f"{folder} is finished; this is its record", soft_wrap=True)
     elif done:
         console.print(f"resuming {folder} after epoch {done} of {config.epochs}", soft_wrap=True)
-    exhaust(show_progress(train_run(config, folder), config.epochs, console, done, lambda: read_result(folder)[METRIC]))
+    results = train_run(config, folder)
+    with show_log(console):
+        exhaust(show_progress(results, config.epochs, console, done, lambda: read_result(folder)[METRIC]))
     if is_main():
         _summary(folder, console)
 

@@ -1,7 +1,9 @@
 """What a person sees of a training: one line an epoch, and under it a bar where the output is a terminal."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,6 +35,31 @@ def show_progress(
     finally:
         if isinstance(results, Generator):
             results.close()  # a run writes down that it was stopped
+
+
+class _Shown(logging.Handler):
+    """Shows what is logged as plain lines."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def show_log(console: Console) -> Iterator[None]:
+    """What the trainer logs is shown on `console` in the block."""
+    logger, handler = logging.getLogger("mergenet"), _Shown(console)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
 
 
 def exhaust(results: Iterator[EpochResult]) -> None:

@@ -3,7 +3,7 @@
 A run folder holds
 
     config.yaml       the resolved configuration
-    provenance.json   versions, commit, machine, seeds, hashes of configuration and data
+    provenance.json   versions, commit, machine, seeds, hashes of configuration and data, counts of each split
     epochs.jsonl      one JSON object an epoch (Python's JSON: a diverged loss is NaN or Infinity)
     result.json       status and, when finished, the metrics on the test split
     checkpoints/      what a resumed run goes on from (checkpoint.py)

@@ -1,7 +1,7 @@
 """What a network learns: its data as batches, its loss, its metrics. Tasks by name."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from mergenet.config import NetworkConfig
 from mergenet.config.registry import made
 from mergenet.config.spec import Spec
 from mergenet.errors import ConfigError, DataError
+from mergenet.tasks.contents import SPLITS
 from mergenet.tasks.image_classification import ImageClassification
 from mergenet.tasks.image_text_retrieval import ImageTextRetrieval
 from mergenet.tasks.question_answering import QuestionAnswering
@@ -51,6 +52,8 @@ class Task(Protocol):
     def metrics(self, split: str, scores: Scores) -> dict[str, float]:
         """From the scores of a whole split, in order (on the CPU): "loss", a mean, and metrics from 0 to 1."""
 
+    # A task may also count what it learns from: contents() -> as mergenet.tasks.contents has it, but for the name
+
 
 MEMBERS = ("spec", "data_hash", "metric", "metadata", "size", "batch", "forward", "loss", "score", "metrics")
 
@@ -72,7 +75,14 @@ def build_task(config: NetworkConfig) -> Task:
     lacking = [name for name in MEMBERS if not hasattr(task, name)]
     if lacking:
         raise ConfigError(f"task: {config.task} must have {', '.join(MEMBERS)}, and lacks {', '.join(lacking)}")
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         if task.size(split) < 1:
             raise DataError(f"data.name: the split {split} of {config.data.name} must hold examples, got none")
     return task
+
+
+def contents(task: Task, config: NetworkConfig) -> dict[str, Any]:
+    """What the task of a network learns from, as `mergenet.tasks.contents` has it."""
+    plain = {split: {"examples": task.size(split)} for split in SPLITS} | {"left_out": {}}
+    counted = getattr(task, "contents", None)  # which a task of the user's own may lack
+    return {"name": config.data.name} | (plain if counted is None else counted())

@@ -13,6 +13,7 @@ from mergenet.config.spec import CLASSES, IMAGE, Spec
 from mergenet.data import ImageData, Split, load_data
 from mergenet.data.augment import augment as augment_images
 from mergenet.errors import ConfigError, DataError
+from mergenet.tasks.contents import class_counts
 
 
 class ImageClassification:
@@ -29,7 +30,8 @@ class ImageClassification:
         self.spec = Spec(IMAGE, CLASSES, len(data.class_names), image_size=config.data.image_size)
         self.class_names = data.class_names
         self.data_hash = data.content_hash
-        self._outside = data.outside
+        self._outside, self._left_out = data.outside, dict(data.left_out)
+        self._num_classes = len(data.class_names)
         self.label_smoothing = config.label_smoothing
         self._splits = {"train": data.train, "val": data.val, "test": data.test}
         self._on_device: dict[tuple[str, torch.device], Split] = {}
@@ -43,6 +45,10 @@ class ImageClassification:
             "std": json.dumps(self.std.flatten().tolist()),
             "class_names": json.dumps(self.class_names),
         }
+
+    def contents(self) -> dict[str, Any]:
+        labels = {name: split.labels for name, split in self._splits.items()}
+        return class_counts("images", labels, self._num_classes) | {"left_out": self._left_out}
 
     def size(self, split: str) -> int:
         return len(self._splits[split].labels)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ class ImageTextRetrieval:
         )
         self.data_hash = data.content_hash
         self.tokenizer = data.tokenizer
+        self._left_out = dict(data.left_out)
         self._splits: dict[str, ImageTexts] = {"train": data.train, "val": data.val, "test": data.test}
         self.statistics = channel_statistics(data.train.images)
 
@@ -58,6 +60,10 @@ class ImageTextRetrieval:
         """Normalisation of the images and tokenizer of the texts, as JSON values."""
         mean, std = (json.dumps(value.flatten().tolist()) for value in self.statistics)
         return {"mean": mean, "std": std, "tokenizer": self.tokenizer}
+
+    def contents(self) -> dict[str, Any]:
+        counts = {name: {"captions": len(of.image), "images": len(of.images)} for name, of in self._splits.items()}
+        return counts | {"left_out": self._left_out}
 
     def size(self, split: str) -> int:
         return len(self._splits[split].image)

@@ -1,6 +1,7 @@
 """Extractive question answering: the span of a context that answers a question, or that none does."""
 
 import json
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class QuestionAnswering:
         size, length = vocabulary_size(data.tokenizer), config.data.max_length
         self.spec = Spec(TEXT, SPAN, 2, vocab_size=size, max_length=length)
         self.data_hash = data.content_hash
+        self._left_out = dict(data.left_out)
         self.label_smoothing = config.label_smoothing
         self.may_decline = any(not question.answers for question in data.train.questions)
         self._splits = {"train": data.train, "val": data.val, "test": data.test}
@@ -43,6 +45,9 @@ class QuestionAnswering:
             "max_answer_tokens": json.dumps(MAX_ANSWER),
             "may_decline": json.dumps(self.may_decline),
         }
+
+    def contents(self) -> dict[str, Any]:
+        return {name: _counts(split) for name, split in self._splits.items()} | {"left_out": self._left_out}
 
     def size(self, split: str) -> int:
         """Windows, at least as many as questions."""
@@ -106,6 +111,14 @@ class QuestionAnswering:
             stored = {"ids": tokens.ids, "mask": tokens.mask, "part": tokens.part, "span": windows.span}
             self._on_device[key] = {name: value.to(device) for name, value in stored.items()}
         return self._on_device[key]
+
+
+def _counts(split: SpanSplit) -> dict[str, int]:
+    """Questions and windows; questions whose answer no window holds whole, if there are any, learn to decline."""
+    held = set(split.windows.question[split.windows.span.any(1)].tolist())
+    torn = sum(bool(question.answers) and n not in held for n, question in enumerate(split.questions))
+    counts = {"questions": len(split.questions), "windows": len(split.windows.question)}
+    return counts | ({"with an answer that no window holds": torn} if torn else {})
 
 
 def span_loss(logits: Tensor, span: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -1,6 +1,7 @@
 """Text classification: cross-entropy, accuracy."""
 
 import json
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from mergenet.config import NetworkConfig
 from mergenet.config.spec import CLASSES, TEXT, Spec
 from mergenet.data.text.text import TextSplit, load_text
+from mergenet.tasks.contents import class_counts
 from mergenet.tasks.image_classification import checked_logits, means
 
 
@@ -24,6 +26,7 @@ class TextClassification:
         self.class_names = data.class_names
         self.tokenizer = data.tokenizer
         self.data_hash = data.content_hash
+        self._left_out = dict(data.left_out)
         self.label_smoothing = config.label_smoothing
         self._splits = {"train": data.train, "val": data.val, "test": data.test}
         self._on_device: dict[tuple[str, torch.device], TextSplit] = {}
@@ -32,6 +35,10 @@ class TextClassification:
     def metadata(self) -> dict[str, str]:
         """Meaning of the outputs, and the tokenizer.json that turns a text into the network's input."""
         return {"class_names": json.dumps(self.class_names), "tokenizer": self.tokenizer}
+
+    def contents(self) -> dict[str, Any]:
+        labels = {name: split.labels for name, split in self._splits.items()}
+        return class_counts("texts", labels, len(self.class_names)) | {"left_out": self._left_out}
 
     def size(self, split: str) -> int:
         return len(self._splits[split].labels)

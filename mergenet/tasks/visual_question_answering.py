@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,7 @@ class VisualQuestionAnswering:
             IMAGE_TEXT, CLASSES, len(data.answers), config.data.image_size, data.vocab_size, config.data.max_length
         )
         self.data_hash = data.content_hash
+        self._left_out = dict(data.left_out)
         self.answers, self.tokenizer = data.answers, data.tokenizer
         self._splits: dict[str, Questions] = {"train": data.train, "val": data.val, "test": data.test}
         self.statistics = channel_statistics(data.train.texts.images)
@@ -55,6 +57,9 @@ class VisualQuestionAnswering:
         """Normalisation of the images, tokenizer of the questions and meaning of the outputs, as JSON values."""
         mean, std = (json.dumps(value.flatten().tolist()) for value in self.statistics)
         return {"mean": mean, "std": std, "tokenizer": self.tokenizer, "answers": json.dumps(self.answers)}
+
+    def contents(self) -> dict[str, Any]:
+        return {name: _counts(split) for name, split in self._splits.items()} | {"left_out": self._left_out}
 
     def size(self, split: str) -> int:
         return len(self._splits[split].texts.image)
@@ -93,6 +98,13 @@ class VisualQuestionAnswering:
         them if there is none: a floor, which is the data's and so the same after every epoch.
         """
         return means(scores)
+
+
+def _counts(split: Questions) -> dict[str, int]:
+    """Questions and their images; questions that no known answer scores for, if there are any."""
+    unknown = int((split.scores.amax(1) == 0).sum())
+    counts = {"questions": len(split.texts.image), "images": len(split.texts.images)}
+    return counts | ({"without a frequent answer": unknown} if unknown else {})
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ After each epoch the checkpoint is written first and the epoch's row second; a r
 its checkpoint. So no finished epoch is trained twice, and a resumed run ends with bitwise the same weights.
 """
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,10 +49,13 @@ from mergenet.records.run_record import (
     write_epochs,
     write_json,
 )
+from mergenet.tasks import contents
+from mergenet.tasks.contents import in_a_line
 from mergenet.training.advice import FEW
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.build_links import adapter_tensors
 
+LOG = logging.getLogger(__name__)
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
 
 
@@ -59,6 +63,7 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
     """Trains `config` into `folder`; yields each epoch once it is safely on disk.
 
     A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read.
+    What the networks learn from is logged before the first epoch, a line each (level info).
     Closing the generator leaves the run stopped and resumable.
     Raises ConfigError before anything is written, CheckpointError for another run's folder, TrainingDiverged.
     """
@@ -78,8 +83,17 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
         distributed.barrier()  # all have read before the first writes
         if distributed.is_main():
             _open(config, folder, trainer, history)
+            for role, counted in data_of(trainer).items():
+                LOG.info(f"{role}: {in_a_line(counted)}")
         distributed.barrier()
         yield from _train(trainer, folder, history)
+
+
+def data_of(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """Network's role -> what it learns from, counted. A source that is replayed has loaded none."""
+    source = None if trainer.source is None else trainer.source.learner
+    learners = {learner.role: learner for learner in (trainer.target, source) if learner is not None}
+    return {role: contents(learner.task, learner.config) for role, learner in learners.items()}
 
 
 def warn_of_few_updates(trainer: Trainer) -> None:
@@ -179,7 +193,8 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
     if trainer.source is not None:
         hashes["source"] = trainer.source.data_hash
     pairs = [pair.model_dump(mode="json") for pair in trainer.config.transfer.written_pairs]
-    now = provenance(config, hashes) | {"pairs": pairs}  # as trained; config.yaml may hold patterns
+    # pairs as trained, config.yaml may hold patterns
+    now = provenance(config, hashes) | {"data": data_of(trainer), "pairs": pairs}
     if not epochs_done or not (folder / PROVENANCE_FILE).exists():
         return now
     first = read_provenance(folder)

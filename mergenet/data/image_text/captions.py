@@ -1,7 +1,8 @@
 """Images and texts that name them, for retrieval: emoji and their names, or MSCOCO's captions."""
 
+import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +16,11 @@ from mergenet.data.image_text.image_text import (
     ImageTexts,
     content_hash,
     image_texts,
-    read_images,
     share_of_images,
+    unused_files,
 )
 from mergenet.data.images.openmoji import emoji_images, emoji_list
+from mergenet.data.images.pictures import read_images
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
 from mergenet.data.text.tokens import tokenizer_for, vocabulary_size
@@ -45,6 +47,7 @@ class CaptionData:
     vocab_size: int
     tokenizer: str  # tokenizer.json
     content_hash: str  # sha256, hex, of all splits
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # what was not read -> how many
 
 
 def load_openmoji_names(config: DataConfig) -> CaptionData:
@@ -92,7 +95,9 @@ def load_coco(config: DataConfig) -> CaptionData:
     `val_fraction` and the split's seed do not matter; `train_fraction` keeps a random share of the training images.
     Raises ConfigError without data.root, DataError for files that are missing or malformed.
     """
-    entries = read_karpathy(folder_with(config, [KARPATHY, *FOLDERS], FILL))
+    root = folder_with(config, [KARPATHY, *FOLDERS], FILL)
+    entries = read_karpathy(root)
+    used = {entry.image for of in entries.values() for entry in of}
     kept = share_of_images(torch.arange(len(entries["train"])), config.train_fraction, config.split_seed)
     entries["train"] = [entries["train"][i] for i in kept.tolist()]
     splits = []
@@ -100,13 +105,15 @@ def load_coco(config: DataConfig) -> CaptionData:
         image = [n for n, entry in enumerate(entries[split]) for _ in entry.captions]
         pixels = read_images([entry.image for entry in entries[split]], config.image_size)
         splits.append((pixels, torch.tensor(image), [c for entry in entries[split] for c in entry.captions]))
-    return _caption_data(splits, config)
+    left_out = unused_files([root / folder for folder in FOLDERS], used)
+    return dataclasses.replace(_caption_data(splits, config), left_out=left_out)
 
 
 def read_karpathy(root: Path) -> dict[str, list[Captioned]]:
     """Our splits, none of them empty. Raises DataError naming file and record."""
     path = root / KARPATHY
     entries: dict[str, list[Captioned]] = {name: [] for name in SPLITS.values()}
+    seen: dict[Path, int] = {}
     for n, entry in enumerate(field(read_json(path), "images", list, str(path))):
         where = f"{path}: images[{n}]"
         split = _one_of(entry, "split", SPLITS, where)
@@ -118,6 +125,8 @@ def read_karpathy(root: Path) -> dict[str, list[Captioned]]:
         captions = tuple(text_field(s, "raw", f"{where}.sentences[{k}]") for k, s in enumerate(sentences))
         if not captions:
             raise DataError(f"{where}.sentences must hold at least one caption, got none")
+        if (first := seen.setdefault(root / folder / name, n)) != n:  # it could be trained on and tested
+            raise DataError(f"{where}.filename must be an image of its own, got {shown(name)}, as in images[{first}]")
         entries[SPLITS[split]].append(Captioned(root / folder / name, captions))
     if empty := [name for name, of in entries.items() if not of]:
         raise DataError(f"{path} must hold images of the splits train, val and test, got none of {', '.join(empty)}")

@@ -6,21 +6,18 @@ Every image is decoded and resized once, into uint8 memory, by threads, and only
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mergenet.data.augment import shift_and_flip
+from mergenet.data.listing import entries, hidden
 from mergenet.data.splits import hold_out_groups
 from mergenet.data.text.tokens import encode
-from mergenet.errors import DataError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -80,26 +77,10 @@ def coco_image(root: Path, folder: str, image_id: int) -> Path:
     return root / folder / f"COCO_{folder}_{image_id:012d}.jpg"
 
 
-def read_images(paths: Sequence[Path], size: int) -> Tensor:
-    """uint8 (N, 3, size, size), resized to squares whatever their shape. Raises DataError naming the file."""
-    images = np.empty((len(paths), size, size, 3), dtype=np.uint8)
-
-    def read(number: int) -> None:
-        path = paths[number]
-        try:
-            with Image.open(path) as image:
-                images[number] = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"{path} cannot be read as an image: {str(error)[:200]}") from None
-
-    with ThreadPoolExecutor() as pool:
-        try:
-            for _ in pool.map(read, range(len(paths))):
-                pass
-        except DataError:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+def unused_files(folders: Iterable[Path], used: Collection[Path]) -> dict[str, int]:
+    """How many files of the folders no text is about, for `left_out`."""
+    unused = sum(path not in used and not hidden(path) for folder in folders for path in entries(folder))
+    return {"files that no text is about": unused} if unused else {}
 
 
 def share_of_images(image: Tensor, fraction: float, seed: int) -> Tensor:

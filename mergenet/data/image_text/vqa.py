@@ -4,8 +4,9 @@ https://visualqa.org/download.html. The official validation set serves as test s
 not public; the validation split is taken from the training images, with all their questions.
 """
 
+import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from mergenet.data.image_text.image_text import (
     coco_image,
     content_hash,
     image_texts,
-    read_images,
     share_of_images,
+    unused_files,
 )
 from mergenet.data.image_text.vqa_answers import NUM_HUMANS, normalise, soft_scores
+from mergenet.data.images.pictures import read_images
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
 from mergenet.data.splits import hold_out_groups
 from mergenet.data.text.tokens import tokenizer_for, vocabulary_size
@@ -68,6 +70,7 @@ class VqaData:
     vocab_size: int
     tokenizer: str  # tokenizer.json
     content_hash: str  # sha256, hex, of all splits
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # what was not read -> how many
 
 
 def load_vqa2(config: DataConfig) -> VqaData:
@@ -75,7 +78,9 @@ def load_vqa2(config: DataConfig) -> VqaData:
     names = [name.format(folder) for folder in FOLDERS for name in (QUESTIONS, ANNOTATIONS)]
     root = folder_with(config, [*names, *FOLDERS], FILL)
     train, test = (read_vqa2(root, folder) for folder in FOLDERS)
-    return vqa_data(train, test, config, MIN_COUNT)
+    data = vqa_data(train, test, config, MIN_COUNT)
+    used = {record.image for record in (*train, *test)}
+    return dataclasses.replace(data, left_out=unused_files([root / folder for folder in FOLDERS], used))
 
 
 def vqa_data(train: Sequence[Record], test: Sequence[Record], config: DataConfig, min_count: int) -> VqaData:
@@ -115,9 +120,12 @@ def vqa_data(train: Sequence[Record], test: Sequence[Record], config: DataConfig
 
 
 def frequent_answers(answers: Iterable[str], min_count: int) -> tuple[str, ...]:
-    """Normalised answers that come at least `min_count` times, at most MAX_ANSWERS; by frequency, then alphabet."""
+    """Normalised answers that come at least `min_count` times, at most MAX_ANSWERS; by frequency, then alphabet.
+
+    An answer of which nothing is left, such as "a", is none: no human's would be equal to it.
+    """
     counts = Counter(map(normalise, answers))
-    frequent = sorted((a for a, n in counts.items() if n >= min_count), key=lambda a: (-counts[a], a))
+    frequent = sorted((a for a, n in counts.items() if a and n >= min_count), key=lambda a: (-counts[a], a))
     return tuple(frequent[:MAX_ANSWERS])
 
 

@@ -1,67 +1,80 @@
 """Any folder of images: <root>/train/<class>/*.png, and if there are, <root>/val and <root>/test likewise."""
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from mergenet.config import DataConfig
 from mergenet.data.images.images import ImageData, Split, image_data
+from mergenet.data.images.pictures import read_images, suffixes
+from mergenet.data.listing import LeftOut, entries, files_below, hidden, in_words, split_places
 from mergenet.data.splits import TEST_FRACTION, hold_out, subsample
 from mergenet.errors import ConfigError, DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-
 
 def load_folder(config: DataConfig) -> ImageData:
-    """Classes are the sub-folders of train, in alphabetical order.
+    """Classes are the sub-folders of train that are not hidden, ordered by their names (`mergenet.data.listing`).
 
-    A missing test folder is made up for by 15 % of train, a missing val folder by `val_fraction` of what is
-    left, both stratified and by seed. Images are resized to squares, whatever their shape.
+    So two networks on one folder number them alike. Images of a class may lie in folders of its own. All suffixes that
+    Pillow opens are read; what is not read is counted (`left_out`). A missing test folder is made up for by 15 % of
+    train, a missing val folder by `val_fraction` of what is left, both stratified and by seed. Images are resized to
+    squares, whatever their shape. Raises ConfigError without data.root, DataError naming folder or file.
     """
     if config.root is None:
         raise ConfigError("data.root must name the folder with train/<class>/*.png, got None")
-    root = Path(config.root)
-    classes = _classes(root)
-    train = _read(root / "train", classes, config.image_size)
+    left_out: LeftOut = Counter()
+    places = split_places(Path(config.root), "", "train/<class>/*.png", left_out)
+    files = {split: _files(place, left_out) for split, place in places.items()}
+    classes = list(files["train"])
+    _check(places, files, left_out)
+    train = _read(files["train"], classes, config.image_size)
     held_out = {}
     for name, fraction in (("test", TEST_FRACTION), ("val", config.val_fraction)):
-        if (root / name).is_dir():
-            held_out[name] = _read(root / name, classes, config.image_size)
+        if name in files:
+            held_out[name] = _read(files[name], classes, config.image_size)
         else:
             held, kept = hold_out(train.labels, fraction, config.split_seed)
             held_out[name], train = train.take(held), train.take(kept)
     train = subsample(train, config.train_fraction, config.split_seed)
-    return image_data(train, held_out["val"], held_out["test"], classes)
+    return image_data(train, held_out["val"], held_out["test"], classes, left_out=left_out)
 
 
-def _classes(root: Path) -> list[str]:
-    if not (root / "train").is_dir():
-        raise DataError(f"data.root must hold train/<class>/*.png or *.jpg, got {str(root)!r} without a folder train")
-    classes = sorted(folder.name for folder in (root / "train").iterdir() if folder.is_dir())
+def _files(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
+    """The images of each class folder, in order."""
+    found = {}
+    for path in entries(folder):
+        if hidden(path):
+            left_out["hidden"] += 1
+        elif path.is_dir():
+            found[path.name] = files_below(path, suffixes(), left_out)
+        else:
+            left_out["beside the class folders"] += 1
+    return found
+
+
+def _check(places: dict[str, Path], files: dict[str, dict[str, list[Path]]], left_out: LeftOut) -> None:
+    """Raises DataError for fewer than two classes, an empty split or class, and a class that train does not have."""
+    classes = list(files["train"])
+    rest = f" ({in_words(left_out)} not read)" if left_out else ""
     if len(classes) < 2:
-        raise DataError(f"{root / 'train'} must hold at least 2 folders, one a class, got {len(classes)}")
-    return classes
+        raise DataError(f"{places['train']} must hold at least 2 folders, one a class, got {len(classes)}{rest}")
+    for split, found in files.items():
+        place = places[split]
+        if unknown := [name for name in found if name not in classes]:
+            raise DataError(f"{place / unknown[0]} must be a class of train, got {unknown[0]!r}; train has {classes}")
+        if (count := sum(map(len, found.values()))) < 3:
+            raise DataError(f"{place} must hold at least 3 images, <class>/*.png or the like, got {count}{rest}")
+    if empty := [name for name, found in files["train"].items() if not found]:
+        raise DataError(
+            f"{places['train'] / empty[0]} must hold at least one image to be a class, got none{rest}; "
+            "fill it or remove it"
+        )
 
 
-def _read(folder: Path, classes: list[str], size: int) -> Split:
-    """One split. Raises DataError for a class that train does not have, an empty split and unreadable images."""
-    files = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES)
-    for path in files:
-        if path.parent.name not in classes:
-            raise DataError(f"{path.parent} must be a class of train, got {path.parent.name!r}; train has {classes}")
-    if len(files) < 3:
-        raise DataError(f"{folder} must hold at least 3 images, <class>/*.png or *.jpg, got {len(files)}")
-    images = np.stack([_image(path, size) for path in files])
-    labels = torch.tensor([classes.index(path.parent.name) for path in files])
-    return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels)
-
-
-def _image(path: Path, size: int) -> np.ndarray:
-    """uint8 (size, size, 3)"""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from None
+def _read(files: Mapping[str, list[Path]], classes: list[str], size: int) -> Split:
+    """One split, class after class."""
+    labels = [classes.index(name) for name, found in files.items() for _ in found]
+    images = read_images([path for found in files.values() for path in found], size)
+    return Split(images, torch.tensor(labels))

@@ -1,8 +1,8 @@
 """Image data in memory: uint8 images, integer labels, three splits, a hash of it all."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class ImageData:
     class_names: tuple[str, ...]
     content_hash: str  # sha256, hex, of images and labels of all splits
     outside: int = 0  # pixel value beyond an image's border, where a random crop reaches: 0 is black
+    left_out: Mapping[str, int] = field(default_factory=dict)  # what lies beside the data and was not read -> how many
 
     def __post_init__(self) -> None:
         """Raises DataError for a label without a class."""
@@ -54,8 +55,16 @@ class ImageData:
                 raise DataError(f"labels must be from 0 to {most}, the number of the class, got {int(wrong[0])}")
 
 
-def image_data(train: Split, val: Split, test: Split, class_names: Sequence[str], outside: int = 0) -> ImageData:
-    return ImageData(train, val, test, tuple(class_names), content_hash((train, val, test)), outside)
+def image_data(
+    train: Split,
+    val: Split,
+    test: Split,
+    class_names: Sequence[str],
+    outside: int = 0,
+    left_out: Mapping[str, int] | None = None,
+) -> ImageData:
+    names, digest = tuple(class_names), content_hash((train, val, test))
+    return ImageData(train, val, test, names, digest, outside, dict(left_out or {}))
 
 
 def described(tensor: Tensor) -> str:

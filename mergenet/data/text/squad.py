@@ -1,6 +1,8 @@
 """Questions about texts from files in the JSON format of SQuAD v2.0 and v1.1, https://rajpurkar.github.io/SQuAD-explorer."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import torch
 from mergenet.config import DataConfig
 from mergenet.config.rules import shown
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
+from mergenet.data.listing import LeftOut
 from mergenet.data.splits import hold_out_groups, stratified_order
 from mergenet.errors import DataError
 
@@ -36,6 +39,7 @@ class QuestionSets:
     train: tuple[Question, ...]
     val: tuple[Question, ...]
     test: tuple[Question, ...]
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)  # what was not read -> how many
 
 
 def load_squad(config: DataConfig) -> QuestionSets:
@@ -50,8 +54,10 @@ def load_squad(config: DataConfig) -> QuestionSets:
     root = folder_with(
         config, names, f"mkdir -p ROOT && curl -fL --create-dirs --output-dir ROOT --remote-name-all {urls}"
     )
-    train, test = (read_squad(root / name) for name in names)
-    return split_articles(train, test, config, str(root / names[0]))
+    left_out: LeftOut = Counter()
+    train, test = (read_squad(root / name, left_out) for name in names)
+    sets = split_articles(train, test, config, str(root / names[0]))
+    return dataclasses.replace(sets, left_out=dict(left_out))
 
 
 def split_articles(train: Sequence[Question], test: Sequence[Question], config: DataConfig, where: str) -> QuestionSets:
@@ -71,13 +77,15 @@ def split_articles(train: Sequence[Question], test: Sequence[Question], config: 
     return QuestionSets(tuple(train[i] for i in rest.tolist()), tuple(train[i] for i in val.tolist()), tuple(test))
 
 
-def read_squad(path: Path) -> tuple[Question, ...]:
+def read_squad(path: Path, left_out: LeftOut | None = None) -> tuple[Question, ...]:
     """Raises DataError for a file that cannot be read, is no JSON, or is not as `parse_squad` wants it."""
-    return parse_squad(read_json(path), str(path))
+    return parse_squad(read_json(path), str(path), left_out)
 
 
-def parse_squad(value: object, where: str) -> tuple[Question, ...]:
+def parse_squad(value: object, where: str, left_out: LeftOut | None = None) -> tuple[Question, ...]:
     """All questions of a SQuAD file's value, in order; `version` and `plausible_answers` are ignored.
+
+    left_out: counts the contexts that no question is about.
 
     Raises DataError, which names `where` and the record, for whatever a SQuAD file cannot hold: other types,
     missing keys, blank texts, ids that come twice, answers that the context does not hold, no question at all.
@@ -89,7 +97,10 @@ def parse_squad(value: object, where: str) -> tuple[Question, ...]:
         for p, paragraph in enumerate(field(article, "paragraphs", list, place)):
             spot = f"{place}.paragraphs[{p}]"
             context = text_field(paragraph, "context", spot)
-            for q, record in enumerate(field(paragraph, "qas", list, spot)):
+            records = field(paragraph, "qas", list, spot)
+            if not records and left_out is not None:
+                left_out["contexts without a question"] += 1
+            for q, record in enumerate(records):
                 questions.append(_question(record, title, context, f"{spot}.qas[{q}]"))
     if not questions:
         raise DataError(f"{where} must hold at least one question, got none")

@@ -4,8 +4,10 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +19,7 @@ from torch import Tensor
 from mergenet.config import DataConfig
 from mergenet.config.registry import kind_of, made
 from mergenet.data.images.openmoji import emoji_list
+from mergenet.data.listing import LeftOut, files_below, split_places
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
 from mergenet.data.text.tokens import encode, tokenizer_for, vocabulary_size
 from mergenet.errors import ConfigError, DataError
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 IMDB = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
+NUMBER = re.compile(r"[+-]?\d{1,300}(\.\d*)?", re.ASCII)
 MIN_COUNT = 2  # words that training says once are unknown there too, or the unknown word would never be learnt
 
 
@@ -34,6 +38,7 @@ class Texts:
 
     texts: Sequence[str]
     labels: Tensor  # int64 (N,)
+    left_out: Mapping[str, int] = field(default_factory=dict)  # of a whole split: what was not read -> how many
 
     def take(self, index: Tensor) -> "Texts":
         return Texts([self.texts[i] for i in index.tolist()], self.labels[index])
@@ -55,6 +60,7 @@ class TextData:
     vocab_size: int  # tokens are below it
     tokenizer: str  # tokenizer.json, which cuts and pads to the length of these
     content_hash: str  # sha256, hex, of tokens, mask and labels of all splits
+    left_out: Mapping[str, int] = field(default_factory=dict)  # what was not read -> how many
 
 
 Raw = tuple[Texts, Texts, Texts, Sequence[str]]  # training, validation and test split; class names
@@ -71,6 +77,7 @@ def load_text(config: DataConfig) -> TextData:
         got = ", ".join(map(kind_of, found))
         raise ConfigError(f"data.name: {config.name} must return three Texts and the class names, got {got}")
     train, val, test, class_names = found
+    left_out = dict(sum((Counter(part.left_out) for part in (train, val, test)), Counter()))
     if config.train_fraction < 1:
         count = max(1, round(config.train_fraction * len(train.labels)))
         train = train.take(stratified_order(train.labels, config.split_seed)[:count].sort().values)
@@ -84,6 +91,7 @@ def load_text(config: DataConfig) -> TextData:
         vocab_size=vocabulary_size(tokenizer),
         tokenizer=tokenizer.to_str(),
         content_hash=content_hash(splits),
+        left_out=left_out,
     )
 
 
@@ -158,19 +166,19 @@ def load_imdb(config: DataConfig) -> Raw:
     classes = ("neg", "pos")
     whole, test = (_read_reviews(folder / split, classes) for split in ("train", "test"))
     val, train = hold_out(whole.labels, config.val_fraction, config.split_seed)
-    return whole.take(train), whole.take(val), test, classes
+    return replace(whole.take(train), left_out=whole.left_out), whole.take(val), test, classes
 
 
 def _read_reviews(folder: Path, classes: Sequence[str]) -> Texts:
     """One split, in the order of the file names. Raises DataError for a class without texts."""
-    texts, labels = [], []
+    texts, labels, left_out = [], [], Counter[str]()
     for label, name in enumerate(classes):
-        paths = sorted((folder / name).glob("*.txt"))
+        paths = files_below(folder / name, {".txt"}, left_out)
         if not paths:
             raise DataError(f"{folder / name} must hold reviews, *.txt, got none")
         texts += [_read_review(path) for path in paths]
         labels += [label] * len(paths)
-    return Texts(texts, torch.tensor(labels))
+    return Texts(texts, torch.tensor(labels), dict(left_out))
 
 
 def _read_review(path: Path) -> str:
@@ -183,41 +191,60 @@ def _read_review(path: Path) -> str:
 def load_text_folder(config: DataConfig) -> Raw:
     """<root>/train.jsonl, and if there are, val.jsonl and test.jsonl: one {"text": ..., "label": ...} a line.
 
-    Classes are the labels of train, text or whole numbers, in order. A missing test file is made up for by 15 % of
-    train, a missing val file by `val_fraction` of what is left, both stratified and by seed.
+    Classes are the labels of train, all text or all whole numbers, in order (texts by code point). A missing test file
+    is made up for by 15 % of train, a missing val file by `val_fraction` of what is left, both stratified and by seed.
+    Other usual names of the splits are found, see `mergenet.data.listing`.
     `to_json` of a split of the library `datasets` writes such a file.
     """
-    root = _root(config, "the folder with train.jsonl")
-    texts, labels = read_lines(root / "train.jsonl")
+    left_out: LeftOut = Counter()
+    train_file = 'train.jsonl, one {"text": ..., "label": ...} a line'
+    files = split_places(_root(config, "the folder with train.jsonl"), ".jsonl", train_file, left_out)
+    texts, labels = read_lines(files["train"])
     classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
     if len(classes) < 2:
-        raise DataError(f"{root / 'train.jsonl'} must hold at least 2 classes, got {len(classes)}")
-    train = Texts(texts, _numbers(labels, classes, root / "train.jsonl"))
+        raise DataError(f"{files['train']} must hold at least 2 classes, got {len(classes)}")
+    check_classes(classes, files["train"])
+    train = Texts(texts, _numbers(labels, classes, files["train"]))
     held_out = {}
     for name, fraction in (("test", TEST_FRACTION), ("val", config.val_fraction)):
-        file = root / f"{name}.jsonl"
-        if file.is_file():
-            texts, labels = read_lines(file)
-            held_out[name] = Texts(texts, _numbers(labels, classes, file))
+        if name in files:
+            texts, labels = read_lines(files[name])
+            held_out[name] = Texts(texts, _numbers(labels, classes, files[name]))
         else:
             held, kept = hold_out(train.labels, fraction, config.split_seed)
             held_out[name], train = train.take(held), train.take(kept)
+    train = replace(train, left_out=dict(left_out))
     return train, held_out["val"], held_out["test"], [str(name) for name in classes]
+
+
+def check_classes(classes: Sequence[str | int], file: Path) -> None:
+    """Raises DataError for labels of both types, blank ones, and two that a reader takes for the same (1 and 01)."""
+    kinds = {type(label): label for label in classes}
+    if len(kinds) > 1:
+        raise DataError(f"{file}: labels must be all text or all whole numbers, got {kinds[int]!r} and {kinds[str]!r}")
+    read: dict[str, str | int] = {}
+    for label in classes:
+        word = unicodedata.normalize("NFKC", str(label)).strip()
+        if not word:
+            raise DataError(f"{file}: labels must not be blank, got {label!r}")
+        if NUMBER.fullmatch(word):
+            word = str(float(word))
+        if word in read:
+            raise DataError(f"{file}: labels must differ in more than spelling, got {read[word]!r} and {label!r}")
+        read[word] = label
 
 
 def read_lines(file: Path) -> tuple[list[str], list[str | int]]:
     """Texts and labels. Raises DataError, with the line, for what is not text and label in a JSON object."""
-    if not file.is_file():
-        raise DataError(
-            f"data.root must hold {file.name}, got {str(file.parent)!r} without it; "
-            'write one {"text": ..., "label": ...} a line'
-        )
     texts, labels = [], []
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            text, label = _entry(line, f"{file} line {number}")
-            texts.append(text)
-            labels.append(label)
+    try:
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                text, label = _entry(line, f"{file} line {number}")
+                texts.append(text)
+                labels.append(label)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
     if len(texts) < 3:
         raise DataError(f"{file} must hold at least 3 texts, got {len(texts)}")
     return texts, labels
@@ -240,7 +267,9 @@ def _numbers(labels: list[str | int], classes: list[str | int], file: Path) -> T
     known = {label: number for number, label in enumerate(classes)}
     for line, label in enumerate(labels, start=1):
         if label not in known:
-            raise DataError(f"{file} line {line} must have a label of train.jsonl, got {label!r}")
+            like = next((name for name in classes if str(name) == str(label).strip()), None)
+            hint = "" if like is None else f"; there it is {like!r}"
+            raise DataError(f"{file} line {line} must have a label of the train split, got {label!r}{hint}")
     return torch.tensor([known[label] for label in labels])
 
 

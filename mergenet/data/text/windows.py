@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,7 @@ class SpanData:
     test: SpanSplit
     tokenizer: "Tokenizer"
     content_hash: str  # sha256, hex, of questions, contexts, answers and token numbers of all splits
+    left_out: Mapping[str, int] = field(default_factory=dict)  # what was not read -> how many
 
 
 @cache
@@ -69,7 +70,7 @@ def load_windows(config: DataConfig) -> SpanData:
         SpanSplit(questions, windows_of(tokenizer, questions, config.max_length))
         for questions in (sets.train, sets.val, sets.test)
     )
-    return SpanData(train, val, test, tokenizer, content_hash((train, val, test)))
+    return SpanData(train, val, test, tokenizer, content_hash((train, val, test)), sets.left_out)
 
 
 def windows_of(tokenizer: "Tokenizer", questions: Sequence[Question], max_length: int) -> Windows:

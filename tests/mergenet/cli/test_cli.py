@@ -172,7 +172,10 @@ def test_a_divergence_is_one_line_and_exit_code_1() -> None:
 
 def test_train_then_evaluate_export_and_train_again() -> None:
     result = call("train", "digits", *QUICK)
-    lines = result.stdout.splitlines()
+    counts = r"train \d+ images, val 229, test 270"
+    networks, lines = result.stdout.splitlines()[:2], result.stdout.splitlines()[2:]
+    for role, line in zip(("target", "source"), networks, strict=True):
+        assert re.fullmatch(rf"{role}: digits, 10 classes: {counts}", line)
     figures = r"loss [\d.]+, val top1 [\d.]+%"
     for number, line in enumerate(lines[:2], start=1):
         assert re.fullmatch(rf"epoch {number}/2  target: {figures}  source: {figures}  [\d.]+ s", line)
@@ -278,7 +281,7 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on() -> None:
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("epoch   1/200  ")
+        assert [process.stdout.readline()[:7] for _ in range(3)] == ["target:", "source:", "epoch  "]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -294,11 +297,11 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on() -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == f"resuming run after epoch {done} of 200\n"
-        lines = [process.stdout.readline() for _ in range(done + 1)]
+        lines = [process.stdout.readline() for _ in range(done + 3)]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert re.match(r"warning: run goes on with CPU .* \(was Z80\); .*\nerror: interrupted; epochs", errors)
-    assert [line.rstrip().endswith("(recorded)") for line in lines] == [True] * done + [False]
+    assert [line.rstrip().endswith("(recorded)") for line in lines] == [False] * 2 + [True] * done + [False]
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -112,6 +112,10 @@ def test_karpathys_splits(tmp_path: Path) -> None:
         (lambda v: v["images"][1].update(filename="a\0.jpg"), r"images\[1\].filename must be the name of a file"),
         (lambda v: v["images"][1].update(filename="a.jpg"), r"val2014/a.jpg cannot be read as an image"),
         (lambda v: v["images"][1].update(filename="x" * 5000), r"cannot be read as an image"),
+        (
+            lambda v: v["images"][5].update(filename=v["images"][1]["filename"]),
+            r"images\[5\].filename must be an image of its own, got 'COCO_.*jpg', as in images\[1\]",
+        ),
         (lambda v: v["images"][1].update(sentences=[]), r"images\[1\].sentences must hold at least one caption"),
         (
             lambda v: v["images"][1]["sentences"][0].update(raw=3),
@@ -127,6 +131,15 @@ def test_malformed_coco(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         load_coco(config_of(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_images_without_a_caption_are_counted(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    value = json.loads((tmp_path / KARPATHY).read_text())
+    value["images"] = value["images"][:-1]
+    (tmp_path / KARPATHY).write_text(json.dumps(value))
+    assert load_coco(config_of(tmp_path)).left_out == {"files that no text is about": 1}
+    assert load_coco(config_of(tmp_path, train_fraction=0.5)).left_out == {"files that no text is about": 1}
 
 
 def test_missing_and_torn_files(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_folder_with_splits_of_its_own(tmp_path: Path) -> None:
 def test_folder_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.root must name the folder .*, got None"):
         load_folder(DataConfig(name="folder"))
-    with pytest.raises(DataError, match=rf"data\.root must hold train/.*got '{tmp_path}' without a folder train"):
+    with pytest.raises(DataError, match=rf"data\.root must hold train/.*got '{tmp_path}' without a folder named train"):
         load_images(tmp_path)
     (tmp_path / "train" / "red").mkdir(parents=True)
     with pytest.raises(DataError, match=r"train must hold at least 2 folders, one a class, got 1"):

@@ -60,6 +60,15 @@ def test_a_fraction_of_training_is_nested_and_keeps_the_share_of_unanswerable_qu
     assert sum(not q.answers for q in half.train) == pytest.approx(len(half.train) / 2, abs=1)
 
 
+def test_contexts_without_a_question_are_counted(tmp_path: Path) -> None:
+    train, dev = squad(), squad(1, "dev")
+    for value, count in ((train, 2), (dev, 1)):
+        value["data"][0]["paragraphs"] += [{"context": "Nobody asks.", "qas": []}] * count
+    write_squad(tmp_path, train, dev)
+    sets = load_squad(DataConfig(name="squad2", root=str(tmp_path)))
+    assert sets.left_out == {"contexts without a question": 3} and len(sets.test) == 2
+
+
 def test_missing_files_name_the_folder_and_the_command(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data.root must name the folder of squad2, got None; fill .* curl"):
         load_squad(DataConfig(name="squad2"))

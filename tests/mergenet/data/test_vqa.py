@@ -213,6 +213,18 @@ def test_rare_answers_are_left_out(tmp_path: Path) -> None:
     assert data.test.targets(torch.arange(4), 1).tolist() == [[0], [1], [0], [1]]
 
 
+def test_images_that_no_question_is_about_are_counted(tmp_path: Path) -> None:
+    write_vqa2(tmp_path, num_images=24)
+    assert load_vqa2(config_of(tmp_path)).left_out == {}
+    for name in ("train2014/more.jpg", "val2014/notes.txt", "val2014/.DS_Store"):
+        (tmp_path / name).write_text("x")
+    assert load_vqa2(config_of(tmp_path)).left_out == {"files that no text is about": 2}
+
+
+def test_an_answer_of_which_nothing_is_left_is_none() -> None:
+    assert frequent_answers(["a", "The", "an a", "yes"] * 9, 9) == ("yes",)
+
+
 def test_no_frequent_answer(tmp_path: Path) -> None:
     write_vqa2(tmp_path, num_images=4)
     with pytest.raises(DataError, match=r"train2014: 9 questions must share an answer, none of 6 does"):

@@ -227,7 +227,10 @@ def test_text_folder_with_names_of_classes(tmp_path: Path) -> None:
 
 
 def test_text_folder_that_is_missing(tmp_path: Path) -> None:
-    fails(folder(tmp_path), r'^data\.root must hold train\.jsonl, got \'.*\' without it; write one \{"text": \.\.\.')
+    fails(
+        folder(tmp_path),
+        r'^data\.root must hold train\.jsonl, one \{"text": .*, got .* without a file \.jsonl named train$',
+    )
     fails(DataConfig(name="text_folder"), r"^data\.root must name the folder with train\.jsonl, got None", ConfigError)
 
 
@@ -259,7 +262,67 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
     fails(folder(tmp_path, split_seed=1), r"train\.jsonl must hold at least 3 texts, got 2$")
     write_lines(tmp_path / "train.jsonl", [("a", 1), ("b", 0)] * 9)
     write_lines(tmp_path / "test.jsonl", [("a", 1), ("b", 0), ("b", 2)])
-    fails(folder(tmp_path, split_seed=2), r"test\.jsonl line 3 must have a label of train\.jsonl, got 2$")
+    fails(folder(tmp_path, split_seed=2), r"test\.jsonl line 3 must have a label of the train split, got 2$")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ((1, "1"), r"labels must be all text or all whole numbers, got 1 and '1'$"),
+        ((0, "no"), r"labels must be all text or all whole numbers, got 0 and 'no'$"),
+        (("1", "01"), r"labels must differ in more than spelling, got '01' and '1'$"),
+        (("1", "1.0"), r"labels must differ in more than spelling, got '1' and '1\.0'$"),
+        (("news", "news "), r"labels must differ in more than spelling, got 'news' and 'news '$"),
+        (("caf\u00e9", "cafe\u0301"), r"labels must differ in more than spelling, got "),
+        (("", "a"), r"labels must not be blank, got ''$"),
+        ((" ", "a"), r"labels must not be blank, got ' '$"),
+        ((1, True), r"line 2 must be \{"),
+        ((1, None), r"line 2 must be \{"),
+        ((1, float("nan")), r"line 2 must be \{"),
+        ((1, 0.0), r"line 2 must be \{"),
+    ],
+)
+def test_labels_do_not_silently_become_other_classes(tmp_path: Path, labels: tuple[Any, Any], message: str) -> None:
+    write_lines(tmp_path / "train.jsonl", [("a", labels[0]), ("b", labels[1])] * 5)
+    fails(folder(tmp_path), rf"train\.jsonl.*{message}")
+
+
+def test_a_number_that_json_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "a", "label": 01}\n')
+    fails(folder(tmp_path), r"train\.jsonl line 2 must be a JSON object")
+
+
+def test_a_label_of_another_type_in_another_split(tmp_path: Path) -> None:
+    write_lines(tmp_path / "train.jsonl", [("a", 1), ("b", 0)] * 5)
+    write_lines(tmp_path / "test.jsonl", [("a", 1), ("b", "1 "), ("b", 0)])
+    fails(folder(tmp_path), r"test\.jsonl line 2 must have a label of the train split, got '1 '; there it is 1$")
+
+
+def test_other_names_of_text_splits(tmp_path: Path) -> None:
+    for name, count in (("TRAIN.JSONL", 10), ("Validation.jsonl", 3), ("test.jsonl", 4), (".hidden.jsonl", 5)):
+        write_lines(tmp_path / name, [("a", 1), ("b", 0)] * count)
+    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "extra").mkdir()
+    data = load_text(folder(tmp_path))
+    assert [len(part.labels) for part in (data.train, data.val, data.test)] == [20, 6, 8]
+    assert data.left_out == {"hidden": 1, "beside the splits (README.md, extra)": 2}
+
+
+def test_a_split_in_another_format_is_refused(tmp_path: Path) -> None:
+    write_lines(tmp_path / "train.jsonl", [("a", 1), ("b", 0)] * 10)
+    (tmp_path / "test.csv").write_text("text,label\n")
+    fails(folder(tmp_path), r"test\.csv must be a file \.jsonl to be read as the test split; convert it or rename it$")
+
+
+def test_imdb_counts_what_is_no_review(tmp_path: Path) -> None:
+    write_imdb(tmp_path)
+    config = DataConfig(name="imdb", root=str(tmp_path))
+    assert load_text(config).left_out == {}
+    for name in ("._0_7.txt", "a.html", "b.html"):
+        (tmp_path / "aclImdb" / "train" / "neg" / name).write_bytes(b"\xff")
+    (tmp_path / "aclImdb" / "test" / "neg" / "c.html").write_text("x")
+    load_text.cache_clear()
+    assert load_text(config).left_out == {"hidden": 1, ".html": 3}
 
 
 def test_unknown_data_set() -> None:

@@ -13,6 +13,7 @@ from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.records.checkpoint import load_latest, load_tensors
 from mergenet.records.run_record import read_run
+from mergenet.tasks.contents import in_a_line
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
 from tests.mergenet.runs import VARIANTS, assert_same_run, config_of, finish
@@ -44,6 +45,24 @@ def test_a_run_leaves_these_files(folder: Path) -> None:
     assert record.result["epochs_done"] == 2
     _, metadata = load_tensors(folder / "best.safetensors")
     assert Spec.from_json(metadata["spec"]).num_outputs == 10
+
+
+def test_what_the_networks_learn_from_is_logged_and_in_the_record(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="mergenet")
+    running = train_run(tiny_config(), folder)
+    next(running)
+    running.close()
+    data = read_run(folder).provenance["data"]
+    assert caplog.messages == [f"{role}: {in_a_line(data[role])}" for role in ("target", "source")]
+    trainer = Trainer(tiny_config())
+    for split in ("train", "val", "test"):
+        assert data["target"][split]["images"] == trainer.target.task.size(split)
+    list(train_run(tiny_config(), folder))  # goes on: told again, the record stays
+    assert len(caplog.messages) == 4 and read_run(folder).provenance["data"] == data
+    list(train_run(tiny_config(), folder))  # is finished: nothing is loaded
+    assert len(caplog.messages) == 4
 
 
 def test_two_runs_are_bitwise_equal_and_equal_to_one_in_memory(tmp_path: Path) -> None:
