@@ -140,7 +140,7 @@ def test_the_lead_waits_for_the_baseline(tmp_path: Path) -> None:
     write_sweep(tmp_path, "stopped")
     (tmp_path / "trials/baseline/epochs.jsonl").write_text('{"epoch": 1, "step": 1, "target_val_top1": 0.4}\n')
     assert read_status(tmp_path)["best"]["lead"] is None
-    assert "no transfer is not there yet" in text(tmp_path)
+    assert "no transfer is not that far yet" in text(tmp_path)
 
 
 def test_the_time_left_ends_with_the_budget(tmp_path: Path) -> None:
