@@ -75,7 +75,7 @@ def walk(
 
 
 def countable(entry: Entry) -> Sequence[Any]:
-    """The values of a choice of plain values or of whole numbers; None for a range of other numbers."""
+    """The values of a choice of plain values or of whole numbers; empty for a continuous range."""
     if entry.whole is not None:
         return range(entry.whole[0], entry.whole[1] + 1, entry.step or 1)
     return entry.listed

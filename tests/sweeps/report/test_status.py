@@ -60,7 +60,7 @@ def test_a_running_sweep(tmp_path: Path) -> None:
     assert found["best"] == {"trial": "trial-000", "value": 0.55, "epochs": 2, "lead": pytest.approx(0.05)}
     assert (found["epochs_done"], found["epochs_expected"]) == (5, 2 + 8 + 4)
     assert found["seconds_left"] == 9 * 20
-    assert "highest so far: 55.00 % (trial-000, +5.00 points to no transfer; not a gain, the best of many" in shown
+    assert "highest so far: 55.00 % (trial-000, +5.00 points to no transfer; not a gain: the best of many" in shown
     assert "budget of the search: 3 of 100 epochs" in shown
     assert "time left: about 3 min 0 s; next: wait" in shown
 
