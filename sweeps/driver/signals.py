@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) while a sweep runs."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) while a sweep runs."""
 
 import signal
 import threading

@@ -31,7 +31,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in configurations mean the user's directory
     "RAY_DISABLE_IMPORT_WARNING": "1",
     # a sweep has more processes than cores by design: controllers and relays wait, they do not compute
-    "RAY_gcs_server_port_wait_time_s": "60",  # of a busy machine; Ray's own is 30
+    "RAY_gcs_server_port_wait_time_s": "60",  # for busy machines; Ray's default is 30
     "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies: the run records are the truth
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it had finished
@@ -63,7 +63,7 @@ def local_ray(num_cpus: int) -> Iterator[None]:
 
 
 def start(num_cpus: int) -> None:
-    """Starts a Ray, at the second attempt if need be. Raises RayFailed."""
+    """Starts a Ray, with a second attempt if needed. Raises RayFailed."""
     import ray
 
     for attempt in range(2):
@@ -135,7 +135,7 @@ def joined_ray(address: str) -> Iterator[None]:
 
 @contextmanager
 def hushed(said: list[str]) -> Iterator[None]:
-    """Inside, what Ray writes on standard error, a line a second where it knocks in vain, goes into `said` instead."""
+    """Inside, Ray's standard error (one line per second while it retries a connection) goes into `said` instead."""
     real = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)

@@ -17,7 +17,7 @@ class Lasting(Console):
 
 
 class Output:
-    """Standard output, of which a terminal that has closed is a broken pipe, too; the system says EIO."""
+    """Standard output, where a closed terminal (EIO) counts as a broken pipe, too."""
 
     def __init__(self) -> None:
         self.file = sys.stdout
