@@ -2,7 +2,7 @@
 
     from analysis import load_trials, paired_gain
 
-The public names load their modules when they are first used, so that `import analysis` stays free of pandas.
+Public names are imported on first use, so that `import analysis` does not load pandas.
 """
 
 from importlib import import_module

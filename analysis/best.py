@@ -1,4 +1,4 @@
-"""From a table of trials back to a configuration: the best trial as a file that `mergenet train` accepts."""
+"""The best trial of a table as a configuration file that `mergenet train` accepts."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def best_trial(folder: Path, metric: str | None = None) -> pd.Series:
 
 
 def choosing_metric(table: pd.DataFrame, metric: str | None = None) -> str:
-    """The metric that chooses among the runs: the given one, or that by which they select their best epochs.
+    """The metric that ranks the runs: the given one, or the one that selects their best epochs.
 
     Raises UserError if it is not measured on the validation split, or the runs are of tasks with different metrics.
     """
@@ -78,7 +78,7 @@ def choose_best(table: pd.DataFrame, metric: str | None = None) -> pd.Series:
 
 
 def named(table: pd.DataFrame, trial: str) -> pd.Series:
-    """The row of a trial by its name. Raises UserError if there is none, or it never had a configuration."""
+    """The row of a trial by its name. Raises UserError if there is none, or if it has no configuration."""
     found = table[table["trial"] == trial]
     if found.empty:
         raise UserError(unknown_name("--trial", trial, map(str, table["trial"])))
@@ -91,7 +91,7 @@ def named(table: pd.DataFrame, trial: str) -> pd.Series:
 def searched(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The finished search trials that measured the metric and break no constraint; of plain runs, the finished ones.
 
-    Where tasks are mixed, only those that select by it: of another task the same name is another thing.
+    Where tasks are mixed, only those that select by it: the same name means another metric in another task.
     """
     finished = table[(table["state"] == COMPLETE) & table[BREAKS].isna()]
     role = TRIAL if (table["role"] == TRIAL).any() else RUN
@@ -113,9 +113,9 @@ def confirmed_gain(
     """The gain of the best trial's settings over no transfer, on seeds that the search did not see.
 
     metric: the best trial's own on the test split if not given.
-    variant, baseline: roles; those of controls and of the trained adapter have the best trial's settings, too, all but
+    variant, baseline: roles; controls and the trained adapter also have the best trial's settings, except
     transfer.control or transfer.adapter.init.
-    Raises UserError if there are no such runs, they confirm other settings, or their seeds do not pair.
+    Raises UserError if there are no such runs, they have other settings, or their seeds do not pair.
     """
     metric = metric or test_column(best[METRIC])
     confirmed = table[(table["state"] == COMPLETE) & table["role"].isin((variant, baseline))]
@@ -123,7 +123,7 @@ def confirmed_gain(
         raise UserError("there are no finished confirmation runs")
     own = {CONFIRM_ADAPTER: ADAPTER_PATH} | dict.fromkeys(CONTROL_OF, CONTROL_PATH)
     names = [name for name in param_columns(table) if name not in (own.get(variant), own.get(baseline))]
-    # a search that went on after its confirmation may have another best trial by now
+    # a search that was resumed after its confirmation may have another best trial by now
     other = [
         row["role"] != CONFIRM_NONE and any(canonical(row[name]) != canonical(best[name]) for name in names)
         for _, row in confirmed.iterrows()
@@ -150,7 +150,7 @@ def write_config(best: pd.Series, out: Path, comment: str = "") -> None:
 
 
 def write_file(out: Path, content: str) -> None:
-    """Write a text file atomically, its folders made. Raises UserError if that is not possible."""
+    """Write a text file atomically, creating its folders. Raises UserError if that is not possible."""
     if out.is_dir():
         raise UserError(f"{out} must be a file to write, got a folder; add a file name to it")
     try:
@@ -161,7 +161,7 @@ def write_file(out: Path, content: str) -> None:
 
 
 def config_text(best: pd.Series, comment: str = "") -> str:
-    """A row's configuration as YAML, each line of `comment` above it behind a #."""
+    """A row's configuration as YAML, after the lines of `comment` as YAML comments."""
     folder = Path(best["folder"])
     config = parse_config(portable_config(read_run(folder).config), str(folder / CONFIG_FILE))
     return "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines()) + dump_yaml(config)

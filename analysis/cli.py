@@ -1,6 +1,6 @@
-"""`mergenet analyze`: what a sweep found, as a table and as a configuration.
+"""`mergenet analyze`: the results of a sweep as a table, and its best configuration.
 
-pandas and scipy are imported when a command runs, so that `mergenet --help` stays quick.
+pandas and scipy are imported when a command runs, so that `mergenet --help` stays fast.
 """
 
 import sys
@@ -41,7 +41,7 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
 @click.option("--out", type=click.Path(path_type=Path), help="Write the configuration here. Default: standard output.")
 @click.option(
     "--metric",
-    help="What chooses, at each run's best epoch: a column target_val_... of the table. "
+    help="Metric to rank by, at each run's best epoch: a column target_val_... of the table. "
     "Default: that by which the runs select their best epochs.",
 )
 @click.option("--trial", "name", metavar="NAME", help="This trial instead of the best, such as one of a Pareto front.")
@@ -56,7 +56,7 @@ def best(folder: Path, out: Path | None, metric: str | None, name: str | None) -
     chosen = export.choose_best(trials, metric) if name is None else export.named(trials, name)
     story = "\n".join(overview.story(trials, chosen, metric, asked=name is not None))
     if out is None:
-        # the story as comments: the output is the file, `analyze best DIR > best.yaml` works
+        # the explanation as comments: the output is the file, `analyze best DIR > best.yaml` works
         click.echo(export.config_text(chosen, story), nl=False)
         return
     export.write_config(chosen, out, story)

@@ -1,4 +1,4 @@
-"""Tables and sentences for people: cells, columns, aligned plain text."""
+"""Tables and sentences for readers: cells, columns, aligned plain text."""
 
 import json
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ ROLE_LABELS = {
     CONFIRM_ADAPTER: "CONFIRM-adapter",
     **{role: role.replace("confirm_", "CONFIRM-").replace("_", "-") for role in CONTROL_OF},
 }
-# what the roles in capitals are, printed once below a table that has them
+# explanations of the roles in capitals, printed below a table that has them
 ROLE_MEANINGS = {
     REPLICATE: "REPLICATE: another seed of a trial",
     BASELINE: "BASELINE: the target trained by itself, with the seed of the search",
@@ -51,7 +51,7 @@ ROLE_MEANINGS = {
 
 
 def headers(columns: Sequence[str], params: Sequence[str]) -> list[str]:
-    """Column titles: a hyper-parameter's shortest ending that no other column shares."""
+    """Column titles: a hyper-parameter's shortest suffix that no other column shares."""
     fixed = [column for column in columns if column not in params]
     return [_shortest(column, [*fixed, *params]) if column in params else _title(column) for column in columns]
 
@@ -70,7 +70,7 @@ def _shortest(path: str, columns: Sequence[str]) -> str:
 
 
 def cell(column: str, value: Any) -> str:
-    """One value as people read it: metrics in percent with two digits, lists in short, - where there is none."""
+    """One value as text: metrics in percent with two digits, lists shortened, - where there is none."""
     if is_missing(value):
         return "-"
     if column == "role":
@@ -100,7 +100,7 @@ def cells(table: pd.DataFrame) -> list[list[str]]:
 
 
 def numeric(table: pd.DataFrame) -> list[bool]:
-    """For each column whether all its values are numbers, to be aligned right."""
+    """Whether all values of a column are numbers, for each column; these are aligned right."""
     return [all(is_missing(v) or _is_number(v) for v in table[name]) for name in table.columns]
 
 

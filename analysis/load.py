@@ -1,4 +1,4 @@
-"""Run folders -> one table, a run a row. Reads records only: results outlive Ray, W&B and the machine."""
+"""Run folders -> one table, one row per run. Reads only records, so that results outlive Ray, W&B and the machine."""
 
 import json
 import math
@@ -46,12 +46,12 @@ from mergenet.records.run_record import (
 
 RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
 
-# Every table has these columns. Between OUTCOME and COST it has what the runs measured: target_val_* at the best epoch
+# Every table has these columns. Between OUTCOME and COST are the measured metrics: target_val_* at the best epoch
 # and target_test_* of its weights (finished runs only); of a source that also receives, source_val_METRIC and
 # source_test_*. All others are hyper-parameters, by dotted path.
 BREAKS = "breaks"  # the sweep's constraints that a run does not keep, as text; missing if it keeps all
 ABOUT = ("trial", "role", "state", "number", "seed", "method", "config_hash", METRIC)
-OUTCOME = ("epochs_done", BEST_EPOCH, SOURCE_BEST_EPOCH)  # the source's: of one that also receives
+OUTCOME = ("epochs_done", BEST_EPOCH, SOURCE_BEST_EPOCH)  # of a source that also receives
 COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
 REPEATED = (SEEDS, SD)  # behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
 COLUMNS = (*ABOUT, *OUTCOME, *REPEATED, *COST)
@@ -60,14 +60,14 @@ _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a p
 
 
 def load_trials(folder: Path) -> pd.DataFrame:
-    """One row a run of a sweep folder, of a folder of run folders, or of one run folder.
+    """One row per run of a sweep folder, of a folder of run folders, or of one run folder.
 
     A trial of several seeds is one row: the mean of its runs, see `analysis.seeds.folded`.
     Columns: ABOUT, OUTCOME, what was measured (of each split the selecting metric first, the loss last; NaN where a
     run's task has no such metric), COST, then a column for each hyper-parameter: those that trial.json names or, where
     there is no trial.json, the settings in which the runs differ. Metrics are fractions (0 to 1), seconds the sum of
-    all phases of all epochs, step_seconds as in measures.py. What cannot be read is left out, told on stderr and in
-    `table.attrs["problems"]`.
+    all phases of all epochs, step_seconds as in measures.py. Runs that cannot be read are left out, and reported on
+    stderr and in `table.attrs["problems"]`.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
@@ -96,7 +96,7 @@ def load_trials(folder: Path) -> pd.DataFrame:
 
 
 def selecting_metrics(table: pd.DataFrame) -> dict[str, int]:
-    """The metrics by which the runs select their best epochs, and how many do; several where tasks are mixed."""
+    """The metrics that select the runs' best epochs, with the number of runs; several where tasks are mixed."""
     return {str(name): int(count) for name, count in table[METRIC].dropna().value_counts().items()}
 
 
@@ -151,7 +151,7 @@ def is_missing(value: object) -> bool:
 
 
 def canonical(value: object) -> str:
-    """A text that is equal for equal settings, lists and mappings included; 8 and 8.0 are equal."""
+    """A text that is equal for equal settings, including lists and mappings; 8 and 8.0 are equal."""
     if is_missing(value):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -186,7 +186,7 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     row = {
         "trial": trial["trial_id"],
         "role": trial["role"],
-        "state": STOPPED if paused else trial["state"],  # it goes on when its sweep is resumed
+        "state": STOPPED if paused else trial["state"],  # it continues when its sweep is resumed
         "number": trial["number"],
         "seed": trial["seed"],
         "method": record.config.get("method"),
@@ -204,7 +204,7 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
     best = _best_row(record)
     values: dict[str, Any] = {BEST_EPOCH: best.get(EPOCH), ADAPTER_PARAMETERS: best.get(ADAPTER_PARAMETERS)}
     values |= {name: value for name, value in best.items() if name.startswith("target_val_")}
-    # result.json holds what the run itself chose; a run that was killed may have only its epochs
+    # result.json holds the epoch that the run selected; a killed run may have only its epochs
     chosen = (BEST_EPOCH, SOURCE_BEST_EPOCH)
     told = {name: value for name, value in record.result.items() if name in chosen or MEASURE.fullmatch(name)}
     values |= {name: value for name, value in told.items() if value is not None}
@@ -218,12 +218,12 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
 
 
 def _breaks(row: Mapping[str, Any], bounds: Bounds) -> str | None:
-    """Of a trial, the mean of its runs if it has several."""
+    """The constraints that a trial breaks, by the mean of its runs if it has several."""
     return "; ".join(broken(bounds, {name: row.get(name) for name in bounds})) or None
 
 
 def _best_row(record: RunRecord) -> dict[str, Any]:
-    """The epoch that the run chose, or else the first that is best by its metric; {} before the first."""
+    """The epoch that the run selected, or else the first best one by its metric; {} before the first."""
     chosen, metric = record.result.get(BEST_EPOCH), record.result.get(METRIC) or ""
     for row in record.epochs:
         if chosen is not None and row.get(EPOCH) == chosen:
@@ -262,7 +262,7 @@ def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: l
 
 
 def _measures(rows: list[dict[str, Any]]) -> list[str]:
-    """What the runs measured: target before source, validation before test, selecting metrics first, losses last."""
+    """The columns of metrics: target before source, validation before test, selecting metrics first, losses last."""
     found = {name: match.groups() for row in rows for name in row if (match := MEASURE.fullmatch(name))}
     selecting = {measured(row[METRIC]) for row in rows if row[METRIC] is not None}
 

@@ -1,12 +1,12 @@
-"""What is measured of a run beside the metric that decides, and whether it keeps the bounds that a sweep sets.
+"""Measures of a run beside the selecting metric, and whether it satisfies the bounds of a sweep's constraints.
 
     adapter_parameters   of all adapters together; 0 without any
     step_seconds         wall time of one optimizer step with its transfer, the source's own step unless that is
                          replayed, and the adapter's, without validation: the median over the epochs, because the
-                         first one warms up. It compares trials on like machines under like load only
-    target_val_*         at the run's best epoch by the metric that decides
+                         first one warms up. Comparable only on equal machines under equal load
+    target_val_*         at the run's best epoch by the selecting metric
 
-All of it comes from the rows of epochs.jsonl (mergenet/records/run_record.py), while a trial trains and ever after.
+All of it comes from the rows of epochs.jsonl (mergenet/records/run_record.py), while a trial trains and afterwards.
 """
 
 import math
@@ -27,7 +27,7 @@ Bounds = Mapping[str, Mapping[str, float | None]]  # name -> {"min", "max"}, Non
 
 
 def measure(name: str, rows: Rows, metric: str) -> float | None:
-    """One of the above after these epochs; None where it was not measured. metric: the one that decides."""
+    """One of the above after these epochs; None where it was not measured. metric: the selecting one."""
     if name == ADAPTER_PARAMETERS:
         return float(rows[-1].get(ADAPTER_PARAMETERS, 0)) if rows else None
     if name == STEP_SECONDS:
@@ -37,7 +37,7 @@ def measure(name: str, rows: Rows, metric: str) -> float | None:
 
 
 def step_seconds(rows: Rows) -> float | None:
-    """Seconds of a step: the median over the epochs of each one's mean."""
+    """Seconds of a step: the median over epochs of their means."""
     before, means = 0, []
     for row in rows:
         steps = row.get(STEP, before) - before
@@ -48,13 +48,13 @@ def step_seconds(rows: Rows) -> float | None:
 
 
 def best_row(rows: Rows, metric: str) -> Mapping[str, Any] | None:
-    """The first epoch that is best by the metric; its weights are the ones that are kept."""
+    """The first best epoch by the metric, whose weights are kept."""
     scored = [row for row in rows if row.get(metric) is not None]
     return (max if mode_of(metric) == "max" else min)(scored, key=lambda row: row[metric], default=None)
 
 
 def excesses(bounds: Bounds, measured: Mapping[str, float | None]) -> dict[str, float]:
-    """Each bound as a rule, and by how much of itself a run exceeds it; kept at 0 and below.
+    """Each bound as a rule, and the share of itself by which a run exceeds it; satisfied at 0 and below.
 
     Infinite where nothing, or no number, was measured.
 

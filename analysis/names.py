@@ -1,4 +1,4 @@
-"""What a sweep's trial is called on disk, and which trial is the best: shared by those who write and who read them."""
+"""Names of files, roles and states of a sweep's runs, and the order of trials: for writing and reading records."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ SWEEP_FILE = "sweep.yaml"
 TRIALS_FOLDER = "trials"
 
 # roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;
-# ADAPTER: the best again with one seed after another, each with the adapter that the one before has trained
+# ADAPTER: the best again with one seed after another, each starting from the adapter of the one before
 SOURCE, TRIAL, BASELINE, RUN = "source", "trial", "baseline", "run"
 REPLICATE, ADAPTER = "replicate", "adapter"
 CONFIRM_BEST, CONFIRM_NONE = "confirm_best", "confirm_none"
@@ -26,14 +26,14 @@ COMPLETE, PRUNED, FAILED, RUNNING = "complete", "pruned", "failed", "running"
 
 
 def mode_of(metric: str) -> str:
-    """Whether a metric should be large or small: "max", or "min" of a loss."""
+    """Direction of a metric: "max", or "min" for a loss."""
     return "min" if is_loss(metric) else "max"
 
 
 def best_first(value: float, mode: str, parameters: float, number: int) -> tuple[float, float, int]:
-    """The key that sorts trials best first: by validation, of equals fewer adapter parameters, then the earlier one.
+    """Sort key, best first: by validation; of equals fewer adapter parameters, then the earlier trial.
 
-    value: of the metric, mode: "max" or "min" of it. number: in which order the trials were drawn.
+    value: of the metric; mode: its direction, "max" or "min". number: the order in which trials were drawn.
     """
     return -value if mode == "max" else value, parameters, number
 

@@ -16,15 +16,15 @@ from mergenet.records.run_record import is_loss
 POINTS = 100.0  # metrics are fractions; 1 point = 0.01
 EXACT_SEEDS = 16  # up to here all 2^n sign flips are enumerated (65,536 at most)
 RESAMPLES = 9999  # of the bootstrap, and of the sign flips beyond EXACT_SEEDS
-RNG_SEED = 0  # fixed, so that a table printed twice says the same twice
+RNG_SEED = 0  # fixed, so that a table is the same each time it is printed
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of variant - baseline over seeds, in the metric's own unit, and how sure it is.
+    """Mean of variant - baseline over seeds, in the metric's own unit, and its uncertainty.
 
     interval: Student's t; bootstrap_interval: BCa, both two-sided at `confidence`; NaN with one seed.
-    p_value: two-sided sign-flip permutation test; smallest_p: the least that num_seeds seeds can give, 2 / 2^n.
+    p_value: two-sided sign-flip permutation test; smallest_p: the smallest that num_seeds seeds can give, 2 / 2^n.
     note: what the numbers cannot show, empty if nothing.
     """
 
@@ -43,13 +43,13 @@ def paired_difference(variant: np.ndarray, baseline: np.ndarray, confidence: flo
     """Compare two arrays of one metric, element i of both from the same seed.
 
     The result does not depend on the order of the seeds, and swapping the two arrays negates it exactly.
-    Raises UserError if the arrays are empty, of other lengths, not finite, or confidence is not in (0, 1).
+    Raises UserError if the arrays are empty, of different lengths, not finite, or confidence is not in (0, 1).
     """
     variant, baseline = np.asarray(variant, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     _check_arrays(variant, baseline, confidence)
     differences, sign = _canonical(variant - baseline)
     n = differences.size
-    # what rounding alone can make of equal differences (0.72 - 0.70 is not 0.62 - 0.60)
+    # rounding error between equal differences (0.72 - 0.70 is not 0.62 - 0.60)
     tolerance = 1e-12 * max(float(np.abs(variant).max()), float(np.abs(baseline).max()))
     error = float(differences.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
     return PairedDifference(
@@ -81,7 +81,7 @@ def _check_arrays(variant: np.ndarray, baseline: np.ndarray, confidence: float) 
 def _canonical(differences: np.ndarray) -> tuple[np.ndarray, float]:
     """The differences sorted, and negated if that makes them the larger; with the sign that undoes it.
 
-    Resampling draws by position and sums round by order: on this form neither sees seed order or direction.
+    Resampling draws by position and sums round by order: in this form neither depends on seed order or direction.
     """
     ascending, negated = np.sort(differences), np.sort(-differences)
     return (ascending, 1.0) if ascending.tolist() >= negated.tolist() else (negated, -1.0)

@@ -1,4 +1,4 @@
-"""What paired seeds can show, before they are trained. Pairs: the same seed with and without a change."""
+"""Power of paired seeds, before they are trained. A pair: the same seed with and without a change."""
 
 from scipy import optimize, stats
 
@@ -6,12 +6,12 @@ LEVEL, POWER = 0.05, 0.8
 
 
 def smallest_p(pairs: int) -> float:
-    """The least two-sided p of a sign-flip test: all differences of one sign, 2 of 2^n sign patterns."""
+    """The smallest two-sided p of a sign-flip test: all differences of one sign, 2 of 2^n sign patterns."""
     return min(1.0, 2.0 / 2.0**pairs)
 
 
 def smallest_gain(pairs: int, level: float = LEVEL, power: float = POWER) -> float | None:
-    """The mean difference, in standard deviations of a pair's difference, that a two-sided t test finds with `power`.
+    """The mean difference, in standard deviations of a pair's difference, that a two-sided t test detects with `power`.
 
     The noncentral t distribution with n - 1 degrees of freedom and noncentrality gain * sqrt(n); a test that finds
     the wrong sign does not count. None below 2 pairs.

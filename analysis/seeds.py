@@ -1,10 +1,10 @@
-"""A trial that trains with several seeds: a run folder for each, and their mean is the trial's value.
+"""Trials with several seeds: a run folder for each seed, and their mean as the trial's value.
 
 trials/trial-003          the first seed, role trial; its trial.json lists all `seeds`
 trials/trial-003-seed-2   the next one, role replicate
 
-Only a trial that reaches its last epoch has its other seeds trained. Each folder's trial.json tells of its own run, and
-the state of the trial follows from all of them. With one seed a trial, trial.json lists none, and all this is idle.
+Only a trial that reaches its last epoch has its other seeds trained. Each folder's trial.json is about its own run, and
+the state of the trial follows from all of them. With one seed per trial, trial.json lists none.
 """
 
 import statistics
@@ -26,12 +26,12 @@ def replicate_name(trial: str, place: int) -> str:
 
 
 def replicate_pattern(trial: str) -> str:
-    """What the names of the run folders of its other seeds match."""
+    """Matches the names of the run folders of its other seeds."""
     return f"{trial}{_MARK}*"
 
 
 def first_of(name: str) -> str:
-    """The trial that a run belongs to: its own name but for a replicate."""
+    """The trial that a run belongs to; its own name unless it is a replicate."""
     return name.partition(_MARK)[0]
 
 
@@ -54,20 +54,20 @@ def combined(states: Sequence[str], count: int) -> str:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Over at least two seeds."""
+    """Mean and standard deviation over at least two seeds."""
     return statistics.fmean(values), statistics.stdev(values)
 
 
 def failure(runs: Iterable[Mapping[str, Any]]) -> str | None:
-    """What the first run that failed says, with its seed. Each run: seed, state, error."""
+    """The error of the first run that failed, with its seed. Each run: seed, state, error."""
     return next((f"seed {run['seed']}: {run['error']}" for run in runs if run["state"] == FAILED), None)
 
 
 def folded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
-    """A row a run -> a row a trial, that of its first seed; None in place of its replicates.
+    """One row per run -> one row per trial, that of its first seed; None in place of its replicates.
 
-    Of a complete trial all that was measured becomes the mean, of one that lacks a seed it is taken out: the mean of
-    those that are left would be another thing. Of a trial that did not get as far the first seed's stays.
+    The measures of a complete trial become the mean over seeds. If a seed is missing they are removed, because the mean
+    of the others would not be comparable. A trial that stopped before keeps those of its first seed.
     """
     replicates: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

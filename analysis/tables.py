@@ -1,4 +1,4 @@
-"""What `analyze table` and `analyze best` show of a table of trials."""
+"""The output of `analyze table` and `analyze best`."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from mergenet.records.run_record import (
 def ordered(table: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
     """The rows by role, then by the metric that selects; or all by one column, metrics from the highest down.
 
-    sort: a column, or the ending by which the table shows a hyper-parameter. Raises UserError for another name.
+    sort: a column, or the suffix by which the table shows a hyper-parameter. Raises UserError for another name.
     """
     if sort is None:
         metrics = list(selecting_metrics(table))
@@ -69,7 +69,7 @@ def _sort_key(column: str, value: Any) -> tuple[int, float, str]:
 
 
 def selected(table: pd.DataFrame, everything: bool = False) -> pd.DataFrame:
-    """The columns that are shown: all, or those that tell the runs apart and how they ended."""
+    """The columns to show: all, or those that distinguish the runs and those on how they ended."""
     if everything:
         return table
     main = table[table["role"].isin((TRIAL, RUN))]
@@ -110,7 +110,7 @@ def show(table: pd.DataFrame, rich_output: bool) -> None:
 
 
 def footer(table: pd.DataFrame) -> list[str]:
-    """Counts, what the roles mean, and of a sweep the best trial with what its number is worth."""
+    """Counts, what the roles mean, and for a sweep the best trial, with a note on how far to trust its value."""
     roles = [role for role in ROLES if (table["role"] == role).any()]
     counts = [f"{text.ROLE_LABELS[role]} {text.counted(table['state'][table['role'] == role])}" for role in roles]
     lines = [f"{len(table)} run{'s' if len(table) != 1 else ''}: {'; '.join(counts)}"]
@@ -128,9 +128,9 @@ def footer(table: pd.DataFrame) -> list[str]:
 
 
 def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False) -> list[str]:
-    """The chosen trial's numbers, how it was chosen, and the gain that was confirmed for it.
+    """The selected trial's numbers, how it was selected, and its confirmed gain.
 
-    asked: it was named by the user and is not the best.
+    asked: it was named by the user and need not be the best.
     """
     role = str(best["role"])
     finished = len(searched(table, metric))

@@ -1,6 +1,6 @@
-"""trial.json, beside a run's own files: what the run is in its sweep, and how it stands. Read and written here only.
+"""trial.json, beside a run's own files: a run's role in its sweep, and its state. Read and written here only.
 
-trial_id    its folder's name                  number    in which order the trials were drawn; else of its role
+trial_id    its folder's name                  number    place in the order of draws; else of its role
 role        as in names.py                     seed      of its target
 params      what the search drew, by path      state     as in names.py; error: one line if it failed
 """
@@ -29,7 +29,7 @@ def write_trial_file(run: Path, trial: Trial) -> None:
 
 
 def trial_of(run: Path) -> Trial | None:
-    """What the file says; None if it is not there, or damaged: the run itself knows how far it is."""
+    """The content of the file; None if it is missing or damaged: the run's own record shows how far it got."""
     try:
         return read_trial_file(run)
     except (OSError, UserError):
@@ -37,19 +37,19 @@ def trial_of(run: Path) -> Trial | None:
 
 
 def ended_trial(run: Path) -> Trial | None:
-    """The same of a run that has ended, for good or ill; None of one that is still to train."""
+    """The same for a run that has ended, well or not; None for one that still has to train."""
     trial = trial_of(run)
     return trial if trial is not None and trial["state"] != RUNNING else None
 
 
 def state_of(run: Path) -> str:
-    """Of a run whose file is not there, or damaged, that it is still running."""
+    """The state of a run; running if its file is missing or damaged."""
     trial = trial_of(run)
     return RUNNING if trial is None else str(trial["state"])
 
 
 def read_trial_file(run: Path) -> Trial | None:
-    """What the file says; None if there is none. Raises UserError if it is torn or lacks a key."""
+    """The content of the file; None if there is none. Raises UserError if it is damaged or lacks a key."""
     path = run / TRIAL_FILE
     if not path.exists():
         return None

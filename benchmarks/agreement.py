@@ -1,10 +1,11 @@
-"""From which epoch on do a sweep's trials rank as at their end? Spearman's correlation of each epoch with the last.
+"""From which epoch on is the ranking of a sweep's trials that of their last epoch? Spearman's correlation of each epoch
+with the last.
 
     mergenet sweep run vqa --dir FOLDER --set scheduler=none --set sampler=random --set confirm_seeds=0
     python -m benchmarks.agreement FOLDER --json
 
-Over all trials that trained to their end, by the best value so far of the metric that decides. An early stop before the
-epoch from which on the correlation is high ends trials at random; `grace_epochs: auto` measures it on the first five.
+Over all complete trials, by the best value so far of the selecting metric. Stopping trials before the epoch from which
+on the correlation is high is stopping at random; `grace_epochs: auto` measures it on the first five.
 """
 
 import sys

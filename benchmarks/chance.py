@@ -1,7 +1,8 @@
-"""What selection yields where there is no effect: in theory, and on recorded runs of one and the same configuration.
+"""The bias of selecting the best run where there is no effect: in theory, and on runs of one configuration.
 
 `Curves` holds runs that differ by their seeds only. Drawing runs from them with replacement, once as "the method" and
-once as "the baseline", makes comparisons in which there is nothing to find; a protocol is judged by what it finds.
+once as "the baseline", makes comparisons without any true difference; a protocol is judged by the differences that it
+reports.
 """
 
 import math
@@ -24,7 +25,7 @@ def expected_maximum(n: int) -> float:
 
 
 def share_ahead(n: int) -> float:
-    """Probability that the largest of n is above one more, independent and alike: n / (n + 1), ties aside."""
+    """Probability that the largest of n is above one more, all i.i.d.: n / (n + 1), ties aside."""
     return n / (n + 1)
 
 
@@ -94,14 +95,14 @@ def leads(differences: np.ndarray) -> Leads:
     """differences: one a draw, points."""
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(differences, [tail, 100 - tail])
-    tiny = 1e-9  # what rounding alone makes of equal accuracies
+    tiny = 1e-9  # rounding error between equal accuracies
     ahead = tuple(float(np.mean(differences > lead + tiny)) for lead in LEADS)
     return Leads(float(differences.mean()), float(low), float(high), ahead)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """The honest protocol where there is no effect. shows_gain, shows_harm: share of t intervals above and below 0.
+    """The unbiased protocol where there is no effect. shows_gain, shows_harm: share of t intervals above and below 0.
 
     half_width: mean half width of the interval, points: a gain far below it would be missed.
     """
@@ -116,7 +117,7 @@ class Paired:
 def paired(values: np.ndarray, seeds: int, draws: int, rng: np.random.Generator) -> Paired:
     """`seeds` differences of two runs, their mean and Student's t interval at 95 %; values: test accuracies.
 
-    The two runs of a pair are drawn apart: what they share by their seed, and a narrower interval for it, is left out.
+    The two runs of a pair are drawn independently, so that a shared seed does not narrow the interval.
     """
     differences = POINTS * (rng.choice(values, (draws, seeds)) - rng.choice(values, (draws, seeds)))
     mean = differences.mean(axis=1)
@@ -126,7 +127,7 @@ def paired(values: np.ndarray, seeds: int, draws: int, rng: np.random.Generator)
 
 
 def protocols(curves: Curves, runs: int, draws: int, seed: int) -> dict[str, Leads]:
-    """By description, from the release's way of reporting to a plain comparison of two runs."""
+    """Leads by protocol, from the way the release reports to a plain comparison of two runs."""
     best_test, chosen, last = curves.by_test, curves.by_validation, curves.last
     compared = {
         f"best test epoch of {runs} runs - last epoch of one": (best_test, last, runs),

@@ -1,4 +1,4 @@
-"""What every benchmark prints: its command line first, then the machine; with --json one object as the last line."""
+"""Common output of the benchmarks: first the command line and the machine; with --json one object as the last line."""
 
 import argparse
 import json
@@ -30,8 +30,8 @@ def count(text: str) -> int:
 def machine(config: Config) -> dict[str, Any]:
     """Hardware, versions and commit that the figures belong to.
 
-    load: the system's load average over the last minute as the benchmark starts (None where there is none). Above
-    0, something else ran on the same cores, and times in milliseconds are too long; ratios within a run stand.
+    load: the system's load average over the last minute as the benchmark starts (None where there is none). Above 0,
+    something else ran on the same cores, and times in milliseconds are too long; ratios within a run hold.
     """
     known = provenance(config, {})
     facts = {key: known[key] for key in ("cpu", "platform", "threads", "device", "gpu", "versions", "git_commit")}
@@ -55,7 +55,7 @@ def header(name: str, arguments: Sequence[str], facts: dict[str, Any]) -> None:
 
 
 def footer(name: str, facts: dict[str, Any], seeds: Sequence[int], figures: dict[str, Any]) -> None:
-    """One line of JSON: benchmark, machine, seeds, figures. A figure that does not exist (NaN) is null."""
+    """One line of JSON: benchmark, machine, seeds, figures. A missing figure (NaN) is null."""
     whole = {"benchmark": name, "machine": facts, "seeds": list(seeds), "figures": figures}
     print(json.dumps(_without_nan(whole), allow_nan=False))
 

@@ -1,4 +1,4 @@
-"""What the events of a sweep (watched.py) tell of time: of each job in its slot, and of training in the whole sweep."""
+"""Times from the events of a sweep (watched.py): of each job in its slot, and of training in the whole sweep."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ Event = dict[str, Any]
 class Cycle:
     """A job in its slot, in seconds.
 
-    whole: since the slot's job before it ended; waited: how long of that until it began; trained: how long of it in
+    whole: since the end of the job before it in the slot; waited: the part of that until it began; trained: the part in
     the phases of its epochs (seconds_* of epochs.jsonl: steps and validation).
     """
 
@@ -27,12 +27,12 @@ class Cycle:
 
     @property
     def beyond(self) -> float:
-        """All that is not training: drawing, messages, processes; making networks, the test split, files."""
+        """Everything but training: drawing, messages, processes; building networks, the test split, files."""
         return self.whole - self.trained
 
 
 def cycles(events: Iterable[Event]) -> list[Cycle]:
-    """The jobs that had another one before them in their slot, in the order in which they ended."""
+    """The jobs that followed another one in their slot, in the order in which they ended."""
     slots, starts, trained = dict[str, str](), dict[str, float](), dict[str, float]()
     ends = dict[str, float]()  # of a slot's last job
     found = []
@@ -71,8 +71,8 @@ def warm(found: Iterable[Cycle], warm_up: int) -> list[Cycle]:
 def training(events: Sequence[Event]) -> list[tuple[float, float]]:
     """When each epoch of each job trained: its phases, up to the moment in which it was reported.
 
-    The source that is recorded tells no phases. Its epochs are taken from report to report, and the first one, which
-    begins with imports, to be as long as the median of the others, if that is shorter.
+    The recorded source reports no phases. Its epochs count from report to report; the first one, which begins with
+    imports, at most as the median of the others.
     """
     reports, starts = dict[str, list[float]](), dict[str, float]()
     found = []
@@ -91,7 +91,7 @@ def training(events: Sequence[Event]) -> list[tuple[float, float]]:
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """Length of what the intervals cover together."""
+    """Total length of the union of the intervals."""
     length, reached = 0.0, float("-inf")
     for start, end in sorted(intervals):
         length += max(0.0, end - max(start, reached))

@@ -1,7 +1,7 @@
-"""The cases of benchmarks.gains: a preset, recipes tuned alike, and all that transfer is compared with.
+"""The cases of benchmarks.gains: a preset, recipes tuned alike, and everything that transfer is compared with.
 
 A case's recipes were chosen by `python -m benchmarks.gains CASE --tune` on development seeds (docs/log.md has grids and
-figures), before the seeds that count were touched.
+figures), before the seeds of the reported results were used.
 """
 
 import json
@@ -75,7 +75,7 @@ class Case:
         return (NONE, ALIKE, REAL, *CONTROLS, *poor, *basis, "before", *self.extra, *self.methods, *plain)
 
     def with_recipe(self, variant: str, point: Mapping[str, Any]) -> "Case":
-        """For tuning: the same with other settings, under a name of its own."""
+        """For tuning: the same case with other settings, under a new name."""
         label = ",".join(f"{path.rpartition('.')[2]}={value}" for path, value in point.items())
         return replace(self, name=f"{self.name}[{label}]", recipes={**self.recipes, variant: dict(point)})
 
@@ -138,7 +138,7 @@ class Case:
         return pair.source, pair.target
 
     def taught(self, seed: int, folder: Path, few: bool = False) -> Path:
-        """Weights of the finished source: trained once a seed, by itself, at its best validation epoch."""
+        """Weights of the finished source: trained once per seed, by itself, at its best validation epoch."""
         settings = [*RECIPE, *WITHOUT, *self.teacher, *(self.few if few else ()), *split(seed, "target")]
         config = load_config(self.preset, [*settings, f"seed={seed + 1000}"])
         path = folder / "teachers" / f"{config_hash(config)}.safetensors"

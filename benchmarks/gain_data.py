@@ -1,4 +1,4 @@
-"""Data of benchmarks.gains that no task shares with another: the digits of MNIST in two halves."""
+"""Disjoint data for benchmarks.gains: the digits of MNIST in two halves."""
 
 from mergenet.config import DataConfig
 from mergenet.data import ImageData

@@ -1,13 +1,13 @@
-"""Where does transfer gain, against all that is simpler? Paired seeds, each with a split and a source of its own.
+"""Where does transfer gain over simpler alternatives? Paired seeds, each with its own split and source.
 
     python -m benchmarks.gains mnist --first-seed 700 --seeds 12 --json
     python -m benchmarks.gains mnist --tune --first-seed 0 --seeds 4     # how the recipes of a case were chosen
 
 Every case (gain_cases.py) compares the target by itself, under the recipe tuned for it, with transfer under the recipe
-tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more than the
-target; with the adapter of version 0.1.0; with distillation from a finished teacher that saw all of that; and with the
-same knowledge given plainly (the target's layer started from the source's). Validation selects the epoch. `--set`
-reaches all variants, but neither the teachers nor the source that saw as little, which are the case's own.
+tuned for transfer on the same grid and seeds; with the method's controls; with a source that saw no more data than the
+target; with the adapter of version 0.1.0; with distillation from a finished teacher that saw the source's data; and
+with the same knowledge without an adapter (the target's layer started from the source's). Validation selects the epoch.
+`--set` applies to all variants, but not to the teachers and the source with less data, which belong to the case.
 """
 
 import itertools
@@ -37,12 +37,12 @@ BASELINE = "none"
 def parse(arguments: Sequence[str]) -> tuple[Any, Case, list[str]]:
     """Options, the case and its variants, baseline first. Raises ConfigError for unknown names."""
     parser = paired_runs.parser(
-        NAME, "Transfer against no transfer, recipes tuned alike; controls, distillation, plain ways."
+        NAME, "Transfer against no transfer, recipes tuned alike; controls, distillation, plain initialisation."
     )
     parser.set_defaults(seeds=12)
     parser.add_argument("case", help=f"one of {', '.join(CASES)}")
     parser.add_argument("--variants", help="some of the case's variants, separated by commas (default: all)")
-    parser.add_argument("--tune", action="store_true", help="go through the case's grid instead, by validation")
+    parser.add_argument("--tune", action="store_true", help="search the case's grid instead, by validation")
     options = parser.parse_args(arguments)
     if options.case not in CASES:
         raise ConfigError(unknown_name("CASE", options.case, CASES))
@@ -72,7 +72,7 @@ def train_all(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path,
 
 
 def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:
-    """All runs of one seed; sources that train alike are recorded once and replayed, which changes no bit."""
+    """All runs of one seed; sources that train the same are recorded once and replayed, which changes no bit."""
     code = paired_runs.code_hash()
     configs = [case.config(name, seed, out.parent) for case, name, seed, out in jobs]
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +124,7 @@ def tune(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path, jobs
 
 
 def epochs_to_reach(rows: Rows, names: Sequence[str]) -> dict[str, float]:
-    """Median over seeds of the first epoch at which a variant is as good as no transfer is at its last epoch.
+    """Median over seeds of the first epoch at which a variant is as good as no transfer at its last epoch.
 
     nan where fewer than half of the seeds ever are.
     """

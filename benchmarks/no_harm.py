@@ -1,8 +1,8 @@
 """Does transfer with default settings cost the target accuracy? Paired seeds with and without it, one recipe.
 
-Variants are trained beside `baseline` (the target by itself): `real` shows the adapter the source, the controls
-`shuffled`, `noise` and `none` do not. A seed's source is recorded once and replayed in all of its variants; `live`
-trains it beside the target instead, to see that the replay is bitwise the same.
+Variants are trained beside `baseline` (the target by itself): with `real` the adapter sees the source, with the
+controls `shuffled`, `noise` and `none` it does not. A seed's source is recorded once and replayed in all of its
+variants; `live` trains it beside the target instead, to check that the replay is bitwise the same.
 """
 
 import sys
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str]) -> tuple[Any, Setting]:
 
 
 def bitwise(rows: list[dict[str, Any]]) -> str:
-    """Whether the replayed source gave what the live one does."""
+    """Whether the replayed source gave bitwise the same as the live one."""
     weights = {(row["variant"], row["seed"]): row["weights"] for row in rows}
     same = all(weights["real", row["seed"]] == weights["live", row["seed"]] for row in rows)
     return f"replayed source against live source: weights {'bitwise equal' if same else 'DIFFER'}"

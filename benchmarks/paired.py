@@ -8,7 +8,7 @@ import numpy as np
 
 from analysis.paired_tests import POINTS, holm, paired_difference
 
-# What is compared, by the key of a row: of the target, and of a source that also receives
+# What is compared, by the key of a row: metrics of the target, and of a source that also receives
 SPLITS = {
     "val": "validation",
     "test": "test",
@@ -67,7 +67,7 @@ def _compare(rows: Rows, variant: str, baseline: str, split: str) -> dict[str, A
 
 
 def _values(rows: Rows, variant: str, split: str) -> np.ndarray:
-    """By seed, in order."""
+    """The values in the order of seeds."""
     chosen = sorted((row["seed"], row[split]) for row in rows if row["variant"] == variant)
     return np.array([value for _, value in chosen])
 

@@ -1,8 +1,8 @@
 """Runs that share seeds: the variants of a setting, each trained with the same seeds, one recipe.
 
 A seed's source is recorded once and replayed in all of its variants that can replay it, which gives bitwise what
-training it beside the target gives. Every finished run is a line of a file, so an interrupted benchmark goes on, and
-no configuration is trained twice.
+training it beside the target gives. Every finished run is a line of a file, so an interrupted benchmark can be resumed,
+and no configuration is trained twice.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from mergenet.training.trainer import Trainer
 from mergenet.transfer.pairs import by_activations, resolve_pairs
 from mergenet.transfer.source import record_source
 
-RECIPE = ("device=cpu", "threads=1")  # one thread a run: several runs side by side, each reproducible
-WITHOUT = ("method=none", "source={}", "transfer={}")  # settings that do not reach it: one training serves all of them
+RECIPE = ("device=cpu", "threads=1")  # one thread per run: several runs side by side, each reproducible
+WITHOUT = ("method=none", "source={}", "transfer={}")  # settings that do not affect it: one training serves all of them
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,7 @@ def replayable(config: Config) -> bool:
 
 @functools.cache
 def code_hash() -> str:
-    """Of the trainer's source files, as this process found them: results of other code are not comparable
-    without a look.
-    """
+    """Hash of the trainer's source files, as this process found them: results of other code may not be comparable."""
     digest = hashlib.sha256()
     for path in sorted((Path(__file__).parent.parent / "mergenet").rglob("*.py")):
         digest.update(path.read_bytes())
@@ -195,7 +193,7 @@ def run(setting: Setting, seeds: Sequence[int], out: Path, jobs: int) -> list[di
 
 @contextmanager
 def mapping(jobs: int) -> Iterator[Any]:
-    """`map` in this process, or over as many as `jobs` says."""
+    """`map` in this process, or or in `jobs` processes."""
     if jobs < 2:
         yield map
         return
@@ -221,7 +219,7 @@ def names_of(text: str) -> list[str]:
 
 @contextmanager
 def errors_told() -> Iterator[None]:
-    """A user's error is one line and exit code 2; an interruption says how to go on, 130."""
+    """A user's error is one line, exit code 2; an interruption says how to resume, exit code 130."""
     try:
         yield
     except UserError as error:

@@ -1,13 +1,12 @@
-"""Do a thousand trials cost a thousand times one? Time a trial and the driver's memory, from the first to the last.
+"""Do a thousand trials cost a thousand times one? Time per trial and memory of the driver, from the first to the last.
 
-A sweep of trivial trials (trivial.py) on a Ray of this machine, through all that a sweep has: Tune, the study, the
-queue, slots, records, event files, the view. The trials are drawn at random, because a sampler that learns (GP, TPE)
-looks at all trials so far at each draw: what that costs is measured apart on a study in a file, without
-training.
+A sweep of trivial trials (trivial.py) on a Ray of this machine, through all parts of a sweep: Tune, the study, the
+queue, slots, records, event files, the live view. Trials are drawn at random, because a model-based sampler (GP, TPE)
+reads all trials so far at each draw: its cost is measured separately on a study in a file, without training.
 
 The trials are cut into blocks in the order in which they ended, after the first ones, which import, connect and fill
-caches. Claim: time a trial and the driver's memory of the last block are within 20 % of those of the first. Beside the
-time stands the CPU time of the driver, which other programs on the machine disturb less than its time.
+caches. Claim: time per trial and memory of the driver in the last block are within 20 % of those in the first. The CPU
+time of the driver is given as well; other programs on the machine disturb it less.
 """
 
 import sys

@@ -1,18 +1,18 @@
-"""How good is what a sweep finds, against Ray's own search as it comes, at equal numbers of trained epochs?
+"""How good is the result of a sweep, against Ray's own search with defaults, at equal numbers of trained epochs?
 
     python -m benchmarks.search --lcbench DIR --tasks 3945,7593 --seeds 10 --json
 
 DIR holds a surrogate of LCBench (YAHPO Gym): model.onnx predicts the validation accuracy of a small network by epoch,
 from seven hyper-parameters. Nothing is trained. Ours is the default of a sweep file; its searcher and its scheduler are
-the objects that Tune is given in a sweep, called here in the order in which Tune calls them, by four workers in
-simulated time. Ray's are OptunaSearch and ASHAScheduler as they come, once more with the grace that suits these curves.
+the objects that Tune gets in a sweep, called here in the order in which Tune calls them, by four workers in simulated
+time. Ray's are OptunaSearch and ASHAScheduler with defaults, and once more with a grace period that suits these curves.
 
 Regret is (top - found) / (top - median): 0 is the best configuration known, 1 a typical random one. `found` is the best
 validation accuracy of a trial that trained to its end; a side that has none yet has regret 1. top and median are of
 20,000 random configurations after the last epoch, and of all that was found here.
 
-The surrogate has no noise, a training has: two seeds differ. With --noise 0.25 all values of a trial are off by one
-normal number of a quarter of (top - median), and `found` is the true accuracy of the trial that seemed best.
+The surrogate has no noise, unlike training, where two seeds differ. With --noise 0.25 all values of a trial are off by
+one normal number of a quarter of (top - median), and `found` is the true accuracy of the trial that seemed best.
 """
 
 import logging
@@ -68,7 +68,7 @@ class Trial:
 
 
 def found_by(folder: Path, job: Job, noise: float = 0.0) -> list[float]:
-    """The accuracy of the complete trial that seems best at each budget, NaN without one. Runs in a process."""
+    """The accuracy of the complete trial that seems best at each budget, NaN without one. Runs in a worker process."""
     logging.disable(logging.WARNING)
     side, task, seed = job
     surrogate, generator = Surrogate(folder, task), np.random.default_rng([seed, int(task)])

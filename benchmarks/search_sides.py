@@ -28,7 +28,7 @@ class Side(Protocol):
         """The values of a new trial."""
 
     def report(self, name: str, epoch: int, value: float) -> bool:
-        """Tell the value after an epoch, and that the trial has ended if it has; whether it is stopped."""
+        """Reports the value after an epoch, and whether the trial has ended; returns whether it is stopped."""
 
 
 class PlainSpace(Space):
@@ -66,7 +66,7 @@ class Ours:
 
 
 class Stock:
-    """Ray's; max_t is the number of epochs, as anybody would set it, the rest as it comes."""
+    """Ray's; max_t is the number of epochs, as anybody would set it, the rest are defaults."""
 
     def __init__(self, seed: int, **scheduler: Any) -> None:
         space = {name: stock_domain(entry) for name, entry in SEARCH.items()}

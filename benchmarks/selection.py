@@ -2,7 +2,7 @@
 
 The release reports that way (docs/settings/as-released.md). First the mathematics: how far the best of n equal runs
 lies above one. Then real runs: the target of `openmoji` is trained by itself with several seeds, and the test split is
-read after every epoch, which the trainer never does. Comparisons drawn among these runs have nothing to find.
+read after every epoch, which the trainer never does. Comparisons drawn among these runs have no true difference.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def curves_of(rows: Sequence[Row]) -> Curves:
 
 
 def theory(runs: int) -> dict[str, float]:
-    """Of independent, normal runs that are alike, in standard deviations of a run."""
+    """For independent, identically distributed normal runs, in standard deviations of a run."""
     tail = (1 - chance.CONFIDENCE) / 2
     return {
         "expected_maximum": chance.expected_maximum(runs),

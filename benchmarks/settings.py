@@ -4,7 +4,7 @@
 
 Any preset or YAML file; every variant with the same seeds and recipe. `none` is the target by itself; where the pairs
 also give to the source, it is both networks by themselves (transfer.stop_fraction 0), and both are compared. Any method
-of the configuration is a variant; one that the setting does not admit is named and left out.
+of the configuration is a variant; one that the setting does not allow is named and left out.
 """
 
 import sys
@@ -69,7 +69,7 @@ def refusal(setting: Setting, variant: str, seed: int) -> str:
 
 
 def applicable(options: Any, names: Sequence[str]) -> tuple[Setting, dict[str, str]]:
-    """The setting with the variants that it admits, and why not the others."""
+    """The setting with the variants that it allows, and why not the others."""
     both = source_receives(options.preset, options.set)
     whole = Setting(options.preset, {name: overrides_of(name, both) for name in names}, tuple(options.set))
     found = {name: refusal(whole, name, options.first_seed) for name in names}

@@ -35,7 +35,7 @@ from mergenet.transfer.source import record_source
 NAME = "step_overhead"
 SOURCE_LAYER, TARGET_LAYER = "layer4.2.conv2", "features.16.conv.2"  # 512 x 512 x 3 x 3 -> 160 x 960
 BATCH, T_CYCLE, CLASSES = 32, 4, 100
-WARM_UP = 1  # rounds that are not counted: kernels are chosen and memory is allocated in the first
+WARM_UP = 1  # warm-up rounds, not counted: kernels are chosen and memory is allocated in the first
 MAX_RATIO, MAX_PARAMETERS, MAX_FOLLOWING = 1.10, 0.5, 0.02  # what is claimed
 RECIPE = (
     "device=cpu",
@@ -98,7 +98,7 @@ class Cycle:
 
     @property
     def seconds(self) -> float:
-        """Of the steps; the evaluation that ends the trainer's epoch is no part of them."""
+        """Seconds of the steps, without the evaluation that ends the trainer's epoch."""
         return sum(self.phases.values())
 
 

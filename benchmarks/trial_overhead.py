@@ -2,17 +2,17 @@
 
 Three sides in one run:
 
-slots       a sweep of trivial trials with worker groups that do trial after trial
+slots       a sweep of trivial trials with worker groups that train trial after trial
 per_trial   the same sweep with a worker group for each trial
 alone       the same trainings one after the other in this process, as `mergenet train` does them
 
-A trial's time in a slot runs from the end of the slot's job before it to its own end; beyond its training is what is
-left without the phases of its epochs (seconds_* of epochs.jsonl: steps and validation): drawing, messages, processes,
-but also what every run does: making networks, reading data, the test split, checkpoints and other files. `alone` has
-only the latter.
+A trial's time in a slot runs from the end of the job before it to its own end; its overhead is that time without the
+phases of its epochs (seconds_* of epochs.jsonl: steps and validation): drawing, messages, processes, but also what
+every run does: building networks, reading data, the test split, checkpoints and other files. `alone` has only the
+latter.
 
-Then a quickstart, timed from outside. Training are the seconds in which at least one run is in such a phase; beside it
-stands the stricter share, the runs' seconds of training over slots x wall.
+Then a quickstart, timed from outside. Training time is when at least one run is in such a phase; the stricter share
+beside it is the runs' seconds of training over slots x wall.
 
 Claims: with slots at most 0.5 s a trial after warm-up; a quickstart trains for at least 60 % of its wall time.
 """
@@ -37,7 +37,7 @@ from sweeps.config.loading import dump_sweep, load_sweep
 NAME = "trial_overhead"
 MAX_SECONDS = 0.5  # a trial beyond its training, with slots: what is claimed
 MIN_SHARE = 0.6  # of a quickstart's wall time: what is claimed
-WARM_UP = 2  # trials of a slot, or alone, that do not count: they import, read and start what later ones find
+WARM_UP = 2  # warm-up trials of a slot, or alone: they import, read and start what later ones reuse
 SLOTS = 2
 PARTS = "slots", "per_trial", "alone", "quickstart"
 
@@ -56,7 +56,7 @@ def executor(name: str, num_trials: int, folder: Path) -> dict[str, Any]:
 
 
 def alone(num_trials: int, folder: Path) -> dict[str, Any]:
-    """The other side: the training by itself, one after the other."""
+    """The other side: the trainings alone, one after the other."""
     config = parse_config(trivial.base_values(), "the trivial trial")
     beyond, trained = [], []
     for number in range(WARM_UP + num_trials):

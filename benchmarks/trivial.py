@@ -1,6 +1,6 @@
-"""The lightest trial that is still one: a network of two layers on the 8 x 8 digits, one epoch of four steps.
+"""The lightest possible trial: a network of two layers on the 8 x 8 digits, one epoch of four steps.
 
-Milliseconds of training, so that what is left is the sweep itself.
+It trains for milliseconds, so that the rest is the cost of the sweep itself.
 """
 
 from pathlib import Path
@@ -52,13 +52,13 @@ def base_values() -> dict[str, Any]:
 
 
 def sweep_values(base: str, num_trials: int, **changes: Any) -> dict[str, Any]:
-    """A sweep over it. base: the file that holds the configuration. The drawing is the cheapest, and stops nothing."""
+    """A sweep over it. base: the file that holds the configuration. Uses the cheapest sampler and no early stopping."""
     fixed = {"name": "trivial", "base": base, "search": SEARCH, "num_trials": num_trials, "confirm_seeds": 0}
     return fixed | {"sampler": "random", "scheduler": "none"} | changes
 
 
 def write_sweep(folder: Path, num_trials: int, **changes: Any) -> Path:
-    """The file of such a sweep, with its base beside it."""
+    """Writes the file of such a sweep, with its base beside it."""
     folder.mkdir(parents=True)
     base = folder / "base.yaml"
     base.write_text(dump_yaml(parse_config(base_values(), "the trivial trial")), encoding="utf-8")

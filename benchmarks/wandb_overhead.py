@@ -1,9 +1,9 @@
 """What the offline mirror on Weights & Biases adds to a trial.
 
 A sequence of trials' events (queued, started, epochs, ended) goes through the mirror with W&B offline and through the
-disabled one, in turn. Measured are the seconds that the events cost whoever delivers them (the driver's thread), and
-the seconds until the mirror's own thread has written everything, a trial. Nothing trains: in a sweep the second number
-passes beside the training. The client's memory is that of this process and of its helper.
+disabled one, in turn. Measured per trial are the seconds that delivering the events costs the driver's thread, and the
+seconds until the mirror's own thread has written everything. Nothing trains: in a sweep the latter happens during
+training. The client's memory is that of this process and of its helper.
 
 Claim: at most 1 s a trial.
 """
@@ -56,7 +56,7 @@ def resident() -> float:
 
 
 def run(trials: int, num_epochs: int) -> dict[str, Any]:
-    """Blocks of ten trials with and without, in turn; the first block starts the client and is told apart."""
+    """Blocks of ten trials with and without, in turn; the first block starts the client and is reported separately."""
     offline = load_sweep("quickstart", ["wandb.mode=offline", "metric=target_val_top1"])
     disabled = load_sweep("quickstart", ["wandb.mode=disabled", "metric=target_val_top1"])
     blocks = []

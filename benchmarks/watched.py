@@ -1,4 +1,4 @@
-"""A sweep in a process of its own, as `mergenet sweep run` is, with what its jobs did and when written down.
+"""A sweep in a separate process, like `mergenet sweep run`, with a record of its jobs' events and times.
 
     python -m benchmarks.watched SWEEP FOLDER EVENTS
 
@@ -32,7 +32,7 @@ class Watched:
 
 
 def watched_sweep(sweep: Path, folder: Path) -> Watched:
-    """Run the sweep of a file. What it says is in FOLDER.log. Raises SystemExit with the last of it if it fails."""
+    """Run the sweep of a file. Its output is in FOLDER.log. Raises SystemExit with the last lines if it fails."""
     log, events = folder.with_suffix(".log"), folder.with_suffix(".events")
     command = [sys.executable, "-m", "benchmarks.watched", str(sweep), str(folder), str(events)]
     with log.open("w", encoding="utf-8") as file:
@@ -45,7 +45,7 @@ def watched_sweep(sweep: Path, folder: Path) -> Watched:
 
 
 def run_to_end(command: Sequence[str], log: IO[str]) -> int:
-    """The exit status. Who ends this process, by SIGTERM too, ends the command with it: a sweep stops in good order."""
+    """The exit status. Ending this process, also by SIGTERM, ends the command with it: the sweep stops cleanly."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as child:
@@ -75,7 +75,7 @@ class Watch:
 
 
 def usage(driver: int) -> dict[str, float]:
-    """Of a process and of all that it started, and they, as far as they run now: MiB that are resident, seconds of CPU.
+    """Usage of a process and all its running descendants: resident MiB, seconds of CPU.
 
     From /proc of Linux. Pages that processes share count in each of them.
     """

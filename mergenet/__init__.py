@@ -1,6 +1,6 @@
-"""MergeNet: knowledge moves between two networks by mapping parameters of one onto parameters of the other.
+"""MergeNet: knowledge transfer between two networks by mapping parameters of one onto parameters of the other.
 
-The public names load their modules when they are first used, so that `import mergenet` stays free of torch.
+Public names are imported on first use, so that `import mergenet` does not load torch.
 """
 
 from importlib import import_module

@@ -22,7 +22,7 @@ class CheckpointError(UserError):
 
 
 class WriteError(CheckpointError):
-    """The disk refused a write: full, read-only, gone. What was written before is whole, and can be gone on with."""
+    """The disk refused a write: full, read-only, gone. What was written before is intact."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -44,7 +44,7 @@ def unknown_name(path: str, name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def needs_package(name: str, extra: str) -> Iterator[None]:
-    """For the import of an optional package. Raises ConfigError with the command that installs it.
+    """Around the import of an optional package. Raises ConfigError with the command that installs it.
 
     extra: the optional dependencies of mergenet that bring it, as in `pip install "mergenet[extra]"`.
     """

@@ -3,7 +3,7 @@
     from sweeps import Sweep
     result = Sweep.load("quickstart", num_trials=4).run("results/quick")
 
-The public names load their modules when they are first used, so that `import sweeps` stays free of torch and Ray.
+Public names are imported on first use, so that `import sweeps` loads neither torch nor Ray.
 """
 
 from importlib import import_module

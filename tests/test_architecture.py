@@ -1,4 +1,4 @@
-"""docs/architecture.md: what it names is there, its rooms are all rooms, and their imports are those of the code."""
+"""docs/architecture.md: what it names is there, it has all subpackages, and their imports are those of the code."""
 
 import ast
 import re

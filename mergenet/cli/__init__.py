@@ -1,1 +1,1 @@
-"""The command line: `mergenet train`, `layers`, `diagnose`, `evaluate`, `export`, `record`, and what they print."""
+"""The command line: `mergenet train`, `layers`, `diagnose`, `evaluate`, `export`, `record`, and their output."""

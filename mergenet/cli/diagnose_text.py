@@ -12,13 +12,13 @@ HEAD = [
     *("link", "from", "to", "space"),
     *("shown", "at best", "of learned", "at best", "written", "of learned", "updates", "parameters", "reach"),
 ]
-NUM_TEXT = 4  # columns from the left that are aligned left
+NUM_TEXT = 4  # leading columns, which are aligned left
 
 Facts = dict[str, Any]
 
 
 def show_diagnosis(facts: Facts, console: Console) -> None:
-    """facts: of `mergenet.training.diagnose.diagnose`."""
+    """facts: what `mergenet.training.diagnose.diagnose` returns."""
     title = f"{facts['name']}: after {facts['steps']} steps without transfer"
     show_table(title, HEAD, [cells(link) for link in facts["links"]], NUM_TEXT, console)
     for line in text_lines(facts):

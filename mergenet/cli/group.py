@@ -1,7 +1,7 @@
 """How the command line behaves, whatever the command: plug-ins, errors and help.
 
-Commands of other packages are entry points of the group "mergenet.commands". Their modules must be cheap to import:
-`mergenet --help` loads them for their first line of help.
+Commands of other packages are entry points of the group "mergenet.commands". Their modules must be cheap to import,
+because `mergenet --help` loads them to show their first line of help.
 """
 
 import errno
@@ -20,11 +20,11 @@ GROUP = "mergenet.commands"
 
 
 class Failure(click.ClickException):
-    """Ends the program with `error: ...` on stderr, a line for each problem."""
+    """Exits with `error: ...` on stderr, one line per problem."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
-        self.__dict__["exit_code"] = exit_code  # a class variable to type checkers, of which this is one instance's
+        self.__dict__["exit_code"] = exit_code  # type checkers know it as a class variable; this instance has its own
 
     def show(self, file: Any = None) -> None:
         title = "error" if worker() == "0" else f"error (worker {worker()})"
@@ -33,12 +33,12 @@ class Failure(click.ClickException):
 
 
 def worker() -> str:
-    """Number of this process among those that torchrun started, from "0"."""
+    """Rank of this process among those that torchrun started, from "0"."""
     return os.environ.get("RANK", "0")
 
 
 def usage_failure(error: click.UsageError, ctx: click.Context | None) -> click.ClickException:
-    """click's own complaint about a command line, which takes four lines, as one.
+    """click's four-line usage error as one line.
 
     >>> usage_failure(click.UsageError("Missing argument 'RUN'."), None).message
     "missing argument 'RUN'"
@@ -52,7 +52,7 @@ def usage_failure(error: click.UsageError, ctx: click.Context | None) -> click.C
 
 
 class CommandGroup(click.Group):
-    """A group with plug-in commands, whose users' errors are lines and not tracebacks.
+    """A group with plug-in commands; errors that users cause are printed as lines, not as tracebacks.
 
     Exit codes: 2 for what the user can mend, 1 for a training that diverged, 130 after Ctrl-C.
     """
@@ -84,7 +84,7 @@ class CommandGroup(click.Group):
             raise Failure("interrupted", 130) from None
         except OSError as error:
             if error.errno == errno.EPIPE or error.filename is None:
-                raise  # a closed pipe, which click ends quietly, or nothing that a user could look at
+                raise  # a closed pipe, which click handles quietly, or an error without a file to name
             raise Failure(f"{error.filename} could not be used: {error.strerror}", 2) from error
 
 
@@ -93,7 +93,7 @@ def plugins() -> dict[str, EntryPoint]:
 
 
 def load(point: EntryPoint) -> click.Command:
-    """The plug-in's command; one that says what is wrong, if it cannot be imported, or if its package is not ours."""
+    """The plug-in's command, or one that only reports why the plug-in cannot be used."""
     package = point.value.partition(".")[0]
     if package in PACKAGES and (problem := package_problem(package)) is not None:
         return _refused(point, problem, 2)
@@ -113,7 +113,7 @@ def _broken(point: EntryPoint, reason: str) -> click.Command:
 
 
 def _refused(point: EntryPoint, message: str, exit_code: int, listed: str | None = None) -> click.Command:
-    """A command that only says what is wrong. listed: the same in short, for the list of commands."""
+    """A command that only reports what is wrong. listed: a short form of that for the list of commands."""
 
     def callback(**_: Any) -> None:
         raise Failure(message, exit_code)

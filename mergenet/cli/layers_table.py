@@ -13,15 +13,15 @@ from mergenet.models import build_model
 from mergenet.tasks import Task, build_task
 
 HEAD = ["layer", "kind", "weight", "matrix", "parameters", "share", "largest rank", "compute"]
-NUM_TEXT = 4  # columns from the left that are aligned left
+NUM_TEXT = 4  # leading columns, which are aligned left
 
 
 def survey(network: NetworkConfig) -> dict[str, Any]:
     """A network's name, numbers of parameters and FLOPs, and its candidate layers in network order, as plain values.
 
-    flops: of the forward pass of one validation example. A layer's compute is its share of them, null where its
-    weight is not used by a call of the layer itself; share is that of the parameters, of its weight alone.
-    Builds the network with its starting weights. Raises ConfigError and DataError.
+    flops: of the forward pass of one validation example. A layer's compute is its share of them, null if its weight is
+    used other than by calling the layer; share is the share of its weight in the parameters. Builds the network with
+    its starting weights. Raises ConfigError and DataError.
     """
     task = build_task(network)
     model = build_model(network.model, task.spec).eval()
@@ -44,13 +44,13 @@ def survey(network: NetworkConfig) -> dict[str, Any]:
 
 
 def flops_of_one(model: nn.Module, task: Task) -> tuple[int, dict[str, int]]:
-    """FLOPs of the first validation example: of all, and by layer."""
+    """FLOPs of the first validation example: in total, and by layer."""
     batch = task.batch("val", torch.arange(1), torch.device("cpu"))
     return layer_flops(model, lambda: task.forward(model, batch))
 
 
 def show_network(role: str, found: dict[str, Any], console: Console) -> None:
-    """A table of `survey`'s answer; plain aligned text where the output is no terminal."""
+    """Prints what `survey` returns as a table, or as plain aligned text where the output is no terminal."""
     size = f"{found['flops'] / 1e6:,.2f} MFLOPs an example, {found['parameters']:,} parameters"
     title = f"{role}: {found['model']}, {size}"
     rows = [cells(layer) for layer in found["layers"]]

@@ -1,6 +1,6 @@
 """The command line: `mergenet train openmoji`.
 
-torch is imported when a command runs, so that `mergenet --help` stays quick.
+torch is imported when a command runs, so that `mergenet --help` stays fast.
 """
 
 import json
@@ -101,7 +101,7 @@ def _recorded(folder: Path) -> tuple[str | None, int]:
 def _resume(folder: Path, again: str) -> str:
     try:
         status, done = _recorded(folder)
-    except CheckpointError as error:  # of no weight beside the interruption, and told again by the next start
+    except CheckpointError as error:  # less important than the interruption, and reported again at the next start
         return str(error)
     if status is None:
         return "nothing was written"
@@ -119,7 +119,7 @@ def _summary(folder: Path, console: Console) -> None:
         f"{'validation':<12} {shown(selector, result[selector])}",
         f"{'test':<12} {_all_shown(result, 'target_test_')}",
     ]
-    if SOURCE_BEST_EPOCH in result:  # it received too
+    if SOURCE_BEST_EPOCH in result:  # the source received transfers too
         best = f"best epoch {result[SOURCE_BEST_EPOCH]}, validation {_all_shown(result, 'source_val_')}"
         lines.append(f"{'source':<12} {best}; test {_all_shown(result, 'source_test_')}")
     lines.append(f"{'run folder':<12} {folder}")
@@ -146,7 +146,7 @@ def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
     from mergenet.cli.layers_table import show_network, survey
     from mergenet.learner.learner import errors_of
 
-    # who is looking for layers has no pairs yet, and without a method none are asked for
+    # whoever looks for layers has no pairs yet, and method none needs none
     checked = load_config(config, (*settings, "method=none"))
     networks = {"source": checked.source, "target": checked.target}
     if checked.source.kind == "self":
@@ -186,7 +186,7 @@ def diagnose(config: str, settings: tuple[str, ...], as_json: bool) -> None:
 
 @cli.command(
     short_help="Train the source once, for replay.",
-    help=f"Train the source of CONFIG once and write its layers down, for source.kind recorded.\n\n{PRESETS}",
+    help=f"Train the source of CONFIG once and record its layers, for source.kind recorded.\n\n{PRESETS}",
 )
 @CONFIG
 @SET
@@ -220,25 +220,25 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     console.print(f"next: --set source.kind=recorded --set source.recording={shlex.quote(str(out))}", soft_wrap=True)
 
 
-@cli.command(short_help="Measure a run's network again.")
+@cli.command(short_help="Evaluate a run's network again.")
 @RUN
 @click.option(
-    "--split", type=click.Choice(["val", "test"]), default="test", show_default=True, help="What to measure on."
+    "--split", type=click.Choice(["val", "test"]), default="test", show_default=True, help="Split to evaluate on."
 )
 def evaluate(run: Path, split: str) -> None:
-    """Measure the target network of RUN at its best epoch again."""
+    """Evaluate the target network of RUN at its best epoch again."""
     from mergenet.training.evaluate import evaluate_run
 
     for name, value in evaluate_run(run, split).items():
         click.echo(f"{f'target_{split}_{name}':<20} {value!r}")
 
 
-@cli.command(short_help="Write a run's network as a plain file.")
+@cli.command(short_help="Export a run's network as a plain file.")
 @RUN
 @click.option("--format", "kind", metavar="FORMAT", required=True, help=FORMATS)
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Written file.  [default: in RUN]")
 def export(run: Path, kind: str, out: Path | None) -> None:
-    """Write the target network of RUN as a plain, checked file, without any part of MergeNet."""
+    """Export the target network of RUN as a plain, checked file without any part of MergeNet."""
     from mergenet.export.formats import export_run
 
     for path in export_run(run, kind, out):
@@ -256,5 +256,5 @@ def _command(*words: Any) -> str:
 def main() -> None:
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
     if worker() != "0":
-        warnings.simplefilter("ignore")  # the first worker says it
+        warnings.simplefilter("ignore")  # only the first worker warns
     cli(prog_name="mergenet")

@@ -1,7 +1,7 @@
-"""Whether Python finds the three packages of mergenet: sweeps and analysis are names that others have, too.
+"""Whether Python finds the three packages of mergenet: others, too, have packages named sweeps and analysis.
 
-W&B's `sweeps` on PyPI, which `pip install "wandb[sweeps]"` brings, is such a one. Beside an editable install it comes
-first; in the folder of a wheel it writes over three of our files, and takes them with it when it is uninstalled.
+W&B's `sweeps` on PyPI, which `pip install "wandb[sweeps]"` brings, is one. Beside an editable install it is found
+first; beside an installed wheel it overwrites three of our files, and deletes them when it is uninstalled.
 """
 
 from importlib.metadata import Distribution, PackageNotFoundError
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mergenet.errors import ConfigError
 
-# with a file of each that no other package has
+# each with a file that no other package of that name has
 PACKAGES = {"mergenet": "errors.py", "sweeps": "execution/worker.py", "analysis": "names.py"}
 OWN = '__distribution__ = "mergenet"'  # a line of each __init__.py
 INIT = "__init__.py"

@@ -1,4 +1,4 @@
-"""What a person sees of a training: one line an epoch, and under it a bar where the output is a terminal."""
+"""The progress of a training: one line per epoch, and a progress bar below if the output is a terminal."""
 
 import logging
 from collections import deque
@@ -20,8 +20,8 @@ def show_progress(
 ) -> Iterator[EpochResult]:
     """Passes `results` through and shows each on `console`; closes them when the consumer stops early.
 
-    recorded: the first so many epochs were trained by an earlier process and are marked so.
-    selecting: the column that selects the best epoch, asked for when there is an epoch to show.
+    recorded: how many epochs an earlier process trained; they are marked as recorded.
+    selecting: returns the column that selects the best epoch; called for each epoch shown.
     """
     try:
         with _bar(console) as bar:
@@ -34,7 +34,7 @@ def show_progress(
                 yield result
     finally:
         if isinstance(results, Generator):
-            results.close()  # a run writes down that it was stopped
+            results.close()  # so that a run records that it was stopped
 
 
 class _Shown(logging.Handler):
@@ -63,7 +63,7 @@ def show_log(console: Console) -> Iterator[None]:
 
 
 def exhaust(results: Iterator[EpochResult]) -> None:
-    """Trains to the end. Ctrl-C then always strikes inside the generators, which close in order."""
+    """Trains to the end. Ctrl-C then always lands inside the generators, which close in order."""
     deque(results, maxlen=0)
 
 
@@ -79,13 +79,13 @@ def describe(result: EpochResult, total_epochs: int, selecting: str | None = Non
             values.append(f"val {shown(name, result.metrics[name])}")
         if values:
             parts.append(f"{role}: {', '.join(values)}")
-    if (spent := seconds(result)) > 0:  # a recording does not time its phases
+    if (spent := seconds(result)) > 0:  # phases of a recording are not timed
         parts.append(f"{spent:.1f} s")
     return "  ".join(parts)
 
 
 def shown_metric(metrics: dict[str, float], role: str, selecting: str | None) -> str | None:
-    """The network's column for the metric that selects, else that of its first validation metric, not the loss."""
+    """The network's column for the selecting metric, else for its first validation metric other than the loss."""
     names = [name for name in metrics if name.startswith(f"{role}_val_") and not is_loss(name)]
     same = f"{role}_val_{measured(selecting or '')}"
     return same if same in names else next(iter(names), None)

@@ -1,4 +1,4 @@
-"""A table for a person: a frame on a terminal, plain aligned text elsewhere."""
+"""Tables for a reader: framed on a terminal, plain aligned text elsewhere."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from rich.console import Console
 
 
 def show_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], num_text: int, console: Console) -> None:
-    """num_text: columns from the left that are aligned left, the others are numbers."""
+    """num_text: how many leading columns hold text and are aligned left; the others hold numbers."""
     if console.is_terminal:
         from rich.table import Table
 

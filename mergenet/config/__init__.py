@@ -1,4 +1,4 @@
-"""A training's configuration: its schema, how it is read, its rules and messages; names that resolve to code."""
+"""A training's configuration: schema, loading, rules, messages, and the registry of names."""
 
 from mergenet.config.schema import Config
 from mergenet.config.sections import (

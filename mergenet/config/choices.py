@@ -1,6 +1,6 @@
-"""Settings whose values are names: each has one table of them here, with what the rules need to know of a name.
+"""Settings whose values are names: one table for each setting, with what the rules need to know about each name.
 
-What a name stands for is code, in a dict with the same names elsewhere: transfer/encodings.py and transfer/adapter.py,
+The code behind the names is elsewhere, in dicts with the same keys: transfer/encodings.py and transfer/adapter.py,
 for methods (distillation_defaults.py) training/distillation.py. Schema, help and messages come from the tables, and
 `tests/test_choices.py` checks that tables and dicts agree.
 """
@@ -13,9 +13,9 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 
 class OneOf:
-    """Annotates a field whose value is a name of one of the tables, as they are when it is checked.
+    """Annotates a field whose value is a name in one of the tables, as the tables are when the value is checked.
 
-    Its errors and its JSON Schema are those of a Literal, which would keep the names of the moment it was written.
+    Its errors and its JSON Schema are those of a Literal, which would fix the names when it is defined.
     """
 
     def __init__(self, *tables: Iterable[str]) -> None:
@@ -46,13 +46,13 @@ class Facts:
 
 
 def in_words(table: Mapping[str, Facts]) -> str:
-    """`NAME: words; NAME: words`, of those that have some."""
+    """`NAME: words; NAME: words`, for the names that have a description."""
     return "; ".join(f"{name}: {facts.words}" for name, facts in table.items() if facts.words)
 
 
 @dataclass(frozen=True)
 class KindFacts(Facts):
-    """Of an adapter. shows_whole, writes_whole: the source's, the target's whole matrix takes the factor's place."""
+    """shows_whole, writes_whole: this kind of adapter takes the source's, the target's whole matrix, not a factor."""
 
     shows_whole: bool = False
     writes_whole: bool = False

@@ -1,6 +1,6 @@
-"""The methods that distil, with the settings that each was published with."""
+"""The distillation methods, with the settings of their publications."""
 
-# The settings of each method that distils, with the values of its published CIFAR-100 recipe: mdistiller's and
+# The settings of each distillation method, with the values of its published CIFAR-100 recipe: mdistiller's and
 # RepDistiller's for kd, rkd, pkt, spkd and dkd (warm-up: 20 of 240 epochs), the authors' code for logit_std, nkd, dist.
 PUBLISHED: dict[str, dict[str, float]] = {
     "kd": {"weight": 0.9, "ce_weight": 0.1, "warmup_fraction": 0, "temperature": 4},
@@ -16,7 +16,7 @@ FEATURE_METHODS = ("rkd", "pkt", "spkd")  # compare penultimate features; the ot
 
 
 def described(name: str) -> str:
-    """`4 (kd, dkd), 2 (logit_std)`: the values of a setting, and the methods that have it."""
+    """`4 (kd, dkd), 2 (logit_std)`: the values of a setting, and the methods that use it."""
     methods: dict[float, list[str]] = {}
     for method, settings in PUBLISHED.items():
         if name in settings:

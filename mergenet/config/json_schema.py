@@ -63,7 +63,7 @@ def node_at(path: Iterable[str]) -> dict[str, Any] | None:
 
 
 def is_section(path: str) -> bool:
-    """Whether a path, of a setting or not, is one under which there are others by name."""
+    """Whether a path, which need not exist, is a section with named settings below it."""
     node = node_at(path.split("."))
     return node is not None and "properties" in resolve(node)
 
@@ -118,7 +118,7 @@ def _words(field: dict[str, Any]) -> str:
 
 def _bounds(node: dict[str, Any]) -> str:
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    # bounds from 2**31 on guard against overflow and tell a reader nothing
+    # bounds from 2**31 on guard against overflow and mean nothing to a reader
     words = [f"{sign} {_yaml(node[key])}" for key, sign in signs.items() if node.get(key, 2**31) < 2**31 - 1]
     return " " + ", ".join(words) if words else ""
 

@@ -74,8 +74,8 @@ def parse_override(text: str) -> tuple[str, Any]:
 def set_by_path(values: dict[str, Any], path: str, value: Any) -> None:
     """Set one value of a (possibly partial) mapping in place; sections and list items on the way are made.
 
-    A mapping changes of a section what it names, and leaves the rest as it is; an empty one empties it. A list item may
-    be the next one, which appends it. Raises ConfigError for a path that the schema lacks.
+    A mapping changes only those settings of a section that it names; an empty mapping empties the section. A list item
+    may be the next one, which appends it. Raises ConfigError for a path that the schema lacks.
     """
     if isinstance(value, dict) and value and is_section(path):
         for key, inner in value.items():
@@ -98,7 +98,7 @@ def set_by_path(values: dict[str, Any], path: str, value: Any) -> None:
 
 
 def parse_config(values: dict[str, Any], origin: str) -> Config:
-    """A checked Config from plain values. origin: what the values came from, shown after each problem.
+    """A checked Config from plain values. origin: where the values came from, shown after each problem.
 
     Types are strict, as in JSON: 1 is a number, "1" and true are not. Raises ConfigError, one line a problem.
     """
@@ -122,10 +122,10 @@ ALL_SINCE = {"source_basis", "start", "init"}
 
 
 def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-    """The same; of a configuration that version 0.1.0 wrote out in full, with what that version did.
+    """The same values; a configuration that version 0.1.0 wrote out in full gets that version's behaviour.
 
-    It had neither `transfer.align` nor `adapter.source_basis`, whose defaults are others today. So old runs and sweeps
-    go on as they began. What has been set since stays.
+    It had neither `transfer.align` nor `adapter.source_basis`, whose defaults differ today. Old runs and sweeps thus
+    continue as they began. Values that are set are kept.
     """
     transfer = values.get("transfer")
     adapter = transfer.get("adapter") if isinstance(transfer, dict) else None

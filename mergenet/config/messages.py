@@ -1,6 +1,6 @@
 """Problems of a configuration as one line each: path, rule, value received, way out.
 
-pydantic's own messages take three lines and show neither the dotted path nor what to do.
+pydantic's own messages take three lines and give neither the dotted path nor the way out.
 """
 
 import re

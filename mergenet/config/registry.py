@@ -38,16 +38,16 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
 
 
 def made(path: str, name: str, table: Mapping[str, Callable[..., T]], kind: type, *arguments: Any) -> T:
-    """What the entry, or the user's function or class, makes of the arguments: a `kind`.
+    """The object of type `kind` that the entry, or the user's function or class, makes from the arguments.
 
-    Raises ConfigError as `look_up`, and if what the user named cannot be called, raises an error or makes another kind.
+    Raises ConfigError as `look_up` does, and if what the user named cannot be called, raises, or makes something else.
     """
     make = look_up(path, name, table)
     return make(*arguments) if ":" not in name else made_by(path, name, make, kind, *arguments)
 
 
 def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments: Any) -> T:
-    """The same of the user's own `make`."""
+    """The same for the user's own `make`."""
     if not callable(make):
         raise ConfigError(f"{path} must name a function or a class, got {name!r}, which is {kind_of(make)}")
     try:
@@ -65,7 +65,7 @@ def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments
 
 
 def where(raised: TracebackType | None, make: Callable[..., Any]) -> str:
-    """File and line of the user's module that were reached last; else of whatever was."""
+    """The last file and line that were reached in the user's module, or else anywhere."""
     frames = traceback.extract_tb(raised)[1:] or traceback.extract_tb(raised)
     file = getattr(sys.modules.get(getattr(make, "__module__", "")), "__file__", None)
     last = [frame for frame in frames if frame.filename == file] or frames
@@ -73,7 +73,7 @@ def where(raised: TracebackType | None, make: Callable[..., Any]) -> str:
 
 
 def kind_of(value: object) -> str:
-    """For a message: a word for what somebody gave in place of something else."""
+    """For messages: a word for what was given instead."""
     return "None" if value is None else a(type(value).__name__)
 
 

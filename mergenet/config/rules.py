@@ -1,4 +1,4 @@
-"""Rules of a configuration that span fields, and how a broken one is said: path, rule, value, way out.
+"""Rules that span fields of a configuration, and the message for a broken one: path, rule, value, way out.
 
 `sections.py` has the fields, with the rules of each.
 """
@@ -18,7 +18,7 @@ from mergenet.config.sections import (
 
 
 class Whole(Protocol):
-    """What the rules look at of a configuration."""
+    """The parts of a configuration that the rules read."""
 
     @property
     def method(self) -> str: ...
@@ -33,7 +33,7 @@ class Whole(Protocol):
 
 
 def shown(value: Any) -> str:
-    """A value on one line of at most 60 characters; never what is in a mapping, it may be a secret."""
+    """A value on one line of at most 60 characters; never the contents of a mapping, which may be secret."""
     if isinstance(value, dict):
         return f"a mapping of {len(value)}" if value else "an empty mapping"
     if isinstance(value, list | tuple):
@@ -143,7 +143,7 @@ def check_distillation(c: Whole) -> None:
     ):
         way_out = f"{reason}; use source.kind: live"
         raise rule("source.kind", f"be live or frozen for method {c.method}", c.source.kind, way_out)
-    # a teacher may have learned from more, unless words are numbered as training has them
+    # a teacher may learn from more data, unless the numbering of words depends on the training texts
     may_differ = {"train_fraction"} if c.target.task == "image_classification" or c.target.data.tokenizer else set()
     for name, value in c.target.data:
         if name not in may_differ and (theirs := getattr(c.source.data, name)) != value:

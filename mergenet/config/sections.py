@@ -30,13 +30,13 @@ class DataConfig(Strict):
     root: PathText | None = Field(None, description="folder of the data set; data that ships with pip needs none")
     image_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="side of the square images, pixels")
     train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the training split that is used (the paper's 10 % setting: 0.1)"
+        1.0, description="share of the training split that is used (0.1 in the paper's 10 % setting)"
     )
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="share held out of the training data for validation, where the data set names none"
     )
     split_seed: Seed = Field(0, description="seed of the train / validation / test split")
-    max_length: Annotated[int, Field(ge=4, le=8192)] = Field(32, description="length of texts, tokens; longer is cut")
+    max_length: Annotated[int, Field(ge=4, le=8192)] = Field(32, description="tokens of a text; longer ones are cut")
     tokenizer: PathText | None = Field(
         None,
         description="tokenizer.json of texts, a folder that holds it, or minilm; default: the words of the training "
@@ -69,7 +69,7 @@ class OptimizerConfig(Strict):
     momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="SGD momentum")
     nesterov: bool = Field(False, description="Nesterov's momentum (sgd only)")
     weight_decay: Annotated[float, Field(ge=0)] = Field(5e-4, description="weight decay, all parameters")
-    schedule: Literal["constant", "cosine", "multistep"] = Field("cosine", description="learning rate over training")
+    schedule: Literal["constant", "cosine", "multistep"] = Field("cosine", description="schedule of the learning rate")
     warmup_epochs: Annotated[float, Field(ge=0)] = Field(0.0, description="linear warm-up, epochs")
     milestones: tuple[Fraction, ...] = Field(
         (0.3, 0.6, 0.8),
@@ -90,9 +90,9 @@ class NetworkConfig(Strict):
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
-    batch_size: Positive = Field(64, description="examples an optimizer step, over all workers")
+    batch_size: Positive = Field(64, description="examples per optimizer step, over all workers")
     augment: bool = Field(
-        True, description="random crop of training images, and horizontal flip where no text is about them"
+        True, description="random crop of training images, and horizontal flip unless a text describes them"
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="label smoothing of the loss")
     seed: Seed | None = Field(None, description="seed of this network's streams; default: the run's seed")
@@ -116,12 +116,12 @@ class PairConfig(Strict):
 
     source: str = Field(
         description="layer of the source network, as `mergenet layers` names it, or a pattern such as layer4.*, "
-        "which makes several pairs of this one"
+        "which turns this pair into several"
     )
     target: str = Field(description="layer of the target network, or a pattern")
     direction: Literal["to_target", "to_source", "both"] = Field("to_target", description="which way knowledge goes")
     every: Positive | None = Field(
-        None, description="this pair's own cycle, optimizer steps, a multiple of t_cycle; default: t_cycle"
+        None, description="this pair's own cycle in optimizer steps, a multiple of t_cycle; default: t_cycle"
     )
     align: Align | None = Field(None, description="this pair's own alignment; default: transfer.align")
 
@@ -159,12 +159,12 @@ class AdapterConfig(Strict):
     )
     start: Literal["random", "identity"] = Field(
         "random",
-        description="lpka, full_matrix: what the source says passes through random maps at first, or unchanged where "
+        description="lpka, full_matrix: the source's tokens pass through random maps at first, or unchanged where "
         "tokens are equally wide; linear starts as the identity anyway",
     )
     init: PathText | None = Field(
         None,
-        description="run folder, or its adapter.safetensors: adapters of equal shapes start where they ended there",
+        description="run folder, or its adapter.safetensors: adapters of the same shapes start from the trained ones",
     )
     gate: Annotated[float, Field(gt=0, le=1)] = Field(
         0.1, description="share of the adapter's answer that is taken; 1 is the paper's replacement"
@@ -236,7 +236,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class DistillationConfig(Strict):
-    """For the methods in which the source teaches the target by its outputs. null: the method's published value."""
+    """For the distillation methods, in which the target learns from the source's outputs. null: the published value."""
 
     weight: NonNegative | None = Field(None, description=f"weight of the method's loss; null: {described('weight')}")
     ce_weight: NonNegative | None = Field(
@@ -270,6 +270,6 @@ class DistillationConfig(Strict):
     )
 
     def resolved(self, method: str) -> dict[str, float]:
-        """The method's settings, published values where none are given."""
+        """The method's settings, with published values where null."""
         given = {name: value for name, value in self if value is not None}
         return {name: given.get(name, value) for name, value in PUBLISHED[method].items()}

@@ -1,4 +1,4 @@
-"""What a task asks of a network: the inputs that it will be given and the outputs that it must give."""
+"""What a task requires of a network: the inputs that it gets and the outputs that it must return."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ class Spec:
     max_length: int = 0  # tokens
 
     def example(self, count: int) -> tuple[Tensor, ...]:
-        """Random inputs for `count` examples, the same at every call; global random streams are left alone."""
+        """Random inputs for `count` examples, the same at every call; the global random generators are not touched."""
         generator = torch.Generator().manual_seed(count)
         shape = count, 3, self.image_size, self.image_size
         images = torch.randn(shape, generator=generator)

@@ -43,7 +43,7 @@ def load_yaml(text: str, origin: str) -> Any:
 
 
 def _check_events(text: str, origin: str) -> None:
-    """Refuses what is not to be built at all; deep nesting, because PyYAML takes minutes over it."""
+    """Refuses what must not be constructed, and deep nesting, on which PyYAML spends minutes."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         line = 1 if event.start_mark is None else event.start_mark.line + 1

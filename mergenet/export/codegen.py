@@ -1,8 +1,8 @@
-"""A plain network as Python text that needs torch alone, and reads its weights from a safetensors file.
+"""A plain network as Python source that needs only torch, and reads its weights from a safetensors file.
 
-The network's forward is recorded in eval mode by torch.fx down to the layers of torch.nn, and written as one forward
-that calls them; layers keep their names, so the state dict does. They follow train() and eval() as ever (BatchNorm,
-Dropout); a function that was told by `self.training` what to do, such as F.dropout, does what it does in eval mode.
+The network's forward is traced in eval mode by torch.fx down to the layers of torch.nn, and written as one forward that
+calls them; layers keep their names, and so does the state dict. They follow train() and eval() as usual (BatchNorm,
+Dropout); a function whose behaviour depends on `self.training`, such as F.dropout, keeps that of eval mode.
 """
 
 import json
@@ -19,8 +19,8 @@ from torch.fx.node import _get_qualified_name as qualified_name
 
 from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
 
-MARK = "# Written by `mergenet export`."  # the first line; a file without it is nobody's but the user's
-_LONG = 2_000  # characters; longer metadata are in the weights' file alone
+MARK = "# Written by `mergenet export`."  # the first line; a file without it is the user's own
+_LONG = 2_000  # characters; longer metadata are only in the file of weights
 _OPERATORS: dict[Callable[..., Any], str] = {
     **{operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.matmul: "@"},
     **{operator.eq: "==", operator.ne: "!=", operator.lt: "<", operator.gt: ">", operator.le: "<=", operator.ge: ">="},
@@ -29,17 +29,17 @@ _OPERATORS: dict[Callable[..., Any], str] = {
 
 
 class Untraceable(Exception):
-    """This network cannot be written as such a text; the message says why."""
+    """This network cannot be written as Python source; the message says why."""
 
 
 def generate_code(network: nn.Module, spec: Spec, metadata: Mapping[str, str], weights: str) -> str:
-    """The text, for weights in the file of that name beside it. Raises Untraceable.
+    """The source, for weights in the file of that name beside it. Raises Untraceable.
 
     network: plain, in eval mode.
     """
     try:
         graph = fx.Tracer().trace(network)
-    # tracing calls the network's own forward with stand-ins, and fails in whatever way that leads to
+    # tracing calls the network's own forward with proxies, which can raise anything
     except Exception as error:
         raise Untraceable(f"torch.fx cannot follow its forward ({type(error).__name__})") from error
     layers = "\n".join(_layers(network))
@@ -67,19 +67,19 @@ def _calls(module: str, lines: list[str]) -> bool:
 
 
 def run(text: str, path: Path) -> dict[str, Any]:
-    """What the text defines, executed in a namespace of its own as the file `path`."""
+    """What the source defines, executed in a namespace of its own as the file `path`."""
     namespace: dict[str, Any] = {"__name__": "target", "__file__": str(path)}
     exec(compile(text, str(path), "exec"), namespace)
     return namespace
 
 
 def build(text: str, state: Mapping[str, Tensor], spec: Spec) -> nn.Module:
-    """The text's network with these weights, in eval mode. Raises Untraceable unless it runs."""
+    """The network that the source defines, with these weights, in eval mode. Raises Untraceable unless it runs."""
     try:
         network: nn.Module = run(text, Path("target.py"))["Target"]()
         network.load_state_dict(state)
         network.eval()(*spec.example(1))
-    # what was recorded with stand-ins may fail with tensors in whatever way
+    # what was traced with proxies can raise anything with tensors
     except Exception as error:
         raise Untraceable(f"what torch.fx made of it fails ({type(error).__name__}: {error})") from error
     return network
@@ -126,7 +126,7 @@ def _made(module: nn.Module, path: str) -> str:
     if fx.Tracer().is_leaf_module(module, path) and kind not in (nn.ModuleList, nn.ModuleDict):
         if getattr(nn, kind.__name__, None) is not kind or next(module.children(), None) or "\n" in repr(module):
             raise Untraceable(f"its layer {path} ({kind.__name__}) does not say how it is made")
-        return f"nn.{module!r}".replace(", bias=True", "")  # the default; older torch does not know it of BatchNorm
+        return f"nn.{module!r}".replace(", bias=True", "")  # the default; BatchNorm of older torch lacks it
     parts = {name: text.replace("\n", "\n    ") for name, text in _parts(module, f"{path}.")}
     if parts and list(parts) == [str(i) for i in range(len(parts))]:
         return "nn.Sequential(\n" + "".join(f"    {text},\n" for text in parts.values()) + ")"
@@ -151,7 +151,7 @@ def _forward(graph: fx.Graph, network: nn.Module, arguments: tuple[str, ...]) ->
         expression = _expression(node, network, names)
         dead = [names[value] for value in node.all_input_nodes if last[value] is node and value.op != "placeholder"]
         free = [*dead, *free]
-        if not node.users:  # done for what it does to its arguments
+        if not node.users:  # called for its side effect on its arguments
             yield expression
             continue
         if not free:

@@ -30,7 +30,7 @@ from mergenet.records.atomic import beside, remove, sync_folder, write_synced
 from mergenet.records.checkpoint import load_tensors, tensor_bytes
 from mergenet.records.run_record import BEST_FILE, CONFIG_FILE, SPEC
 
-TOLERANCE = 1e-5  # of the largest output: what the loaded file may deviate by
+TOLERANCE = 1e-5  # how far the loaded file's outputs may deviate, relative to the largest
 _FACTORS = ".parametrizations.weight.original"
 _MAX_TEXT = 4_194_304  # characters; a longer value (names of very many classes) is left out
 
@@ -54,14 +54,14 @@ class Format:
     suffix: str
     make: Callable[[Target], bytes]  # the file's content
     load: Callable[[Target, Path], Network]  # the written file as a function of the network's inputs
-    code: Callable[[Target, str], str | None] = lambda *_: None  # Python beside the file of that name, if it can be had
+    code: Callable[[Target, str], str | None] = lambda *_: None  # Python source to put beside it, if possible
 
 
 def export_run(run_folder: Path, format: str, out: Path | None = None) -> list[Path]:
     """Write the target of a run, at its best epoch, as a checked file; returns it and what was written beside it.
 
     format: one of FORMATS. out: file or folder; default: `target.<suffix>` in the run folder.
-    Warns if the code beside safetensors cannot be had.
+    Warns if the code beside safetensors cannot be generated.
     Raises ConfigError for an unknown format, CheckpointError if the folder has no usable network, ExportError
     if the file cannot be made or deviates by more than TOLERANCE.
     """
@@ -120,7 +120,7 @@ def load_target(run_folder: Path) -> Target:
         spec = Spec.from_json(metadata.get(SPEC, ""))
     except (ValueError, TypeError):
         raise CheckpointError(f"{best} must hold the network's {SPEC} in its metadata, got {metadata!r}") from None
-    with torch.random.fork_rng(devices=[]):  # initialising draws from the caller's stream
+    with torch.random.fork_rng(devices=[]):  # initialising would draw from the caller's random stream
         network = build_model(without_weights(config.model, best), spec)
     plain = plain_state(state, network.state_dict())
     check_fits(plain, network.state_dict(), best)
@@ -146,7 +146,7 @@ def without_weights(model: ModelConfig, best: Path) -> ModelConfig:
 
 
 def describe(model: ModelConfig, spec: Spec, metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a user of the file must know: architecture, inputs and outputs, and what the task adds."""
+    """What a user of the file needs to know: architecture, inputs and outputs, and the task's metadata."""
     facts = {"architecture": model.name, "stem": model.stem} if spec.inputs == IMAGE else {"architecture": model.name}
     facts |= {"num_outputs": str(spec.num_outputs), SPEC: spec.to_json()}
     if spec.image_size:

@@ -25,12 +25,12 @@ def both_candidates(config: Config) -> tuple[tuple[LayerInfo, ...], tuple[LayerI
 
 @functools.lru_cache(maxsize=64)
 def _candidates(network: str) -> tuple[LayerInfo, ...]:
-    """network: NetworkConfig as JSON, a key that can be cached."""
+    """network: NetworkConfig as JSON, a cache key."""
     return tuple(list_layers(architecture(NetworkConfig.model_validate_json(network))))
 
 
 def architecture(network: NetworkConfig) -> nn.Module:
-    """The network for its layers' names and shapes: without weights where it allows that. Draws no random number.
+    """The network, for its layers' names and shapes: without weights where possible. Draws no random number.
 
     Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
     """
@@ -39,19 +39,19 @@ def architecture(network: NetworkConfig) -> nn.Module:
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 return build_model(model, spec)
-        except RuntimeError:  # an architecture that computes with its starting weights
+        except RuntimeError:  # the architecture computes with its starting weights
             pass
     return real_architecture(network)
 
 
 def real_architecture(network: NetworkConfig) -> nn.Module:
-    """The same with weights, random ones but where a folder gives the sizes; it can be run."""
+    """The same with weights, so that it can be run; they are random unless a folder gives the sizes."""
     with torch.random.fork_rng(devices=[]):
         return build_model(_unread(network.model), build_task(network).spec)
 
 
 def _unread(model: ModelConfig) -> ModelConfig:
-    """Without starting weights, unless the layers are not known without them."""
+    """Without starting weights, unless the layers depend on them."""
     if model.weights is None:
         return model
     sized = find_architecture(model.name).sized_by_folder

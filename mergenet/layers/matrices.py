@@ -31,7 +31,7 @@ class LayerInfo:
 
     @property
     def largest_rank(self) -> int:
-        """Of a re-encoding; per kernel row for convolutions."""
+        """The largest rank of a re-encoding; per kernel row for convolutions."""
         return self.largest_rank_in("kernel_rows")
 
     def largest_rank_in(self, columns: Columns) -> int:
@@ -80,7 +80,7 @@ def kind_of_layer(layer: Layer) -> str:
 
 @torch.no_grad()
 def layer_flops(model: nn.Module, forward: Callable[[], object]) -> tuple[int, dict[str, int]]:
-    """FLOPs of `forward`, which calls `model`: all of them, and those of each candidate layer that was called.
+    """FLOPs of `forward`, which calls `model`: in total, and of each candidate layer that was called.
 
     torch's counter: 2 for a multiplication and an addition, of matrix products, convolutions and attention only.
     """

@@ -1,4 +1,4 @@
-"""How transfer pairs are written where there is room for a word: live lines, tables, W&B."""
+"""Short labels of transfer pairs, for live lines, tables and W&B."""
 
 import json
 from collections.abc import Mapping, Sequence

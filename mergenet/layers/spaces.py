@@ -1,11 +1,11 @@
-"""Which layers of two networks share a space, found by looking: both are given the same made-up examples. [ours]
+"""Which layers of two networks share a space, found by running both on the same made-up examples. [ours]
 
 * inputs: both layers receive the same values (first layers on the same images, the embeddings of the same tokens) with
   kernels of one size. Rows of both weights are then vectors over the same inputs. Embeddings of words meet by word,
   whatever numbers the two vocabularies give them.
 * outputs: both layers give their network's class logits, for the same classes of the same data.
 
-Nothing is read but the data's specification; weights do not count, and no random number is drawn.
+Only the data's specification is read; weights do not matter, and no random number is drawn.
 """
 
 import functools
@@ -33,9 +33,9 @@ COLUMNS: dict[str, Columns] = {"inputs": "inputs", "outputs": "outputs", "none":
 
 @dataclass(frozen=True)
 class Sight:
-    """What the layers of a network receive and give: layer -> a hash of the values.
+    """What the layers of a network receive and return: layer -> a hash of the values.
 
-    layers: those that can take part, by name. tokens: a hash of the tokens shown; answer: of what the network gave.
+    layers: those that can take part, by name. tokens: a hash of the tokens shown; answer: of what the network returned.
     A hash is empty where nothing is known: of a layer that is called twice, and of what is no tensor.
     """
 
@@ -55,7 +55,7 @@ def columns_of(pair: PairConfig) -> Columns:
 def shared_space(config: Config, source: str, target: str) -> Literal["inputs", "outputs", "none"]:
     """The space that a layer of the source shares with one of the target as it is: inputs, outputs or none.
 
-    none, too, for a layer that is not there. Raises ConfigError and DataError as building the networks does.
+    none, too, for a layer that does not exist. Raises ConfigError and DataError as building the networks does.
     """
     if _common_spec(config) is None or not _may_share(config, source, target):
         return "none"
@@ -67,7 +67,7 @@ def _may_share(config: Config, source: str, target: str) -> bool:
     """Whether the shapes of two layers allow that they share a space; most pairs need no look at the networks."""
     sources, targets = ({layer.name: layer for layer in layers} for layers in both_candidates(config))
     if source not in sources or target not in targets:
-        return False  # whoever uses the layer says that it is not there
+        return False  # whoever uses the layer reports that it does not exist
     one, other = sources[source], targets[target]
     if one.kind == other.kind == "embedding":
         return True
@@ -85,7 +85,7 @@ def _shared(
     config: Config, found: tuple[Sight, Sight], source: str, target: str
 ) -> Literal["inputs", "outputs", "none"]:
     if source not in found[0].layers or target not in found[1].layers:
-        return "none"  # whoever uses the layer says that it is not there
+        return "none"  # whoever uses the layer reports that it does not exist
     if _same_inputs(config, found[0], source, found[1], target):
         return "inputs"
     return "outputs" if _same_outputs(config, found[0], source, found[1], target) else "none"
@@ -101,7 +101,7 @@ def sharing_pairs(config: Config) -> list[tuple[LayerInfo, LayerInfo, str]]:
 
 
 def _sights(config: Config) -> tuple[Sight, Sight] | None:
-    """Of source and target, shown the same; None if they read different things."""
+    """What source and target see of the same examples; None if they read different things."""
     common = _common_spec(config)
     if common is None:
         return None
@@ -115,7 +115,7 @@ def _sights(config: Config) -> tuple[Sight, Sight] | None:
 
 
 def _common_spec(config: Config) -> Spec | None:
-    """What both networks can be shown; None if they read different things."""
+    """A specification of examples that both networks can read; None if they read different things."""
     with errors_of("target"):
         target_spec = build_task(config.target).spec
     if config.source.kind == "self":
@@ -224,13 +224,13 @@ def _vocabulary(key: str) -> dict[str, int] | None:
 
 
 def network_key(network: NetworkConfig) -> str:
-    """What decides the architecture, as text that can be cached."""
+    """What determines the architecture, as a cache key."""
     return network.model_dump_json(include={"task", "model", "data"})
 
 
 @functools.lru_cache(maxsize=64)
 def sight(key: str, spec: Spec) -> Sight:
-    """Of the network of `network_key`, shown the examples of a specification. Empty where it cannot be run on them."""
+    """What the network of `network_key` sees of a specification's examples. Empty if it cannot be run on them."""
     model = real_architecture(NetworkConfig.model_validate_json(key)).eval()
     layers = {layer.name: layer for layer in list_layers(model)}
     received, given = dict[str, str](), dict[str, str]()
@@ -252,7 +252,7 @@ def sight(key: str, spec: Spec) -> Sight:
 
 def _note(name: str, received: dict[str, str], given: dict[str, str]) -> Callable[[nn.Module, Any, Any], None]:
     def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
-        if name in received:  # called twice: which of its inputs counts is not known
+        if name in received:  # called twice: it is not known which of its inputs counts
             received[name] = given[name] = ""
             return
         received[name] = _hash(inputs[0]) + _spread(layer) if inputs and isinstance(inputs[0], Tensor) else ""
@@ -262,7 +262,7 @@ def _note(name: str, received: dict[str, str], given: dict[str, str]) -> Callabl
 
 
 def _spread(layer: nn.Module) -> str:
-    """Of a convolution whose kernel skips pixels, how many: its patches are others than those of one that does not."""
+    """The dilation of a convolution, if any: its patches differ from those of a dense kernel."""
     skips = isinstance(layer, nn.Conv2d) and any(step > 1 for step in layer.dilation)
     return f" dilation {layer.dilation}" if skips else ""
 

@@ -16,9 +16,9 @@ from mergenet.errors import ConfigError
 
 @contextmanager
 def torchrun_group(device: str) -> Iterator[None]:
-    """A process group of the workers that torchrun started, ended with the block; nothing where there is one worker.
+    """A process group of the workers that torchrun started, destroyed after the block; none for a single worker.
 
-    device: as in the configuration; NCCL on GPUs, gloo on CPU. A group that is up already stays as it is.
+    device: as in the configuration; NCCL on GPUs, gloo on CPU. A group that exists already is left alone.
     Raises ConfigError if two workers would have to share a GPU, which NCCL refuses.
     """
     if num_started() == 1 or dist.is_initialized():
@@ -38,7 +38,7 @@ def torchrun_group(device: str) -> Iterator[None]:
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield
-        dist.barrier()  # a worker that ends early closes connections that the others may still use
+        dist.barrier()  # a worker that exits early closes connections that the others may still use
     finally:
         dist.destroy_process_group()
         gc.collect()  # a DDP wrapper in a cycle keeps the group, too; with its last reference its threads end
@@ -83,7 +83,7 @@ def sum_(tensor: Tensor) -> Tensor:
 
 
 def device() -> torch.device:
-    """Where tensors that workers exchange must be."""
+    """The device of tensors that workers exchange."""
     return torch.device("cuda" if world_size() > 1 and dist.get_backend() == "nccl" else "cpu")
 
 

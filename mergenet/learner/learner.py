@@ -1,6 +1,6 @@
-"""A network that learns by itself: its task, network, optimizer, batch stream and random streams.
+"""One network that trains by itself: its task, network, optimizer, batch stream and random streams.
 
-Source and target are two of these; neither knows of the other.
+Source and target are two of these; neither knows about the other.
 """
 
 import math
@@ -22,16 +22,16 @@ from mergenet.tasks import Batch, Outputs, Task, build_task
 
 EVAL_BATCH = 256  # examples; fixed, so that evaluation does not depend on the training batch
 
-Objective = Callable[[Outputs, Tensor], Tensor]  # (outputs, the task's loss) -> what a step makes smaller
+Objective = Callable[[Outputs, Tensor], Tensor]  # (outputs, the task's loss) -> what a step minimises
 
 
 def task_loss(_: Outputs, loss: Tensor) -> Tensor:
-    """The objective of a network that learns by itself."""
+    """The objective without distillation: the task's loss."""
     return loss
 
 
 def set_up(config: Config) -> torch.device:
-    """Threads, determinism and device of this process, as the configuration says."""
+    """Sets this process's threads and determinism as the configuration says; returns the device."""
     torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
@@ -40,7 +40,7 @@ def set_up(config: Config) -> torch.device:
 
 
 def steps_per_epoch(config: Config) -> int:
-    """Optimizer steps in one pass over the target's training data; the source takes as many."""
+    """Optimizer steps per epoch: one pass over the target's training data; the source takes as many."""
     with errors_of("target"):
         size = build_task(config.target).size("train")
     return max(1, size // config.target.batch_size)
@@ -48,7 +48,7 @@ def steps_per_epoch(config: Config) -> int:
 
 @contextmanager
 def errors_of(role: str) -> Iterator[None]:
-    """Puts the network's place in the configuration before the path of a value that an error names."""
+    """Puts "source" or "target" before the path of the value that an error names."""
     try:
         yield
     except (ConfigError, DataError) as error:
@@ -81,7 +81,7 @@ class BatchStream:
 
 
 def reads_data(role: str, run: Config) -> bool:
-    """Whether the network sees examples: all do but a frozen source whose weights alone give."""
+    """Whether the network sees examples: all but a frozen source of which only the weights are used."""
     return role == "target" or run.source.kind != "frozen" or run.method not in ("mergenet", "none")
 
 
@@ -136,7 +136,7 @@ class Learner:
         return lr
 
     def next_batch(self) -> Batch:
-        """This worker's share of the next batch. Drawn whole, so that the share does not change the draws."""
+        """This worker's share of the next batch. The whole batch is drawn, so that draws do not depend on the share."""
         index = self.batches.next()
         with self.augmenting.active():
             batch = self.task.batch("train", index, self.device, augment=self.config.augment)
@@ -184,13 +184,13 @@ class Learner:
         return total / max(count, 1)
 
     def results(self) -> dict[str, float]:
-        """Of an epoch that has just ended: training loss, and every metric on the validation split."""
+        """The results of an epoch that has just ended: training loss, and every metric on the validation split."""
         values = {f"{self.role}_train_loss": self.mean_loss()}
         return values | {f"{self.role}_val_{k}": v for k, v in self.evaluate("val").items()}
 
     @torch.no_grad()
     def evaluate(self, split: str) -> dict[str, float]:
-        """Metrics on a whole split in fp32 and evaluation mode, shared among the workers.
+        """Metrics on a whole split in fp32 and evaluation mode; the workers share the examples.
 
         BatchNorm statistics of the workers differ since the last forward pass; rank 0's are saved, so they count.
         """

@@ -37,7 +37,7 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int, steps_pe
 
 
 def adapter_rate(lr: float, warmup_fraction: float, done: float) -> float:
-    """[release] Constant for a warm-up, then cosine to zero; `done` is the share of training behind us."""
+    """[release] Constant for a warm-up, then cosine to zero; `done` is the share of training that is completed."""
     if done < warmup_fraction:
         return lr
     return lr * 0.5 * (1 + math.cos(math.pi * (done - warmup_fraction) / max(1e-9, 1 - warmup_fraction)))
@@ -57,9 +57,9 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def stale_state(optimizer: torch.optim.Optimizer, weight: nn.Parameter, policy: str, gate: float) -> None:
-    """What becomes of the optimizer's state of an overwritten weight.
+    """What happens to the optimizer state of an overwritten weight.
 
-    keep: nothing. reset: forgotten, as if the weight were new. scale: first moments times (1 - gate) [ours].
+    keep: nothing. reset: deleted, as if the weight were new. scale: first moments times (1 - gate) [ours].
     """
     if policy == "reset":
         optimizer.state.pop(weight, None)

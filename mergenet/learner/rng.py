@@ -1,7 +1,7 @@
 """Independent random streams: one each for initialisation, data order, augmentation, dropout, per network.
 
 Adding, removing or replaying the source therefore never shifts what the target draws (METHOD: random streams).
-torch's layers draw from its global generators, so a stream lends its state to them while it is active.
+torch's layers draw from its global generators, so a stream sets their state while it is active.
 """
 
 import hashlib

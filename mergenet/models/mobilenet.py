@@ -27,7 +27,7 @@ _SMALL: Setting = ((3, 24, 1, 2), (3, 32, 2, 2), (3, 64, 2, 2))
 def mobilenetv2(num_outputs: int, stem: str) -> nn.Module:
     """torchvision's MobileNetV2; the cifar stem does not stride in the first convolution and the 24-wide stage.
 
-    A 32x32 image so ends as a 4x4 map, as a 224x224 one ends as 7x7 with the imagenet stem.
+    A 32x32 image thus ends as a 4x4 map; with the imagenet stem a 224x224 image ends as 7x7.
     """
     setting = [list(stage) for stage in _FULL]
     if stem == "cifar":
@@ -68,7 +68,7 @@ class SmallMobileNetV2(nn.Module):
 
 
 def mobilenetv2_small(num_outputs: int, stem: str) -> nn.Module:
-    """Small enough to train in seconds an epoch on one CPU core: the embedded tier's usual target."""
+    """Small enough to train an epoch in seconds on one CPU core: the usual target of small presets."""
     return SmallMobileNetV2(16, _SMALL, 128, num_outputs, stem)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mergenet.errors import ConfigError
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
-FOLDER_PARTS = ("*.safetensors", "config.json")  # of a checkpoint folder, what decides the weights
+FOLDER_PARTS = ("*.safetensors", "config.json")  # what determines the weights in a checkpoint folder
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -35,7 +35,7 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
     """Raises TypeError for whatever is not a state dict."""
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a torn or hostile file can make the restricted unpickler raise anything
+    except Exception as error:  # a truncated or hostile file can make the restricted unpickler raise anything
         raise TypeError(_line(error)) from None
     if not isinstance(values, dict):
         raise TypeError(f"it holds a {type(values).__name__}, not a state dict")
@@ -70,7 +70,7 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], path: Path, label: s
 
 
 def head_of(model: nn.Module) -> str:
-    """Name of the last linear or convolutional layer: what gives the logits."""
+    """Name of the last linear or convolutional layer, which computes the logits."""
     return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
 
 

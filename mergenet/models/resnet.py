@@ -33,7 +33,7 @@ def _resnet(block: str, layers: list[int], num_outputs: int, stem: str) -> nn.Mo
 
 
 class SmallResNet(nn.Module):
-    """Three stages of basic blocks, each but the first halving the image: the CIFAR form of ResNet.
+    """Three stages of basic blocks, all but the first halving the image: the CIFAR form of ResNet.
 
     images (N, 3, H, W) float -> logits (N, num_outputs). Layers: conv1, bn1, layer1 to layer3, fc.
     """
@@ -59,7 +59,7 @@ class SmallResNet(nn.Module):
 
 
 def resnet_small(num_outputs: int, stem: str) -> nn.Module:
-    """Small enough to train beside another network on two CPU cores: the embedded tier's usual source."""
+    """Small enough to train beside another network on two CPU cores: the usual source of small presets."""
     return SmallResNet((24, 48, 96), (1, 1, 1), num_outputs, stem)
 
 

@@ -14,8 +14,8 @@ from mergenet.models._torchvision import torchvision_module
 models = torchvision_module("torchvision.models")
 
 PREFIX = "torchvision/"
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # heads that GoogLeNet and Inception have in training only
-_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")  # norm.1 where it is norm1 now
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # auxiliary heads that GoogLeNet and Inception have in training only
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")  # norm.1 is norm1 now
 
 
 def torchvision_names() -> list[str]:
@@ -40,7 +40,7 @@ def torchvision_classifier(name: str, spec: Spec) -> nn.Module:
 
 
 def as_built(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Entries of a published file by the names in the network of today, without the auxiliary heads."""
+    """Entries of a published file under their names in today's network, without the auxiliary heads."""
     renamed = {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in weights.items()}
     return {name: value for name, value in renamed.items() if not name.startswith(_AUXILIARY)}
 

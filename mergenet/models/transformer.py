@@ -22,7 +22,7 @@ ATTENTION = "eager"
 
 @dataclass(frozen=True)
 class Encoder:
-    """A family and its sizes; what is not named is as in the base model (12 or 6 layers of width 768).
+    """A family and its sizes; sizes that are not given are those of the base model (12 or 6 layers of width 768).
 
     sizes: arguments of <family>Config. options: arguments of <family>Model.
     """
@@ -102,7 +102,7 @@ BERT = {"add_pooling_layer": False}  # the pooler belongs to BERT's own next-sen
 ENCODERS: dict[str, Encoder] = {
     "bert": Encoder("Bert", options=BERT),
     "distilbert": Encoder("DistilBert"),
-    # the embedded tier's: they train in a minute on one CPU core
+    # for the presets that need no download: they train in a minute on one CPU core
     "bert_small": Encoder(
         "Bert",
         {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128},
@@ -189,7 +189,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _states(backbone: nn.Module, tokens: Tensor, mask: Tensor) -> Tensor:
-    """float (N, L, width). BERT is told no segments: as for DistilBERT, [SEP] alone parts question and text."""
+    """float (N, L, width). BERT gets no segment ids: as for DistilBERT, only [SEP] separates question and text."""
     states: Tensor = backbone(input_ids=tokens, attention_mask=mask).last_hidden_state
     return states
 

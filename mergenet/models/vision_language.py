@@ -1,8 +1,8 @@
-"""BLIP's encoders, from `transformers`, under two heads: answers to questions about images, and retrieval.
+"""BLIP's encoders, from `transformers`, with one of two heads: answers to questions about images, and retrieval.
 
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", ICML 2022: a vision transformer, and a BERT that looks
-at its output by cross-attention. The paper of MergeNet uses X-VLM, which no maintained library has; BLIP is its
-nearest kin. [ours]: a question is answered by choosing one of the known answers; BLIP itself writes it with a decoder.
+at its output by cross-attention. The paper of MergeNet uses X-VLM, which no maintained library has; BLIP is the closest
+to it. [ours]: a question is answered by choosing one of the known answers; BLIP itself writes it with a decoder.
 """
 
 from collections.abc import Mapping
@@ -100,7 +100,7 @@ class Blip:
 
 BLIPS: dict[str, Blip] = {
     "blip": Blip(),  # blip-base: 224 M parameters
-    "blip_small": Blip(width=64, inner=256, heads=4, vision_layers=2, text_layers=2, patch=8),  # the embedded tier's
+    "blip_small": Blip(width=64, inner=256, heads=4, vision_layers=2, text_layers=2, patch=8),  # the small presets'
 }
 
 
@@ -167,7 +167,7 @@ def folder_weights(folder: Path, blip: Blip, start: Mapping[str, Tensor], name: 
 
 
 def check_sizes(file: Path, blip: Blip, name: str) -> None:
-    """Raises ConfigError unless config.json tells of a BLIP of these sizes; heads do not show in the weights."""
+    """Raises ConfigError unless config.json describes a BLIP of these sizes; the weights do not show how many heads."""
     try:
         values = read_json(file)
     except DataError as error:

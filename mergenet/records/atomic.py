@@ -1,4 +1,4 @@
-"""Writing files so that a killed process, a full disk or a power cut never leaves half of one."""
+"""Atomic writes: a killed process, a full disk or a power cut never leaves half a file."""
 
 import contextlib
 import fcntl
@@ -36,7 +36,7 @@ def beside(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Delete an unfinished file, if it is there and the disk lets us: the error at hand matters more."""
+    """Delete an unfinished file, if it exists and the disk allows it: the error being handled matters more."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 
@@ -68,10 +68,10 @@ def write_json(path: Path, obj: Any) -> None:
 
 @contextlib.contextmanager
 def only_writer(folder: Path, patience: float) -> Iterator[None]:
-    """Holds the folder against other processes that ask for it in this way; the hold ends with the process.
+    """Locks the folder against other processes that call this; the lock ends with the process.
 
-    patience: seconds to wait for one that holds it; a worker whose driver was killed notices at its epoch's end.
-    Raises CheckpointError if it is still held then. File systems that know no locks hold nothing.
+    patience: seconds to wait for a process that holds it; a worker whose driver was killed notices at its epoch's end.
+    Raises CheckpointError if it is still held then. On file systems without locks nothing is locked.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     deadline = time.monotonic() + patience

@@ -4,8 +4,8 @@
     folder/epoch-000003/state.json             the rest, the tensors' SHA-256 and, as its last member, its own
 
 A checkpoint is written into a temporary sibling folder, flushed, and renamed: it is whole or it is not there.
-Where one of the same epoch exists, that one waits as `epoch-000003.old`, which counts as a checkpoint, until
-the new one is in its place. One process at a time may write into a folder.
+If one of the same epoch exists, it is kept as `epoch-000003.old`, which counts as a checkpoint, until the new one is in
+place. One process at a time may write into a folder.
 """
 
 import hashlib
@@ -123,7 +123,7 @@ def save_checkpoint(folder: Path, index: int, state: dict[str, Any], keep: int =
 
 
 def tidy(folder: Path, keep: int = KEEP) -> None:
-    """Drop what a process that was killed while it wrote left in `folder`, and all but the `keep` newest checkpoints.
+    """Remove what a process that was killed while writing left in `folder`, and all but the `keep` newest checkpoints.
 
     For the folder's one writer, once it has read its checkpoint; a folder that is missing stays so.
     Raises WriteError if the disk refuses.

@@ -15,13 +15,13 @@ from typing import Any
 import mergenet
 from mergenet.config import Config
 
-# What "resumed" repeats of a provenance; the configuration, and with it the seeds, cannot have changed
+# What "resumed" records again; the configuration, and with it the seeds, cannot have changed
 RESUMED = (
     *("started", "versions", "git_commit", "git_dirty", "platform", "cpu", "device", "gpu"),
     *("data_hashes", "weights_hashes"),
 )
 ADAPTER_FILE = "adapter.safetensors"  # of a run folder
-WEIGHTS = "source", "target", "adapter"  # what may start from weights that somebody else trained
+WEIGHTS = "source", "target", "adapter"  # what may start from weights of another training
 BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settings
     "transfer": {"align": "none"},
     "adapter": {"source_basis": "start", "start": "random", "init": None},
@@ -87,7 +87,7 @@ def resumed(first: dict[str, Any], now: dict[str, Any], epochs_done: int) -> dic
 
 
 def differences(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What a run was started on and is not resumed on, of that on which its last bits depend."""
+    """What has changed since the run was started, of all that may change the bits of its results."""
     places = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
     hashes = {f"{role} {kind}": (f"{kind}_hashes", role) for kind in ("data", "weights") for role in WEIGHTS}
     pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in places.items()]
@@ -151,7 +151,7 @@ def _version(package: str) -> str | None:
 
 
 def _weights_hashes(config: Config) -> dict[str, str]:
-    """SHA-256 of the starting weights by network's role, and of adapters, of those that do not start anew."""
+    """SHA-256 of the starting weights of networks, by role, and of adapters, where they start from a file."""
     networks = {"target": config.target}
     if config.method != "none" and config.source.kind != "self":
         networks["source"] = config.source

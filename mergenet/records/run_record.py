@@ -1,4 +1,4 @@
-"""What a run leaves behind: its files, their columns, and reading them back. Imports no torch.
+"""The record of a run: its files, their columns, and reading them back. Imports no torch.
 
 A run folder holds
 
@@ -10,8 +10,8 @@ A run folder holds
     best.safetensors  the target network at its best epoch
     adapter.safetensors    of a finished run with transfer, the adapters as they ended: LINK/PARAMETER
 
-Every file is replaced atomically (atomic.py), but for epochs.jsonl, which grows by lines. Whichever of them a kill
-leaves unwritten, config.yaml is there first, and `train_run` goes on from what there is.
+Every file is replaced atomically (atomic.py), but for epochs.jsonl, which grows by lines. Whenever a run is killed,
+config.yaml was written first, and `train_run` resumes from what exists.
 
 Columns of epochs.jsonl; metrics are fractions, losses are means over examples:
 
@@ -117,7 +117,7 @@ def measured(column: str) -> str:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch reached. epoch: from 1; step: optimizer steps done; metrics: the other columns above."""
+    """The results of one epoch. epoch: from 1; step: optimizer steps done; metrics: the other columns above."""
 
     epoch: int
     step: int
@@ -169,7 +169,7 @@ def read_run(folder: Path) -> RunRecord:
 
 
 def read_result(folder: Path) -> dict[str, Any]:
-    """result.json; that of a run that has not reported yet where there is none.
+    """result.json; where it is missing, that of a run that has not reported yet.
 
     Raises CheckpointError if it is damaged.
     """

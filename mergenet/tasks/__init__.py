@@ -29,7 +29,7 @@ class Task(Protocol):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a user of the exported network must know beside its specification, stored with its weights."""
+        """What a user of the exported network needs beside its specification, stored with its weights."""
 
     def size(self, split: str) -> int:
         """Examples in "train", "val" or "test"."""
@@ -41,13 +41,13 @@ class Task(Protocol):
         """
 
     def forward(self, model: nn.Module, batch: Batch) -> Outputs:
-        """What the network gives for a batch; tasks with classes name their logits "logits"."""
+        """The network's outputs for a batch; tasks with classes name their logits "logits"."""
 
     def loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """Mean loss over the batch: a scalar with its graph."""
 
     def score(self, outputs: Outputs, batch: Batch) -> Scores:
-        """All that `metrics` needs to know of each example: numeric tensors (N, ...) without a graph."""
+        """All that `metrics` needs of each example: numeric tensors (N, ...) without a graph."""
 
     def metrics(self, split: str, scores: Scores) -> dict[str, float]:
         """From the scores of a whole split, in order (on the CPU): "loss", a mean, and metrics from 0 to 1."""

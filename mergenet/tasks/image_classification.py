@@ -94,7 +94,7 @@ def check_images(data: ImageData, config: DataConfig) -> None:
 
 
 def checked_logits(logits: Any, number: int, spec: Spec) -> Tensor:
-    """What a network, perhaps a user's own, gave for a number of examples: (N, num_outputs), or ConfigError."""
+    """The logits that a network, perhaps a user's own, returned: (N, num_outputs), or ConfigError."""
     shape = (number, spec.num_outputs)
     if isinstance(logits, Tensor) and logits.shape == shape:
         return logits

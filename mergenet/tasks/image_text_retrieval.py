@@ -96,7 +96,7 @@ class ImageTextRetrieval:
     def metrics(self, split: str, scores: dict[str, Tensor]) -> dict[str, float]:  # noqa: ARG002
         """Recalls at 1, 5 and 10 of text given image (i2t) and image given text (t2i), among the whole split.
 
-        "recall" is the mean of the six, "chance" what a random order would make of it, "loss" InfoNCE of the texts
+        "recall" is the mean of the six, "chance" what a random order would reach, "loss" InfoNCE of the texts
         over all images of the split, which grows with the logarithm of their number.
         """
         image, texts = scores["image"], scores["texts"]

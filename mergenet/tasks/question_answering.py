@@ -96,7 +96,7 @@ class QuestionAnswering:
         return {"loss": scores["loss"].mean().item(), **squad_metrics(answers, golds, no_answer)}
 
     def _texts(self, split: SpanSplit, row: Tensor, span: Tensor) -> list[str]:
-        """What the context says there, question by question. row: int64, the window that is believed."""
+        """The answers' texts, one per question. row: int64, the window that each answer is taken from."""
         offsets, (first, last) = split.windows.tokens.offsets[row], span[row].unbind(1)
         number = torch.arange(len(row))
         begin, end = offsets[number, first, 0].tolist(), offsets[number, last, 1].tolist()

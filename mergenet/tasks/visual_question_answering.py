@@ -92,10 +92,10 @@ class VisualQuestionAnswering:
         }
 
     def metrics(self, split: str, scores: dict[str, Tensor]) -> dict[str, float]:  # noqa: ARG002
-        """Loss, soft accuracy, and what the soft accuracy is of a guess without the image ("question_only").
+        """Loss, soft accuracy, and the soft accuracy of a guess without the image ("question_only").
 
         The guess is the answer that scores most over the training questions with the same text, or over all of
-        them if there is none: a floor, which is the data's and so the same after every epoch.
+        them if there is none: a floor that depends on the data only, and so is the same after every epoch.
         """
         return means(scores)
 

@@ -1,1 +1,1 @@
-"""A training: the trainer and its T_cycle step, the run folder around it, distillation, diagnosis."""
+"""Training: the trainer and its T_cycle step, the run folder around it, distillation, diagnosis."""

@@ -1,18 +1,18 @@
-"""What follows from a diagnosis: rules, worst first, each a line of advice that names the setting to change. [ours]
+"""Advice from a diagnosis: rules, worst first, each a line that names the setting to change. [ours]
 
 A rule looks at the facts of diagnose.py, and at those of one link, and says what is wrong with it or nothing.
-Thresholds are where transfers were found to change from useful to not, or where the words of a rule stop being true;
-none is sharp.
+Thresholds are where transfers were found to stop being useful, or where the text of a rule stops being true; none is
+sharp.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-FEW = 0.5  # share of its size by which an adapter must be able to move to be called one that learns
-MIN_R2 = 0.2  # below it four fifths of what is mapped is not what it is called there
+FEW = 0.5  # an adapter that cannot move by this share of its size is said to learn too little
+MIN_R2 = 0.2  # below it the map leaves four fifths of the variance unexplained
 MIN_WORDS = 0.5  # below it most of the target's words are shown as zeros
 MIN_SHOWN = 1 / 3  # the best bases showed 33 % and more of the weights whose transfer gained
-MIN_WRITTEN = 0.2  # below it even an answer that is taken whole leaves four fifths of the weight's way as it was
+MIN_WRITTEN = 0.2  # below it even an answer with gate 1 leaves four fifths of the weight unchanged
 
 NOTHING = "nothing stands in the way"
 
@@ -22,7 +22,7 @@ Rule = Callable[[Facts, Facts], Said | None]
 
 
 def findings(facts: Facts) -> list[Facts]:
-    """The rules that fire, worst first: each with the links that it is about and one line, of the worst of them."""
+    """The rules that apply, worst first: each with its links and one line about the worst of them."""
     found = []
     for name, rule in RULES.items():
         said = {link["name"]: text for link in facts["links"] if (text := rule(facts, link)) is not None}
@@ -34,14 +34,14 @@ def findings(facts: Facts) -> list[Facts]:
 
 
 def prefix(links: list[str], differ: bool, num_links: int) -> str:
-    """Which links a line is about, the worst first; empty if it is about all alike."""
+    """Which links a line is about, the worst first; empty if it applies to all alike."""
     if differ:
         return f"{links[0]}, the worst of {len(links)}: "
     return "" if len(links) == num_links else f"{', '.join(links)}: "
 
 
 def lines(found: list[Facts]) -> list[str]:
-    """found: of `findings`."""
+    """found: what `findings` returned."""
     return [finding["line"] for finding in found] or [NOTHING]
 
 
@@ -50,7 +50,7 @@ def percent(share: float) -> str:
 
 
 def now(link: Facts, what: str) -> Any:
-    """A link's facts after the steps, where any were taken."""
+    """A link's facts after the steps, if any were taken."""
     return link.get("learned", link)[what]
 
 
@@ -128,7 +128,7 @@ def random_part(facts: Facts, link: Facts) -> Said | None:
 
 
 def stiff(_: Facts, link: Facts) -> Said | None:
-    """Not of what starts as the identity, or where an earlier run ended."""
+    """Does not apply to adapters that start as the identity or from an earlier run."""
     if link["adapter"] == "linear" or link["init"] is not None or not 0 < link["reach"] < FEW:
         return None
     text = (
@@ -162,7 +162,7 @@ def few_words(_: Facts, link: Facts) -> Said | None:
 
 
 def little_shown(facts: Facts, link: Facts) -> Said | None:
-    """Of what the giver learned; of its weight where that was learned elsewhere. A random weight has no best part."""
+    """Of what the giver learned, or of a weight that was learned elsewhere. A random weight has no best part."""
     seen, what = now(link, "shown"), f"what the {link['gives']} learned in {facts['steps']} steps"
     best = seen["best_change"]
     if not link["giver_learns"] or (best is None and facts["networks"][link["gives"]]["pretrained"]):
@@ -188,7 +188,7 @@ def little_written(facts: Facts, link: Facts) -> Said | None:
 
 
 def no_space(_: Facts, link: Facts) -> Said | None:
-    """For `linear` there is `no_meaning`."""
+    """For `linear` see `no_meaning`."""
     if link["adapter"] == "linear" or link["align"]["how"] != "numbers only":
         return None
     text = (
@@ -199,7 +199,7 @@ def no_space(_: Facts, link: Facts) -> Said | None:
 
 
 def no_more_data(facts: Facts, link: Facts) -> Said | None:
-    """Of two networks that learn. Between two that teach each other one always has more: only the source is asked."""
+    """For networks that both learn. If they teach each other, one always has more data: only the source is checked."""
     both = {other["gives"] for other in facts["links"]} == {"source", "target"}
     giver, receiver = (facts["networks"][link[end]] for end in ("gives", "receives"))
     if (both and link["gives"] == "target") or facts["networks"]["source"]["kind"] == "self" or giver["pretrained"]:

@@ -1,9 +1,9 @@
-"""What can be known of a transfer before it is trained: how much is shown and written, where the two ends meet. [ours]
+"""What can be known about a transfer before training: how much is shown and written, and in which space. [ours]
 
 Of each link, a pair and a direction: the share of the giver's weight that is shown, beside the best that any basis of
 that size could show; the part of the receiver's that can be written; the space in which their columns meet; and the
-updates that the adapter will get, against its size. Then a few steps are trained, and the same is asked of the weights
-as they are now and of what was learned. advice.py says what follows, cli/diagnose_text.py prints both.
+updates that the adapter will get, against its size. Then a few steps are trained, and the same is computed for the
+weights as they are now and for what was learned. advice.py says what follows, cli/diagnose_text.py prints both.
 
 With W (m x n), a basis B (m x R), singular values s of W:
 
@@ -39,16 +39,16 @@ from mergenet.transfer.phase import Transfer
 from mergenet.transfer.recording import Recording
 from mergenet.transfer.subspace import share
 
-STEPS = 20  # optimizer steps, or an epoch if that is shorter: enough to show where a weight goes
+STEPS = 20  # optimizer steps, or an epoch if that is shorter: enough to show how a weight changes
 SECONDS = 30.0  # after which no further step begins: full-size networks on a CPU take seconds a step
 EVALUATED = 2000  # validation examples beyond which a network is not measured, for the same reason
-WANTED = 0.5  # share of a weight for which the rank that it takes is told
+WANTED = 0.5  # share of a weight for which the needed rank is reported
 
 Facts = dict[str, Any]
 
 
 def diagnose(config: Config) -> Facts:
-    """Everything as plain values: name, control, steps, networks, links, findings, seconds. Writes no file.
+    """The diagnosis as plain values: name, control, steps, networks, links, findings, seconds. Writes no file.
 
     Raises ConfigError where there is no transfer, else as Trainer, and TrainingDiverged.
     """
@@ -70,7 +70,7 @@ def check_diagnosable(config: Config) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without mergenet's own warnings, whose matters are findings."""
+    """Without mergenet's own warnings, which the findings repeat."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"mergenet\.")
         yield
@@ -80,7 +80,7 @@ def quiet() -> Iterator[None]:
 
 
 def before(trainer: Trainer) -> Facts:
-    """What is known before any step; of the networks their sizes alone."""
+    """What is known before any step; of the networks only their sizes."""
     config, fresh = trainer.config, from_other_seed(trainer)
     return {
         "name": config.name,
@@ -128,7 +128,7 @@ def link_facts(trainer: Trainer, link: Link, pair: PairConfig, gives: str) -> Fa
 
 
 def alignment(giver: Giver, space: str | None) -> Facts:
-    """how: as it is, by word, estimated, numbers only. words: the receiver's that the giver knows, a share."""
+    """how: as it is, by word, estimated, numbers only. words: share of the receiver's words that the giver knows."""
     words = None if isinstance(giver.encoding, FactorizedView) else giver.encoding.view.words
     if words is not None:
         return {"space": space, "how": "by word", "words": (words >= 0).float().mean().item(), "r2": None}
@@ -139,11 +139,11 @@ def alignment(giver: Giver, space: str | None) -> Facts:
 
 
 def shown(giver: Giver, step: int) -> Facts:
-    """Of a giver's weight before a step, after `giver.shown(step)`.
+    """The shares of a giver's weight that are shown at a step; call after `giver.shown(step)`.
 
     share, best: of the weight; change, best_change: of what it learned since the start, null if nothing. rank,
-    rank_wanted, largest_rank: the rank, that which would show half of the weight at best, and the layer's largest;
-    null where all is shown.
+    rank_wanted, largest_rank: the rank, the rank that could show half of the weight, and the layer's largest; null
+    where all is shown.
     """
     found = giver.metrics()
     facts: Facts = {"share": found["source_share"], "change": found.get("source_change_share")}
@@ -226,9 +226,9 @@ def add_learned(trainer: Trainer, facts: Facts) -> None:
 
 
 def take_steps(trainer: Trainer) -> int:
-    """How many were taken: of both networks by themselves, so that a weight's change is what it learned.
+    """Trains both networks without transfer, so that a weight's change is what it learned; returns the steps taken.
 
-    Whatever is due is shown and not written, so that a basis that follows its weight moves on as in a run.
+    Layers are shown at each transfer point but not written, so that a basis follows its weight as in a run.
     """
     count, began = min(STEPS, trainer.steps_per_epoch), time.perf_counter()
     for step in range(count):
@@ -246,7 +246,7 @@ def take_steps(trainer: Trainer) -> int:
 
 @contextmanager
 def without_links(transfer: Transfer) -> Iterator[list[Link]]:
-    """A transfer that does nothing; gives what it would do it to."""
+    """Within the block the transfer has no links and so does nothing; yields its links."""
     links, transfer.links = transfer.links, []
     try:
         yield links
@@ -255,7 +255,7 @@ def without_links(transfer: Transfer) -> Iterator[list[Link]]:
 
 
 def recorded_step(every: int, steps: int, total: int) -> int:
-    """The step of a recording that is looked at: a multiple of `every`, the last up to `steps`, or the first at all."""
+    """The step of a recording to look at: the last multiple of `every` up to `steps`, else the first."""
     last = max(every, steps // every * every)
     return last if last < total else 0
 
@@ -303,7 +303,7 @@ def examples(trainer: Trainer, config: NetworkConfig, size: int) -> Facts:
 
 
 def networks(trainer: Trainer) -> Facts:
-    """Both sizes; with the metric that both networks have, where the source's is known before it trains."""
+    """Both sizes; and the metric of both networks, where the source's is known before it trains."""
     source, target = source_size(trainer), target_size(trainer)
     found = source_value(trainer)
     if found is None:
@@ -314,7 +314,7 @@ def networks(trainer: Trainer) -> Facts:
 
 
 def source_value(trainer: Trainer) -> tuple[str, float] | None:
-    """The target's selecting metric, on validation data, of a source that is done: frozen, or recorded to its end."""
+    """The target's selecting metric, on validation data, of a source that no longer trains: frozen or recorded."""
     source, config, task = trainer.source, trainer.config, trainer.target.task
     assert source is not None
     theirs, ours = (
@@ -332,13 +332,13 @@ def source_value(trainer: Trainer) -> tuple[str, float] | None:
 
 
 def solves(trainer: Trainer, source: Learner) -> bool:
-    """Whether a frozen source answers for the target's classes, with weights of which none is random, and quickly."""
+    """Whether a frozen source predicts the target's classes, has no random weights, and is fast to evaluate."""
     fresh, config, spec = from_other_seed(trainer), source.config, source.task.spec
     if fresh is None or config.model.weights is None or spec.outputs != CLASSES:
         return False
     try:
         check_words(config.model, config.data.tokenizer)
-    except ConfigError:  # it would read words by other numbers than it knows
+    except ConfigError:  # its words would be numbered differently
         return False
     ours, theirs = source.network.state_dict(), fresh.state_dict()
     same = ours.keys() == theirs.keys() and all(torch.equal(v.cpu(), theirs[k]) for k, v in ours.items())
@@ -346,7 +346,7 @@ def solves(trainer: Trainer, source: Learner) -> bool:
 
 
 def from_other_seed(trainer: Trainer) -> nn.Module | None:
-    """A frozen source's network once more: what differs from it is random, and in no file. None of other sources."""
+    """A frozen source's network built again with another seed: what differs is random, not from a file. Else None."""
     config = trainer.config.source
     if config.kind != "frozen":
         return None
@@ -356,7 +356,7 @@ def from_other_seed(trainer: Trainer) -> nn.Module | None:
 
 
 def stays_random(trainer: Trainer, pair: PairConfig, fresh: nn.Module | None) -> bool:
-    """Whether a pair's source layer holds random numbers for good. Not of the factorized, which are cut anyway."""
+    """Whether a pair's source layer keeps random weights. For factorized layers only whether there are no weights."""
     if fresh is None or trainer.config.transfer.adapter.encoding == "factorized":
         return fresh is not None and trainer.config.source.model.weights is None
     assert trainer.source is not None

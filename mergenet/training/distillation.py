@@ -1,12 +1,12 @@
-"""Baselines: knowledge distillation, in which the source teaches the target by what it makes of the target's batches.
+"""Baselines: knowledge distillation, in which the target learns from the source's outputs on the target's batches.
 
 The losses are torchdistill's where it has them as published, else written here; all are means over the batch, of
 class logits (N, C) or of penultimate features (N, D), and come without the task's own loss. The total is
 
     ce_weight * task loss + warm-up * weight * LOSSES[method]
 
-with settings from `config.DistillationConfig`. A live source learns beside the target as it does for MergeNet and
-teaches with what it knows at that step; the recipe, the data order and the seeds are those of every other method.
+with settings from `config.DistillationConfig`. A live source trains beside the target as it does for MergeNet and
+teaches with its weights at that step; the recipe, the data order and the seeds are those of every other method.
 """
 
 import dataclasses
@@ -97,7 +97,7 @@ NEED_LABELS = ("dkd", "nkd")
 
 
 def _torchdistill(name: str, student: Tensor, teacher: Tensor, **settings: Any) -> Tensor:
-    """One of torchdistill's losses, which look for what forward hooks collected, by module and by input or output."""
+    """One of torchdistill's losses, which expect what forward hooks collect, by module and by input or output."""
     from torchdistill.losses import mid_level
 
     where = {f"{role}_module_path": "." for role in ("student", "teacher")}
@@ -157,7 +157,7 @@ class Features:
 
 
 class Distiller:
-    """The source as teacher of the target. For each step of the target the trainer asks for a `lesson`.
+    """The source as teacher of the target. For each step of the target the trainer calls `lesson`.
 
     The teacher is shown the target's batch, augmented as it is, in evaluation mode, without a gradient and under the
     same autocast: its weights, BatchNorm statistics and random streams stay as they are. With several workers each
@@ -174,7 +174,7 @@ class Distiller:
         self.loss_sum, self.num_losses = torch.zeros((), device=target.device), 0
 
     def lesson(self, batch: Batch, step: int) -> Objective:
-        """What the target has to minimise on its batch at that step, given its outputs and its task's loss."""
+        """What the target minimises on its batch at that step, given its outputs and its task's loss."""
         teacher = self._ask(batch)
         weight = self.settings["weight"] * min(1.0, (step + 1) / max(self.warmup_steps, 1.0))
 
@@ -215,7 +215,7 @@ class Distiller:
 
 
 def check_tasks(method: str, target: Learner, source: Learner) -> None:
-    """What the configuration alone does not show: inputs, outputs, labels and the size of a worker's share."""
+    """Checks what the configuration alone does not show: inputs, outputs, labels and the size of a worker's share."""
     must = f"method must be mergenet or none for {{}}, got {method!r}, which compares "
     for learner in (target, source):
         spec, what = learner.task.spec, "class logits" if method not in FEATURE_METHODS else "features of classes"

@@ -1,4 +1,4 @@
-"""Training into a run folder: what happens is written down, and a stopped run goes on where it was.
+"""Training into a run folder: every epoch is recorded, and a stopped run resumes where it was.
 
 After each epoch the checkpoint is written first and the epoch's row second; a run killed in between has the row in
 its checkpoint. So no finished epoch is trained twice, and a resumed run ends with bitwise the same weights.
@@ -80,7 +80,7 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
     warn_of_few_updates(trainer)
     with _held(folder):
         history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else []
-        distributed.barrier()  # all have read before the first writes
+        distributed.barrier()  # all workers have read before the first one writes
         if distributed.is_main():
             _open(config, folder, trainer, history)
             for role, counted in data_of(trainer).items():
@@ -97,7 +97,7 @@ def data_of(trainer: Trainer) -> dict[str, dict[str, Any]]:
 
 
 def warn_of_few_updates(trainer: Trainer) -> None:
-    """Of adapters that start at random and will stay there."""
+    """Warns of adapters that start from random weights and get too few updates to change them."""
     transfer, adapter = trainer.transfer, trainer.config.transfer.adapter
     for link in transfer.links:
         if adapter.kind != "linear" and adapter.init is None and (reach := transfer.reach(link)) < FEW:
@@ -111,7 +111,7 @@ def warn_of_few_updates(trainer: Trainer) -> None:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """The run folder, made if need be, with these workers as its only writers."""
+    """The run folder, created if needed, with these workers as its only writers."""
     with ExitStack() as stack:
         if distributed.is_main():
             try:
@@ -143,7 +143,7 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
 
 
 def check_same(config: Config, folder: Path, resume: bool = True) -> None:
-    """Raises CheckpointError unless the run in the folder is of this configuration, and may be gone on with."""
+    """Raises CheckpointError unless the run in the folder has this configuration and may be resumed."""
     if not resume:
         raise CheckpointError(f"{folder} holds a run already; choose another folder with --out, or resume it")
     there = config_hash(load_config(str(folder / CONFIG_FILE)))
@@ -155,7 +155,7 @@ def check_same(config: Config, folder: Path, resume: bool = True) -> None:
 
 
 def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
-    """Loads the latest whole checkpoint; gives the epochs that it has behind it."""
+    """Loads the latest valid checkpoint; returns its epochs."""
     checkpoints = folder / CHECKPOINT_FOLDER
     state = load_latest(checkpoints) if checkpoints.exists() else None
     if state is None:
@@ -173,7 +173,7 @@ def _recorded(folder: Path) -> Iterator[EpochResult]:
 
 
 def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochResult]) -> None:
-    """Writes what stands in the folder while the run trains. A kill after any of the files leaves a run to resume."""
+    """Writes the files of a run in progress. A kill after any of the files leaves a run that can be resumed."""
     origin = _origin(config, folder, trainer, len(history))
     tidy(folder / CHECKPOINT_FOLDER)
     write_text(folder / CONFIG_FILE, dump_yaml(config))
@@ -185,9 +185,9 @@ def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochRes
 
 
 def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) -> dict[str, Any]:
-    """Provenance of a run: of its start, and of each time that it went on after a finished epoch.
+    """Provenance of a run: of its start, and of each resumption after a finished epoch.
 
-    Warns if it goes on where the same bits are not to be expected.
+    Warns if it resumes where bitwise equal results cannot be expected.
     """
     hashes = {"target": trainer.target.task.data_hash}
     if trainer.source is not None:
@@ -198,7 +198,7 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
     if not epochs_done or not (folder / PROVENANCE_FILE).exists():
         return now
     first = read_provenance(folder)
-    none = "none" if config.method == "mergenet" else None  # other methods leave it as it is written
+    none = "none" if config.method == "mergenet" else None  # other methods leave the pairs as they are written
     aligned = [{"align": none} | pair for pair in first.get("pairs", pairs)]  # before 0.2 pairs had no alignment
     if aligned != pairs:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The training loop: a generator of EpochResult. The command line, the Ray trial and the tests consume it."""
+"""The training loop: a generator of EpochResult. The command line, the Ray workers and the tests consume it."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from mergenet.transfer.pairs import resolve_pairs
 from mergenet.transfer.phase import Transfer
 from mergenet.transfer.source import Source, build_source, factorizer
 
-CHECK_EVERY = 20  # steps between looks at the losses on CUDA, where each look waits for the device
+CHECK_EVERY = 20  # steps between checks of the losses on CUDA, where each check waits for the device
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class PhaseClock:
 
 
 class Trainer:
-    """Everything that a run's next step depends on; `state_dict` holds it, so that a run goes on where it stopped.
+    """Everything that a run's next step depends on; `state_dict` holds it, so that a run resumes where it stopped.
 
     Raises ConfigError for names, shapes and data that do not fit, before anything is trained or written.
     """
@@ -98,7 +98,7 @@ class Trainer:
         return [self.target] if source is None else [self.target, source]
 
     def epochs(self) -> Iterator[EpochResult]:
-        """Trains the epochs that are left."""
+        """Trains the remaining epochs."""
         while self.epoch < self.config.epochs:
             yield self._epoch()
 
@@ -150,9 +150,9 @@ class Trainer:
         return rates["target"]
 
     def time_steps(self, steps: int) -> dict[str, float]:
-        """Seconds of each phase (`seconds_target`, ...) in so many steps from the start of a transfer cycle.
+        """Seconds of each phase (`seconds_target`, ...) over that many steps from the start of a transfer cycle.
 
-        One step goes before and is not counted: in it kernels are chosen and memory is allocated. The networks learn.
+        A warm-up step, in which kernels are chosen and memory is allocated, is not counted. The networks learn.
         """
         self._step(0)
         self.clock.lap()
@@ -161,7 +161,7 @@ class Trainer:
         return self.clock.lap()
 
     def _lesson(self, step: int) -> dict[str, Any]:
-        """The target's batch and objective at this step, if the source teaches it; the teacher's answer is timed."""
+        """The target's batch and objective at this step, if the source teaches it; the teacher's pass is timed."""
         if self.distiller is None:
             return {}
         with self.clock.phase("target"):
@@ -188,7 +188,7 @@ class Trainer:
                 self.bests[learner.role] = Best(result.epoch, value, network)
 
     def test(self) -> dict[str, float]:
-        """The test split, read once, by each receiver at its best validation epoch, where it is left."""
+        """Metrics on the test split, read once, of each receiver with the weights of its best epoch, which it keeps."""
         values: dict[str, float] = {}
         for learner in self.receivers:
             learner.network.load_state_dict(self.bests[learner.role].network)

@@ -1,7 +1,7 @@
 """The adapter M: from the target's factor A_s and the source's factor A_l to a new factor for the target.
 
-LPKA [release, on the factors as the paper says]: the tokens of the target's factor ask those of the
-source's in multi-head cross-attention. Tokens are rows or columns, which makes four pairings
+LPKA [release, on the factors as the paper says]: the tokens of the target's factor attend to those of the source's in
+multi-head cross-attention. Tokens are rows or columns, which makes four pairings
 <target tokens>_<source tokens>:
 
     attend(X, Y) = LayerNorm(X + out(softmax(q(X) k(Y)^T / sqrt(head width)) v(Y)))
@@ -75,7 +75,7 @@ def pairings_of(config: AdapterConfig) -> tuple[str, ...]:
 class CrossAttention(nn.Module):
     """Multi-head attention, residual and LayerNorm. [release]
 
-    T target tokens (T x D) ask S source tokens (S x C); gives (T x D).
+    T target tokens (T x D) attend to S source tokens (S x C); returns (T x D).
     """
 
     def __init__(self, query_dim: int, key_dim: int, width: int, heads: int) -> None:
@@ -101,8 +101,8 @@ class CrossAttention(nn.Module):
     def init_unit_variance(self) -> None:
         """Unit variance for logits, values and answers, given independent tokens of RMS 1. [ours]
 
-        Weights N(0, 1 / fan-in), biases 0. torch's own init gives logits of variance 1/9 and shrinks the
-        values' path by 3, so that attention starts uniform and what the source says nearly drowns.
+        Weights N(0, 1 / fan-in), biases 0. torch's own init gives logits of variance 1/9 and shrinks the values' path
+        by 3, so that attention starts uniform and hardly anything of the source comes through.
         """
         for linear in (self.query, self.key, self.value, self.out):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
@@ -110,7 +110,7 @@ class CrossAttention(nn.Module):
 
     @torch.no_grad()
     def init_identity(self) -> None:
-        """What the source says passes unchanged: values and answers start as the identity, biases 0. [ours]
+        """The source's tokens pass unchanged: values and answers start as the identity, biases 0. [ours]
 
         Takes token widths that agree and an inner width of at least as much.
         """
@@ -142,7 +142,7 @@ class NearIdentity(nn.Module):
 
 
 class LinearAttention(nn.Module):
-    """Attention without softmax: T target tokens (T x D) ask S source tokens (S x C); gives (T x D). [ours]"""
+    """Attention without softmax: T target tokens (T x D) attend to S source tokens (S x C); returns (T x D). [ours]"""
 
     def __init__(self, query_dim: int, key_dim: int, width: int) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ def linear_attention(query_dim: int, key_dim: int, config: AdapterConfig) -> nn.
     return LinearAttention(query_dim, key_dim, LINEAR_WIDTH if config.width is None else config.width)
 
 
-# One pairing's attention, as it starts, from the widths of the target's and of the source's tokens. The names are
+# Builds one pairing's attention from the widths of the target's and of the source's tokens. The names are
 # those of config/choices.py.
 ATTENTIONS: dict[str, Callable[[int, int, AdapterConfig], nn.Module]] = {
     "lpka": softmax_attention,

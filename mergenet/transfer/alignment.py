@@ -32,7 +32,7 @@ RIDGE = 1e-2
 
 
 class Estimated:
-    """The map from the giving to the receiving layer's columns, (m, n), made anew once an epoch."""
+    """The map from the giving to the receiving layer's columns, (m, n), estimated again once per epoch."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Estimated:
         target: Learner,
         steps_per_epoch: int,
     ) -> None:
-        """giver, receiver: each a network and its layer. target: whose examples both are shown."""
+        """giver, receiver: each a network and its layer. target: the network whose examples both are shown."""
         assert columns != "kernel_rows"
         self.giver, self.receiver, self.columns, self.target = giver, receiver, columns, target
         self.steps_per_epoch = steps_per_epoch
@@ -83,7 +83,7 @@ class Estimated:
 
 
 def activations(network: nn.Module, layer: Layer, arguments: tuple[Tensor, ...], columns: Columns) -> Tensor:
-    """What the layer receives (`inputs`) or gives, (N, width, height, width of the grid), in evaluation mode.
+    """What the layer receives (`inputs`) or returns, (N, width, height, width of the grid), in evaluation mode.
 
     Of a layer that is called several times, at the first. Raises ConfigError if it is not called.
     """

@@ -1,4 +1,4 @@
-"""The links of a run: for each direction of each pair what gives, what receives, and in which space they meet."""
+"""The links of a run: for each direction of each pair the giver, the receiver, and the space in which they meet."""
 
 import warnings
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from mergenet.transfer.source import Source
 def build_links(config: Config, source: Source, target: Learner, steps_per_epoch: int) -> list[Link]:
     """One link per direction of each pair, named e.g. "pair0/to_target". config: with its pairs written out.
 
-    Raises ConfigError for layers that are not there, are too small for the rank, or cannot meet as the pair says.
+    Raises ConfigError for layers that do not exist, are too small for the rank, or cannot be aligned as the pair says.
     """
     found = []
     for number, pair in enumerate(config.transfer.written_pairs):
@@ -37,7 +37,7 @@ def build_links(config: Config, source: Source, target: Learner, steps_per_epoch
 
 
 def adapter_tensors(links: Sequence[Link]) -> dict[str, Tensor]:
-    """All adapters, by LINK/PARAMETER, without a gate that is fixed: it is a setting, and nothing was learned of it."""
+    """All adapters, by LINK/PARAMETER, without fixed gates, which are settings and not learned."""
     return {
         f"{link.name}/{name}": value
         for link in links
@@ -47,7 +47,7 @@ def adapter_tensors(links: Sequence[Link]) -> dict[str, Tensor]:
 
 
 def start_adapters(links: Sequence[Link], path: Path) -> None:
-    """The links' adapters as those of an earlier run ended.
+    """Starts the links' adapters from the trained ones of an earlier run.
 
     Raises ConfigError unless all are there, of these shapes.
     """
@@ -85,7 +85,7 @@ class Ends:
         }
 
     def link(self, name: str, receives: str) -> Link:
-        """receives: the side that does; the other one gives."""
+        """receives: the side that receives; the other one gives."""
         transfer, gives = self.config.transfer, "target" if receives == "source" else "source"
         learner = self.target if receives == "target" else self.source.trainee
         assert learner is not None
@@ -135,7 +135,7 @@ class Ends:
         return self.columns == "inputs" and reads_tokens(self.config, self.pair.target)
 
     def words(self, gives: str, receives: str) -> Tensor | None:
-        """For each column of the receiver that of the giver, by word, where vocabularies number words differently."""
+        """For each of the receiver's columns the giver's of the same word, if vocabularies number words differently."""
         embeddings = {side: layer for side, layer in self.layers.items() if isinstance(layer, nn.Embedding)}
         numbers = words_of_target(self.config) if len(embeddings) == 2 else None
         if numbers is None:

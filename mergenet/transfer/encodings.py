@@ -3,7 +3,7 @@
 Four encodings with the same members, each bound to one layer:
 
 * `Projected` [ours, default]: W stays full, B is an orthonormal basis fixed once, A = B^T W.
-* `Followed` [ours]: the same of a layer that gives and learns, with B following its weight. It cannot be written.
+* `Followed` [ours]: the same for a layer that gives and learns, with B following its weight. It cannot be written.
 * `FactorizedView` [paper]: the layer is B A from the first step on (see `factorize`), A is trained.
 * `Whole` [release]: no factors; "A" is the whole matrix. For `adapter.kind: full_matrix`, and what `linear` writes.
 
@@ -15,9 +15,9 @@ Members:
 * `grad()`: the loss's gradient with respect to the factor, from the last backward pass, or None
 * `weight_parameter`: the Parameter whose optimizer state a write makes stale
 * `read_from(weight)`: the factor of another weight of this layer, such as a recorded one
-* `state_dict()`, `load_state_dict(state)`: what a checkpoint must carry
+* `state_dict()`, `load_state_dict(state)`: what a checkpoint must hold
 
-A basis that receives is computed once and kept: (B, A) and (-B, -A) are the same weight but not the same input of an
+A receiver's basis is computed once and kept: (B, A) and (-B, -A) are the same weight but not the same input of an
 adapter, so signs are fixed and no SVD runs again. What rows and columns of W are is the table in layers/matrices.py.
 """
 
@@ -51,8 +51,8 @@ from mergenet.transfer.subspace import follow, leading_basis, signed_svd
 class View:
     """A layer's weight as a matrix (m x n) and back.
 
-    words: int64 (n,), for each column the one that it is of the layer's own matrix, -1 for one of zeros; then there is
-    no way back. None: all columns as they are.
+    words: int64 (n,), for each column its index in the layer's own matrix, -1 for a column of zeros; then there is no
+    way back. None: all columns as they are.
     """
 
     def __init__(self, layer: Layer, columns: Columns = "kernel_rows", words: Tensor | None = None) -> None:
@@ -247,7 +247,7 @@ class Factorized(nn.Module):
 
 
 def factorize(layer: nn.Module, rank: int, path: str = "layer") -> None:
-    """Make the layer B A, starting from the best rank-R part of its weight. Twice is as once.
+    """Make the layer B A, starting from the best rank-R part of its weight. A second call changes nothing.
 
     To be called before optimizers and DDP collect parameters: two new ones take the place of the weight.
     `torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")` gives the plain layer back.

@@ -1,4 +1,4 @@
-"""What an adapter is shown of a source's layer: its factor as it is now, in the coordinates of the target's. [ours]"""
+"""What an adapter is shown of a giving layer: its current factor, in the coordinates of the receiver's. [ours]"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from mergenet.transfer.subspace import share
 
 
 class Giver:
-    """One layer that gives.
+    """A layer that gives.
 
     encoding: of the layer. weight: step -> the layer's weight before that optimizer step.
     learns: the weight changes while the run goes on.
@@ -29,7 +29,7 @@ class Giver:
     ) -> None:
         self.encoding, self.weight, self.estimated, self.learns = encoding, weight, estimated, learns
         self.known: Tensor | None = None  # the factor of a layer that does not learn
-        # a basis shows less than all of a weight; what was learned is told from where it started
+        # kept where a basis shows less than the whole weight: what was learned is the change from the start
         self.start = self._matrix(0) if isinstance(encoding, Followed | Projected) else None
         self.shares = torch.full((2,), float("nan"))
 
@@ -84,7 +84,7 @@ class Giver:
         return state | ({} if self.estimated is None else {"estimated": self.estimated.state_dict()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if "encoding" not in state:  # of a version that knew fixed bases alone
+        if "encoding" not in state:  # of a version that had only fixed bases
             state = {"encoding": state, "shares": self.shares}
         self.known = None
         self.encoding.load_state_dict(state["encoding"])

@@ -16,7 +16,7 @@ from mergenet.transfer.adapter import Adapter, rms
 from mergenet.transfer.encodings import Receiving
 from mergenet.transfer.giver import Giver
 
-RMS_BOUNDS = 1e-3, 1e3  # [ours] a factor outside these multiples of its starting RMS has collapsed or run away
+RMS_BOUNDS = 1e-3, 1e3  # [ours] a factor outside these multiples of its starting RMS has collapsed or diverged
 
 
 @dataclass
@@ -191,7 +191,7 @@ class Link:
         self.dropping.load_state_dict(state["dropping"])
 
     def _ask_again(self, state: dict[str, Any]) -> PendingTransfer:
-        """The graph of an open transfer cannot be saved; the same inputs and random state give it back."""
+        """The graph of a pending transfer cannot be saved; the same inputs and random state reproduce it."""
         before = state["before"]
         for name, buffer in self.adapter.named_buffers():
             buffer.copy_(before["buffers"][name])

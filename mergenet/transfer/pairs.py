@@ -173,7 +173,7 @@ def _check_fan(pair: PairConfig, givers: Sequence[str], receivers: Sequence[str]
 def _check_ranks(
     config: Config, found: Sequence[PairConfig], side: str, layers: Mapping[str, LayerInfo], path: str, pair: PairConfig
 ) -> None:
-    """For what a pattern matched; a layer that is named is checked where its factors are made."""
+    """For the layers that a pattern matched; a named layer is checked where its factors are made."""
     rank = needed_rank(config)
     for one in found:
         layer = layers[getattr(one, side)]

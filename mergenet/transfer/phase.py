@@ -1,4 +1,4 @@
-"""The knowledge transfer phase: when which link transfers, and when its adapter learns.
+"""The knowledge transfer phase: when each link transfers, and when its adapter learns.
 
 At a step t with t mod every == 0 [paper] all due links ask their adapters, then all answers are written, then both
 networks take their own step, then the adapters learn.
@@ -41,7 +41,7 @@ class Transfer:
         return transfer_steps(self.config, link.every, self.total_steps)
 
     def reach(self, link: Link) -> float:
-        """How far a run's updates can move an adapter, over the size of its weights.
+        """How far a run's updates can move an adapter, relative to the size of its weights.
 
         AdamW moves a weight by about its rate at most: sum of rates / RMS of the matrices as they are now. Far below 1
         an adapter stays what it started as.
@@ -135,7 +135,7 @@ class Transfer:
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
-    """Of each column, over the rows that have it."""
+    """The mean of each column over the rows that have it."""
     names = dict.fromkeys(name for row in rows for name in row)
     found = {name: [row[name] for row in rows if name in row] for name in names}
     return {name: sum(values) / len(values) for name, values in found.items()}

@@ -2,7 +2,7 @@
 
 Folder: recording.json (what was trained, which layers, how often), epoch-0001.safetensors, ... with one tensor per
 step and layer named "<step>/<layer>". recording.json is written last: a folder without it is not a recording.
-Until then there is checkpoints/, from which a recording that was stopped goes on.
+Until then there is checkpoints/, from which a recording that was stopped resumes.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ KEYS = {"fingerprint", "layers", "every", "steps_per_epoch", "epochs", "data_has
 
 
 def fingerprint(config: Config, total_steps: int) -> str:
-    """Hash of everything that the source's trajectory depends on but its data, whose own hash is beside it.
+    """Hash of everything that the source's trajectory depends on, except its data, which has a hash of its own.
 
     Starting weights count by their content, not by their path. Raises ConfigError if they are not there.
     """
@@ -70,7 +70,7 @@ class Recording:
         return cls(folder, info)
 
     def check(self, config: Config, total_steps: int) -> None:
-        """Raises ConfigError if this run's source would have trained otherwise, or needs steps not recorded."""
+        """Raises ConfigError if this run's source would train differently, or needs steps not recorded."""
         if self.info["fingerprint"] != fingerprint(config, total_steps):
             raise ConfigError(
                 "source.recording must come from the same source settings, starting weights, seed, number of steps "
@@ -86,7 +86,7 @@ class Recording:
                 )
 
     def check_data(self, data_hash: str) -> None:
-        """Raises ConfigError if the source learned from other data than those of that SHA-256."""
+        """Raises ConfigError unless the source learned from the data with that SHA-256."""
         if self.info["data_hash"] != data_hash:
             raise ConfigError(
                 f"source.recording must come from the same data as this run's, got {str(self.folder)!r}, made with "
@@ -124,7 +124,7 @@ class Recording:
             ) from None
 
     def metrics(self, epoch: int) -> dict[str, float]:
-        """What the source reached by the end of the epoch (from 1)."""
+        """The source's metrics at the end of the epoch (from 1)."""
         epochs = self.info["epochs"]
         return dict(epochs[epoch - 1]) if epoch <= len(epochs) else {}
 
@@ -132,7 +132,7 @@ class Recording:
 class Recorder:
     """Writes a recording; `snapshot` before each optimizer step, `end_epoch` after the last of an epoch.
 
-    Like a run, a recording that was stopped goes on from its last epoch. What another configuration left in the folder
+    Like a run, a recording that was stopped resumes from its last epoch. What another configuration left in the folder
     is replaced. Of several workers only the first writes.
     """
 
@@ -192,7 +192,7 @@ class Recorder:
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
     def _open(self) -> None:
-        """The folder, without what an older recording left in it."""
+        """The folder, cleared of what an older recording left in it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -100,7 +100,7 @@ def _recorded(config: Config, target: Learner, total_steps: int) -> Source:
 def record_source(config: Config, folder: Path, layers: Sequence[str], every: int) -> Iterator[EpochResult]:
     """Trains the source by itself, as a live source of `config` would, and records `layers` every `every` steps.
 
-    Goes on where the same recording into the same folder was stopped; one that is whole is only read.
+    Resumes the same recording in the same folder if it was stopped; a complete one is only read.
     Several workers train it together; the first one writes.
     Raises ConfigError for unknown layers or a source that takes no steps, before anything is written.
     """

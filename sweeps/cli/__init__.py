@@ -1,1 +1,1 @@
-"""`mergenet sweep`, and the files with which it starts on a cluster."""
+"""`mergenet sweep`, and the files that start it on a cluster."""

@@ -25,7 +25,7 @@ def sweep() -> None:
 
 
 class Workers(click.ParamType):  # type: ignore[type-arg]  # generic in recent versions of click only
-    """N, or FEWEST-MOST for a group that grows and shrinks; as it stands in a sweep file."""
+    """N, or FEWEST-MOST for a group that grows and shrinks; converted to what a sweep file holds."""
 
     name = "N|MIN-MAX"
 
@@ -46,17 +46,17 @@ EXECUTOR_OPTIONS = {
 
 
 def changes_sweep(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command `overrides`: of --set, and of the options that are short for it."""
+    """Passes a command `overrides`: those of --set, and of the options that are short for it."""
 
     @click.option(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the sweep: num_trials=4, set.epochs=3."
     )
     @click.option(
-        "--executor", type=click.Choice(["slots", "per_trial"]), help="Processes that are kept, or a trial's own."
+        "--executor", type=click.Choice(["slots", "per_trial"]), help="Keep processes, or new ones per trial."
     )
-    @click.option("--workers-per-trial", type=Workers(), help="Processes that train a trial together.")
-    @click.option("--gpus-per-trial", type=float, help="GPUs of a trial; a fraction shares one.")
-    @click.option("--max-concurrent", type=int, help="Trials at the same time (slots).")
+    @click.option("--workers-per-trial", type=Workers(), help="Processes that train one trial together.")
+    @click.option("--gpus-per-trial", type=float, help="GPUs per trial; a fraction lets trials share one.")
+    @click.option("--max-concurrent", type=int, help="Trials that train at the same time (slots).")
     @functools.wraps(command)
     def changed(*args: Any, overrides: tuple[str, ...], **options: Any) -> None:
         given = {key: options.pop(option) for option, key in EXECUTOR_OPTIONS.items()}
@@ -84,9 +84,9 @@ def run_command(
     """Run SWEEP: the name of a shipped sweep, such as quickstart, or a YAML file.
 
     Trains trials on this machine, confirms the best with fresh seeds, and writes best.yaml for `mergenet train`.
-    A sweep that is finished already only shows its summary again.
+    For a finished sweep only the summary is shown again.
 
-    Ctrl-C once lets the running epochs end, twice stops at once; `mergenet sweep resume` goes on from there.
+    Ctrl-C once lets the running epochs finish, twice stops at once; `mergenet sweep resume` goes on from there.
 
     Exit codes: 0 done; 1 the sweep failed or the disk is full; 2 a bad value, and nothing was created; 130 interrupted.
     """
@@ -104,7 +104,7 @@ def run_command(
 
 @sweep.command("plan")
 @click.argument("sweep_file", metavar="SWEEP")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Sweep folder to be, for the free disk.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Planned sweep folder, for its free disk.")
 @click.option(
     "--pair-sd", type=click.FloatRange(min=0, min_open=True), help="Standard deviation of a paired gain, points."
 )
@@ -132,14 +132,14 @@ def plan_command(
 @click.argument("place", metavar="DIR|URL")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
 @click.option("--dir", "to", type=click.Path(path_type=Path), help="URL: folder to fetch it into [default: as it was].")
-@click.option("--retry-failed", "retry", is_flag=True, help="Train again what has failed, from its last checkpoint.")
+@click.option("--retry-failed", "retry", is_flag=True, help="Retry what has failed, from its last checkpoint.")
 def resume_command(place: str, address: str | None, to: Path | None, retry: bool) -> None:
-    """Go on with the sweep in DIR that was stopped, failed or killed.
+    """Resume the sweep in DIR that was stopped, failed or killed.
 
-    What has ended is read from its records, what was training goes on from its last checkpoint. The sweep ends as if
-    nothing had happened where no draw or stop depends on timing: scheduler none, and one slot or sampler random, grid
-    or qmc.
-    DIR may have been moved. URL: of a copy (`run --copy-to`), which is first fetched.
+    Trials that have ended are read from their records, the others go on from their last checkpoint. The result is that
+    of a sweep that never stopped if no draw or stop depends on timing: scheduler none, and one slot or sampler random,
+    grid or qmc.
+    DIR may have been moved. URL: a copy (`run --copy-to`), which is fetched first.
     """
     console = console_of()
     if to is not None and "://" not in place:
@@ -187,7 +187,7 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
         if not printed:
             raise UserError(f"--print must be given, nothing is submitted from here; for example --to {kind} --print")
         config = load_sweep(sweep_file)
-        build_space(load_base(config), config.search)  # what can be found wrong here is not left to a queue
+        build_space(load_base(config), config.search)  # fail here, not in a cluster's queue
         if "hosts" in given:
             given["hosts"] = tuple(given["hosts"].split(","))
         path, start = place(kind, sweep_file)
@@ -196,12 +196,12 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
 
 @sweep.command("status")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, a line each look.")
-@click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again until no driver is at work.")
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, one line per look.")
+@click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again until no driver is running.")
 def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
-    """Show how the sweep in DIR stands, from any shell: states, best so far, time left, what to do next.
+    """Show the status of the sweep in DIR, from any shell: trial states, best so far, time left, what to do next.
 
-    Reads the folder only; a running sweep does not notice.
+    Only reads the folder; a running sweep is not disturbed.
     """
     from sweeps.report import status
 
@@ -249,7 +249,7 @@ def console_of() -> "Console":
 
 @contextmanager
 def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
-    """What goes wrong in a sweep as one line and an exit code. folder: asked when it is needed."""
+    """Turns the errors of a sweep into one line and an exit code. folder: called when it is needed."""
     from sweeps.trials.sweep_dir import resume_command
 
     try:

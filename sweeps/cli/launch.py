@@ -1,6 +1,6 @@
-"""Files that start a sweep on a cluster: templates of this folder, filled in. Nothing is submitted from here.
+"""Files that start a sweep on a cluster, from the templates in this folder. Nothing is submitted from here.
 
-In a template `@{name}` is a value; a plain `$` stays what it is in a shell.
+In a template `@{name}` is a value; a plain `$` is left to the shell.
 """
 
 import importlib.resources
@@ -27,7 +27,7 @@ PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]*|(~?/)[A-Za-z0-9._:/@+-]*")  
 
 @dataclass(frozen=True)
 class Launch:
-    """Where and on what a sweep runs.
+    """Where, and on which machines, a sweep runs.
 
     sweep: shipped name or absolute path, as the nodes see it. folder: absolute, on storage that all nodes share.
     start: where the driver starts, so that a sweep file finds its base and modules as here.
@@ -59,14 +59,14 @@ class Template(string.Template):
 
 
 def render(kind: str, launch: Launch) -> str:
-    """The file that starts the sweep. Raises ConfigError for values that it cannot hold."""
+    """The file that starts the sweep. Raises ConfigError for values that cannot be written into it."""
     check(kind, launch)
     text = (importlib.resources.files("sweeps.cli") / TEMPLATES[kind]).read_text(encoding="utf-8")
     return Template(text).substitute(values_of(launch))
 
 
 def check_options(kind: str, given: Iterable[str]) -> None:
-    """Raises ConfigError for an option that has no place in the file. given: their names, as in `Launch`."""
+    """Raises ConfigError for an option that the file does not use. given: names of options, as in `Launch`."""
     for name in given:
         if name not in OPTIONS[kind]:
             kinds = " or ".join(kind for kind, names in OPTIONS.items() if name in names)
@@ -74,7 +74,7 @@ def check_options(kind: str, given: Iterable[str]) -> None:
 
 
 def place(kind: str, sweep: str) -> tuple[str, str | None]:
-    """A sweep as the nodes are to find it, and where its driver starts: `Launch.sweep` and `Launch.start`.
+    """A sweep as the nodes will find it, and where its driver starts: `Launch.sweep` and `Launch.start`.
 
     Raises ConfigError for a relative path where the nodes do not see this folder.
     """
@@ -128,7 +128,7 @@ def values_of(launch: Launch) -> dict[str, object]:
 
 
 def command(launch: Launch) -> str:
-    """Starts the sweep, or goes on with it where the folder holds it. Stands between single or double quotes."""
+    """Starts the sweep, or resumes it if the folder holds it. May be put between single or double quotes."""
     folder, join = launch.folder, "--address auto"
     resume = f"mergenet sweep resume {folder} {join}"
     run = f"mergenet sweep run {launch.sweep} --dir {folder} {join}"

@@ -1,4 +1,4 @@
-"""The sweep file: its schema, how it is read, the training configuration that it starts from."""
+"""The sweep file: schema, loading, and the base training configuration."""
 
 from sweeps.config.schema import Limits, SweepConfig, WandbConfig
 

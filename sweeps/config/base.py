@@ -1,4 +1,4 @@
-"""The training configuration that a sweep varies. Its messages name what stands in the sweep file."""
+"""The training configuration that a sweep varies. Messages name the keys of the sweep file."""
 
 from mergenet.config import Config
 from mergenet.config.loading import parse_config, read_values, set_by_path
@@ -36,11 +36,11 @@ def _about_base(message: str, base: str) -> str:
             rule, semicolon, way_out = message.removeprefix(name).partition("; ")
             got = "" if ", got" in rule else f", got {printable(base)!r}"
             return f"base must {rule}{got}{semicolon}{way_out}"
-    return f"base: {message}"  # its YAML; the message names file and line
+    return f"base: {message}"  # errors in its YAML; the message names file and line
 
 
 def _about_set(line: str, paths: list[str], origin: str) -> str:
-    """A problem of a value that `set` gave starts with set; any other is one of the base's own."""
+    """A problem with a value from `set` starts with "set."; any other is one of the base itself."""
     name = line.partition(" ")[0]
     if any(name == path or name.startswith(f"{path}.") for path in paths):
         return f"set.{line.removesuffix(f' (in {origin})')}"

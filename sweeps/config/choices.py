@@ -1,6 +1,7 @@
-"""Samplers and schedulers by name, with what the rest of a sweep needs to know of them without importing Optuna or Ray.
+"""Samplers and schedulers by name, with what the rest of a sweep needs to know about them without importing Optuna or
+Ray.
 
-What a name stands for is code, in a dict with the same names: samplers/registry.py, schedulers/early_stopping.py.
+The code behind the names is in dicts with the same keys: samplers/registry.py, schedulers/early_stopping.py.
 `tests/test_choices.py` checks that they agree.
 """
 
@@ -11,12 +12,12 @@ from mergenet.config.choices import Facts
 
 @dataclass(frozen=True)
 class SamplerFacts(Facts):
-    """What is not said holds for a sampler that draws from any space and may be asked again for another draw.
+    """The defaults hold for a sampler that draws from any space and can be asked again for another draw.
 
-    learns: from all trials of the study, and so from `warm_start`. generations: its trials belong to some.
-    repeats: it may draw again what it drew, and is not asked for another draw then.
+    learns: it fits a model to all trials of the study, those of `warm_start` too. generations: it draws in generations.
+    repeats: a configuration may be drawn twice, and is then not drawn anew.
     one_objective: it ranks trials by the metric alone.
-    needs: of the space, by the names of samplers/compatibility.py.
+    needs: requirements on the space, by their names in samplers/compatibility.py.
     """
 
     learns: bool = False

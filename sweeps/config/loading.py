@@ -33,7 +33,7 @@ def load_sweep(
     """A sweep from a shipped name or a YAML file; overrides are `a.b=c` with a key of the sweep file.
 
     Paths under `set` and `search` hold dots themselves: `set.transfer.t_cycle=8` changes `transfer.t_cycle`.
-    changes: the same from Python, key -> value; a mapping changes what it names.
+    changes: the same from Python, key -> value; a mapping changes only the keys that it has.
     Raises ConfigError, one line a problem.
     """
     text, origin = _read(name_or_path)
@@ -48,7 +48,7 @@ def load_sweep(
 
 
 def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
-    """A checked sweep. folder: where what is relative is looked for first. Raises ConfigError."""
+    """A checked sweep. folder: relative paths are looked up there first. Raises ConfigError."""
     try:
         sweep = SweepConfig.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
@@ -106,13 +106,13 @@ def _override(values: dict[str, Any], text: str) -> None:
 
 
 def _change(values: dict[str, Any], key: str, value: Any) -> None:
-    """A mapping changes what it names of one that is there; an empty one empties it."""
+    """A mapping is merged into an existing one; an empty mapping empties it."""
     changes = isinstance(values.get(key), dict) and isinstance(value, dict) and value
     values[key] = values[key] | value if changes else value
 
 
 def _plain(key: str, value: Any) -> Any:
-    """A value from Python as a sweep file has it: tuples become lists. Raises ConfigError for what no file can hold."""
+    """A value from Python as in a sweep file: tuples become lists. Raises ConfigError for what no file can hold."""
     try:
         return json.loads(json.dumps(value))
     except (TypeError, ValueError):
@@ -132,12 +132,12 @@ def _problem(item: Any) -> str:
         return f"{path} must be a key of a sweep, got a setting of its trials; write it under set"
     if item["type"] == "extra_forbidden":
         return f"{unknown_name(path, location[-1], _known(location))[:600]}"
-    if item["type"] == "value_error":  # rules of an Entry do not know their path
+    if item["type"] == "value_error":  # the rules of an Entry do not know its path
         text = str(item["ctx"]["error"])
         return f"{path}{text}" if text.startswith((" ", ".")) else text
     if item["type"] == "string_pattern_mismatch" and location[-1] == "metric":
         return f"metric must be a validation metric (target_val_...), got {shown(item['input'])}"
-    if location[:1] == ["grace_epochs"]:  # pydantic tells of each of its two forms
+    if location[:1] == ["grace_epochs"]:  # pydantic reports each of its two types
         return f"grace_epochs must be auto or a whole number >= 1, got {shown(item['input'])}"
     if item["type"] == "missing" or not location:
         return f"{path or 'the sweep'} must be given, got nothing"

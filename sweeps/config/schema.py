@@ -10,7 +10,7 @@ search:                        # dotted paths into it, drawn for each trial
 num_trials: 12
 seeds_per_trial: 3             # optional; a trial that reaches its last epoch is the mean over so many seeds
 confirm_seeds: 6               # the best and no transfer train again with so many fresh seeds
-confirm_controls: [shuffled, noise]   # optional; beside them, to tell the source's part from mere regularisation
+confirm_controls: [shuffled, noise]   # optional; to tell the source's contribution from regularisation
 adapter_seeds: 4               # optional; the best trains its adapter over so many seeds, tested on the fresh ones, too
 
 Branches: an entry with `when` is drawn only where another searched path was drawn with one of the values named there;
@@ -21,14 +21,14 @@ search:
   transfer.t_cycle: {choice: [4, 8, 16], when: {method: mergenet}}
   distillation.weight: {float: [0.1, 2.0], when: {method: kd}}
 
-warm_start: [sweep-results/first]   # what the trials of earlier sweeps of the same base found is known from the start
+warm_start: [sweep-results/first]   # the study starts with the trials of earlier sweeps of the same base
 minimize: [adapter_parameters, step_seconds]   # objectives beside the metric: the result is a Pareto front
 constraints:                   # a trial that breaks one is never the best and not on the front
   adapter_parameters: {max: 100000}
   target_val_loss: {max: 2.0}
 
-analysis/measures.py says what adapter_parameters and step_seconds are. Early stopping looks at the metric alone, so a
-cheap trial of a low metric is stopped, too; with scheduler: none the front has all of them.
+analysis/measures.py says what adapter_parameters and step_seconds are. Early stopping looks at the metric alone, so
+that cheap trials with a low metric are stopped, too; with scheduler: none all of them can be on the front.
 """
 
 import re
@@ -50,7 +50,7 @@ Workers = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Limits(Strict):
-    """What a measure may be at least and at most."""
+    """Lower and upper limit of a measure."""
 
     min: float | None = Field(None, description="at least this")
     max: float | None = Field(None, description="at most this")
@@ -67,7 +67,7 @@ class Limits(Strict):
 class WandbConfig(Strict):
     """A mirror on Weights & Biases. Keys come from the environment or ~/.netrc, never from a file here."""
 
-    mode: Literal["disabled", "offline", "online"] = Field("disabled", description="where the mirror is written")
+    mode: Literal["disabled", "offline", "online"] = Field("disabled", description="online, offline or disabled mirror")
     project: str = Field("mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="project on W&B")
 
 
@@ -79,13 +79,13 @@ class SweepConfig(Strict):
     metric: str | None = Field(
         None,
         pattern=r"^target_val_[a-z0-9_]+$",
-        description="validation metric that decides: the one by which the target's task selects its best epoch",
+        description="validation metric that trials are ranked by: the one that selects the target's best epoch",
     )
     warm_start: tuple[str, ...] = Field(
-        (), description="folders of earlier sweeps of the same base, whose trials the sampler knows from the start"
+        (), description="folders of earlier sweeps of the same base, whose trials the study holds from the start"
     )
     minimize: tuple[Literal["adapter_parameters", "step_seconds", "target_val_loss"], ...] = Field(
-        (), description="objectives beside the metric, all to be small; seconds compare on like machines only"
+        (), description="further objectives, all minimized; compare seconds on equal machines only"
     )
     constraints: dict[str, Limits] = Field(
         default_factory=dict,
@@ -100,17 +100,17 @@ class SweepConfig(Strict):
         "slots", description="worker processes that do trial after trial, or new ones for each trial (10 to 20 s more)"
     )
     workers_per_trial: int | tuple[int, int] = Field(
-        1, description="processes that train one trial together (DDP); [fewest, most]: as many as there is room for"
+        1, description="processes that train one trial together (DDP); [fewest, most]: as many as fit"
     )
     gpus_per_trial: Annotated[float, Field(ge=0, le=1024)] | None = Field(
         None, description="a fraction lets trials share a GPU; null: this machine's GPUs are shared evenly"
     )
     sampler: Annotated[str, OneOf(SAMPLER_FACTS)] = Field(
-        "auto", description=f"how the next configuration is drawn; {in_words(SAMPLER_FACTS)}"
+        "auto", description=f"how the next configuration is sampled; {in_words(SAMPLER_FACTS)}"
     )
     top_k: Count = Field(3, description="sampler top_k: how many of num_trials, the last, train in full")
     scheduler: Annotated[str, OneOf(SCHEDULER_FACTS)] = Field(
-        "asha", description=f"which trials that lag behind are stopped early; {in_words(SCHEDULER_FACTS)}"
+        "asha", description=f"which trials are stopped early; {in_words(SCHEDULER_FACTS)}"
     )
     grace_epochs: Count | Literal["auto"] = Field(
         2,
@@ -124,7 +124,7 @@ class SweepConfig(Strict):
         description="where the Optuna study is; postgresql: at the URL in the environment variable MERGENET_STUDY_URL",
     )
     budget_hours: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="hours of search after which no more trials begin; those that run end, the best is confirmed"
+        None, description="hours of search after which no trial begins; running ones finish, the best is confirmed"
     )
     budget_epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="epochs of all trials together after which no more begin"
@@ -133,7 +133,7 @@ class SweepConfig(Strict):
         6, description="fresh seeds for the best configuration and for no transfer, after the search"
     )
     confirm_controls: tuple[Literal["shuffled", "noise", "none"], ...] = Field(
-        (), description="values of transfer.control with which the best configuration trains on the fresh seeds, too"
+        (), description="values of transfer.control; the best configuration trains with each on the fresh seeds"
     )
     adapter_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
         0,
@@ -181,14 +181,14 @@ class SweepConfig(Strict):
 
     @property
     def confirm_roles(self) -> tuple[str, ...]:
-        """What trains with each fresh seed; controls only if the best configuration can have them."""
+        """The roles that train with each fresh seed; controls only if the best configuration can have them."""
         controls = (role for role, control in CONTROL_OF.items() if control in self.confirm_controls)
         trained = (CONFIRM_ADAPTER,) if self.adapter_seeds else ()
         return CONFIRM_BEST, CONFIRM_NONE, *trained, *controls
 
     @property
     def num_confirmations(self) -> int:
-        """Runs with the fresh seeds."""
+        """Number of runs with fresh seeds."""
         return len(self.confirm_roles) * self.confirm_seeds
 
     @property
@@ -198,7 +198,7 @@ class SweepConfig(Strict):
 
     @property
     def modes(self) -> tuple[str, ...]:
-        """Of each objective."""
+        """Direction of each objective: "max" or "min"."""
         return self.mode, *("min" for _ in self.minimize)
 
     @property
@@ -207,11 +207,11 @@ class SweepConfig(Strict):
 
     @property
     def objective(self) -> str:
-        """The metric that decides; a plan has it (planning/plan.py)."""
+        """The metric that trials are ranked by; the plan fills it in (planning/plan.py)."""
         assert self.metric is not None, "the sweep must be planned"
         return self.metric
 
     @property
     def mode(self) -> str:
-        """Whether the metric should be large or small: "max" or "min"."""
+        """Direction of the metric: "max" or "min"."""
         return mode_of(self.objective)

@@ -1,4 +1,4 @@
-"""Sweeps from Python, in scripts and notebooks.
+"""The Python API of sweeps, for scripts and notebooks.
 
 from sweeps import Sweep
 result = Sweep.load("quickstart", num_trials=4).run("results/quick")
@@ -33,7 +33,7 @@ class Sweep:
     def load(cls, name_or_file: str | Path, **overrides: Any) -> Self:
         """A shipped sweep, such as "quickstart", or a YAML file.
 
-        overrides: keys of the sweep file, as `num_trials=4`. A mapping changes what it names and leaves the rest:
+        overrides: keys of the sweep file, as `num_trials=4`. A mapping changes only the keys that it has:
         `set={"epochs": 3}`, `search={"transfer.t_cycle": {"choice": [4, 8]}}`, `wandb={"mode": "offline"}`.
         Raises ConfigError, one line a problem.
         """
@@ -42,7 +42,8 @@ class Sweep:
     def plan(self, folder: str | Path | None = None, pair_sd: float | None = None) -> dict[str, Any]:
         """What the sweep will cost and can show: the facts of `mergenet sweep plan --json`. Creates nothing.
 
-        folder: of the sweep to be, for the free disk. pair_sd: standard deviation of a paired gain, in points.
+        folder: the planned sweep folder, for its free disk space. pair_sd: standard deviation of a paired gain, in
+        points.
         """
         from sweeps.planning.cost import facts
 
@@ -59,16 +60,17 @@ class Sweep:
         progress: bool = True,
         quiet: bool = False,
     ) -> SweepResult:
-        """Begin the sweep in a folder, go on where it was stopped or killed, or only read it where it is finished.
+        """Begin the sweep in a folder, resume it if it was stopped or killed, or only read it if it is finished.
 
-        folder: of the sweep; sweep-results/NAME if not given. overwrite: deletes the sweep that it holds, first.
-        retry_failed: what has failed in the sweep trains again. address: of a running Ray to join, "auto" or
+        folder: of the sweep; sweep-results/NAME if not given. overwrite: first deletes the sweep that it holds.
+        retry_failed: failed runs train again. address: of a running Ray to join, "auto" or
         "HOST:PORT"; its nodes must all see the folder. copy_to: s3://BUCKET/FOLDER that the folder is copied to.
         progress: in a terminal, a live status below the lines. quiet: prints nothing.
 
-        Ctrl-C, or interrupting the kernel, once lets the running epochs end and raises SweepStopped; twice is a
-        KeyboardInterrupt. The same call goes on from there.
-        Raises UserError for what was given; SweepFailed, SlotDied or SweepPaused (a full disk) for what happened.
+        Ctrl-C, or interrupting the kernel, once lets the running epochs finish and raises SweepStopped; twice raises
+        KeyboardInterrupt. The same call resumes the sweep.
+        Raises UserError for wrong arguments; SweepFailed, SlotDied or SweepPaused (a full disk) if the sweep cannot go
+        on.
         """
         place = self._folder(folder)
         from sweeps.report.console import lasting_console
@@ -122,7 +124,7 @@ def check_free(folder: Path) -> None:
 
 @contextmanager
 def told(folder: Path) -> Iterator[None]:
-    """How a sweep that did not finish is gone on with, in the message."""
+    """Adds to the message how to resume a sweep that did not finish."""
     again = f"the same run({str(folder)!r}) goes on from there, and so does `{resume_command(shown_path(folder))}`"
     try:
         yield

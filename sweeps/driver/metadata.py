@@ -1,4 +1,4 @@
-"""What a driver writes of the sweep as a whole: what stands in its folder from the start, and sweep.json."""
+"""The files about the sweep as a whole: those in its folder from the start, and sweep.json."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
 from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, read_state
 
-KEPT = ("base_hash", "copy", "num_trials", "seconds")  # whoever goes on with the sweep
+KEPT = ("base_hash", "copy", "num_trials", "seconds")  # kept when the sweep is resumed
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
 def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
-    """What stands in the folder from the start. Raises WriteError, and then nothing of it is left."""
+    """Writes the files that the folder holds from the start. Raises WriteError, and then leaves none of them."""
     try:
         write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
@@ -47,6 +47,6 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
 
 
 def note_status(folder: Path, plan: Plan, status: str, error: str | None = None) -> None:
-    """Where it cannot be written the folder goes on saying that the sweep runs; `status` sees that no driver does."""
+    """If it cannot be written the folder still says that the sweep runs; `status` sees that no driver is running."""
     with suppress(WriteError):
         write_status(folder, plan, status, error)

@@ -1,4 +1,4 @@
-"""What the trials of a sweep have drawn, from their folders: for a study that was lost."""
+"""Rebuilds what the trials of a sweep have drawn from their folders, for a study that was lost."""
 
 import re
 from collections.abc import Container
@@ -15,9 +15,9 @@ NAME = re.compile(r"trial-(\d{3,})")
 
 
 def lost_trials(folder: Path, space: Space, known: Container[int]) -> dict[int, Labels]:
-    """Labels by index, of the trials of a sweep folder that have begun and are not known.
+    """Labels by index, of the trials in a sweep folder that the study lacks.
 
-    Raises ConfigError for one that this sweep cannot have drawn.
+    Raises ConfigError for a trial that this sweep cannot have drawn.
     """
     names = {path: NAME.fullmatch(path.name) for path in sorted((folder / TRIALS_FOLDER).glob("trial-*"))}
     runs = {int(name[1]): path for path, name in names.items() if name is not None}
@@ -26,7 +26,7 @@ def lost_trials(folder: Path, space: Space, known: Container[int]) -> dict[int, 
 
 
 def labels_of(run: Path, space: Space) -> Labels | None:
-    """From the configuration, or where the trial failed before it began from trial.json; None if there is neither."""
+    """From the configuration, or from trial.json if the trial failed before it began; None if there is neither."""
     if (run / CONFIG_FILE).is_file():
         labels = space.locate(load_config(str(run / CONFIG_FILE)))
     elif (trial := trial_of(run)) is not None:

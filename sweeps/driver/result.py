@@ -1,4 +1,4 @@
-"""What a finished sweep has found, from its folder: for Python and notebooks."""
+"""The result of a finished sweep, read from its folder, for scripts and notebooks."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class BestTrial:
     """The best trial by validation that trained to its end and breaks no constraint.
 
-    value: of the sweep's metric; the best of many trials is a lucky one, see the confirmation. params: what was drawn,
-    by dotted path. test: the test metrics. config: trains the same again, its source live.
+    value: of the sweep's metric; the best of many trials was selected for its luck as well, see the confirmation.
+    params: what was drawn, by dotted path. test: the test metrics. config: trains the same again, its source live.
     """
 
     trial_id: str
@@ -45,7 +45,7 @@ class BestTrial:
 
 @dataclass(frozen=True, repr=False)
 class SweepResult:
-    """What stands in the folder of a finished sweep. summary: summary.json, all numbers that are printed at the end."""
+    """What the folder of a finished sweep holds. summary: summary.json, all numbers that are printed at the end."""
 
     folder: Path
     summary: dict[str, Any]
@@ -68,7 +68,7 @@ class SweepResult:
 
     @cached_property
     def config(self) -> SweepConfig:
-        """The sweep, on the base that it started with."""
+        """The sweep's settings, with the base that it started with."""
         return load_resumable(self.folder)
 
     @cached_property
@@ -85,14 +85,14 @@ class SweepResult:
 
     @cached_property
     def runs(self) -> "pd.DataFrame":
-        """All runs, a row each: trials, no transfer, confirmations; the columns are those of `analysis.load_trials`."""
+        """All runs, one a row: trials, no transfer, confirmations; the columns are those of `analysis.load_trials`."""
         from analysis.load import load_trials
 
         return load_trials(self.folder)
 
     @property
     def trials(self) -> "pd.DataFrame":
-        """The trials of the search, a row each, in the order in which they were drawn."""
+        """The trials of the search, one row each, in the order in which they were drawn."""
         trials = self.runs[self.runs["role"] == TRIAL]
         return trials.sort_values("number", kind="stable", ignore_index=True)
 
@@ -104,7 +104,7 @@ class SweepResult:
 
     @cached_property
     def study(self) -> "optuna.Study":
-        """The Optuna study, from where the sweep keeps it."""
+        """The Optuna study, from the sweep's storage."""
         from sweeps.study.storage import load_study
 
         return load_study(self.config.storage, self.config.name, self.folder)

@@ -1,4 +1,4 @@
-"""What has failed in a sweep trains again: a full node, a lost mount or a damaged checkpoint is no fault of a trial."""
+"""Retries failed runs: a full node, a lost mount or a damaged checkpoint is not the fault of a trial."""
 
 import shutil
 from pathlib import Path
@@ -16,10 +16,9 @@ from sweeps.study.warm_start import load_warm_start
 
 
 def retry_failed(plan: Plan, folder: Path) -> list[str]:
-    """Lets all runs of a sweep folder that have failed begin again, from their last checkpoint that is whole.
-
-    Their names. The other seeds of such a trial, which were stopped because nobody needed them, begin again with it.
-    If the driver is killed in between, what has not begun again has failed, as before.
+    """Resets all failed runs of a sweep folder, to begin again from their last valid checkpoint. Returns their names.
+    The other seeds of such a trial, which were stopped as no longer needed, are reset with it. If the driver is killed
+    in between, runs that were not reset have failed, as before.
     """
     runs = {run: trial for run in trial_folders(folder) if (trial := trial_of(run)) is not None}
     failed = {first_of(run.name) for run, trial in runs.items() if trial["state"] == FAILED}
@@ -40,7 +39,7 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
 
 
 def goes_on(run: Path) -> bool:
-    """Whether the run has begun, and has no checkpoint or one that is whole."""
+    """Whether the run has begun, and has either no checkpoint or a valid one."""
     if not (run / CONFIG_FILE).is_file():
         return False
     try:

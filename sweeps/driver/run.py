@@ -1,4 +1,4 @@
-"""A sweep from top to bottom: check, record the source, search, confirm, write down.
+"""A sweep from start to end: check, record the source, search, confirm, write the summary.
 
 The sweep folder:
 
@@ -8,8 +8,8 @@ The sweep folder:
     trials/NAME/   a run folder + trial.json          best.yaml     the best trial for `mergenet train`
     summary.json   what is printed at the end     warm_start.json   trials of earlier sweeps, if asked for
 
-A sweep that was stopped or killed goes on from these: every step below is taken again, and what the records say has
-ended is read from them instead of trained.
+A sweep that was stopped or killed resumes from these: every step below is taken again, and runs that have ended are
+read from their records instead of trained.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,15 +86,15 @@ def run_sweep(
 ) -> dict[str, Any]:
     """Run the whole sweep in a new folder; returns what summary.json holds.
 
-    copy_to: URL of an empty place that the folder is copied to as it grows (tracking/remote_copy.py).
+    copy_to: URL of an empty folder to which the sweep folder is copied as it grows (tracking/remote_copy.py).
     address: of a running Ray, whose nodes must all see the folder; None: on this machine.
-    listeners: called with every event of the jobs (execution/job_queue.py), in a thread of the slots.
+    listeners: called with every event of the jobs (execution/job_queue.py), in a thread of the worker pool.
     Raises SlotDied, SweepFailed, SweepPaused or SweepStopped; whatever happens, the records that exist are kept.
     """
     (check_deletable if overwrite else check_folder)(folder)
     folder = folder.absolute()
     with locked(folder):
-        (clear if overwrite else check_folder)(folder)  # again: another driver may have been quicker
+        (clear if overwrite else check_folder)(folder)  # again: another driver may have been faster
         if copy_to is not None:
             claim(copy_to, folder, plan.sweep.name)
         begin(plan, folder, copy_to)
@@ -104,9 +104,9 @@ def run_sweep(
 def resume_sweep(
     plan: Plan, folder: Path, console: Console, address: str | None = None, retry: bool = False
 ) -> dict[str, Any]:
-    """Go on with the sweep in a folder, from `load_resumable`'s plan of it. As `run_sweep`.
+    """Resume the sweep in a folder, as loaded by `load_resumable`. Otherwise as `run_sweep`.
 
-    retry: what has failed trains again.
+    retry: failed runs train again.
     """
     folder = folder.absolute()
     with locked(folder):
@@ -192,7 +192,7 @@ def _run(
                 clock.begin("source")
                 submit_source(plan, jobs, slots, view)
                 baselines = [jobs.baseline(), *jobs.replicates(jobs.baseline())]
-                for job in baselines:  # beside the source: they need none
+                for job in baselines:  # while the source trains: these need none
                     slots.submit(job)
                 wait_source(plan, slots)
                 clock.begin(SEARCH)
@@ -215,7 +215,7 @@ def _run(
     summary = summarize(plan, folder, clock.seconds(), budget.facts())
     write_json(folder / SUMMARY_FILE, summary)
     mirror.summarize(summary)
-    mirror.close()  # what it has to say comes before the summary
+    mirror.close()  # its messages come before the summary
     print_summary(folder, summary, console)
     if best is None:
         raise SweepFailed(no_best(summary, folder))
@@ -223,7 +223,7 @@ def _run(
 
 
 def no_best(summary: dict[str, Any], folder: Path) -> str:
-    """Why a sweep has no best trial, and where to look."""
+    """Why a sweep has no best trial, and where to find out more."""
     trials = shown_path(folder / TRIALS_FOLDER)
     if summary["infeasible"]["infeasible"]:
         return f"{infeasible_text(summary['infeasible'])}, so none is the best; all records are kept in {trials}"
@@ -231,7 +231,7 @@ def no_best(summary: dict[str, Any], folder: Path) -> str:
 
 
 def session(sweep: SweepConfig, address: str | None, tell: Callable[[str], None]) -> AbstractContextManager[None]:
-    """Ray: this process's, if it runs already; else this machine's own, or the one at an address."""
+    """A Ray session: this process's if it has one; else a new one on this machine, or the one at an address."""
     if is_up():
         check_running(sweep.slots * worker_range(sweep)[1], address)
         tell(f"uses the Ray that this process has started, and leaves it running: {cluster_text()}")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that closes (SIGHUP) while a sweep runs."""
+"""Ctrl-C, SIGTERM and a closed terminal (SIGHUP) while a sweep runs."""
 
 import signal
 import threading
@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def handlers() -> dict[signal.Signals, Any]:
-    """What handles the signals now; empty in any thread but the main one, which alone may change it.
+    """The current handlers of the signals; empty outside the main thread, which alone may change them.
 
     Without SIGHUP where it is ignored, as `nohup` asks.
     """
@@ -31,7 +31,7 @@ def restore(before: dict[signal.Signals, Any]) -> None:
 
 @contextmanager
 def interruptible(suspend: Callable[[], None], say: Callable[[str], None]) -> Iterator[None]:
-    """The first signal lets the running trials end their epochs; the second is a KeyboardInterrupt.
+    """The first signal lets the running trials finish their epochs; the second is a KeyboardInterrupt.
 
     Outside the main thread neither is handled.
     """

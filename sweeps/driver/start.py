@@ -1,6 +1,6 @@
-"""What the command line and the Python API do with a sweep folder: begin there, go on, or read what is finished.
+"""What the command line and the Python API do with a sweep folder: begin, resume, or read a finished sweep.
 
-Ray and torch are imported once a sweep begins or goes on.
+Ray and torch are imported once a sweep begins or is resumed.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ def finished(config: SweepConfig, folder: Path) -> dict[str, Any] | None:
 
 
 def unfinished(config: SweepConfig, folder: Path) -> bool:
-    """Whether the folder holds this very sweep, to be gone on with."""
+    """Whether the folder holds this very sweep, to be resumed."""
     return holds_sweep(folder) and holds_this_sweep(folder, config, config_hash(load_base(config)))
 
 
@@ -40,7 +40,7 @@ def begin(
     address: str | None = None,
     copy_to: str | None = None,
 ) -> dict[str, Any]:
-    """Run a sweep in a new folder, or with overwrite in that of another sweep; the summary. Raises as `run_sweep`."""
+    """Run a sweep in a new folder, or overwrite the one there; returns the summary. Raises as `run_sweep`."""
     from sweeps.driver.run import run_sweep
     from sweeps.planning.plan import plan_sweep
     from sweeps.tracking.remote_copy import check_url
@@ -53,7 +53,7 @@ def begin(
 
 
 def go_on(folder: Path, console: "Console", address: str | None = None, retry: bool = False) -> dict[str, Any]:
-    """Resume the sweep in a folder; the summary. retry: what has failed trains again. Raises as `run_sweep`."""
+    """Resume the sweep in a folder; returns the summary. retry: failed runs train again. Raises as `run_sweep`."""
     config = load_resumable(folder)
     from sweeps.driver.run import resume_sweep
     from sweeps.planning.plan import plan_sweep

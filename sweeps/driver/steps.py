@@ -1,4 +1,4 @@
-"""The steps of a sweep, each through its slots: record the source, search, confirm."""
+"""The steps of a sweep, which all train in its slots: record the source, search, confirm."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from sweeps.trials.results import best_record
 
 
 def submit_source(plan: Plan, jobs: Jobs, slots: Any, view: View) -> None:
-    """Have the source trained once, if it can be recorded, and say what happens."""
+    """Submit the training of the source, if it can be recorded, and print what happens."""
     if not plan.source.record:
         view.say(f"the source {plan.source.reason}")
         return
@@ -84,7 +84,7 @@ def search(
         if jobs.seeds:
             mark_stopped(jobs.trial(drawn.index, drawn.params) for drawn in study.pruned())
 
-    mark()  # what a driver that was killed had no time for
+    mark()  # what a killed driver had no time for
 
     with scratch_folder(shared) as scratch:
         tuner = tune.Tuner(
@@ -110,7 +110,7 @@ def search(
 
 
 def adapter_trainings(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Message]:
-    """The runs that train the best configuration's adapter, in order; none where it has no adapter that learns."""
+    """The runs that train the best configuration's adapter, in order; none if it has no adapter that learns."""
     config = portable_config(best_record(jobs.folder, best).config)
     return [] if no_controls(config) else jobs.adapter_trainings(config, best["params"], adapter_seeds(plan))
 
@@ -118,7 +118,7 @@ def adapter_trainings(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Mess
 def train_adapter(
     trainings: list[Message], wanted: list[Message], slots: Any, say: Callable[[str], None]
 ) -> list[Message]:
-    """Train the adapter, one run after another. Those of the wanted confirmations that can be trained after that."""
+    """Train the adapter, one run after another. Returns those of the wanted confirmations that can be trained then."""
     for job in trainings:
         forget_other(job)
         slots.submit(job)
@@ -152,7 +152,7 @@ def confirm(wanted: list[Message], folder: Path, slots: Any) -> None:
 
 
 def forget_variants(folder: Path, wanted: set[str]) -> None:
-    """Controls of what was the best before, and its trained adapter, where the best can have none."""
+    """Delete the controls and the trained adapter of an earlier best trial, where the best can have none."""
     for run in trial_folders(folder):
         trial = trial_of(run)
         if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and run.name not in wanted:
@@ -160,7 +160,7 @@ def forget_variants(folder: Path, wanted: set[str]) -> None:
 
 
 def forget_other(job: Message) -> None:
-    """A confirmation of what was the best before a trial that had failed was tried again confirms nothing."""
+    """Delete a confirmation of an earlier best trial: after a retry another one may be the best."""
     run = Path(job["folder"])
     if not (run / CONFIG_FILE).is_file():
         return

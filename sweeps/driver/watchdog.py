@@ -1,4 +1,4 @@
-"""A process beside the driver that says so if the driver dies without a word.
+"""A process beside the driver that prints a line if the driver dies without one.
 
 Not every death is an exception: the system ends a process when memory runs out, and Ray ends a driver from within,
 without unwinding it, when its own processes are gone. The watchdog holds one end of a pipe and outlives Ctrl-C, so the
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-# reads until the driver has gone; says its line unless the last thing it was told is that all ended well
+# reads until the driver is gone; prints its line unless the last message says that all ended well
 PROGRAM = """
 import os, sys
 told = sys.stdin.buffer.read()

@@ -1,1 +1,1 @@
-"""On Ray: the queue of jobs, the worker pool, the worker, and what Tune sees of a trial."""
+"""On Ray: the job queue, the worker pool, the worker, and Tune's side of a trial."""

@@ -1,13 +1,13 @@
-"""The queue between those who want jobs done and the worker groups that do them: a named Ray actor without a CPU.
+"""The queue between those who submit jobs and the worker groups that run them: a named Ray actor without a CPU.
 
 A job is a dict: id, role (as in analysis.names), folder, config (plain values), and what `worker.py` needs beyond
 that. Events, in order: {"job", "role", "event": "queued" | "started" | "row" | "ended" | "lost", ...}.
 
-A worker group that is lost gives its job back; the next group goes on from the job's last checkpoint. Epochs that
-were reported before are not reported again.
+The job of a lost worker group is queued again; the next group resumes it from its last checkpoint. Epochs that were
+reported before are not reported again.
 
-A job that is `judged` waits after each epoch but its last until it is said that the epoch has been judged, so that
-its last epoch, if it is stopped early, does not depend on how quickly somebody decided.
+A `judged` job waits after each epoch but its last for the scheduler's decision, so that the epoch at which it is
+stopped early does not depend on how quickly the decision is made.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ from analysis.names import FAILED, PRUNED
 from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
 
 NAMESPACE = "mergenet-sweep"
-MAX_ATTEMPTS = 3  # worker groups that a job may lose, one after the other without a new epoch, before it fails
+MAX_ATTEMPTS = 3  # worker groups that a job may lose in a row, without a new epoch, before it fails
 
 
 @dataclass
 class JobState:
-    """What the queue knows of a job."""
+    """The state of a job in the queue."""
 
     job: Message
     rows: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
     last_epoch: int = 0  # reported
-    judged_epoch: int = 0  # of a judged job: up to here it may go on
-    attempts: int = 0  # that were lost since the last new epoch
+    judged_epoch: int = 0  # of a judged job: the epoch up to which it may train
+    attempts: int = 0  # worker groups lost since the last new epoch
     judged: bool = False
     stopped: bool = False
     ended: bool = False
@@ -52,10 +52,10 @@ class JobQueue:
         self.broken: str | None = None
         self.suspended = False
 
-    # those who want a job done
+    # those who submit jobs
 
     async def submit(self, job: Message, judged: bool = False) -> None:
-        """judged: who submits it calls `judge` for each of its epochs."""
+        """judged: whoever submits the job calls `judge` for each of its epochs."""
         self.states[job["id"]] = JobState(job, judged=judged)
         values = job.get("config", {})
         about = {"number": job.get("number"), "seed": values.get("seed"), "method": values.get("method")}
@@ -68,7 +68,7 @@ class JobQueue:
             await self.queue.put(job["id"])
 
     async def next_row(self, job: str) -> Message:
-        """The next {"row": ...} of a job, at last {"end": {"state", "error"}}; "final": no worker wrote that down."""
+        """The next {"row": ...} of a job, at last {"end": {"state", "error"}}; "final": not recorded by a worker."""
         return await self.states[job].rows.get()
 
     async def judge(self, job: str, epoch: int) -> None:
@@ -82,7 +82,7 @@ class JobQueue:
         return [name for name, state in self.states.items() if not state.ended]
 
     async def stop(self, job: str) -> None:
-        """Ask the job to end after its current epoch, and release who waits for its rows now."""
+        """Ask the job to end after its current epoch, and release whoever waits for its rows now."""
         if (state := self.states.get(job)) is not None and not state.ended:
             async with self.news:
                 state.stopped = True
@@ -90,7 +90,7 @@ class JobQueue:
             await state.rows.put({"end": {"state": PRUNED, "error": None}})
 
     async def suspend(self) -> None:
-        """Ask all jobs to pause after their current epoch; those that have not begun do not begin."""
+        """Ask all jobs to pause after their current epoch; queued jobs do not begin."""
         async with self.news:
             self.suspended = True
             self.news.notify_all()
@@ -101,7 +101,7 @@ class JobQueue:
         await self.queue.put(None)  # releases a group that waits; it is put back for the next one
 
     async def events(self, start: int) -> list[Message]:
-        """All events from number `start` on; waits until there is one. Those before it are forgotten."""
+        """All events from number `start` on; waits until there is one. Earlier events are dropped."""
         async with self.news:
             del self.log[: start - self.forgotten]
             self.forgotten = start
@@ -109,13 +109,13 @@ class JobQueue:
             return self.log[:]
 
     async def break_off(self, reason: str) -> None:
-        """No job can be done any more: all that have not ended fail with the reason, and so do those to come."""
+        """No job can run any more: all that have not ended fail with the reason, and so do later ones."""
         self.broken = reason
         for name in [name for name, state in self.states.items() if not state.ended]:
             await self._end(name, {"state": FAILED, "error": reason})
 
     async def lost(self, group: str, reason: str) -> None:
-        """A worker group ended before its work was done. Its job is queued again, or fails after MAX_ATTEMPTS."""
+        """A worker group died. Its job is queued again, or fails after MAX_ATTEMPTS."""
         self.gone.add(group)
         name = self.working.pop(group, None)
         if name is None or self.states[name].ended:
@@ -144,7 +144,7 @@ class JobQueue:
         key = (group, turn)
         if key in self.turns:
             return await asyncio.shield(self.turns[key])
-        self.turns.pop((group, turn - 2), None)  # all workers have it: they step together
+        self.turns.pop((group, turn - 2), None)  # all workers have it: they train in step
         future = self.turns[key] = asyncio.get_running_loop().create_future()
         name = await self.queue.get()
         if name is None:
@@ -164,7 +164,7 @@ class JobQueue:
         await self.queue.put(None)
 
     async def report(self, group: str, job: str, row: Message, replayed: bool) -> str:
-        """Pass an epoch on, unless it was reported before, and wait for its judgement. Answers GO_ON, STOP or SUSPEND.
+        """Pass an epoch on, unless it was reported before, and wait for the decision: GO_ON, STOP or SUSPEND.
 
         replayed: the epoch was recorded before this group took the job.
         """
@@ -186,7 +186,7 @@ class JobQueue:
         return state.stopped or state.ended or self.suspended or group in self.gone
 
     async def finish(self, group: str, job: str, outcome: Message) -> None:
-        """A job that pauses by itself has met a disk that refuses its writes: all others pause, too."""
+        """A job that pauses by itself cannot write to its disk: all others pause, too."""
         if group not in self.gone:
             self.working.pop(group, None)
             if outcome["state"] == SUSPEND and not self.suspended:
@@ -195,7 +195,7 @@ class JobQueue:
 
     async def _end(self, job: str, outcome: Message) -> None:
         state = self.states[job]
-        if state.ended:  # a group that grew just then does its job once more, from its record
+        if state.ended:  # a group that grew just then runs its job once more, from its record
             return
         state.ended = True
         await state.rows.put({"end": outcome})

@@ -1,10 +1,10 @@
 """The Ray that a sweep runs on: this machine's, started for the sweep and stopped with it, or a cluster's, joined.
 
-Ray says a lot; a user sees only the sweep's own lines. A Ray that runs already is used and left running.
+Ray prints a lot; a user sees only the sweep's own lines. A Ray that runs already is used and left running.
 
-What only waits (the queue, Tune's relays) takes a thousandth of a resource that every head node has, and no CPU:
-drivers that took CPUs would leave workers without, and wait for them for ever. So it also stays on the head, which
-lives as long as the cluster, wherever nodes come and go.
+Processes that only wait (the queue, Tune's relays) take a thousandth of a resource that every head node has, and no
+CPU: taking CPUs from the workers that they wait for could be a deadlock. They thus also stay on the head node, which
+lives as long as the cluster, however other nodes come and go.
 """
 
 import logging
@@ -22,8 +22,8 @@ from sweeps.execution.ray_folder import check_room, environment, place_of_ray, r
 from sweeps.trials.errors import RayFailed
 
 QUIET = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how often a slot's controller looks; the default, 2 s, costs seconds
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process less a slot; nodes of a cloud are not in question here
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how often a controller polls; the default, 2 s, costs seconds
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one process fewer per slot; for cloud nodes, which do not matter here
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -31,7 +31,7 @@ QUIET = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths in configurations mean the user's directory
     "RAY_DISABLE_IMPORT_WARNING": "1",
     # a sweep has more processes than cores by design: controllers and relays wait, they do not compute
-    "RAY_gcs_server_port_wait_time_s": "60",  # of a busy machine; Ray's own is 30
+    "RAY_gcs_server_port_wait_time_s": "60",  # for busy machines; Ray's default is 30
     "RAY_DEDUP_LOGS_SKIP_REGEX": "worker processes have been started on node",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies: the run records are the truth
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it had finished
@@ -63,7 +63,7 @@ def local_ray(num_cpus: int) -> Iterator[None]:
 
 
 def start(num_cpus: int) -> None:
-    """Starts a Ray, at the second attempt if need be. Raises RayFailed."""
+    """Starts a Ray, with a second attempt if needed. Raises RayFailed."""
     import ray
 
     for attempt in range(2):
@@ -102,7 +102,7 @@ def way_out() -> str:
 def joined_ray(address: str) -> Iterator[None]:
     """Inside, this process is a driver of the Ray that runs at an address; "auto" is the one of this machine.
 
-    Workers elsewhere are given the settings of `quiet`; they hold no secret. Raises ConfigError if there is no Ray.
+    Workers on other nodes get the settings of `quiet`, which hold no secret. Raises ConfigError if there is no Ray.
     """
     import ray
 
@@ -135,7 +135,7 @@ def joined_ray(address: str) -> Iterator[None]:
 
 @contextmanager
 def hushed(said: list[str]) -> Iterator[None]:
-    """Inside, what Ray writes on standard error, a line a second where it knocks in vain, goes into `said` instead."""
+    """Inside, Ray's standard error (one line per second while it retries a connection) goes into `said` instead."""
     real = os.dup(2)
     with tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
@@ -222,7 +222,7 @@ def keep_token_private() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ray's environment and log levels for a sweep; both are as before afterwards. Ray reads some when imported."""
+    """Ray's environment and log levels for a sweep, restored afterwards. Ray reads some of them when imported."""
     with (
         environment({name: value for name, value in QUIET.items() if name not in os.environ}),
         warnings.catch_warnings(),
@@ -234,7 +234,7 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        # a paragraph for each process that dies, whatever log_to_driver says; the sweep says it in a line
+        # Ray prints a paragraph for each process that dies, whatever log_to_driver says; the sweep prints one line
         said, driver.print_to_stdstream = driver.print_to_stdstream, lambda *_, **__: None
         try:
             yield

@@ -1,4 +1,4 @@
-"""The folder of a Ray that is started here: it holds sockets and logs, and Ray says little where it cannot be used."""
+"""The folder of a Ray that is started here, for sockets and logs; Ray's messages say little if it is unusable."""
 
 import errno
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sweeps.trials.errors import RayFailed
 
-ROOM_BYTES = 16 * 1024**2  # of Ray's folder, below which it does not start
+ROOM_BYTES = 16 * 1024**2  # free space in Ray's folder, below which it does not start
 SOCKET = "session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store"  # the longest that Ray makes in its folder
-SOCKET_BYTES = 107  # of a socket's path, a limit of Linux
+SOCKET_BYTES = 107  # Linux's limit on a socket's path
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Which processes train a trial: how many, with which share of the GPUs, persistent or its own; checked by a plan.
 
-`executor: slots` keeps worker groups that do trial after trial, `per_trial` makes one for each trial: ten seconds
-more, in exchange for processes of its own, and for groups that grow and shrink with the cluster.
+`executor: slots` keeps worker groups that train trial after trial, `per_trial` starts one for each trial: ten seconds
+more, in exchange for fresh processes, and for groups that grow and shrink with the cluster.
 """
 
 import itertools
@@ -25,7 +25,7 @@ def worker_range(sweep: SweepConfig) -> tuple[int, int]:
 
 
 def num_cpus(sweep: SweepConfig) -> int:
-    """CPUs that Ray on this machine counts: one for each worker, however many cores there are."""
+    """CPUs that Ray on this machine is started with: one for each worker, however many cores there are."""
     return max(sweep.slots * worker_range(sweep)[1], os.cpu_count() or 1)
 
 
@@ -41,7 +41,7 @@ def worker_gpus(sweep: SweepConfig, device: str, num_gpus: float) -> float:
 
 
 def groups_of(sweep: SweepConfig, base: Mapping[str, Any], num_gpus: float) -> "Groups":
-    """The worker groups of a sweep that was checked. To be used where Ray may be imported."""
+    """The worker groups of a checked sweep. To be called where Ray may be imported."""
     from sweeps.execution.worker_pool import Groups
 
     fewest, most = worker_range(sweep)
@@ -53,7 +53,7 @@ def groups_of(sweep: SweepConfig, base: Mapping[str, Any], num_gpus: float) -> "
 def check_executor(sweep: SweepConfig, space: Space, num_gpus: int | None) -> None:
     """Raises ConfigError for workers and GPUs that cannot be had together.
 
-    num_gpus: of this machine; None where a cluster will have them.
+    num_gpus: of this machine; None for a cluster.
     """
     fewest, most = worker_range(sweep)
     if fewest > most:

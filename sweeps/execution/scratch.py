@@ -1,4 +1,4 @@
-"""Folders for Ray's own files while a sweep runs, which go with it; those of drivers that were killed go with the next.
+"""Folders for Ray's own files while a sweep runs, deleted with it; those of killed drivers are deleted by the next.
 
 A driver holds a lock on its folders, and a lock goes with its process, whatever ends it.
 """

@@ -1,10 +1,10 @@
 """The other seeds of a trial: trained once its first seed has reached the last epoch, and averaged into its value.
 
 The seeds are the same for all trials, so trials are compared in pairs. The first seed trains epoch by epoch, and early
-stopping looks at it alone: what all trials have at an epoch before the last is the first seed's, what they have at the
-last is the mean. So a configuration that is stopped costs one training, and at every epoch like is compared with like.
+stopping looks at it alone: before the last epoch a trial's value is that of its first seed, at the last epoch it is the
+mean. So a configuration that is stopped costs one training, and every epoch compares like with like.
 
-A trial that lost a seed has no value: the mean of those that are left would flatter what diverges now and then.
+A trial that lost a seed has no value: the mean of the others would favour configurations that diverge now and then.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,12 +20,12 @@ from sweeps.trials.jobs import EPOCH, Jobs, Message
 from sweeps.trials.objectives import Measured, Outcome, measured
 from sweeps.trials.record import best_value, curve, mean, write_trial
 
-Follow = Callable[[Message], Iterator[Message]]  # hands a job to the slots; its {"row": ...}, at last {"end": outcome}
+Follow = Callable[[Message], Iterator[Message]]  # submits a job; yields its {"row": ...}, at last {"end": outcome}
 
 
 @dataclass(frozen=True)
 class Report:
-    """A trial after an epoch: the objective, and all else that the sweep asks for."""
+    """What a trial reports after an epoch: the objective, and the sweep's other measures."""
 
     epoch: int
     value: float | None
@@ -33,11 +33,11 @@ class Report:
 
 
 class TrialFailed(RuntimeError):
-    """What a job of a slot failed with."""
+    """A job of the trial failed; the message says why."""
 
 
 def reports(first: Message, others: Sequence[Message], follow: Follow, sweep: SweepConfig) -> Iterator[Report]:
-    """A trial as Tune and Optuna see it, the last epoch once all seeds have trained.
+    """The reports of a trial to Tune and Optuna; the last epoch's once all seeds have trained.
 
     first, others: jobs. Ends early if a job was stopped or paused. Raises TrialFailed if one fails.
     """
@@ -54,7 +54,7 @@ def reports(first: Message, others: Sequence[Message], follow: Follow, sweep: Sw
 
 
 def report_of(runs: Sequence[list[Message]], sweep: SweepConfig) -> Report:
-    """After these epochs of a trial's runs, the first seed's first: the mean of what they have so far."""
+    """The report after these epochs of a trial's runs (the first seed's first): the mean over them so far."""
     value = mean([best_value(rows, sweep.objective) for rows in runs])
     return Report(runs[0][-1][EPOCH], value, measured(sweep, runs))
 
@@ -62,7 +62,7 @@ def report_of(runs: Sequence[list[Message]], sweep: SweepConfig) -> Report:
 def runs_of(others: Sequence[Message], follow: Follow) -> list[list[Message]] | None:
     """The epochs of each of a trial's other seeds, once all have ended; None if any was paused.
 
-    All are handed over before the first is waited for. Raises TrialFailed with the seed if one fails.
+    All are submitted before the first is waited for. Raises TrialFailed with the seed if one fails.
     """
     runs, paused = [], False
     for job, messages in [(job, follow(job)) for job in others]:
@@ -81,7 +81,7 @@ def checked(row: Message, metric: str) -> Message:
 
 
 def check_end(job: Message, end: Message, what: str = "") -> Message:
-    """How a job ended, written down if no worker did. Raises TrialFailed if it failed; what: before its message."""
+    """How a job ended, recorded if no worker did. Raises TrialFailed if it failed; what: before its message."""
     if end.get("final"):
         write_trial(job, FAILED, end["error"])
     if end["state"] == FAILED:
@@ -90,7 +90,7 @@ def check_end(job: Message, end: Message, what: str = "") -> Message:
 
 
 def outcome_of(jobs: Jobs, first: Message, sweep: SweepConfig) -> Outcome | None:
-    """Of a trial that has ended with all its seeds, as its relay would have reported it; else None."""
+    """The outcome of a trial that has ended with all its seeds, as its relay would have reported it; else None."""
     folders = [Path(job["folder"]) for job in (first, *jobs.replicates(first))]
     found = [ended_trial(folder) for folder in folders]
     if found[0] is None:
@@ -109,10 +109,10 @@ def outcome_of(jobs: Jobs, first: Message, sweep: SweepConfig) -> Outcome | None
 
 
 def mark_stopped(pruned: Iterable[Message]) -> None:
-    """A trial that was stopped while its first seed trained its last epochs is pruned, though that run is whole.
+    """Marks a trial as pruned that was stopped while its first seed trained its last epochs and completed.
 
-    Without the mark its records would say that its other seeds are still to train. pruned: jobs of the trials that
-    the study calls so.
+    Without the mark its records would say that its other seeds are still to train. pruned: jobs of the trials that are
+    pruned in the study.
     """
     for job in pruned:
         if (ended := ended_trial(Path(job["folder"]))) is not None and ended["state"] == COMPLETE:

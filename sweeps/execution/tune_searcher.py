@@ -1,4 +1,4 @@
-"""The study behind Ray Tune's searcher: Tune asks here what to train next, and tells how it went."""
+"""Ray Tune's searcher on top of the study: Tune asks it what to train next, and reports the results to it."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,19 +16,19 @@ from sweeps.trials.objectives import asked
 
 
 class StudySearch(Searcher):
-    """A result holds `epoch`, `epochs`, `objective`, and by name what else the sweep asks for.
+    """A result holds `epoch`, `epochs`, `objective`, and the sweep's other measures by name.
 
     A suggestion is {"number": index, "params": labels by path}.
 
-    Trials that the study knows already come first, in their order: Tune's scheduler sees them again from their
+    Trials that the study already holds come first, in their order: they are replayed to Tune's scheduler from their
     records. A trial stopped before its last epoch is PRUNED; one that raised, or whose value is missing or
     not finite, is FAIL.
 
-    closed: asked before each suggestion; once it is true nothing begins or goes on.
-    spent: asked before each draw; once it is true nothing new is drawn, and what was drawn before goes on.
-    paused: once it is true, what ends before its last epoch was not stopped for good, and stays as it is.
-    trouble: called with the reason when the study cannot be written; nothing begins any more. What it lacks then
-    comes from the records when the sweep is resumed.
+    closed: called before each suggestion; once it is true nothing begins or goes on.
+    spent: called before each draw; once it is true nothing new is drawn, and trials drawn before go on.
+    paused: once it is true, a trial that ends before its last epoch is not pruned, and keeps its state.
+    trouble: called with the reason when the study cannot be written; no more trials begin. What the study lacks then is
+    read from the records when the sweep is resumed.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class StudySearch(Searcher):
                 self.study.report(self.drawn[trial_id], result[EPOCH], result.get(OBJECTIVE))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """result: of the last epoch, which Tune tells only here if its scheduler stops the trial after it."""
+        """result: of the last epoch, which Tune passes only here if its scheduler stops the trial after it."""
         drawn = self.drawn.pop(trial_id, None)
         if drawn is None:
             return
@@ -103,7 +103,7 @@ class StudySearch(Searcher):
                 self.study.tell(drawn, state, value, measured)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune's snapshots are not what a sweep goes on from, and locks cannot be written
+        return {}  # a sweep is not resumed from Tune's snapshots, and locks cannot be pickled
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing, as above."""

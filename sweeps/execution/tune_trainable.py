@@ -1,8 +1,8 @@
-"""The Tune side of a trial: it hands the job to a slot and relays the epochs; it trains nothing itself.
+"""Tune's trainable of a trial: it submits the job to the queue and relays the epochs; it trains nothing itself.
 
 A relay takes no CPU (see ray_cluster.HEAD); Tune runs as many as there are slots, and each is reused for trial after
-trial (reuse_actors). A trial that ended before this driver started is relayed from its record: Tune's scheduler then
-knows what it knew.
+trial (reuse_actors). A trial that ended before this driver started is replayed from its record, so that Tune's
+scheduler has the same state as before.
 
 With several seeds a trial, its last epoch is reported once all have trained: see seeds.py.
 """
@@ -29,12 +29,12 @@ from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_na
 
 
 def follow(job: Message, queue_name: str) -> Iterator[Message]:
-    """Hands the job to the slots, unless it has ended. Gives its epochs, {"row": ...}, and at last {"end": outcome}."""
+    """Submits the job, unless it has ended. Yields its epochs, {"row": ...}, and at last {"end": outcome}."""
     folder = Path(job["folder"])
     if (ended := ended_trial(folder)) is not None:
         return iter([*({"row": row} for row in read_epochs(folder)), {"end": ended}])
     queue = ray.get_actor(queue_name, NAMESPACE)
-    ray.get(queue.submit.remote(job, judged=job["role"] == TRIAL))  # of several seeds the first alone is judged
+    ray.get(queue.submit.remote(job, judged=job["role"] == TRIAL))  # of several seeds only the first is judged
     return messages(job, queue)
 
 
@@ -60,9 +60,9 @@ def build_relay(jobs: Jobs, queue_name: str, sweep: SweepConfig) -> Callable[[di
 
 
 class StopJobs(Callback):
-    """When Tune ends a trial, early or not, its jobs are told; one that has ended does not mind.
+    """Tune's callback that stops the jobs of a trial that has ended, early or not; jobs that have ended ignore it.
 
-    count: seeds of a trial. If one has failed, nobody needs the others.
+    count: seeds of a trial. If one has failed, the others are no longer needed.
     """
 
     def __init__(self, queue: Any, count: int = 1) -> None:
@@ -78,14 +78,14 @@ class StopJobs(Callback):
 
 
 class Silent(TrialProgressCallback):
-    """In the place of Tune's own, which at any verbosity has a line for a trial that ends before its first report."""
+    """Replaces Tune's reporter, which at any verbosity prints a line for a trial that ends before its first report."""
 
     def _print(self, msg: str) -> None:
-        """Nothing: report/live.py says what happens."""
+        """Prints nothing: report/live.py does."""
 
 
 class StopWhenDead(Stopper):
-    """Ends the search as soon as a slot has died. `died` is asked in the driver; Tune's snapshot goes without it."""
+    """Ends the search as soon as a slot has died. `died` is called in the driver; Tune's snapshot does without it."""
 
     def __init__(self, died: Callable[[], bool]) -> None:
         self.died = died

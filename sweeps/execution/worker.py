@@ -1,7 +1,7 @@
-"""What runs inside a worker group: processes that train job after job and live through those that fail.
+"""What runs in a worker group's processes: they train job after job and survive jobs that fail.
 
-A job's failure is its own: the exception becomes the job's outcome. Only the loss of the queue, or an exception in
-one of several workers, ends the loop early.
+An exception in a job becomes the job's outcome. Only the loss of the queue, or an exception in one of several workers,
+ends the loop early.
 """
 
 import gc
@@ -30,7 +30,7 @@ ANSWERS = (GO_ON, STOP, SUSPEND)
 
 def worker_loop(settings: dict[str, Any]) -> None:
     """settings: queue (its name), group (name), folder (the driver's working directory, for relative paths),
-    jobs (how many jobs this group does; None: until there are no more).
+    jobs (how many jobs this group runs; None: until there are no more).
     """
     import ray
 
@@ -55,10 +55,10 @@ def worker_loop(settings: dict[str, Any]) -> None:
 
 
 def tidy(turn: int) -> None:
-    """Free what job number `turn` left: networks hang in reference cycles, and the next job finds the memory free.
+    """Free the memory of job number `turn`: its networks are in reference cycles, and the next job needs the memory.
 
-    What is alive after the first job are modules. From then on they are left out of the search, which otherwise goes
-    through half a million objects: 0.3 s of each trial.
+    What is alive after the first job are modules. From then on garbage collection skips them, or it would go through
+    half a million objects: 0.3 s of each trial.
     """
     import torch
 
@@ -77,10 +77,10 @@ def next_job(queue: Any, group: str, turn: int) -> Message | None:
 
 
 def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
-    """Run a job to its end, to a stop or to its failure. Returns {"state", "error"}.
+    """Run a job until it ends, is stopped or fails. Returns {"state", "error"}.
 
-    A disk that refuses a write is no failure of the job: it is suspended, and the error says why.
-    What `report` answers is not looked at after the last epoch: what has trained to its end is complete.
+    If the disk refuses a write the job has not failed: it is suspended, and the error says why.
+    What `report` returns after the last epoch is ignored: a job that has trained to its end is complete.
     """
     try:
         state, error = do_epochs(job, report)
@@ -111,12 +111,12 @@ def do_epochs(job: Message, report: Callable[[Message, bool], str]) -> tuple[str
 def recorded_epochs(folder: Path) -> int:
     try:
         return len(read_epochs(folder))
-    except UserError:  # damaged: the run itself will say so
+    except UserError:  # damaged: the run itself will report it
         return 0
 
 
 def agreed(result: EpochResult, report: Callable[[Message, bool], str], replayed: bool) -> str:
-    """The first worker reports; all do what it was told."""
+    """The first worker reports; all act on the answer that it gets."""
     import torch
 
     answer = report(result.row(), replayed) if distributed.is_main() else GO_ON
@@ -131,7 +131,7 @@ class JobFailed(Exception):
 
 
 def advance(results: Epochs, job: Message) -> EpochResult | None:
-    """The next epoch, None at the end. Raises JobFailed for whatever the job raises: the group must go on.
+    """The next epoch, None at the end. Raises JobFailed for whatever the job raises, because the group must go on.
 
     Raises WriteError if what the job raises comes from a disk that refuses a write.
 
@@ -160,13 +160,13 @@ def raise_refusal(error: Exception) -> None:
 
 
 def note_state(job: Message, state: str, error: str | None = None) -> None:
-    """In trial.json, by the first worker; the recording of a source has none."""
+    """Records the state in trial.json, by the first worker; the recording of a source has none."""
     if job["role"] != SOURCE and distributed.is_main():
         write_trial(job, state, error)
 
 
 def clear_failed(folder: Path) -> None:
-    """A run that failed before it began has left trial.json and a traceback; one that begins wants an empty folder."""
+    """Delete what a run that failed before it began has left: a run starts in an empty folder."""
     if distributed.is_main() and not (folder / CONFIG_FILE).exists():
         for path in (folder / TRIAL_FILE, *folder.glob("traceback*.txt")):
             path.unlink(missing_ok=True)

@@ -1,9 +1,10 @@
-"""The worker pool: as many worker groups as trials may train at the same time, each a Ray Train TorchTrainer.
+"""The worker pool: a slot for each trial that may train at the same time, and in it a worker group.
 
-All groups take their jobs from one queue. With the executor `slots` a group does one job after the other, because a
-TorchTrainer of its own costs every trial ten seconds; with `per_trial` a group does one job, for trials that
-should have processes of their own. Stopping a job early is a flag that the epoch loop reads, so nothing is killed
-and nothing leaks. A group that is lost is built again, and its job goes on from its checkpoint.
+A slot is the place for one trial at a time; a worker group is the processes that train in it, a Ray Train TorchTrainer.
+All groups take their jobs from one queue. With the executor `slots` a group runs one job after the other, because
+starting a TorchTrainer costs ten seconds; with `per_trial` a group runs one job, for trials that should have fresh
+processes. Stopping a job early is a flag that the epoch loop reads, so nothing is killed and nothing leaks. A group
+that is lost is replaced, and its job resumes from its checkpoint.
 """
 
 import itertools
@@ -29,17 +30,17 @@ from sweeps.trials.jobs import SUSPEND, Message
 from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 
 Listener = Callable[[Message], None]
-MAX_LOSSES = 5  # groups that a slot may lose in a row, without a finished epoch between, before it is given up
+MAX_LOSSES = 5  # groups that a slot may lose in a row, without an epoch finished in between, before it is given up
 
 
 @dataclass(frozen=True)
 class Groups:
-    """How a worker group is made. jobs: how many it does; None: until there are no more.
+    """How a worker group is started. jobs: how many it runs; None: until there are no more.
 
     workers: processes of a group, or (fewest, most) of one that grows and shrinks with the cluster.
-    gpus: of each worker; a fraction lets several share one.
-    look_seconds: how often a group that can grow looks for room; Ray itself counts the nodes every 20 s. To grow is to
-    start anew from the last checkpoint, so it should be seldom.
+    gpus: per worker; a fraction lets several share one.
+    look_seconds: how often a group that can grow looks for free resources; Ray itself counts the nodes every 20 s.
+    Growing means restarting from the last checkpoint, so it should be rare.
     """
 
     jobs: int | None = None
@@ -60,9 +61,9 @@ class Groups:
 
 
 class WorkerPool:
-    """The slots of a sweep and what has happened in them. Use as a context manager.
+    """The slots of a sweep and the outcomes of their jobs. Use as a context manager.
 
-    listener: called in a thread of ours with every event of the queue, in order.
+    listener: called with every event of the queue, in order, in a thread of the pool.
     shared: a folder that all nodes see, for what Ray Train writes; None: all is on this machine.
     """
 
@@ -93,7 +94,7 @@ class WorkerPool:
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
-        """Without an error the groups finish what they have and go; otherwise they lose their queue at once."""
+        """Without an error the groups finish their jobs and exit; otherwise they lose their queue at once."""
         self.closing = True
         calm = (kind is None or issubclass(kind, Suspended)) and self.died is None
         if calm:
@@ -108,7 +109,7 @@ class WorkerPool:
         self.exits.close()
 
     def wait_ready(self, count: int) -> None:
-        """Until so many slots have started. Raises SlotDied, Suspended."""
+        """Wait until so many slots have started. Raises SlotDied, Suspended."""
         self._wait(lambda: self.suspending or len(self.ready) >= count)
         self._pause(())
 
@@ -123,12 +124,12 @@ class WorkerPool:
         return {name: self.outcomes[name] for name in names}
 
     def wait_unfinished(self) -> None:
-        """Until every job that was submitted has ended. Raises SlotDied, Suspended."""
+        """Wait until every job that was submitted has ended. Raises SlotDied, Suspended."""
         self.check()
         self.wait(ray.get(self.queue.unfinished.remote()))
 
     def suspend(self, trouble: str | None = None) -> None:
-        """Have every job pause after its current epoch; what waits for jobs then raises Suspended.
+        """Have every job pause after its current epoch; whatever waits for jobs then raises Suspended.
 
         trouble: why nothing can be written any more, if that is the reason.
         """
@@ -137,7 +138,7 @@ class WorkerPool:
         self.queue.suspend.remote()
 
     def paused(self) -> bool:
-        """Whether what ends from now on has not ended for good. The queue is asked: it knows first."""
+        """Whether jobs that end from now on are only paused. The queue is asked, because it knows first."""
         if self.suspending or self.died is not None:
             return True
         try:
@@ -186,7 +187,7 @@ class WorkerPool:
             time.sleep(min(2.0**losses, 30))
 
     def _run_group(self, name: str) -> str | None:
-        """Why the group ended before its work was done; None if it did not."""
+        """Trains with one worker group. Returns why it ended before its work was done; None if it did not."""
         try:
             self.groups.trainer(self.name, name, str(self.scratch)).fit()
         except Exception as error:

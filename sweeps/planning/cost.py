@@ -1,4 +1,4 @@
-"""What a sweep will cost and can show, from its plan and a few timed steps; nothing is created."""
+"""What a sweep will cost and can show, from its plan and a few timed steps; creates nothing."""
 
 import math
 import os
@@ -28,7 +28,7 @@ HOUR = 3600.0
 
 
 def facts(sweep: SweepConfig, folder: Path, pair_sd: float | None = None) -> dict[str, Any]:
-    """All numbers of `mergenet sweep plan`, for a sweep that is checked first. Raises UserError."""
+    """All numbers of `mergenet sweep plan`; the sweep is checked first. Raises UserError."""
     plan = plan_sweep(sweep)
     return estimate(plan, measure(plan.space.base, plan.source.layers), folder, pair_sd)
 
@@ -36,7 +36,8 @@ def facts(sweep: SweepConfig, folder: Path, pair_sd: float | None = None) -> dic
 def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None = None) -> dict[str, Any]:
     """The numbers of a plan.
 
-    folder: of the sweep to be, for the free disk. pair_sd: standard deviation of a paired difference, in points.
+    folder: the planned sweep folder, for its free disk space. pair_sd: standard deviation of a paired difference, in
+    points.
     """
     epochs = forecast(plan.sweep, plan.epochs, plan.source.record)
     return {
@@ -72,9 +73,9 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
 
 
 def space_size(space: Space) -> dict[str, int]:
-    """combinations: of all values that can be counted, each branch with its own; conditional: values with conditions.
+    """combinations: of all countable values, over all branches; conditional: number of values with conditions.
 
-    continuous: how many ranges of numbers come on top, in the branch that has most.
+    continuous: number of further ranges of numbers, in the branch with the most.
     """
     combinations, continuous = size(space.entries)
     conditional = sum(bool(entry.when) for entry in space.entries.values())
@@ -82,7 +83,7 @@ def space_size(space: Space) -> dict[str, int]:
 
 
 def adapter_range(plan: Plan) -> list[int] | None:
-    """Fewest and most of the space; None if the sweep does not ask for them, or they are too many to be counted."""
+    """Fewest and most parameters; None if the sweep does not use them, or if there are too many to count."""
     from sweeps.space.adapter_size import adapter_sizes
 
     sizes = adapter_sizes(plan.space) if ADAPTER_PARAMETERS in asked(plan.sweep) else None
@@ -90,7 +91,7 @@ def adapter_range(plan: Plan) -> list[int] | None:
 
 
 def diagnosis(measured: Measured) -> dict[str, Any] | None:
-    """Of the base configuration: the worst finding, or that there is none, and how many there are in all.
+    """The diagnosis of the base configuration: the worst finding, or that there is none, and how many there are.
 
     None if it transfers nothing.
     """
@@ -102,7 +103,7 @@ def diagnosis(measured: Measured) -> dict[str, Any] | None:
 
 
 def updates(plan: Plan, measured: Measured) -> list[dict[str, int]] | None:
-    """With the smallest and the largest t_cycle that can be drawn: how many updates an adapter of the base gets.
+    """How many updates an adapter of the base gets with the smallest and with the largest t_cycle that can be drawn.
 
     fewest, most: of its pairs, which may have cycles of their own. None if the base transfers nothing.
     """
@@ -120,7 +121,7 @@ def updates(plan: Plan, measured: Measured) -> list[dict[str, int]] | None:
 
 
 def epoch_seconds(plan: Plan, measured: Measured) -> tuple[float, float, float]:
-    """Of one epoch, alone on the machine: a trial's, one without transfer, the recorded source's."""
+    """Seconds of one epoch, alone on the machine: of a trial, of no transfer, of the recorded source."""
     steps = measured.steps_per_epoch
     none = steps * measured.target + measured.validate_target
     source = steps * measured.source + measured.validate_source
@@ -129,7 +130,7 @@ def epoch_seconds(plan: Plan, measured: Measured) -> tuple[float, float, float]:
 
 
 def crowding(plan: Plan, measured: Measured) -> float:
-    """How much longer a step takes while all slots are busy: their threads share the cores, or GPUs are shared."""
+    """How much longer a step takes while all slots are busy, because their threads share cores, or GPUs are shared."""
     _, workers = worker_range(plan.sweep)
     if measured.device == "cpu":
         busy = plan.sweep.slots * workers * int(plan.space.base["threads"])
@@ -139,7 +140,7 @@ def crowding(plan: Plan, measured: Measured) -> float:
 
 
 def times(plan: Plan, measured: Measured, epochs: Epochs) -> dict[str, Any]:
-    """hours: of the clock; trial_hours: of all jobs together; gpu_hours: the same times the GPUs of a job."""
+    """hours: wall time; trial_hours: of all jobs together; gpu_hours: the same times the GPUs of a job."""
     sweep, (trial, none, source) = plan.sweep, epoch_seconds(plan, measured)
     _, workers = worker_range(sweep)
     slower = crowding(plan, measured) / workers

@@ -1,4 +1,4 @@
-"""How many epochs a sweep will train, from its settings alone: for the plan, and for the time that is left."""
+"""The expected number of epochs of a sweep, from its settings alone: for the plan, and for the time left."""
 
 import bisect
 import functools
@@ -13,7 +13,7 @@ REPEATS = 200  # simulated searches; the mean is good to about 1 %
 
 @dataclass(frozen=True)
 class Epochs:
-    """Epochs by role. search: with early stopping as expected; search_full: if no trial is stopped.
+    """Epochs by role. search: expected, with early stopping; search_full: if no trial is stopped.
 
     replicates: trainings with other seeds that the search is expected to have; their epochs are in it.
     """
@@ -37,7 +37,7 @@ class Epochs:
 def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
     """epochs: of one run. recorded: whether the source is trained by itself, once.
 
-    What hyperband, median and a grace that is yet to be measured will save is not known before: they count in full.
+    What hyperband, median and a grace period that is still to be measured will save is unknown: no saving is counted.
     """
     count, grace, whole = sweep.seeds_per_trial, sweep.grace_epochs, float(sweep.num_trials)
     search = whole * epochs
@@ -49,7 +49,7 @@ def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
         search, whole = asha_epochs(sweep.num_trials, epochs, grace, sweep.reduction_factor)
     replicates = whole * (count - 1)
     search += replicates * epochs
-    if sweep.budget_epochs is not None:  # trials that run when it is reached go on
+    if sweep.budget_epochs is not None:  # trials that run when it is reached finish
         replicates *= min(1.0, sweep.budget_epochs / search)
         search = min(search, float(sweep.budget_epochs))
     full, confirmation = sweep.num_trials * epochs * count, (sweep.adapter_seeds + sweep.num_confirmations) * epochs
@@ -78,9 +78,8 @@ def asha_epochs(trials: int, epochs: int, grace: int, factor: int) -> tuple[floa
 
 
 def trained(value: float, rungs: list[int], seen: list[list[float]], epochs: int, factor: int) -> tuple[int, bool]:
-    """Epochs of one trial: up to the rung where it is below the best 1 / factor of those before it, and one more.
-
-    It trains that one while Tune decides. seen: the values at each rung, ascending. And whether it was stopped.
+    """Epochs of one trial, and whether it was stopped: up to the rung where it is below the best 1 / factor of those
+    before it, and one more, which it trains while Tune decides. seen: the values at each rung, ascending.
     """
     for rung, values in zip(rungs, seen, strict=True):
         stopped = bool(values) and value < quantile(values, 1 - 1 / factor)
@@ -91,7 +90,7 @@ def trained(value: float, rungs: list[int], seen: list[list[float]], epochs: int
 
 
 def quantile(ascending: list[float], share: float) -> float:
-    """As numpy's, by linear interpolation; quicker on short lists."""
+    """As numpy's, by linear interpolation; faster on short lists."""
     place = share * (len(ascending) - 1)
     low = int(place)
     high = min(low + 1, len(ascending) - 1)

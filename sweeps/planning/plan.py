@@ -1,4 +1,4 @@
-"""All that a sweep decides before anything is created; every bad value is found here."""
+"""Everything that is decided before a sweep creates anything; every bad value is found here."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ from sweeps.trials.recorded_source import SourcePlan, pin_source, plan_source
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is decided before anything is created.
+    """Everything that is decided before anything is created.
 
-    sweep: with its metric, and no more trials than its space holds. asked: how many its file asks for. base_hash: of
-    the base with the changes of `set`. warm: what earlier sweeps found.
+    sweep: with its metric, and no more trials than its space holds. asked: how many the sweep file asks for. base_hash:
+    of the base with the changes of `set`. warm: what earlier sweeps found.
     """
 
     sweep: SweepConfig
@@ -41,14 +41,14 @@ class Plan:
 
     @property
     def shortage(self) -> str | None:
-        """A line, if the space holds fewer trainings than were asked for."""
+        """A message if the space holds fewer trainings than were asked for."""
         held = self.sweep.num_trials
         text = f"num_trials: {held} in place of {self.asked}, because the search space holds no more"
         return None if held == self.asked else text
 
     @property
     def num_jobs(self) -> int:
-        """If every trial reaches its last epoch."""
+        """Number of jobs if every trial reaches its last epoch."""
         repeated = self.sweep.seeds_per_trial * (1 + self.sweep.num_trials)
         return int(self.source.record) + repeated + self.sweep.adapter_seeds + self.sweep.num_confirmations
 
@@ -56,8 +56,7 @@ class Plan:
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
     """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing.
 
-    elsewhere: it will run on a cluster, so this machine need not have the device.
-    begun: its number of trials stands.
+    elsewhere: it will run on a cluster, so this machine need not have the device. begun: its number of trials is fixed.
     """
     check_packages()
     check_folder_names()
@@ -86,7 +85,7 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
 
 
 def check_folder_names() -> None:
-    """Raises ConfigError if workers, who look in the current folder first, would import other modules than ours."""
+    """Raises ConfigError if workers, which search the current folder first, would import other modules than ours."""
     for name, file in PACKAGES.items():
         package = Path(name)
         other = (package / "__init__.py").is_file() and not (package / file).is_file()  # a checkout of ours is none
@@ -99,7 +98,7 @@ def check_folder_names() -> None:
 
 
 def num_gpus() -> int:
-    """Of this machine. Counting them does not start CUDA."""
+    """GPUs of this machine. Counting them does not start CUDA."""
     import torch
 
     return torch.cuda.device_count()
@@ -114,7 +113,7 @@ def check_device(base: Config) -> None:
 
 
 def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
-    """The sweep with the metric by which a run selects its best epoch: another one's best is of other weights."""
+    """The sweep with the metric that selects a run's best epoch: the best of another metric has other weights."""
     from mergenet.tasks import build_task
 
     own = f"target_val_{build_task(base.target).metric}"
@@ -127,7 +126,7 @@ def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
 
 
 def check_recording(space: Space) -> None:
-    """A recording that is given must be one that the base and the values of the search can replay."""
+    """Raises ConfigError unless the base and all values of the search can replay the recording that is set."""
     steps: dict[str, int] = {}
     check_replay(space.config({}), steps)
     for labels in probes(space):
@@ -139,7 +138,7 @@ def check_recording(space: Space) -> None:
 
 
 def check_replay(config: Config, steps: dict[str, int]) -> None:
-    """steps: optimizer steps an epoch by target, filled here; counting them takes the data."""
+    """steps: cache of optimizer steps per epoch by target, filled here; counting them reads the data."""
     if config.source.kind != "recorded":
         return
     from mergenet.learner.learner import steps_per_epoch
@@ -157,24 +156,24 @@ def check_replay(config: Config, steps: dict[str, int]) -> None:
 
 
 def more_seeds(plan: Plan) -> list[int]:
-    """The seeds of a trial beyond the base's own, the same for all trials."""
+    """The further seeds of a trial beside the base's, the same for all trials."""
     return _seeds_after(plan.space.base, plan.sweep.seeds_per_trial - 1)
 
 
 def fresh_seeds(plan: Plan) -> list[int]:
-    """Seeds that no trial had: the search cannot have been lucky with them."""
+    """Seeds that no trial had, so that the selection of the best trial cannot have profited from them."""
     more = plan.sweep.seeds_per_trial - 1
     return _seeds_after(plan.space.base, more + plan.sweep.confirm_seeds)[more:]
 
 
 def adapter_seeds(plan: Plan) -> list[int]:
-    """Seeds that train the adapter: neither those of the search nor the fresh ones, on which it is tested."""
+    """Seeds that train the adapter: neither those of the search nor the fresh seeds, on which it is tested."""
     before = plan.sweep.seeds_per_trial - 1 + plan.sweep.confirm_seeds
     return _seeds_after(plan.space.base, before + plan.sweep.adapter_seeds)[before:]
 
 
 def _seeds_after(base: dict[str, Any], count: int) -> list[int]:
-    """The numbers that follow the base's seed, but for the one that its target has for itself, if it has one."""
+    """The numbers that follow the base's seed, except the target's own seed, if it has one."""
     first = int(base["seed"])
     following = ((first + i) % 2**32 for i in itertools.count(1))
     return list(itertools.islice((seed for seed in following if seed != base["target"]["seed"]), count))

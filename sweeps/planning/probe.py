@@ -1,4 +1,4 @@
-"""A few timed steps of a configuration in a process of its own: seconds, bytes and memory for a plan."""
+"""A few timed steps of a configuration in a separate process: seconds, bytes and memory for a plan."""
 
 import multiprocessing
 import time
@@ -13,7 +13,7 @@ STEPS = 16  # about; whole transfer cycles where they are shorter
 
 @dataclass(frozen=True)
 class Measured:
-    """Of the base configuration with its source live, on this machine, with nothing beside it.
+    """Measurements of the base configuration with a live source, on this machine, with nothing else running.
 
     Seconds: setup of a run; of a step the target's own, the source's own, transfer and adapter; of a validation.
     Bytes: target and source: all that a checkpoint holds of a learner; adapter: the same of the transfer; network:
@@ -42,7 +42,7 @@ class Measured:
 
 
 def measure(values: dict[str, Any], layers: Sequence[str]) -> Measured:
-    """values: a configuration. layers: of the source, that would be recorded. Raises UserError; creates nothing."""
+    """values: a configuration. layers: those of the source to record. Raises UserError; creates nothing."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(probe, values, list(layers)).result()
 
@@ -91,7 +91,7 @@ def probe(values: dict[str, Any], layers: list[str]) -> Measured:
 
 
 def cycle_steps(cycle: int) -> int:
-    """Whole cycles of about STEPS steps; the start of one that is longer, whose transfer is then overrated."""
+    """Whole cycles, of about STEPS steps; of a longer one only the start, which overrates its transfer."""
     return max(1, STEPS // cycle) * cycle if cycle <= 2 * STEPS else STEPS
 
 

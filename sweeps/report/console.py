@@ -6,18 +6,18 @@ from typing import IO, Any, cast
 
 from rich.console import Console
 
-PIPED_WIDTH = 160  # columns of the table at the end when the output is no terminal
+PIPED_WIDTH = 160  # width of the final table when the output is no terminal
 
 
 class Lasting(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever read the output is gone (`| head`, a closed terminal): the sweep goes on without a word."""
+        """The reader of the output is gone (`| head`, a closed terminal): the sweep goes on silently."""
         with suppress(SystemExit):
             super().on_broken_pipe()
 
 
 class Output:
-    """Standard output, of which a terminal that has closed is a broken pipe, too; the system says EIO."""
+    """Standard output, where a closed terminal (EIO) counts as a broken pipe, too."""
 
     def __init__(self) -> None:
         self.file = sys.stdout
@@ -41,7 +41,7 @@ class Output:
 def lasting_console(live: bool = True, quiet: bool = False) -> Console:
     """live: a terminal also has a status that is redrawn below the lines.
 
-    A notebook has plain lines: its output calls itself a terminal and would keep every status that was drawn.
+    A notebook gets plain lines: its output claims to be a terminal and would keep every status drawn.
     """
     notebook = Console().is_jupyter
     return Lasting(

@@ -27,15 +27,15 @@ UNDONE = ("waiting", "running", "retrying")
 
 
 def say(console: Console, text: str) -> None:
-    """A line as it is, however long."""
+    """Print a line as it is, however long."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class View:
-    """Listens to the events of the slots. Use as a context manager around the whole sweep.
+    """Listens to the events of the job queue. Use as a context manager around the whole sweep.
 
-    num_jobs: how many jobs this driver will have in all, for the time that is left.
-    budget: of the search, to be shown.
+    num_jobs: how many jobs this driver will run in all, for the time left.
+    budget: the search's, to be shown.
     """
 
     def __init__(self, console: Console, sweep: SweepConfig, num_jobs: int, budget: Budget | None = None) -> None:
@@ -62,7 +62,7 @@ class View:
         say(self.console, text)
 
     def __call__(self, event: Message) -> None:
-        """One event of the queue. Called from a thread of the slots."""
+        """Handles one event of the queue. Called from a thread of the worker pool."""
         job = event["job"]
         with self.lock:
             if event["event"] == "queued":
@@ -86,7 +86,7 @@ class View:
             self.say(f"{job:<14} lost     its workers, time {event['attempts']} ({event['reason']}); it is tried again")
 
     def remember(self, runs: Mapping[str, tuple[str, list[Message]]]) -> None:
-        """Runs of trials that ended under an earlier driver, name -> state, epochs: no event will tell of them."""
+        """Adds runs that ended under an earlier driver, for which no events come: name -> state, epochs."""
         with self.lock:
             for name, (state, rows) in runs.items():
                 self.rows[name] = rows
@@ -100,7 +100,7 @@ class View:
             self.say(f"the {budget_line(self.budget.facts() or {})} is spent: no more trials begin")
 
     def _settle(self, job: str, role: str, state: str) -> None:
-        """A trial that is not complete has its other seeds spared."""
+        """A trial that did not complete does not train its other seeds."""
         self.states[job] = (role, state)
         if role == TRIAL and state in (PRUNED, FAILED):
             self.num_jobs -= self.sweep.seeds_per_trial - 1
@@ -111,7 +111,7 @@ class View:
             self.seconds.append(event["time"] - self.started[event["job"]])
 
     def line(self, event: Message) -> str:
-        """What is said of a job that has ended."""
+        """The line about a job that has ended."""
         job, role = event["job"], event["role"]
         rows = self.rows.get(job, [])
         seconds = event["time"] - self.started.get(job, event["time"])
@@ -124,11 +124,11 @@ class View:
         shown = "no value" if value is None else show(self.sweep.objective, value)
         params = (
             {} if role in (ADAPTER, *CONFIRM_ROLES) else self.params.get(job, {})
-        )  # all have those of the best trial
+        )  # all confirmations have the parameters of the best trial
         return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(params)}".rstrip()
 
     def mean_line(self, event: Message) -> str | None:
-        """What is said of a trial, or of no transfer, whose last seed has ended."""
+        """The line about a trial, or no transfer, whose last seed has ended."""
         count, metric, first = self.sweep.seeds_per_trial, self.sweep.objective, first_of(event["job"])
         if count == 1 or event["state"] != COMPLETE or self._trial_states().get(first) != COMPLETE:
             return None
@@ -144,7 +144,7 @@ class View:
         return trial_states(own, self.sweep.seeds_per_trial)
 
     def status(self) -> RenderableType:
-        """The live part: a bar over all jobs, trials by state, the best so far, the time that is left."""
+        """The live status: a bar over all jobs, trials by state, the best so far, the time left."""
         with self.lock:
             done = sum(state not in UNDONE for _, state in self.states.values())
             counts = Counter(state for job, state in self._trial_states().items() if job.startswith(TRIAL))
@@ -186,12 +186,14 @@ def best_text(best: dict[str, Any] | None, metric: str) -> str:
         return "best so far: none yet"
     extreme = "highest" if mode_of(metric) == "max" else "lowest"
     lead = (
-        "no transfer is not there yet" if best["lead"] is None else f"{show_lead(metric, best['lead'])} to no transfer"
+        "no transfer is not that far yet"
+        if best["lead"] is None
+        else f"{show_lead(metric, best['lead'])} to no transfer"
     )
     mean = f"mean over {best[SEEDS]} seeds, " if SEEDS in best else ""
     return (
         f"{extreme} so far: {show(metric, best['value'])} ({best['trial']}, {mean}{lead}; "
-        "not a gain, the best of many is lucky)"
+        "not a gain: the best of many is partly luck)"
     )
 
 
@@ -204,7 +206,7 @@ def label(metric: str) -> str:
 
 
 def show(metric: str, value: float | None) -> str:
-    """A metric in per cent, a number of parameters whole, anything else as it is."""
+    """A metric in percent, a number of parameters as an integer, anything else as it is."""
     if value is None:
         return "-"
     if metric == ADAPTER_PARAMETERS:
@@ -213,7 +215,7 @@ def show(metric: str, value: float | None) -> str:
 
 
 def show_params(params: dict[str, Any]) -> str:
-    """The layer pairs last, which are long."""
+    """The parameters as text; layer pairs, which are long, come last."""
     from sweeps.space.space import PAIRS
 
     paths = sorted(params, key=lambda path: path.startswith(PAIRS))
@@ -232,8 +234,7 @@ def show_value(value: Any) -> str:
 def trials_table(trials: Sequence[dict[str, Any]], metric: str, others: Sequence[str] = ()) -> Table:
     """All trials, in the order in which they were drawn. Each: trial_id, params, epochs, value, state, error.
 
-    others: what else was measured of each. With several seeds a trial also how many its value is the mean of, and their
-    standard deviation.
+    others: further measures of each. With several seeds a trial, also the number of seeds and the standard deviation.
     """
     paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
     table = Table(box=None, pad_edge=False)
@@ -250,7 +251,7 @@ def trials_table(trials: Sequence[dict[str, Any]], metric: str, others: Sequence
 
 
 def front_table(front: Sequence[dict[str, Any]]) -> Table:
-    """front: of trials/objectives.py, not empty."""
+    """front: from trials/objectives.py, not empty."""
     table = Table(box=None, pad_edge=False)
     for name in ("trial", *map(label, front[0]["values"])):
         table.add_column(name)

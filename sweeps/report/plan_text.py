@@ -9,7 +9,7 @@ GIB, MIB = 1024**3, 1024**2
 
 
 def plan_lines(found: dict[str, Any]) -> Iterator[str]:
-    """found: of `sweeps.planning.cost.estimate`."""
+    """found: what `sweeps.planning.cost.estimate` returned."""
     epochs, space, time = found["epochs"], found["space"], found["time"]
     yield f"sweep {found['name']}: nothing has been created"
     if found["shortage"] is not None:

@@ -1,4 +1,4 @@
-"""`mergenet sweep status DIR`: how a sweep stands, read from its folder alone, whether its driver lives or not."""
+"""`mergenet sweep status DIR`: the status of a sweep, from its folder alone, with or without its driver."""
 
 import fcntl
 import shlex
@@ -68,7 +68,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a driver holds the folder. The look takes a shared lock for microseconds; a driver tries again then."""
+    """Whether a driver holds the folder. This takes a shared lock for microseconds; a driver then retries."""
     try:
         with (folder / LOCK_FILE).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -82,12 +82,12 @@ def is_locked(folder: Path) -> bool:
 def epochs_of(folder: Path) -> list[dict[str, Any]]:
     try:
         return read_epochs(folder)
-    except UserError:  # damaged, or being replaced: the next look will tell
+    except UserError:  # damaged, or being replaced: the next look will show
         return []
 
 
 def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:
-    """Number of trials by state. Those that have not ended are running, or unfinished if no driver lives."""
+    """Number of trials by state. Those that have not ended are running, or unfinished if no driver runs."""
     trials = trial_states(
         {name: state for name, state in runs.items() if name.startswith(TRIAL)}, sweep.seeds_per_trial
     )
@@ -100,7 +100,7 @@ def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: 
 
 
 def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: dict[str, int]) -> dict[str, Any]:
-    """epochs_done and epochs_expected of all runs, their rate, and seconds_left; None where that is not known."""
+    """epochs_done and epochs_expected of all runs, their rate, and seconds_left; None where unknown."""
     recorded = bool(state.get("source", {}).get("recorded"))
     of_a_run = load_config(str(folder / BASE_FILE)).epochs
     planned = forecast(sweep, of_a_run, recorded)
@@ -128,7 +128,7 @@ def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: di
 
 
 def status_lines(found: dict[str, Any]) -> Iterator[str]:
-    """The facts for a reader."""
+    """The facts as lines of text."""
     metric, driver = found["metric"], "a driver is at work" if found["driver"] else "no driver"
     yield f"sweep {found['name']} in {found['folder']}: {found['status']} ({driver})"
     if found["error"]:
@@ -162,7 +162,7 @@ def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
 
 
 def watch(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
-    """The status again and again, until no driver is at work."""
+    """Yields the status again and again, until no driver is running."""
     while True:
         found = read_status(folder)
         yield found

@@ -1,4 +1,4 @@
-"""The end of a sweep: its numbers in summary.json, and the same numbers for a reader."""
+"""The summary of a sweep: its numbers in summary.json, and the same numbers as text."""
 
 import shlex
 from collections.abc import Callable
@@ -49,21 +49,21 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
 
 
 def controls_left_out(sweep: SweepConfig, folder: Path, best: dict[str, Any] | None) -> str | None:
-    """Why the best has none of the controls that were asked for; None if it has them."""
+    """Why the best trial has none of the controls that were asked for; None if it has them."""
     if best is None or not (sweep.adapter_seeds or (sweep.confirm_controls and sweep.confirm_seeds)):
         return None
     return no_controls(best_record(folder, best).config) or None
 
 
 def trained_adapter(sweep: SweepConfig, folder: Path) -> str | None:
-    """The run, below the sweep's folder, in which the adapter was trained last; None if it was not."""
+    """The run, relative to the sweep folder, in which the adapter was trained last; None if there is none."""
     last = f"{TRIALS_FOLDER}/{ADAPTER}-{sweep.adapter_seeds}"
     trial = ended_trial(folder / last) if sweep.adapter_seeds else None
     return last if trial is not None and trial["state"] == COMPLETE else None
 
 
 def base_values(space: Space) -> dict[str, Any] | None:
-    """What the base has for what is searched; None if the space does not hold it."""
+    """The base's own values of the searched settings; None if the space does not hold them."""
     labels = space.locate(space.config({}))
     return None if labels is None else space.values(labels)
 
@@ -93,7 +93,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         if summary.get("best_is_base"):
             whole = "trained to its end" + (" and keeps the constraints" if constraints else "")
             say(f"  these are the base's own values: no other trial that {whole} is better by {label(metric)}")
-        say(f"  the best of {len(summary['trials'])} is a lucky one: its lead over no transfer is not a gain")
+        selected = f"the best of {len(summary['trials'])} trials was selected for its luck as well"
+        say(f"  {selected}: its lead over no transfer is not a gain")
         if summary.get("front"):
             say("Pareto front: none of these is beaten by another trial in all objectives")
             console.print(front_table(summary["front"]))
@@ -111,7 +112,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
 
 
 def failed_text(count: int, folder: Path | str) -> str:
-    """How many trials have failed, and what to do where their configurations are not to blame."""
+    """How many trials have failed, and what to do if their configurations are not to blame."""
     trials = f"{count} trial{'s' if count > 1 else ''} failed"
     return f"{trials}; if the cause is mended: {resume_command(folder)} --retry-failed"
 

@@ -1,4 +1,4 @@
-"""What the paired differences of a confirmation show, in words."""
+"""The verdict on the paired differences of a confirmation, in words."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,7 +20,7 @@ def shown(gain: dict[str, Any], mode: str) -> str | None:
 
 
 def verdict(gain: dict[str, Any], mode: str) -> str:
-    """What the pairs show of the difference, by the two-sided sign-flip p at the 5 % level, and of which sign."""
+    """What the pairs show about the difference and its sign, by the two-sided sign-flip p at the 5 % level."""
     n, p, smallest = gain["num_pairs"], gain["p"], gain["smallest_p"]
     seeds = f"{n} seed{'s' if n > 1 else ''}"
     if smallest >= LEVEL:
@@ -45,9 +45,9 @@ def gain_text(metric: str, gain: dict[str, Any]) -> str:
 
 
 def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
-    """The controls beside no transfer, and the best beside the controls, on both splits.
+    """The controls compared with no transfer, and the best with the controls, on both splits.
 
-    found: of `results.confirmation`. metric: on validation.
+    found: what `results.confirmation` returned. metric: on validation.
     """
     controls, names = found.get("controls", {}), (metric, test_column(metric))
     if not controls:
@@ -73,9 +73,9 @@ def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
 
 
 def adapter_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
-    """What the adapter that was trained over adapter_seeds gains, and whether training it so has helped.
+    """The gain of the adapter that was trained over adapter_seeds, and whether training it that way has helped.
 
-    found: of `results.confirmation`. metric: on validation.
+    found: what `results.confirmation` returned. metric: on validation.
     """
     trained, names = found.get("adapter"), (metric, test_column(metric))
     if trained is None:
@@ -100,7 +100,7 @@ def adapter_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
 
 
 def controls_verdict(found: dict[str, Any], metric: str) -> str | None:
-    """Whether a gain is the source's, as far as the controls can tell; None without controls, or without a gain.
+    """Whether a gain comes from the source, as far as the controls can tell; None without controls, or without a gain.
 
     A control that shows no gain may still have one: only best minus control can show that the source matters.
     metric: on the test split.
@@ -126,6 +126,6 @@ def controls_verdict(found: dict[str, Any], metric: str) -> str | None:
 
 
 def listed(controls: Iterable[str], last: str) -> str:
-    """last: the word before the last of several."""
+    """last: the word before the last item."""
     *others, final = (CONTROLS[name] for name in controls)
     return f"{', '.join(others)} {last} {final}" if others else final

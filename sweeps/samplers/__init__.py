@@ -1,1 +1,1 @@
-"""What is tried next: Optuna's samplers, and ours around them."""
+"""Which configuration is tried next: Optuna's samplers, and ours around them."""

@@ -1,7 +1,7 @@
 """CMA-ES without any state of its own: the evolution is replayed from the trials of the study.
 
-A trial notes the generation in which it was drawn. Once as many trials of a generation as its population counts have
-ended, the next one begins; what ends later is not looked at, so that the replay is the same ever after.
+A trial records the generation in which it was drawn. Once as many trials of a generation as the population size have
+ended, the next one begins; trials that end later are ignored, so that every later replay gives the same.
 """
 
 import math
@@ -17,16 +17,16 @@ from sweeps.samplers.history import violation
 from sweeps.samplers.unit_cube import Cube
 
 GENERATION = "generation"  # user attribute
-SIGMA = 1 / 6  # of the unit cube, as Optuna has it: the cube's edge is six standard deviations
+SIGMA = 1 / 6  # in the unit cube, as in Optuna: the cube's edge is six standard deviations
 EPSILON = 1e-8
 
 
 def next_point(cube: Cube, study: optuna.Study, seed: int) -> tuple[dict[str, Any], int]:
-    """A point of the current generation by its values, and which generation that is."""
+    """A point of the current generation, as its values, and the number of that generation."""
     size = len(cube.distributions)
     bounds = np.tile([0.0, 1.0], (size, 1))
     optimizer = CMA(mean=np.full(size, 0.5), sigma=SIGMA, bounds=bounds, seed=seed)
-    trials = study.get_trials(deepcopy=False)  # with those that failed and were tried again, which are of no generation
+    trials = study.get_trials(deepcopy=False)  # with failed attempts, which belong to no generation
     while len(ended := ended_of(trials, optimizer.generation)) >= optimizer.population_size:
         told = sorted(ended[: optimizer.population_size], key=lambda trial: merit(trial, study.direction))
         optimizer.tell([(inside(cube, trial), float(rank)) for rank, trial in enumerate(told)])
@@ -34,7 +34,7 @@ def next_point(cube: Cube, study: optuna.Study, seed: int) -> tuple[dict[str, An
 
 
 def ended_of(trials: list[FrozenTrial], generation: int) -> list[FrozenTrial]:
-    """In the order in which they ended."""
+    """The ended trials of a generation, in the order in which they ended."""
     found = [trial for trial in trials if trial.user_attrs.get(GENERATION) == generation and trial.state.is_finished()]
     return sorted(found, key=lambda trial: (trial.datetime_complete, trial.number))
 
@@ -44,8 +44,7 @@ def inside(cube: Cube, trial: FrozenTrial) -> np.ndarray:
 
 
 def merit(trial: FrozenTrial, direction: StudyDirection) -> tuple[float, int, float]:
-    """Sorts the best first: what keeps the constraints, then what trained further; failures come last.
-
+    """Sort key, best first: trials that keep the constraints, then those that trained longer; failures come last.
     CMA-ES looks at ranks only.
     """
     if trial.state == TrialState.FAIL or trial.value is None:

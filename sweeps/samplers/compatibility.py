@@ -1,4 +1,4 @@
-"""Which sampler suits which search space: found out when a sweep is planned, one line for each refusal."""
+"""Which sampler suits which search space: checked when a sweep is planned, with one line for each refusal."""
 
 import itertools
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def several(sweep: SweepConfig, space: Space) -> None:
 
 
 def unconditional(sweep: SweepConfig, space: Space) -> None:
-    """What only some trials draw, or draw from other bounds, such a sampler would draw at random unsaid."""
+    """Such a sampler would silently draw at random what only some trials draw, or draw from other bounds."""
     from sweeps.samplers.unit_cube import RecordingTrial
 
     first = None
@@ -53,7 +53,7 @@ def unconditional(sweep: SweepConfig, space: Space) -> None:
 
 
 def countable(sweep: SweepConfig, space: Space) -> None:
-    """A grid has no ranges and at most MAX_LISTED points."""
+    """Why the space is no grid: it must have no ranges and at most MAX_LISTED points."""
     from sweeps.samplers.fixed import grid_points
 
     path = next((path for path, entry in space.entries.items() if entry.real is not None), None)
@@ -100,7 +100,7 @@ def unsuitable(sweep: SweepConfig, must: str, got: str) -> ConfigError:
     return ConfigError(f"sampler {sweep.sampler} must {must}, got {got}; use tpe or random")
 
 
-CHECKS: dict[str, Check] = {  # what a sampler may need of the space
+CHECKS: dict[str, Check] = {  # what a sampler may require of the space
     "no_choices": no_choices,
     "several": several,
     "unconditional": unconditional,

@@ -1,7 +1,7 @@
-"""Draws that are worth a training: a configuration that no trial has had, with an adapter that is not too large.
+"""Deduplication: draws a configuration that no trial has had, with an adapter that is not too large.
 
-The same configuration with the same seed trains to the same bits, and an adapter has its parameters before it is
-trained. In a space of few values samplers draw what they know again and again.
+The same configuration with the same seed trains to the same bits, and the size of an adapter is known before training.
+In a space of few values samplers draw the same configurations again and again.
 """
 
 import json
@@ -29,9 +29,9 @@ UNUSED = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.",
 def unseen_point(
     sweep: SweepConfig, space: Space, study: optuna.Study, samplers: Iterable[BaseSampler], seed: int
 ) -> Labels:
-    """By Optuna's names: of the first sampler that draws such a point, else any of those that are left.
+    """A new point, by Optuna's names: from the first sampler that draws one, else any of the remaining points.
 
-    If there is none: the first draw that is new, and then any draw. seed: of the choice among those that are left.
+    If there is none: the first new draw, and then any draw. seed: for the choice among the remaining points.
     """
     seen = {training_key(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
     current = reopened(study)
@@ -52,7 +52,7 @@ def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
 
 
 def training_key(space: Space, labels: Labels) -> str:
-    """What of a draw the training depends on, as one word."""
+    """A key of everything in a draw that the training depends on."""
 
     def value(path: str) -> object:
         return labels.get(path, value_at(space.base, path))
@@ -72,7 +72,7 @@ def within_size(sweep: SweepConfig, space: Space) -> Callable[[Labels], bool]:
         return lambda _: True
     from sweeps.space.adapter_size import adapter_parameters, decides  # torch
 
-    known: dict[str, bool] = {}  # many points differ in nothing that decides it
+    known: dict[str, bool] = {}  # many points do not differ in what determines it
 
     def fits(point: Labels) -> bool:
         labels = space(Walker(point))
@@ -94,7 +94,7 @@ def listed(space: Space) -> Iterator[Labels]:
 
 
 def distinct(space: Space, points: Iterable[Labels]) -> Iterator[Labels]:
-    """The points but those that train what one before them does."""
+    """The points, without those that train the same as an earlier one."""
     seen: set[str] = set()
     for point in points:
         if is_new(space, point, seen):
@@ -103,9 +103,8 @@ def distinct(space: Space, points: Iterable[Labels]) -> Iterator[Labels]:
 
 
 def num_trainings(space: Space, enough: int) -> int:
-    """How many different trainings the space holds, counted up to `enough`, which one with a range always has.
-
-    As one has, for all that is known, that holds more points than are looked through.
+    """How many different trainings the space holds, counted up to `enough`; a space with a range, or with too many
+    points to go through, counts as having `enough`.
     """
     looked, seen = 0, set[str]()
     for point in listed(space):
@@ -117,20 +116,20 @@ def num_trainings(space: Space, enough: int) -> int:
 
 
 def ask_sampler(space: Space, study: optuna.Study, sampler: BaseSampler) -> Labels:
-    """What a sampler draws, with no trial in the study."""
+    """Asks a sampler for a draw without adding a trial to the study."""
     space(asking := SamplerTrial(study, sampler))
     return asking.point
 
 
 class SamplerTrial(Answers):
-    """Answers from a sampler that draws each value by itself, as a trial of the study would, and notes the answers."""
+    """Suggests values from a sampler one by one, as a trial of the study would, and records them."""
 
     def __init__(self, study: optuna.Study, sampler: BaseSampler) -> None:
         self.study, self.sampler, self.point = study, sampler, Labels()
         self.trial = create_trial(state=TrialState.RUNNING)
 
     def answer(self, name: str, distribution: BaseDistribution) -> Any:
-        if distribution.single():  # Optuna asks no sampler for the only value
+        if distribution.single():  # Optuna does not ask a sampler if there is only one value
             self.point[name] = first_choice(distribution)
         else:
             self.point[name] = self.sampler.sample_independent(self.study, self.trial, name, distribution)

@@ -14,7 +14,7 @@ from sweeps.space.space import Labels, Space
 
 
 class PointSampler(BaseSampler):
-    """Gives one point, whose values are known by Optuna's names. attributes: noted with the trial as it begins."""
+    """Suggests one point, given by Optuna's names. attributes: stored with the trial as it begins."""
 
     def __init__(self, point: dict[str, Any], attributes: dict[str, Any] | None = None) -> None:
         self.point, self.attributes = point, attributes or {}
@@ -41,7 +41,7 @@ class PointSampler(BaseSampler):
 
 
 class Answers(ABC):
-    """Stands in a space for a trial: each value that is asked for is a distribution to answer."""
+    """Stands in for a trial in a space: every suggested value comes from `answer`, given the distribution."""
 
     @abstractmethod
     def answer(self, name: str, distribution: BaseDistribution) -> Any: ...
@@ -62,14 +62,14 @@ def first_choice(distribution: BaseDistribution) -> Any:
 
 
 class Undecided(Exception):
-    """A walk through the space has come to a name that its point does not hold."""
+    """A walk through the space has reached a name that its point does not hold."""
 
     def __init__(self, name: str, values: Sequence[Any]) -> None:
         self.name, self.values = name, values
 
 
 class Walker:
-    """Answers from a point, and stops where the point ends. Without distributions: a space may have 100,000 points."""
+    """Suggests a point's values, and stops where it ends. Without distributions: a space may have 100,000 points."""
 
     def __init__(self, point: Labels) -> None:
         self.point = point
@@ -88,7 +88,7 @@ class Walker:
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         del log
-        return float(self._answer(name, [low, high]))  # who lists points sees to it that there is no such range
+        return float(self._answer(name, [low, high]))  # whoever lists points makes sure that there is no such range
 
 
 def grid_points(space: Space) -> Iterator[Labels]:

@@ -1,8 +1,8 @@
-"""The trials of a study as a Gaussian process is to see them: each that has ended with a value.
+"""The trials of a study as a Gaussian process sees them: every trial that has ended gets a value.
 
-A trial that was stopped early after epoch e counts as what it would be expected to reach: its value then, and the
-median of what complete trials gained from epoch e to their end, but no better than the best of them. One that failed
-counts as the worst of all, for a model that leaves it out would go on drawing beside it.
+A trial that was stopped early after epoch e gets the value that it would be expected to reach: its value then, and the
+median of what complete trials gained from epoch e to their end, but no better than the best of them. A failed trial
+gets the worst value of all, or the model would go on drawing near it.
 """
 
 import statistics
@@ -16,7 +16,7 @@ from sweeps.samplers.history import WARM, by_index
 
 
 def estimated(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials of this sweep and of earlier ones; of a study of several objectives as they are."""
+    """The trials of this sweep and of earlier ones; unchanged if the study has several objectives."""
     own = {trial.number for trial in by_index(study)}
     whole = [t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs]
     if len(study.directions) > 1:
@@ -39,7 +39,7 @@ def estimated(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def expected(trial: FrozenTrial, complete: Iterable[FrozenTrial]) -> float | None:
-    """The value of a complete trial, what one that was stopped early is expected to reach; None of any other."""
+    """The value of a complete trial, or the value that one stopped early is expected to reach; None for any other."""
     if trial.state == TrialState.COMPLETE:
         return trial.value
     if trial.state != TrialState.PRUNED or not trial.intermediate_values:

@@ -1,12 +1,12 @@
-"""What a study's trials are known by: user attributes, order and values, and how far they break the constraints.
+"""What samplers read from a study's trials: user attributes, order, values, and violations of the constraints.
 
-Optuna's private parts are used here alone: a trial's id and the study's storage, by which a trial can be written to
-that another process has begun, and read as it is now. Two things are kept where Optuna's samplers and optuna-dashboard
-find them, and each is behind a function here:
+Optuna's private interfaces are used only here: a trial's id and the study's storage, by which a trial can be written to
+that another process has begun, and read in its current state. Two things are stored where Optuna's samplers and
+optuna-dashboard expect them, each behind a function here:
 
 * the metric by epoch: as intermediate values, but with several objectives as an attribute, because there TPE fails
   on a pruned trial with intermediate values (it asks for the one direction, and there are several);
-* the constraints: as a list, 0 and below is kept, in the system attribute that both read.
+* the constraints: as a list, where 0 and below means satisfied, in the system attribute that both read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ CONSTRAINTS = "constraints"  # Optuna's system attribute
 
 
 def trial_key(trial: FrozenTrial | Trial) -> int:
-    """The trial's id in the study's storage, by which the functions below know it."""
+    """The trial's id in the study's storage, which the functions below take."""
     return trial._trial_id
 
 
@@ -31,23 +31,23 @@ def is_finished(study: optuna.Study, key: int) -> bool:
 
 
 def note(study: optuna.Study, key: int, name: str, value: Any) -> None:
-    """A user attribute of a trial."""
+    """Sets a user attribute of a trial."""
     study._storage.set_trial_user_attr(key, name, value)
 
 
 def reopened(study: optuna.Study) -> optuna.Study:
-    """The same study, in which no trial is an old copy."""
+    """The same study, reloaded so that no trial is an old copy."""
     return optuna.load_study(study_name=study.study_name, storage=study._storage)
 
 
 def by_index(study: optuna.Study) -> list[FrozenTrial]:
-    """All trials that were drawn whole, in the order in which they were drawn; of one that is tried again the last."""
+    """All trials that were drawn completely, in the order of their draws; of a retried trial the last attempt."""
     trials = {t.user_attrs[INDEX]: t for t in study.get_trials(deepcopy=False) if INDEX in t.user_attrs}
     return [trials[index] for index in sorted(trials)]
 
 
 def first_value(trial: FrozenTrial) -> float | None:
-    """The value after the first epoch; None if it was never heard of."""
+    """The value after the first epoch; None if none was reported."""
     return reported(trial).get(1)
 
 
@@ -66,11 +66,11 @@ def report(study: optuna.Study, key: int, epoch: int, value: float) -> None:
 
 
 def constrain(study: optuna.Study, key: int, excesses: Mapping[str, float]) -> None:
-    """Note how far a trial exceeds each constraint (0 and below: not at all). Before it ends: then nothing changes."""
+    """Store how far a trial exceeds each constraint (0 and below: not at all). To be called before it ends."""
     study._storage.set_trial_system_attr(key, CONSTRAINTS, list(excesses.values()))
 
 
 def violation(trial: FrozenTrial) -> float:
-    """By how much a trial exceeds its constraints together; 0 if it keeps them, or if nothing is known of them."""
+    """By how much a trial exceeds its constraints in total; 0 if it satisfies them, or if nothing is known."""
     excesses: Sequence[float] = trial.system_attrs.get(CONSTRAINTS, ())
     return sum(max(0.0, excess) for excess in excesses)

@@ -1,10 +1,10 @@
-"""How the next configuration is drawn, by name.
+"""The samplers by name: how the next configuration is drawn.
 
-A sampler is made anew for every draw, so that a draw is a function of the sweep's seed, its index and the study, and
-not of how often the driver was started. Those whose randomness is a generator get a seed of their own for each draw;
+A sampler is built anew for every draw, so that a draw is a function of the sweep's seed, its index and the study, and
+does not depend on how often the driver was started. Samplers with a random generator get a new seed for each draw;
 `grid` and `qmc` are sequences that the index alone looks up; `cmaes` is replayed from the trials (cmaes.py).
 
-All of it is readable state: Optuna's own CMA-ES unpickles what it finds in the database, which we do not allow.
+No state is pickled: Optuna's own CMA-ES unpickles what it finds in the database, which we do not allow.
 """
 
 import itertools
@@ -26,14 +26,14 @@ from sweeps.samplers.history import INDEX, by_index, first_value, violation
 from sweeps.samplers.unit_cube import Cube
 from sweeps.space.space import Space
 
-MODEL_TRIES, RANDOM_TRIES = 10, 50  # for a draw that no trial had yet
-MODELLED = 200  # trials: with more of them the draws of a Gaussian process become slow, and TPE's good enough
+MODEL_TRIES, RANDOM_TRIES = 10, 50  # attempts at a draw that no trial has had
+MODELLED = 200  # trials: beyond these a Gaussian process becomes slow, and TPE is good enough
 
 Build = Callable[[SweepConfig, Space, optuna.Study, int], BaseSampler]
 
 
 def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """The sampler for draw number `index`, which draws what is worth a training."""
+    """The sampler for draw number `index`, with deduplication."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if SAMPLER_FACTS[sweep.sampler].repeats or sweep.sampler == "grid" or 0 < num_short(sweep) <= index:
@@ -43,7 +43,7 @@ def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: 
 
 
 def tries(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Iterator[BaseSampler]:
-    """What is asked in turn for draw number `index`: the sampler itself, TPE with other seeds, chance."""
+    """The samplers to ask in turn for draw number `index`: the sampler itself, TPE with other seeds, random."""
     yield SAMPLERS[sweep.sampler](sweep, space, study, index)
     for attempt in range(1, MODEL_TRIES + RANDOM_TRIES):
         seed = seed_of(sweep, index, attempt)
@@ -52,12 +52,12 @@ def tries(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
 
 
 def seed_of(sweep: SweepConfig, *which: int) -> int:
-    """which: the index of the draw, and what tells its attempts apart."""
+    """which: the index of the draw, and the number of the attempt."""
     return int(np.random.SeedSequence([sweep.seed, *which]).generate_state(1)[0])
 
 
 def startup(sweep: SweepConfig) -> int:
-    """How many random draws come before a model of them."""
+    """How many random draws come before the first model-based one."""
     return min(10, max(3, sweep.num_trials // 3))
 
 
@@ -67,7 +67,7 @@ def tpe(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Ba
 
 
 def tpe_with(sweep: SweepConfig, seed: int) -> BaseSampler:
-    """Univariate and without constant liar: the best of the variants measured with few trials and ASHA."""
+    """Univariate and without constant liar: the best of the variants that were benchmarked with few trials and ASHA."""
     return optuna.samplers.TPESampler(
         n_startup_trials=startup(sweep), multivariate=False, constant_liar=False, seed=seed
     )
@@ -79,7 +79,7 @@ def random(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) ->
 
 
 def gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """A Gaussian process draws what every trial draws, TPE what only some of them do.
+    """A Gaussian process draws the values that every trial has, TPE those that only some trials have.
 
     With one objective it learns from trials that were stopped early or failed, too (gp_targets.py).
     """
@@ -98,7 +98,7 @@ def gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Bas
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """So that a draw takes no core from the training, and has the same bits on any machine's number of them."""
+    """So that a draw takes no core from training, and is bitwise the same whatever the number of cores."""
     import torch
 
     before = torch.get_num_threads()
@@ -110,13 +110,13 @@ def one_thread() -> Iterator[None]:
 
 
 def auto(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """The best of those measured: GP for one objective without constraints and the first 200 trials, else TPE."""
+    """The best in our benchmarks: GP for one objective without constraints and the first 200 trials, else TPE."""
     plain = len(study.directions) == 1 and not sweep.constraints
     return (gp if plain and index < MODELLED else tpe)(sweep, space, study, index)
 
 
 def nsga2(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """At least four generations. A generation is of complete trials."""
+    """At least four generations. A generation counts complete trials."""
     del space, study
     population = max(4, min(50, sweep.num_trials // 4))
     return optuna.samplers.NSGAIISampler(population_size=population, seed=seed_of(sweep, index))
@@ -142,9 +142,8 @@ def cmaes(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
 
 
 def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """Point number `index` of the grid in an order shuffled once, but the points of the first trials come first.
-
-    A prefix of the grid is then a fair sample of it.
+    """Point number `index` of the grid in a fixed shuffled order, after the points of the first trials. A prefix of the
+    grid is then a fair sample of it.
     """
     del study
     points = list(grid_points(space))
@@ -153,10 +152,10 @@ def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> B
 
 
 def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """Random draws for the first epoch; then again the best of them, which now train in full (arXiv 2307.15422).
+    """Random draws train for one epoch; then the best of them train in full (arXiv 2307.15422).
 
-    What breaks a constraint comes after what does not. A random draw takes the place of one that is missing because
-    too few trials reached their first epoch's end.
+    Trials that break a constraint come after those that do not. If too few trials finished their first epoch, random
+    draws fill up.
     """
     rank = index - num_short(sweep)
     if rank < 0:
@@ -169,7 +168,7 @@ def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
 
 
 def num_short(sweep: SweepConfig) -> int:
-    """How many trials, the first ones, train for one epoch only; only `top_k` has such."""
+    """How many of the first trials train for one epoch only; 0 for samplers other than `top_k`."""
     return sweep.num_trials - sweep.top_k if sweep.sampler == "top_k" else 0
 
 

@@ -1,4 +1,4 @@
-"""A search space without choices as a unit cube: for samplers that move in real numbers."""
+"""A search space without choices as a unit cube: for samplers that work on real vectors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class Cube:
 
     @classmethod
     def of(cls, space: Space) -> "Cube":
-        """The same for every draw of a space that has neither choices nor conditions; a plan sees to that."""
+        """The same for every draw; the plan has made sure that the space has neither choices nor conditions."""
         asked = RecordingTrial()
         space(asked)
         return cls(asked.distributions)
 
     @property
     def transform(self) -> _SearchSpaceTransform:
-        """Logarithms are taken; a whole number has a cell of the cube's edge to itself."""
+        """Logarithmic where the entry is; each whole number gets an equal part of the cube's edge."""
         return _SearchSpaceTransform(self.distributions, transform_0_1=True)
 
     def point(self, x: NDArray[np.float64]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Cube:
 
 
 class RecordingTrial(Answers):
-    """Answers from a point, by Optuna's names, else with the first choice or the lower bound; notes what was asked."""
+    """Suggests a point's values, else the first choice or the lower bound; records what was suggested."""
 
     def __init__(self, point: Labels | None = None) -> None:
         self.point, self.distributions = point or {}, dict[str, BaseDistribution]()

@@ -1,9 +1,9 @@
-"""Which trials are stopped early, by name.
+"""Early stopping: the rules by name, and Tune's scheduler that applies them.
 
 A rule looks at the curves of all trials, by number and epoch, and says whether a trial that has just ended an epoch
-should stop. Curves hold the objective turned so that more is better. Rules are on our own epoch, which unlike Tune's
-`training_iteration` never restarts, and they are functions of what the study has recorded: a driver that goes on with
-a sweep begins with the curves of all trials so far.
+should stop. Curves hold the objective with its sign such that higher is better. Rules use our own epoch, which unlike
+Tune's `training_iteration` never restarts, and are functions of what the study has recorded: a driver that resumes a
+sweep starts with the curves of all trials so far.
 """
 
 import functools
@@ -25,12 +25,12 @@ from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import EPOCH, OBJECTIVE
 
-MIN_OTHERS = 3  # trials that a median is taken of, at least
+MIN_OTHERS = 3  # trials that a median needs at least
 
 
 @dataclass(frozen=True)
 class TrialEpoch:
-    """Trial `number` has ended `epoch` of `epochs`; grace is the first epoch at which it may be stopped."""
+    """Trial `number` has ended `epoch` of `epochs`; grace: the first epoch at which it may be stopped."""
 
     sweep: SweepConfig
     curves: Curves
@@ -44,7 +44,7 @@ class TrialEpoch:
         return self.curves[self.number][self.epoch]
 
     def others(self, numbers: Iterable[int]) -> list[float]:
-        """What others of these trials had at this epoch."""
+        """The values of the other trials at this epoch."""
         curves = [self.curves[number] for number in numbers if number != self.number]
         return [curve[self.epoch] for curve in curves if self.epoch in curve]
 
@@ -60,7 +60,7 @@ def asha(at: TrialEpoch) -> bool:
 
 
 def hyperband(at: TrialEpoch) -> bool:
-    """Asynchronous successive halving in brackets, of which each begins at another rung (arXiv 1810.05934, 3.2)."""
+    """Asynchronous successive halving in brackets, each of which begins at another rung (arXiv 1810.05934, 3.2)."""
     graces = rungs(at, at.grace)
     bracket = bracket_of(at, at.number, len(graces))
     if at.epoch not in graces[bracket:]:
@@ -70,7 +70,7 @@ def hyperband(at: TrialEpoch) -> bool:
 
 
 def median(at: TrialEpoch) -> bool:
-    """Below the median of what the others had on average up to this epoch (Golovin et al. 2017, Vizier)."""
+    """Stops below the median of the other trials' running means up to this epoch (Golovin et al. 2017, Vizier)."""
     if at.epoch < at.grace:
         return False
     curves = [curve for number, curve in at.curves.items() if number != at.number and at.epoch in curve]
@@ -100,7 +100,7 @@ def behind(at: TrialEpoch, numbers: Iterable[int]) -> bool:
 
 
 def bracket_of(at: TrialEpoch, number: int, count: int) -> int:
-    """One of `count` brackets, drawn by number: bracket s begins at rung s, with weight count / (count - s).
+    """One of `count` brackets, drawn by trial number: bracket s begins at rung s, with weight count / (count - s).
 
     So each bracket trains about as many epochs as the others (arXiv 1603.06560).
     """
@@ -109,14 +109,14 @@ def bracket_of(at: TrialEpoch, number: int, count: int) -> int:
 
 @functools.cache
 def drawn_bracket(seed: int, factor: int, number: int, count: int) -> int:
-    """Asked for all trials at every rung: a generator for each would cost more and more."""
+    """Cached, because it is called for all trials at every rung."""
     weights = np.array([factor**-s * count / (count - s) for s in range(count)])
     draw = np.random.default_rng([seed, number]).random()
     return int(np.searchsorted(np.cumsum(weights / weights.sum()), draw, side="right"))
 
 
 class EpochScheduler(FIFOScheduler):
-    """Asks the rule after each epoch but the last. A result holds `epoch` and `objective`, a trial its `number`."""
+    """Applies the rule after each epoch but the last. A result holds `epoch` and `objective`, a trial its `number`."""
 
     def __init__(self, sweep: SweepConfig, mode: str, grace: Grace, curves: Curves, settled: set[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -138,7 +138,7 @@ class EpochScheduler(FIFOScheduler):
         return TrialScheduler.STOP if self._stops(number, epoch, grace) else TrialScheduler.CONTINUE
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune's snapshots are not what a sweep goes on from, and the study's locks cannot be written
+        return {}  # a sweep is not resumed from Tune's snapshots, and the study's locks cannot be pickled
 
     def _stops(self, number: int, epoch: int, grace: int | None) -> bool:
         if epoch >= self.grace.epochs:
@@ -151,7 +151,7 @@ class EpochScheduler(FIFOScheduler):
 
 
 def grace_text(scheduler: str, grace: int, epochs: int) -> str:
-    """What is said of a grace that was measured."""
+    """The line about a grace period that was measured."""
     told = f"{scheduler}: in the first {MIN_TRIALS} complete trials the ranking agrees with that of epoch {epochs}"
     if grace >= epochs:
         return f"{told} (Spearman >= {AGREEMENT}) at no earlier epoch; no trial is stopped early"
@@ -159,7 +159,7 @@ def grace_text(scheduler: str, grace: int, epochs: int) -> str:
 
 
 def build_scheduler(study: SweepStudy, epochs: int, say: Callable[[str], None]) -> EpochScheduler:
-    """The scheduler of the sweep, with what the study knows. say: told of the grace that was measured."""
+    """The scheduler of the sweep, with the study's trials so far. say: prints the grace period that was measured."""
     sweep = study.sweep
     given = None if sweep.grace_epochs == "auto" else sweep.grace_epochs
     curves, settled = study.curves()
@@ -168,7 +168,7 @@ def build_scheduler(study: SweepStudy, epochs: int, say: Callable[[str], None]) 
         with (
             suppress(WriteError),
             storage_errors(sweep.storage, study.folder),
-        ):  # it is measured again when the sweep goes on
+        ):  # it is measured again when the sweep is resumed
             study.grace = grace
         if sweep.scheduler != "none":
             say(grace_text(sweep.scheduler, grace, epochs))

@@ -1,4 +1,4 @@
-"""From which epoch on trials may be compared: given, or measured on the first trials that trained to their end."""
+"""The grace period, after which trials may be stopped: set, or measured on the first complete trials."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,14 +7,14 @@ from scipy.stats import spearmanr
 
 Curves = dict[int, dict[int, float]]  # trial number -> epoch -> objective; more is better
 
-MIN_TRIALS = 5  # that must have trained to their end
+MIN_TRIALS = 5  # complete trials that it is measured on
 AGREEMENT = 0.8  # Spearman's rank correlation with the last epoch
 
 
 def agreement(trials: Sequence[Mapping[int, float]], epochs: int) -> list[float]:
     """Spearman's correlation of each epoch's values with those of the last, over trials that have all epochs.
 
-    0 where all values are equal: such an epoch ranks nothing.
+    0 where all values are equal, because such an epoch gives no ranking.
     """
     table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in trials])
     last = table[:, -1]
@@ -24,12 +24,12 @@ def agreement(trials: Sequence[Mapping[int, float]], epochs: int) -> list[float]
 
 
 def complete(curves: Curves, epochs: int) -> list[dict[int, float]]:
-    """Of the first trials MIN_TRIALS that have a value at every epoch; those that came later were selected."""
+    """The first MIN_TRIALS trials with a value at every epoch; of later trials only selected ones complete."""
     return [curves[number] for number in sorted(curves) if len(curves[number]) == epochs][:MIN_TRIALS]
 
 
 def measured_grace(curves: Curves, epochs: int) -> int | None:
-    """The first epoch from which on all rank the trials as the last does, or nearly; None with too few trials."""
+    """The first epoch from which on all rank the trials nearly as the last one does; None with too few trials."""
     if len(trials := complete(curves, epochs)) < MIN_TRIALS:
         return None
     found = agreement(trials, epochs)
@@ -38,7 +38,7 @@ def measured_grace(curves: Curves, epochs: int) -> int | None:
 
 
 class Grace:
-    """The grace in epochs; None until it is known. keep: called once with what was measured."""
+    """The grace period in epochs; None until it is known. keep: called once with the measured one."""
 
     def __init__(self, epochs: int, known: int | None, keep: Callable[[int], None]) -> None:
         self.epochs, self.known, self.keep = epochs, known, keep

@@ -1,1 +1,1 @@
-"""The search space: entries, conditions, choices of layers, checks."""
+"""The search space: entries, conditions, layer choices, checks."""

@@ -1,4 +1,4 @@
-"""How many parameters the adapters of a search space have, from the shapes of its layers: known before any training."""
+"""The number of parameters of the adapters in a search space, from the shapes of its layers, before any training."""
 
 import functools
 import itertools
@@ -22,7 +22,7 @@ WITHOUT_PARAMETERS = {"gate": 1.0, "dropout": 0.0, "rms_match": True, "spectral_
 
 
 def check_size(space: Space, bounds: Bounds) -> None:
-    """Raises ConfigError if no configuration of the space can have as few, or as many, parameters as it should."""
+    """Raises ConfigError if no configuration of the space can satisfy the constraint on parameters."""
     if ADAPTER_PARAMETERS not in bounds or (sizes := adapter_sizes(space)) is None:
         return
     if all(broken({ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}, {ADAPTER_PARAMETERS: size}) for size in sizes):
@@ -34,7 +34,7 @@ def check_size(space: Space, bounds: Bounds) -> None:
 
 
 def adapter_sizes(space: Space) -> list[int] | None:
-    """The parameters of the adapters at all choices and both bounds, fewest first; None if those are too many."""
+    """The adapters' parameters at all choices and both bounds, fewest first; None if there are too many."""
     paths = ordered(space.entries, [path for path in space.order if decides(space, path)])
     points = walk(space.entries, paths, {path: samples(space, path) for path in paths})
     few = list(itertools.islice(points, MAX_COMBINATIONS + 1))
@@ -44,13 +44,13 @@ def adapter_sizes(space: Space) -> list[int] | None:
 
 
 def decides(space: Space, path: str) -> bool:
-    """Whether the number may depend on what is drawn for the path."""
+    """Whether the number may depend on the value drawn for the path."""
     within = path.startswith(("transfer.adapter.", "transfer.pairs.")) or path in ("method", "transfer.control")
     return path in space.shaping or (within and path.rpartition(".")[2] not in WITHOUT_PARAMETERS)
 
 
 def clamped_rank(space: Space, labels: Labels) -> Labels:
-    """The same with a rank that the layers allow, as it would be drawn."""
+    """The same labels with a rank that the layers allow, as it would be drawn."""
     if RANK not in labels:
         return labels
     rank = labels[RANK]
@@ -59,7 +59,7 @@ def clamped_rank(space: Space, labels: Labels) -> Labels:
 
 
 def adapter_parameters(config: Config) -> int:
-    """Of all adapters of a run, as `Transfer.num_parameters` counts them once they are built."""
+    """Parameters of all adapters of a run, as `Transfer.num_parameters` counts them once they are built."""
     if config.method != "mergenet":
         return 0
     target = network_layers(config.target.model_dump_json(include={"task", "model", "data"}))

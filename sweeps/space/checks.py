@@ -1,4 +1,4 @@
-"""A search space as it is built: paths, values and combinations of values must fit the configuration."""
+"""Builds a search space and checks that paths, values and combinations of values fit the configuration."""
 
 import itertools
 import random
@@ -37,7 +37,7 @@ def build_space(base: Config, entries: dict[str, Entry]) -> Space:
 
 
 def check_path(path: str) -> None:
-    """Raises ConfigError for a path that the schema lacks, or that all trials have to share."""
+    """Raises ConfigError for a path that the schema lacks, or that all trials must share."""
     if path in SHARED:
         raise ConfigError(f"search.{path} must not be searched, all trials share it; set it under set")
     try:
@@ -47,7 +47,7 @@ def check_path(path: str) -> None:
 
 
 def check_rank_first(space: Space) -> None:
-    """The layers limit the rank, so what chooses them cannot wait for it. Raises ConfigError."""
+    """The layers limit the rank, so choices of layers cannot depend on it. Raises ConfigError."""
     for path in space.shaping:
         if RANK in ancestors(space.entries, [path]):
             raise ConfigError(f"search.{path}.when must not depend on {RANK}, which the layers limit; drop it")
@@ -73,13 +73,13 @@ def check_values(space: Space, path: str, entry: Entry) -> None:
 
 
 def about_search(line: str, path: str) -> str:
-    """A problem of a drawn value, which may name the value's own path, something inside it or another value."""
+    """The message about a drawn value, which may name the value's own path, something inside it or another value."""
     name = line.partition(" ")[0]
     return f"search.{line}" if name == path or name.startswith(f"{path}.") else f"search.{path}: {line}"
 
 
 def samples(space: Space, path: str) -> list[Scalar]:
-    """All choices, or both bounds; of a range of numbers a point between them too, which is no whole number."""
+    """All choices, or both bounds; for a range of numbers also a point between them that is no whole number."""
     entry = space.entries[path]
     if entry.bounds is None:
         return list(space.options(path))
@@ -91,7 +91,7 @@ def samples(space: Space, path: str) -> list[Scalar]:
 
 
 def probes(space: Space) -> Iterator[Labels]:
-    """Combinations of the samples of all paths: all of them if they are few, else a fixed random selection."""
+    """Combinations of the samples of all paths: all if they are few, else a fixed random selection."""
     columns = {path: samples(space, path) for path in space.order}
     few = list(itertools.islice(walk(space.entries, space.order, columns), MAX_COMBINATIONS + 1))
     if len(few) <= MAX_COMBINATIONS:

@@ -1,9 +1,9 @@
-"""Conditional branches of a search: which values are drawn under which conditions.
+"""Conditions of a search space: which values are drawn in which branch.
 
     transfer.t_cycle: {choice: [4, 8], when: {method: mergenet}}
 
 An entry is drawn if each path that its `when` names was drawn, with one of the values listed there; else the base's
-value stands. So a point of the space has a value for exactly the paths that its branch draws.
+value is used. So a point of the space has a value for exactly the paths that its branch draws.
 """
 
 import itertools
@@ -19,12 +19,12 @@ Entries = Mapping[str, Entry]
 
 
 def holds(entry: Entry, labels: Mapping[str, Any]) -> bool:
-    """Whether the entry is drawn beside what was drawn before it."""
+    """Whether the entry is drawn, given what was drawn before it."""
     return all(path in labels and labels[path] in values for path, values in entry.when.items())
 
 
 def ordered(entries: Entries, paths: Iterable[str]) -> list[str]:
-    """The paths and what they depend on, each after what it depends on, else in the order given."""
+    """The paths and those that they depend on, each after its dependencies, else in the order given."""
     found: dict[str, None] = {}
 
     def visit(path: str) -> None:
@@ -39,12 +39,12 @@ def ordered(entries: Entries, paths: Iterable[str]) -> list[str]:
 
 
 def ancestors(entries: Entries, paths: Iterable[str]) -> list[str]:
-    """What decides whether the paths are drawn, in an order in which it can be drawn."""
+    """The paths that decide whether these paths are drawn, in an order in which they can be drawn."""
     return ordered(entries, dict.fromkeys(parent for path in paths for parent in entries[path].when))
 
 
 def needs(entries: Entries, path: str) -> dict[str, list[Scalar]]:
-    """What must have been drawn for a path to be drawn, ancestors of ancestors included: path -> one of which values.
+    """What must have been drawn for a path to be drawn, through all ancestors: path -> its allowed values.
 
     An empty list: the conditions exclude each other.
     """
@@ -75,14 +75,14 @@ def walk(
 
 
 def countable(entry: Entry) -> Sequence[Any]:
-    """The values of a choice of plain values or of whole numbers; none of a range of other numbers."""
+    """The values of a choice of plain values or of whole numbers; empty for a continuous range."""
     if entry.whole is not None:
         return range(entry.whole[0], entry.whole[1] + 1, entry.step or 1)
     return entry.listed
 
 
 def groups(entries: Entries, path: str) -> list[list[Scalar]]:
-    """The values of a path, those together that no condition tells apart."""
+    """The values of a path, grouped by what the conditions distinguish."""
     conditions = [entry.when[path] for entry in entries.values() if path in entry.when]
     found: dict[tuple[bool, ...], list[Scalar]] = {}
     for value in countable(entries[path]):
@@ -91,7 +91,7 @@ def groups(entries: Entries, path: str) -> list[list[Scalar]]:
 
 
 def size(entries: Entries) -> tuple[int, int]:
-    """How many points there are, ranges of numbers that are not whole aside; and how many of those a branch has."""
+    """How many points there are, apart from continuous ranges; and how many of those a branch has at most."""
     deciding = ancestors(entries, entries)
     grouped = {path: {group[0]: len(group) for group in groups(entries, path)} for path in deciding}
     points, ranges = 0, 0
@@ -104,7 +104,7 @@ def size(entries: Entries) -> tuple[int, int]:
 
 
 def check_conditions(entries: Entries) -> None:
-    """Conditions name other searched paths and values of theirs, lead round no circle and can hold.
+    """Checks that conditions name other searched paths and their values, form no circle and can hold.
 
     Raises ValueError, one line.
     """
@@ -141,7 +141,7 @@ def check_condition(entries: Entries, where: str, parent: str, values: Sequence[
 
 
 def check_circle(entries: Entries, way: tuple[str, ...]) -> None:
-    """way: from a path to what it depends on, and on."""
+    """way: from a path along its dependencies."""
     for parent in entries[way[-1]].when:
         if parent in way:
             circle = " -> ".join((*way[way.index(parent) :], parent))

@@ -77,7 +77,7 @@ def is_plain(value: Any) -> bool:
 
 
 def conditions_of(given: Any) -> Any:
-    """`when` as written -> path -> values: one value may stand without a list. Raises ValueError."""
+    """`when` as written -> path -> values: a single value needs no list. Raises ValueError."""
     if not isinstance(given, dict):
         raise rule("", "be a mapping of searched paths to values", given, "for example {method: mergenet}")
     listed = {path: tuple(value) if isinstance(value, list | tuple) else (value,) for path, value in given.items()}

@@ -1,4 +1,4 @@
-"""The layers of a search space: patterns written out, names looked up, ranks limited before a trial starts."""
+"""The layers of a search space: patterns expanded, names looked up, ranks limited before a trial starts."""
 
 import dataclasses
 import functools
@@ -50,13 +50,13 @@ def with_layers(space: Space) -> Space:
     values = space.base | {"transfer": space.base["transfer"] | {"pairs": written(space, base)}}
     if entry is None:
         return dataclasses.replace(space, base=values)
-    once = [pairs for i, pairs in enumerate(found) if pairs not in found[:i]]  # two patterns may mean the same
+    once = [pairs for i, pairs in enumerate(found) if pairs not in found[:i]]  # two patterns may be the same
     listed = Entry(choice=tuple(once), when=entry.when)
     return dataclasses.replace(space, base=values, entries=space.entries | {PAIRS: listed})
 
 
 def check_numbers(space: Space, values: Sequence[Pairs]) -> None:
-    """A pair is drawn inside by its number, which a pattern's pairs do not have before they are written out."""
+    """Settings of a pair are searched by its number, which a pattern's pairs get only when expanded."""
     one_each = PAIRS in space.entries and space.entries[PAIRS].layers is not None
     for path in [path for path in space.entries if path.startswith(f"{PAIRS}.")]:
         if any(is_pattern(str(value)) for value in space.entries[path].listed):
@@ -67,7 +67,7 @@ def check_numbers(space: Space, values: Sequence[Pairs]) -> None:
 
 
 def networks(space: Space) -> Iterator[tuple[Labels, Config]]:
-    """One configuration for each combination of what is searched but pairs and changes the candidate layers."""
+    """One configuration for each combination of searched values, pairs aside, that changes the layers."""
     paths = [path for path in space.shaping if not path.startswith(PAIRS)]
     for labels in transferring(space.branches(paths)):
         config = space.config(space.filled(labels))
@@ -90,7 +90,7 @@ def written(space: Space, pairs: Pairs, prefix: str = "") -> list[PlainPair]:
 
 
 def drawn_pairs(space: Space, pair: PairConfig) -> list[list[PlainPair]]:
-    """The choices of `layers`: each source layer that matches with each target layer that does."""
+    """The choices of `layers`: each matching source layer with each matching target layer."""
     path, found = f"search.{PAIRS}.layers", []
     for labels, config in networks(space):
         sources, targets = both_candidates(config)
@@ -109,7 +109,7 @@ def drawn_pairs(space: Space, pair: PairConfig) -> list[list[PlainPair]]:
 
 
 def the_same(found: Sequence[tuple[Labels, list[T]]], path: str) -> list[T]:
-    """What was found in every network. Raises ConfigError if it differs."""
+    """What was found in all networks alike. Raises ConfigError if they differ."""
     (_, first), *others = found
     for labels, other in others:
         if other != first:
@@ -121,7 +121,7 @@ def the_same(found: Sequence[tuple[Labels, list[T]]], path: str) -> list[T]:
 
 
 def plain(pairs: Pairs) -> list[PlainPair]:
-    """As sweep files have them: without what is left at its default."""
+    """As sweep files have them: without defaults."""
     assert not isinstance(pairs, str)
     return [pair.model_dump(mode="json", exclude_defaults=True) for pair in pairs]
 
@@ -129,7 +129,7 @@ def plain(pairs: Pairs) -> list[PlainPair]:
 def with_limits(space: Space) -> Space:
     """The space with the largest rank of each combination of its shaping choices.
 
-    Builds the networks and reads the data once, which is also the check that they exist. Raises ConfigError.
+    Builds the networks and reads the data once, which also checks that they exist. Raises ConfigError.
     """
     count = len({space.key(labels) for labels in itertools.islice(space.combinations(), MANY)})
     if count > MAX_COMBINATIONS:
@@ -151,14 +151,14 @@ def with_limits(space: Space) -> Space:
 
 
 def check_networks(config: Config) -> None:
-    """Both networks can be built. Raises UserError."""
+    """Checks that both networks can be built. Raises UserError."""
     for side in ("source", "target"):
         with errors_of(side):
             network_layers(network_key(getattr(config, side)))
 
 
 def transferring(branches: Iterable[Labels]) -> list[Labels]:
-    """Those with transfer; all of them if none has it."""
+    """The configurations with transfer; all of them if none has it."""
     found = list(branches)
     return list(filter(transfers, found)) or found
 

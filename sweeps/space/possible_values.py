@@ -8,7 +8,7 @@ from sweeps.space.space import METHOD, Labels, Space, transfers, value_at
 
 
 def possible(space: Space, path: str, labels: Labels) -> Sequence[Any]:
-    """Every value that a setting can have in a branch of `Space.branches`; not of a range that is not whole."""
+    """Every value that a setting can have in a branch of `Space.branches`, except those of a continuous range."""
     entry = space.entries.get(path)
     if entry is None or not holds(entry, labels):
         return [value_at(space.base, path)]
@@ -20,9 +20,9 @@ def possible(space: Space, path: str, labels: Labels) -> Sequence[Any]:
 
 
 def reachable(space: Space, path: str, transferring: bool = False) -> Sequence[Any]:
-    """Every value that a setting can have, the base's where it is not always drawn; not of other ranges of numbers.
+    """Every value that a setting can have, also the base's if it is not always drawn; no continuous ranges.
 
-    transferring: in runs with transfer.
+    transferring: only in runs with transfer.
     """
     entry = space.entries.get(path)
     if entry is None or not entry.when:

@@ -1,8 +1,8 @@
-"""The search space: what a sweep draws, in an order in which every draw is a valid configuration.
+"""The search space: what a sweep draws, in an order that makes every draw a valid configuration.
 
 Optuna calls the space with a trial (define-by-run). Values that decide shapes, the layer pairs above all, are drawn
 first; the rank is then drawn within what the layers of the drawn pairs allow. An entry with conditions is drawn after
-what they name, and only if they hold (conditions.py). Values that are not plain scalars are known to Optuna by a label,
+what they name, and only if they hold (conditions.py). Optuna sees values that are not plain scalars as labels,
 e.g. a list of pairs as "layer3.0.conv1>features.2.conv".
 """
 
@@ -33,9 +33,9 @@ SHAPING = re.compile(
     r"|transfer\.pairs(\.\d+(\.(source|target|align|direction))?)?"
 )
 MAX_COMBINATIONS = 512
-MAX_LISTED = 100_000  # points of a space that are looked through one by one
+MAX_LISTED = 100_000  # points of a space that are gone through one by one
 
-Labels = dict[str, Scalar]  # dotted path -> what Optuna knows the value as
+Labels = dict[str, Scalar]  # dotted path -> the value as Optuna sees it
 
 
 class Suggests(Protocol):
@@ -50,7 +50,7 @@ class Suggests(Protocol):
 class Space:
     """base: the base configuration as plain values.
 
-    limits: labels of the shaping choices -> largest rank; ... in place of a label where none is drawn.
+    limits: labels of the shaping choices -> largest rank; `...` instead of a label where none is drawn.
     """
 
     base: dict[str, Any]
@@ -58,7 +58,7 @@ class Space:
     limits: dict[tuple[Scalar | EllipsisType, ...], int] = field(default_factory=dict)
 
     def __call__(self, trial: Suggests) -> Labels:
-        """Draw one configuration, as labels by path: of those paths alone that its branch draws."""
+        """Draw one configuration, as labels by path, of only those paths that its branch draws."""
         labels: Labels = {}
         for path in self.order:
             if holds(self.entries[path], labels):
@@ -73,13 +73,13 @@ class Space:
     def order(self) -> list[str]:
         """Shaping choices first, a list of pairs before what lies inside it, the rest as in the file.
 
-        What a condition names comes before what it decides.
+        Paths that a condition names come before the entry that has it.
         """
         first = sorted(self.shaping, key=lambda path: path.count("."))
         return ordered(self.entries, [*first, *self.entries])
 
     def values(self, labels: Labels) -> dict[str, Any]:
-        """What the labels stand for, by path."""
+        """The values of the labels, by path."""
         return {path: self.options(path).get(label, label) for path, label in labels.items()}
 
     def options(self, path: str) -> dict[Scalar, Any]:
@@ -97,14 +97,14 @@ class Space:
     def combinations(self) -> Iterator[Labels]:
         """Every combination of the shaping choices; one empty combination if there are none.
 
-        With a value of each kind for what decides whether they, and the rank, are drawn.
+        With a value of each kind for the paths that decide whether they, and the rank, are drawn.
         """
         return self.branches(self.shaping, [RANK] if RANK in self.entries else [])
 
     def branches(self, whole: Sequence[str], deciding: Iterable[str] = ()) -> Iterator[Labels]:
         """Every combination of the paths in `whole`, and one of each kind of branch that they and `deciding` lie on.
 
-        A kind: whole numbers that no condition tells apart are one; methods are always told apart.
+        Whole numbers that no condition distinguishes are one kind; methods are always distinguished.
         """
         others = ancestors(self.entries, [*whole, *deciding])
         paths = [path for path in self.order if path in whole or path in others]
@@ -130,7 +130,7 @@ class Space:
         return out
 
     def example(self, path: str, label: Scalar) -> Labels:
-        """Labels under which a path is drawn, with this label; of the rest as few as there must be."""
+        """Labels under which a path is drawn with this label, and as few others as possible."""
         labels: Labels = {path: label}
         for parent, values in needs(self.entries, path).items():
             own = value_at(self.base, parent)
@@ -149,7 +149,7 @@ class Space:
     def locate(self, config: Config) -> Labels | None:
         """Where the values of a configuration lie in the space; None if one of them does not.
 
-        Looks at the paths that their branch draws. That the rest is as in the base is the caller's to know.
+        Looks only at the paths that their branch draws; the caller must know that the rest equals the base.
         """
         values, labels = config.model_dump(mode="json"), Labels()
         for path in self.order:
@@ -172,7 +172,7 @@ class Space:
         return None if labels is None else self.named(labels)
 
     def first_points(self) -> list[Labels]:
-        """What the first trials are: the base's own values and, where methods are searched, no transfer."""
+        """The first trials: the base's own values and, where methods are searched, no transfer."""
         points = [self.first_point()]
         if METHOD in self.entries and "none" in self.options(METHOD):
             labels = self.locate(self.config({METHOD: "none"}))
@@ -184,7 +184,7 @@ class Space:
         return {self.rank_name(self.limit(labels)) if path == RANK else path: label for path, label in labels.items()}
 
     def rank_name(self, limit: float) -> str:
-        """Optuna refuses a categorical whose choices change, so ranks that are cut short have a name of their own."""
+        """Optuna refuses a categorical whose choices change, so limited choices of ranks have a name of their own."""
         choice = self.entries[RANK].choice if RANK in self.entries else None
         allowed = [rank for rank in choice or () if rank <= limit]
         return RANK if choice is None or len(allowed) == len(choice) else f"{RANK} (up to {max(allowed)})"
@@ -194,7 +194,7 @@ class Space:
         return self.limits.get(self.key(labels), math.inf)
 
     def key(self, labels: Labels) -> tuple[Scalar | EllipsisType, ...]:
-        """Of `limits`."""
+        """The key of `limits`."""
         return tuple(labels.get(path, ...) for path in self.shaping)
 
     def _draw(self, trial: Suggests, path: str, limit: float | None) -> Scalar:
@@ -213,7 +213,7 @@ class Space:
 
 
 def label_of(value: Any) -> Scalar:
-    """What a study knows a value by, today and when it is resumed: a scalar, plain pairs in a word, anything as JSON.
+    """The label of a value in the study, always the same: a scalar, plain pairs as a word, anything else as JSON.
 
     For a reader it is mergenet/layers/pair_labels.py that writes values.
     """
@@ -229,7 +229,7 @@ def get_by_path(config: Config, path: str) -> Any:
 
 
 def value_at(values: Any, path: str) -> Any:
-    """The same of plain values."""
+    """The same for plain values."""
     for key in path.split("."):
         if isinstance(values, list):
             values = values[int(key)] if int(key) < len(values) else None
@@ -239,12 +239,12 @@ def value_at(values: Any, path: str) -> Any:
 
 
 def same(value: Any, other: Any) -> bool:
-    """Equal, and not a number that Python takes for a truth value."""
+    """Equal, where 1 and 0 do not equal true and false."""
     return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)
 
 
 def in_range(entry: Entry, value: Any) -> bool:
-    """Whether a value is one that a range can draw."""
+    """Whether a range can draw the value."""
     assert entry.bounds is not None
     low, high = entry.bounds
     inside = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

@@ -1,4 +1,4 @@
-"""Trials of earlier sweeps in the study: they have no index, so that nobody takes them for trials of this sweep."""
+"""Trials of earlier sweeps in the study: they have no index, which tells them from trials of this sweep."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from sweeps.trials.objectives import values_of
 
 
 def tell_known(study: optuna.Study, sweep: SweepConfig, space: Space, trials: Iterable[PriorTrial]) -> None:
-    """Add the trials to the study as Optuna trials without an index; those that it holds already are not added."""
+    """Add the trials to the study as Optuna trials without an index; except those that it holds already."""
     told = {trial.user_attrs.get(WARM) for trial in study.get_trials(deepcopy=False)}
     for trial in trials:
         name = f"{trial.sweep}/{trial.name}"
@@ -24,7 +24,7 @@ def tell_known(study: optuna.Study, sweep: SweepConfig, space: Space, trials: It
 
 
 def frozen(trial: PriorTrial, name: str, sweep: SweepConfig, space: Space) -> FrozenTrial:
-    """The trial as the study would have it, had this sweep trained it."""
+    """The trial as the study would hold it if this sweep had trained it."""
     point = space.named(trial.params)
     space(asked := RecordingTrial(point))
     every = {**trial.measured, sweep.objective: trial.value}

@@ -1,9 +1,9 @@
-"""Where the Optuna study of a sweep is kept, by name. `optuna-dashboard` opens each of them.
+"""The storages of the Optuna study by name. `optuna-dashboard` opens each of them.
 
 sqlite       study.db in the sweep folder: optuna-dashboard sqlite:///FOLDER/study.db
 journal      study.journal in the sweep folder, for file systems on which SQLite cannot lock
 postgresql   a server, at the URL in the environment variable MERGENET_STUDY_URL; the URL may hold a password, so it is
-             in no file of ours. Sweeps share a server, so study.json in the folder holds this one's name there.
+written to no file. Sweeps share a server, so study.json in the folder holds this one's name there.
 """
 
 import json
@@ -41,7 +41,7 @@ def journal(folder: Path) -> BaseStorage:
 
 
 class WholeLines(JournalFileBackend):
-    """A full disk or a power cut leaves a part of a line, which would spoil the next one, and with it the study.
+    """A journal of whole lines: part of a line, left by a full disk or a power cut, would spoil the study.
 
     One process writes at a time: the driver that holds the sweep folder.
     """
@@ -92,7 +92,7 @@ def check_storage(name: str) -> None:
 
 
 def study_name(storage: str, sweep: str, folder: Path) -> str:
-    """The sweep's name; on a server that others share with a suffix, made once and kept in the folder."""
+    """The sweep's name; on a shared server with a suffix, which is made once and kept in the folder."""
     if storage != "postgresql":
         return sweep
     path = folder / NAME_FILE
@@ -102,9 +102,9 @@ def study_name(storage: str, sweep: str, folder: Path) -> str:
 
 
 def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: Path) -> optuna.Study:
-    """The study in the folder or on the server, made if need be. objectives: "max" or "min" of each, by name.
+    """The study in the folder or on the server, created if needed. objectives: "max" or "min" of each, by name.
 
-    Raises UserError if it is none of this sweep.
+    Raises UserError if it is not this sweep's.
     """
     try:
         return study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), objectives)
@@ -122,7 +122,7 @@ def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: 
 
 
 def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> optuna.Study:
-    """The study of that name in a storage, made if need be. The objectives' names are for optuna-dashboard."""
+    """The study of that name in a storage, created if needed. The objectives' names are for optuna-dashboard."""
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     if study.metric_names != list(objectives):
@@ -133,7 +133,7 @@ def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> 
 
 
 def load_study(storage: str, sweep: str, folder: Path) -> optuna.Study:
-    """The study of a sweep that has begun; nothing is made. Raises UserError if there is none."""
+    """The study of a sweep that has begun; creates nothing. Raises UserError if there is none."""
     needed = folder / FILES.get(storage, NAME_FILE)
     if not needed.is_file():
         raise UserError(f"{needed} must be there for the study of this sweep, and is not; {AGAIN}")

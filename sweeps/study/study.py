@@ -1,10 +1,10 @@
-"""The Optuna study of a sweep, kept truthful: every trial ends in the state that its training ended in.
+"""The Optuna study of a sweep: every trial has the state in which its training ended.
 
-Trials are counted by `index`, from 0, in the order in which they were drawn whole. Optuna's own number may run ahead
-of it: a driver that is killed while it draws leaves a trial that never began.
+Trials are counted by `index`, from 0, in the order in which they were completely drawn. Optuna's own number may run
+ahead of it: a driver that is killed while it draws leaves a trial that never began.
 
-What trial `index` draws depends on the sweep's seed, the index and the study so far, and not on how often the
-driver was started: the sampler is made anew for every draw (samplers/registry.py).
+What trial `index` draws depends on the sweep's seed, the index and the study so far, and not on how often the driver
+was started: the sampler is built anew for every draw (samplers/registry.py).
 """
 
 import json
@@ -60,10 +60,10 @@ class SweepStudy:
     def __init__(
         self, sweep: SweepConfig, space: Space, mode: str, place: Path | BaseStorage, warm: Iterable[PriorTrial] = ()
     ) -> None:
-        """Opens the study of the sweep folder, or makes it; or in a storage.
+        """Opens or creates the study of the sweep folder, or the one in a storage.
 
-        warm: trials of earlier sweeps that it is to know, in this order.
-        Raises UserError if what is there is no study of this sweep.
+        warm: trials of earlier sweeps to add, in this order.
+        Raises UserError if the study there is not this sweep's.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.space = sweep, space
@@ -74,17 +74,17 @@ class SweepStudy:
         else:
             self.study = study_in(place, sweep.name, objectives)
         tell_known(self.study, sweep, space, warm)
-        self.first = space.first_points()[: num_short(sweep) or None]  # what top_k draws at last is not theirs
+        self.first = space.first_points()[: num_short(sweep) or None]  # top_k's last draws are not drawn from them
 
     def known(self) -> list[StudyTrial]:
-        """All trials that were drawn whole, by index."""
+        """All trials that were completely drawn, by index."""
         return [drawn_of(trial) for trial in by_index(self.study)]
 
     def pruned(self) -> list[StudyTrial]:
         return [drawn_of(trial) for trial in by_index(self.study) if trial.state == TrialState.PRUNED]
 
     def may_draw(self, index: int) -> bool:
-        """Whether all is known that the draw depends on: `top_k` waits until all short trials have ended."""
+        """Whether everything that the draw depends on is known: `top_k` waits until all short trials have ended."""
         short = num_short(self.sweep)
         if index < short or not short:
             return True
@@ -99,7 +99,7 @@ class SweepStudy:
 
     @property
     def grace(self) -> int | None:
-        """The grace in epochs, if it was measured already."""
+        """The grace period in epochs, if it was measured already."""
         found = self.study.user_attrs.get(GRACE)
         return None if found is None else int(found)
 
@@ -108,7 +108,7 @@ class SweepStudy:
         self.study.set_user_attr(GRACE, epochs)
 
     def restore(self, lost: Mapping[int, Labels]) -> None:
-        """Trials that the records have and the study lacks, because its file was lost: as they were drawn, by index."""
+        """Adds trials from the records that a study whose file was lost lacks: by index, as they were drawn."""
         for index, labels in sorted(lost.items()):
             point = self.space.named(labels)
             self.space(asked := RecordingTrial(point))
@@ -116,7 +116,7 @@ class SweepStudy:
             self._add(params=point, distributions=asked.distributions, user_attrs=about)
 
     def retry(self, indices: Collection[int]) -> None:
-        """Begins trials that have failed once more, each as a trial of its own: what has ended cannot be changed."""
+        """Begins failed trials once more, each as a new Optuna trial, because ended trials cannot be changed."""
         for trial in by_index(self.study):
             if trial.state == TrialState.FAIL and trial.user_attrs[INDEX] in indices:
                 told = (TRIAL_ID, PARAMS, INDEX, CURVE)
@@ -129,7 +129,7 @@ class SweepStudy:
         self.study.add_trial(create_trial(state=TrialState.RUNNING, **fields))
 
     def draw(self, index: int) -> StudyTrial:
-        """The next trial, with its labels and names in the study before anybody hears of it."""
+        """Draws the next trial; its labels and names are stored in the study before it is used."""
         if index < len(self.first) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self.study.enqueue_trial(self.first[index])
         self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
@@ -137,7 +137,7 @@ class SweepStudy:
         params = self.space(trial)
         trial.set_user_attr(TRIAL_ID, trial_name(index))
         trial.set_user_attr(PARAMS, json.dumps(params))
-        trial.set_user_attr(INDEX, index)  # last: a trial that has it is whole
+        trial.set_user_attr(INDEX, index)  # last: a trial that has it is complete
         return StudyTrial(index, params, trial.number, trial_key(trial))
 
     def report(self, drawn: StudyTrial, epoch: int, value: float | None) -> None:
@@ -148,9 +148,9 @@ class SweepStudy:
     def tell(
         self, drawn: StudyTrial, state: TrialState, value: float | None = None, measured: Measured | None = None
     ) -> None:
-        """How the trial ended; only the first time counts. What is missing or not finite makes it a failure.
+        """Tells the study how the trial ended; only the first call counts. Without a finite value it has failed.
 
-        value: of the metric. measured: all else that the sweep asks for. PRUNED keeps its last intermediate value if
+        value: of the metric. measured: the sweep's other measures. PRUNED keeps its last intermediate value if
         there is one objective, and no value if there are several; what it was measured to break is known of it, too.
         """
         if not self.is_running(drawn):
@@ -163,8 +163,7 @@ class SweepStudy:
         self.study.tell(drawn.number, values if state == TrialState.COMPLETE else None, state=state)
 
     def _note(self, drawn: StudyTrial, measured: Measured) -> None:
-        """What the constraints say of a trial, and what they are about. A driver may be killed here: told again, the
-        same is noted again."""
+        """Stores a trial's measures and constraint violations; after a kill the next driver stores the same."""
         if not self.sweep.constraints:
             return
         for name in self.sweep.constraints:
@@ -175,10 +174,10 @@ class SweepStudy:
         return not is_finished(self.study, drawn.key)
 
     def reconcile(self, outcome: Callable[[StudyTrial], Outcome | None]) -> None:
-        """Bring the study up to the records that a killed driver left behind.
+        """Bring the study up to date with the records that a killed driver left behind.
 
-        outcome: of a trial that has ended how it did; else None.
-        What was never drawn whole has failed; what has ended is told; the rest goes on running.
+        outcome: how a trial ended, None if it has not.
+        Trials that were not drawn completely fail, those that have ended are told, the others stay running.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if INDEX not in trial.user_attrs:

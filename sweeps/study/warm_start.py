@@ -1,9 +1,9 @@
-"""Warm start: what the trials of earlier sweeps found is known to the sampler before the first draw.
+"""Warm start: the study holds the trials of earlier sweeps before the first draw.
 
-Only results that would be the same here are told: of the same base, metric and seeds a trial, of trials whose
-configuration is one that this space can draw. They are read from the run records when the sweep is planned and kept in
-warm_start.json, so that a sweep that is resumed does not need the earlier folder. For how the study gets them see
-prior_trials.py.
+Only results that would be the same here are added: those with the same base, metric and seeds per trial, and a
+configuration that this space can draw. They are read from the run records when the sweep is planned and kept in
+warm_start.json, so that a sweep that is resumed does not need the earlier folder. prior_trials.py adds them to the
+study.
 """
 
 import math
@@ -41,7 +41,7 @@ from sweeps.trials.sweep_dir import BASE_FILE, SWEEP_FILES, holds_sweep, read_js
 
 WARM_FILE = "warm_start.json"
 LEARNS = [name for name, facts in SAMPLER_FACTS.items() if facts.learns]
-SAME = ("metric", "seeds_per_trial")  # settings of a sweep that say what the value of a trial is
+SAME = ("metric", "seeds_per_trial")  # settings of a sweep that define the value of a trial
 
 OUTSIDE, REPEATED, UNREADABLE = "outside this space", "repeated", "not readable"
 FAILED, TRAINING, NO_VALUE = "failed", "still training", "without a value"
@@ -52,7 +52,7 @@ class PriorTrial:
     """A trial of an earlier sweep. sweep: its folder; params: labels of this space by path.
 
     values: the objective, the best value so far, by epoch, of the first seed; with several seeds, of a complete trial,
-    the last is their mean. complete: it trained to its last epoch. measured: what else this sweep asks for, at last.
+    the last is their mean. complete: it trained to its last epoch. measured: this sweep's other measures at the end.
     """
 
     sweep: str
@@ -64,19 +64,19 @@ class PriorTrial:
 
     @property
     def value(self) -> float:
-        """The objective at last."""
+        """The objective at the end."""
         return self.values[max(self.values)]
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """left_out: sweep folder -> reason -> number of trials that are not told."""
+    """left_out: sweep folder -> reason -> number of trials that are not added."""
 
     trials: tuple[PriorTrial, ...] = ()
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def facts(self) -> list[dict[str, Any]]:
-        """How many trials of each folder are told, and how many are left out for which reason."""
+        """How many trials of each folder are added, and how many are left out for which reason."""
         used = Counter((trial.sweep, trial.complete) for trial in self.trials)
         return [
             {"sweep": sweep, "complete": used[sweep, True], "stopped": used[sweep, False], "left_out": left_out}
@@ -85,7 +85,7 @@ class WarmStart:
 
 
 def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
-    """The trials of the folders in `warm_start`. space: as planned. Raises ConfigError; writes nothing."""
+    """The trials of the folders in `warm_start`. space: the planned one. Raises ConfigError; writes nothing."""
     if sweep.warm_start and not SAMPLER_FACTS[sweep.sampler].learns:
         raise ConfigError(
             f"warm_start must be given to a sampler that learns from it ({', '.join(LEARNS)}), got {sweep.sampler}; "
@@ -110,7 +110,7 @@ def read_warm_start(sweep: SweepConfig, space: Space) -> WarmStart:
 
 
 def check_sweep(sweep: SweepConfig, space: Space, folder: Path) -> None:
-    """Raises ConfigError unless the folder holds a sweep of the same base, metric and seeds a trial."""
+    """Raises ConfigError unless the folder holds a sweep of the same base, metric and seeds per trial."""
     if not holds_sweep(folder):
         raise ConfigError(
             f"warm_start must name sweep folders, with {SWEEP_FILES}, got {str(folder)!r}; "
@@ -137,7 +137,7 @@ def check_sweep(sweep: SweepConfig, space: Space, folder: Path) -> None:
 
 
 def differences(one: Config, other: Config, searched: Iterable[str]) -> dict[str, tuple[Any, Any]]:
-    """Path -> both values, of the settings in which two bases differ, but for names and what is searched."""
+    """Path -> both values, of the settings in which two bases differ, except names and searched settings."""
     ours, theirs = (dict(leaves(config.model_dump(mode="json", exclude={"name"}))) for config in (one, other))
     changed = {
         path: (ours.get(path), theirs.get(path)) for path in {**ours, **theirs} if ours.get(path) != theirs.get(path)
@@ -147,7 +147,7 @@ def differences(one: Config, other: Config, searched: Iterable[str]) -> dict[str
 
 
 def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The plain values of nested ones, by dotted path."""
+    """The plain values of a nested mapping, by dotted path."""
     items = values.items() if isinstance(values, Mapping) else enumerate(values) if isinstance(values, list) else None
     if items is None:
         yield path, values
@@ -157,7 +157,7 @@ def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[PriorTrial | str]:
-    """The trials of a sweep's search by number, or why one is left out."""
+    """The trials of a sweep's search by number, or the reasons why they are left out."""
     trials = [(run, trial_of(run) or {}) for run in trial_folders(folder)]
     for path, trial in sorted(trials, key=lambda pair: (pair[1].get("number", 0), pair[0])):
         if trial.get("role") == TRIAL:
@@ -165,7 +165,7 @@ def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[Prio
 
 
 def read_known(folder: Path, space: Space, sweep: SweepConfig) -> PriorTrial | str:
-    """folder: of the trial's first seed."""
+    """folder: that of the trial's first seed."""
     runs = [folder, *sorted(folder.parent.glob(replicate_pattern(folder.name)))]
     state = combined([state_of(run) for run in runs], sweep.seeds_per_trial)
     if state not in (COMPLETE, PRUNED):
@@ -209,7 +209,7 @@ def the_same(one: Config, other: Config) -> bool:
 
 
 def without_repeats(found: Sequence[tuple[str, PriorTrial | str]]) -> list[tuple[str, PriorTrial | str]]:
-    """Of trials of one configuration the one that trained longest counts, of equals the first."""
+    """Of trials with the same configuration only the one that trained longest is kept, of equals the first."""
     best: dict[frozenset[Any], PriorTrial] = {}
     for _, trial in found:
         if isinstance(trial, PriorTrial):
@@ -228,7 +228,7 @@ def write_warm_start(folder: Path, warm: WarmStart) -> None:
 
 
 def load_warm_start(folder: Path) -> WarmStart:
-    """What `write_warm_start` wrote into a sweep folder."""
+    """Reads what `write_warm_start` wrote into a sweep folder."""
     values = read_json(folder / WARM_FILE)
     trials = [
         PriorTrial(**one | {"values": {int(epoch): value for epoch, value in one["values"].items()}})

@@ -1,4 +1,4 @@
-"""A daemon thread that does calls one after the other, so that whoever asks never waits for a network or a disk."""
+"""A daemon thread that makes calls one after the other, so that the caller never waits for a network or a disk."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Background:
             self.thread.start()
 
     def close(self, seconds: float) -> bool:
-        """Wait until all calls are done, so long at most. Whether they are."""
+        """Wait until all calls are done, at most this long. Returns whether they are."""
         if self.started:
             self.calls.put(None)
             self.thread.join(seconds)

@@ -1,8 +1,8 @@
-"""A copy of the sweep folder in storage that has a URL (s3://, gs://, file://): for machines that may be taken away.
+"""A copy of the sweep folder in storage that has a URL (s3://, gs://, file://): for machines that may be preempted.
 
-The folder is the truth; the copy follows in a thread of its own whenever a job ends. An outage is said once and stops
-nothing. Whatever moment an upload is cut off at, the copy can be gone on with: the study goes first, so it knows
-every trial that has a record, and what says that a trial has ended goes last. `fetch` is the way back.
+The folder is the truth; the copy is updated in a separate thread whenever a job ends. An outage is reported once and
+stops nothing. Whenever an upload is cut off, the sweep can be resumed from the copy: the study goes first, so that it
+holds every trial that has a record, and the files that say that a trial has ended go last. `fetch` gets it back.
 
 Keys come from the environment (AWS_ACCESS_KEY_ID, ..., the endpoint from AWS_ENDPOINT_URL), never from the URL.
 """
@@ -25,15 +25,15 @@ from sweeps.trials.jobs import Message
 from sweeps.trials.sweep_dir import STATE_FILE, SUMMARY_FILE, is_used, resume_command, shown_path
 
 MANIFEST = "copy.json"  # in the copy only: which folder it is of
-CLOSE_SECONDS = 300  # that the end of a sweep waits for its copy
+CLOSE_SECONDS = 300  # how long the end of a sweep waits for its copy
 QUERY = ("region", "scheme", "endpoint_override")
-LAST = ("result.json", "trial.json", SUMMARY_FILE, STATE_FILE)  # each says that what went before is whole
+LAST = ("result.json", "trial.json", SUMMARY_FILE, STATE_FILE)  # each says that the files before it are complete
 
 Stamps = dict[str, tuple[int, int]]  # path in the folder -> size in bytes, time of the last change in ns
 
 
 class Copy:
-    """Listens to the events of the slots. Use as a context manager around the whole sweep. url: None for no copy."""
+    """Listens to the job queue's events. Use as a context manager around the whole sweep. url: None for no copy."""
 
     def __init__(self, url: str | None, folder: Path, say: Callable[[str], None]) -> None:
         self.url, self.folder, self.say = url, folder, say
@@ -46,7 +46,7 @@ class Copy:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Ctrl-C twice waits for nothing."""
+        """After a second Ctrl-C it waits for nothing."""
         if self.url is None or (kind is not None and issubclass(kind, KeyboardInterrupt)):
             return
         self._ask()
@@ -114,7 +114,7 @@ def claim(url: str, folder: Path, name: str) -> None:
 
 
 def fetch(url: str, to: Path | None = None) -> Path:
-    """The copy as a new folder: by default in the place of the one that it is of. Raises ConfigError."""
+    """Downloads the copy into a new folder, by default where the original was. Raises ConfigError."""
     check_url(url)
     try:
         there = filesystem(url)
@@ -144,7 +144,7 @@ def fetch(url: str, to: Path | None = None) -> Path:
 
 
 def push(folder: Path, there: Any, known: Stamps) -> None:
-    """Bring the copy up to date. known: what was copied before; kept up. Raises OSError, ValueError, sqlite3.Error.
+    """Bring the copy up to date. known: what was copied, updated here. Raises OSError, ValueError, sqlite3.Error.
 
     Raises OSError too if the copy lacks a file in the end.
     """
@@ -166,7 +166,7 @@ def push(folder: Path, there: Any, known: Stamps) -> None:
 
 
 def stamps(folder: Path) -> Stamps:
-    """All files but those that are hidden, because they are unfinished or hold for this driver only."""
+    """All files except hidden ones, which are unfinished or of use to this driver only."""
     found = {}
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
@@ -182,7 +182,7 @@ def stamps(folder: Path) -> Stamps:
 
 
 def upload(folder: Path, name: str, there: Any, stamp: tuple[int, int]) -> bool:
-    """Whether the file was copied. One that is gone is not; nor one of LAST that changed: it goes the next time."""
+    """Whether the file was copied: not if it is gone, nor if it is one of LAST that changed (copied next time)."""
     path = folder / name
     if name == STUDY_FILE:
         write(there, name, snapshot(path))
@@ -201,7 +201,7 @@ def upload(folder: Path, name: str, there: Any, stamp: tuple[int, int]) -> bool:
 
 
 def snapshot(path: Path) -> bytes:
-    """A SQLite database as it is between two writes."""
+    """A consistent snapshot of a SQLite database."""
     with tempfile.NamedTemporaryFile(suffix=".db") as file:
         with closing(sqlite3.connect(path)) as living, closing(sqlite3.connect(file.name)) as copied:
             living.backup(copied)
@@ -220,7 +220,7 @@ def write(there: Any, name: str, content: Any) -> None:
 
 
 def sizes(there: Any) -> dict[str, int]:
-    """What is there, by name."""
+    """The sizes of the files there, by name."""
     from pyarrow import fs
 
     found = there.get_file_info(fs.FileSelector("", recursive=True, allow_not_found=True))

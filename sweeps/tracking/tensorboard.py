@@ -15,7 +15,7 @@ CLOSE_SECONDS = 30
 
 
 class EventFiles:
-    """Listens to the events of the slots; `close` at the end. say: called at most once, if files cannot be written."""
+    """Listens to the job queue's events; `close` at the end. say: called once if files cannot be written."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
@@ -47,7 +47,7 @@ class EventFiles:
                 self.say(f"tensorboard: no more event files ({' '.join(str(error).split())[:200]}); training goes on")
 
     def _write(self, job: str, row: Message) -> None:
-        """A job that an earlier driver left begins anew: its rows are reported again from the first on."""
+        """For a job that an earlier driver left, files start anew: all its rows are reported again."""
         if job not in self.writers:
             # not SummaryWriter: its thread dies at a full disk, and whoever writes then waits for ever
             from tensorboardX.event_file_writer import EventsWriter

@@ -1,7 +1,8 @@
-"""What the W&B client has written of a run on this machine: the rows in its `.wandb` files.
+"""What the W&B client has written about a run on this machine: the rows in its `.wandb` files.
 
 A `.wandb` file is a header of 7 bytes and LevelDB's log framing in blocks of 32 KiB around W&B's own records. The
-client writes behind, so that a kill or a full disk costs the end of a file without an error; this is how we notice.
+client writes with a delay, so that a kill or a full disk loses the end of a file without an error; this module detects
+it.
 """
 
 import json
@@ -47,7 +48,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
-    messages: Any = wandb_internal_pb2  # made when it is imported: nothing is known of it before
+    messages: Any = wandb_internal_pb2  # generated on import, so that types are unknown
 
     data = path.read_bytes()
     found = []
@@ -64,12 +65,12 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 def known_epochs(folder: Path, run_id: str) -> set[int]:
-    """The epochs of a run in all its files."""
+    """The epochs of a run that its files hold."""
     return {int(row[EPOCH]) for path in run_files(folder, run_id) for row in rows(path) if EPOCH in row}
 
 
 def drop_empty(folder: Path, run_id: str) -> None:
-    """Delete what a kill left without a single record: `wandb sync` takes no run of which one file is so."""
+    """Delete files that a kill left without a record: `wandb sync` refuses a run with such a file."""
     for path in run_files(folder, run_id):
         if not any(raw_records(path.read_bytes())):
             shutil.rmtree(path.parent)

@@ -1,8 +1,8 @@
 """A mirror of the sweep on Weights & Biases: one run for each job and one for the sweep, written from the driver.
 
-The run records are the truth. The mirror may be offline, late or down, and the sweep does not notice: every call
-runs in a thread of its own and is guarded. A run that W&B cannot take is written offline, which is said once; what W&B
-lacks in the end is said too, and `mergenet sweep sync` adds it from the records.
+The run records are the truth. The mirror may be offline, late or down without an effect on the sweep: every call runs
+in a separate thread and is guarded. A run that W&B cannot take is written offline, which is reported once; so is what
+W&B lacks in the end, and `mergenet sweep sync` adds it from the records.
 """
 
 import time
@@ -34,14 +34,14 @@ from sweeps.tracking.wandb_summary import log_summary, table_config
 from sweeps.trials.jobs import EPOCH, Message
 from sweeps.trials.sweep_dir import shown_path
 
-CLOSE_SECONDS = 90  # that the end of a sweep waits for its mirror
-RETRY_SECONDS = 300  # after W&B could not be reached: every try costs INIT_SECONDS, and the trials go on meanwhile
-FLUSH_SECONDS = 15  # by which the client has written what was logged
+CLOSE_SECONDS = 90  # how long the end of a sweep waits for its mirror
+RETRY_SECONDS = 300  # pause after W&B could not be reached: every try costs INIT_SECONDS, while trials go on
+FLUSH_SECONDS = 15  # after which the client has written what was logged
 
 
 @dataclass
 class Open:
-    """A job that is under way. rows: all so far, should its run have to begin again elsewhere."""
+    """A running job. rows: all so far, in case its W&B run has to begin again elsewhere."""
 
     about: Message
     run: MirrorRun | None = None
@@ -49,9 +49,9 @@ class Open:
 
 
 class Mirror:
-    """Listens to the events of the slots; `close` at the end. say: called with what a user should know.
+    """Listens to the events of the job queue; `close` at the end. say: called with messages for the user.
 
-    Nothing is kept of a job that has ended but its name, until its file is checked.
+    Of a job that has ended only the name is kept, until its file is checked.
     """
 
     def __init__(self, sweep: SweepConfig, folder: Path, say: Callable[[str], None]) -> None:
@@ -69,12 +69,12 @@ class Mirror:
             self.background(lambda: self._guarded(event["job"], lambda: EVENTS[event["event"]](self, event)))
 
     def summarize(self, summary: dict[str, Any]) -> None:
-        """The run of the whole sweep. summary: that of report/summary.py."""
+        """Mirrors the summary of the sweep, as report/summary.py makes it, in the sweep's own run."""
         if not self.closed:
             self.background(lambda: self._guarded(SUMMARY, lambda: self._summarize(summary)))
 
     def close(self) -> None:
-        """Wait for what is under way. Jobs that have not ended were interrupted. Does nothing the second time."""
+        """Wait for pending calls. Jobs that have not ended were interrupted. A second call does nothing."""
         if self.closed:
             return
         self.closed = True
@@ -96,7 +96,7 @@ class Mirror:
         self.jobs[event["job"]] = Open(about | {"trial_id": event["job"], "params": event["params"]})
 
     def _start(self, event: Message) -> None:
-        """A job whose workers were lost starts a second time, and its run goes on."""
+        """Opens a run for a job; if its workers were lost, the job starts a second time and its run continues."""
         if (job := self.jobs.get(event["job"])) is not None and job.run is None:
             job.run = self._open(event["job"], event["role"], scalars(job.about))
 
@@ -144,7 +144,7 @@ class Mirror:
         self._say_once("outage", f"{what}; {self._way_out()}")
 
     def _revive(self, error: Exception) -> None:
-        """The client's process is dead, and all runs with it: each goes on offline in a new one."""
+        """After the client's process died, and all runs with it: each continues offline in a new one."""
         import wandb
 
         with suppress(*dead_client()):
@@ -176,7 +176,7 @@ class Mirror:
             self.say(f"wandb: {len(self.lacking)} runs lack something ({known}{more}); {self._way_out()}")
 
     def _check(self, age: float) -> None:
-        """Compare the files of jobs that ended so long ago, in seconds, with their records."""
+        """Compare the files of jobs that ended at least so many seconds ago with their records."""
         now = time.monotonic()
         for job in [job for job, ended in self.unchecked.items() if now - ended >= age]:
             del self.unchecked[job]
@@ -208,7 +208,7 @@ EVENTS: dict[str, Callable[[Mirror, Message], None]] = {
 
 
 def dead_client() -> tuple[type[Exception], ...]:
-    """What a call raises once the client's process is gone: which of them is a matter of moments."""
+    """Whether the error is one that calls raise once the client's process is gone; which one depends on timing."""
     from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 
     return ConnectionError, HandleAbandonedError, MailboxClosedError

@@ -1,7 +1,7 @@
 """One run on Weights & Biases: how it is opened, which rows it lacks, how it ends.
 
-What W&B has of a run already, from an earlier driver or `mergenet sweep sync`, is not logged again: online W&B says at
-which step the run goes on (an epoch is a step), offline the run's files are read.
+Epochs that W&B already has, from an earlier driver or `mergenet sweep sync`, are not logged again: online W&B reports
+the step at which the run continues (an epoch is a step), offline the run's files are read.
 """
 
 import logging
@@ -34,13 +34,13 @@ class NameTaken(UserError):
 
 @dataclass(frozen=True)
 class MirrorRun:
-    """known: the epochs that need not be logged any more."""
+    """known: the epochs that were logged before."""
 
     run: Any
     known: set[int]
 
     def log(self, row: Message) -> bool:
-        """Whether the row was new."""
+        """Logs a row unless W&B has it; returns whether it was new."""
         if row[EPOCH] in self.known:
             return False
         self.run.log(row)  # without step=: an explicit step drops rows silently
@@ -63,7 +63,7 @@ def run_id(sweep: SweepConfig, job: str) -> str:
 def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict[str, Any], mode: str) -> MirrorRun:
     """Blocks for INIT_SECONDS at most. Raises NameTaken, or whatever the client raises.
 
-    A run that this sweep folder has no file of must be new on W&B: else two sweeps of one name would be mixed.
+    A run without a file in this sweep folder must be new on W&B, or two sweeps of the same name would be mixed.
     """
     import wandb
 
@@ -95,7 +95,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
         except wandb.errors.UsageError as error:
             if seen or "already exists" not in str(error):
                 raise
-            for path in run_files(folder, name):  # of the try: it would look like a run of ours
+            for path in run_files(folder, name):  # files of the attempt, which would look like a run of ours
                 shutil.rmtree(path.parent)
             raise NameTaken(
                 f"W&B has a run {name} that this sweep folder did not write; "
@@ -125,9 +125,9 @@ def settings(wandb: Any) -> Any:
 
 
 def scalars(about: dict[str, Any]) -> dict[str, Any]:
-    """Shallow scalars: W&B groups by these and by nothing else. about: trial_id, role, params, seed, method, number.
+    """Top-level scalars, the only values that W&B groups by. about: trial_id, role, params, seed, method, number.
 
-    A replicate has the number of its trial, and names it.
+    A replicate has the number and the name of its trial.
     """
     axes = {path.replace(".", "_"): in_a_word(value) for path, value in about.get("params", {}).items()}
     fixed = ("trial_id", "role", "number", "seed", "method")
@@ -136,7 +136,7 @@ def scalars(about: dict[str, Any]) -> dict[str, Any]:
 
 
 def outcome(folder: Path, job: str, state: str, error: str | None) -> dict[str, Any]:
-    """What the summary of a run says of its end: state, error, and what the run's result.json has measured."""
+    """The end of a run for its W&B summary: state, error, and the measures in result.json."""
     try:
         result = read_result(folder / TRIALS_FOLDER / job)
     except CheckpointError:  # damaged: the mirror goes without

@@ -15,7 +15,7 @@ def table_config(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_summary(run: Any, summary: dict[str, Any]) -> None:
-    """summary: that of report/summary.py. The table is HTML: a W&B table needs an artifact, which can be refused."""
+    """summary: report/summary.py's. The table is HTML: a W&B table needs an artifact, which can be refused."""
     import wandb
 
     run.log({"trials": wandb.Html(trials_html(summary["trials"]), inject=False)})
@@ -23,7 +23,7 @@ def log_summary(run: Any, summary: dict[str, Any]) -> None:
 
 
 def numbers(summary: dict[str, Any]) -> dict[str, Any]:
-    """Shallow scalars: trials by state, the best trial, no transfer, the gain of the confirmation and its controls."""
+    """Top-level scalars: trials by state, best trial, no transfer, gain of the confirmation and its controls."""
     trials, best, baseline = summary["trials"], summary["best"], summary["baseline"]
     states = [trial["state"] for trial in trials]
     found: dict[str, Any] = {f"trials_{state}": states.count(state) for state in sorted(set(states))}

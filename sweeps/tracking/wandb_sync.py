@@ -1,4 +1,4 @@
-"""Backfill: what Weights & Biases lacks of a sweep, from the sweep's own records."""
+"""Backfill: uploads what Weights & Biases lacks of a sweep, from the sweep's own records."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str]
     """Bring every trial's run, and that of the sweep, to what the records say. Returns how many epochs were added.
 
     mode: online, or offline: into files below the sweep folder for `wandb sync`.
-    Raises UserError; RuntimeError if W&B does not take a run: those before it are done, and doing it again is safe.
+    Raises UserError; RuntimeError if W&B refuses a run: those before it are done, and a second call is safe.
     """
     if not holds_sweep(folder):
         raise ConfigError(f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}; `mergenet sweep run` makes one")
@@ -55,7 +55,7 @@ def guarded(job: str, call: Callable[[], int]) -> int:
 
 
 def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
-    """One trial; how many epochs W&B lacked."""
+    """Syncs one run; returns how many epochs W&B lacked."""
     trial, rows, name = read_trial_file(path), read_epochs(path), run_id(sweep, path.name)
     assert trial is not None
     if sweep.wandb.mode != ONLINE and run_files(folder, name):
@@ -85,7 +85,7 @@ def sync_summary(sweep: SweepConfig, folder: Path) -> int:
 
 
 def mark_synced(sweep: SweepConfig, folder: Path, name: str) -> None:
-    """W&B's own mark: a later `wandb sync` passes over the files, which would be added a second time."""
+    """Sets W&B's own mark, so that a later `wandb sync` does not upload the files a second time."""
     if sweep.wandb.mode == ONLINE:
         for path in run_files(folder, name):
             path.with_suffix(".wandb.synced").touch()

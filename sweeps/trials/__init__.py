@@ -1,1 +1,1 @@
-"""What a trial is: its job, its record on disk, its objectives and result, and the sweep's directory."""
+"""What a trial is: its job, its record on disk, its objectives and result, and the sweep folder."""

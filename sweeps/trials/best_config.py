@@ -14,7 +14,7 @@ VERSIONS = ("python", "torch", "torchvision", "numpy", "mergenet", "ray")
 
 
 def write_best(path: Path, sweep: str, trial: dict[str, Any], record: RunRecord) -> None:
-    """Write the trial's configuration with a live source in place of the recording, and what it reached as comments.
+    """Write the trial's configuration with a live source in place of the recording, and its results as comments.
 
     trial: trial.json. Replay is bit for bit what a live source gives, so training it again with the same versions and
     threads gives the same metrics.
@@ -41,7 +41,7 @@ def header(sweep: str, trial: dict[str, Any], record: RunRecord) -> str:
 
 
 def mean_lines(trial: dict[str, Any]) -> list[str]:
-    """For a trial that was chosen by the mean over several seeds."""
+    """The comment for a trial that was selected by the mean over several seeds."""
     if SEEDS not in trial:
         return []
     count = len(trial["values"])

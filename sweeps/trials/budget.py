@@ -1,4 +1,4 @@
-"""Time spent, kept over all drivers of a sweep, and the budget of its search."""
+"""Time spent, over all drivers of a sweep, and the budget of its search."""
 
 import contextlib
 import threading
@@ -13,15 +13,15 @@ from mergenet.records.run_record import EPOCHS_FILE
 from sweeps.config import SweepConfig
 from sweeps.trials.jobs import Message
 
-BEAT = 10.0  # seconds between two notes of the time spent: no more than that is forgotten after a kill
+BEAT = 10.0  # seconds between two records of the time spent: a kill loses no more than that
 SEARCH = "search"
 HOUR = 3600.0
 
 
 class Clock:
-    """Seconds of each step of a sweep, those of earlier drivers included.
+    """Seconds of each step of a sweep, including earlier drivers.
 
-    before: what earlier drivers noted. write: notes them; called when a step begins and by `beat`.
+    before: what earlier drivers recorded. write: records them; called when a step begins and by `beat`.
     """
 
     def __init__(self, before: dict[str, float], write: Callable[[dict[str, float]], None]) -> None:
@@ -31,7 +31,7 @@ class Clock:
         self.lock = threading.Lock()
 
     def begin(self, step: str | None) -> None:
-        """The running step has ended and another begins; None: nothing more does."""
+        """Ends the running step and begins another; None: no other."""
         with self.lock:
             now = time.monotonic()
             if self.step is not None:
@@ -46,13 +46,13 @@ class Clock:
                 self._note()
 
     def seconds(self) -> dict[str, float]:
-        """By step, the running one so far."""
+        """Seconds by step, including the running one so far."""
         with self.lock:
             return self._seconds()
 
     def _note(self) -> None:
         self.noted = time.monotonic()
-        with contextlib.suppress(OSError, UserError):  # a full disk is told of by those who write what counts
+        with contextlib.suppress(OSError, UserError):  # a full disk is reported where results are written
             self.write(self._seconds())
 
     def _seconds(self) -> dict[str, float]:
@@ -62,9 +62,10 @@ class Clock:
 
 
 class Budget:
-    """How much of the search's budget is spent. A listener of the slots.
+    """How much of the search's budget is spent. Listens to the events of the job queue.
 
-    seconds: of the search so far, by all drivers. What the trials in the folder have recorded counts, with all seeds.
+    seconds: of the search so far, by all drivers. The recorded epochs of all trials in the folder count, with all
+    seeds.
     """
 
     def __init__(self, sweep: SweepConfig, folder: Path, seconds: Callable[[], float]) -> None:
@@ -81,7 +82,7 @@ class Budget:
         return sum(self.epochs.copy().values())
 
     def spent(self) -> bool:
-        """No more trials may begin."""
+        """Whether the budget is spent: no more trials may begin."""
         hours, epochs = self.sweep.budget_hours, self.sweep.budget_epochs
         if hours is not None and self.seconds() >= hours * HOUR:
             return True

@@ -1,4 +1,4 @@
-"""How a sweep can end other than finished."""
+"""How a sweep can end without finishing."""
 
 
 class SweepFailed(RuntimeError):
@@ -10,11 +10,11 @@ class SweepStopped(Exception):
 
 
 class SweepPaused(RuntimeError):
-    """The disk, or the study's server, took no more; the sweep can be resumed once it does. The message says how."""
+    """The disk, or the study's server, refused a write; the sweep can be resumed. The message says how."""
 
 
 class SlotDied(RuntimeError):
-    """A slot cannot be kept up, or the queue is gone; the message says which and why."""
+    """A slot has lost its workers too often, or the queue is gone; the message says which and why."""
 
 
 class RayFailed(SlotDied):
@@ -22,4 +22,4 @@ class RayFailed(SlotDied):
 
 
 class Suspended(Exception):
-    """The slots were asked to pause, and have. The message says why, if nobody but the sweep itself asked."""
+    """The slots were asked to pause, and have. The message says why, if the sweep itself asked."""

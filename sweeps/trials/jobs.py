@@ -21,14 +21,14 @@ from analysis.seeds import SEEDS, replicate_name
 from sweeps.space.space import Labels, Space
 from sweeps.trials.recorded_source import SourcePlan, replay
 
-Message = dict[str, Any]  # a job, or what is said of it; see execution/job_queue.py
+Message = dict[str, Any]  # a job, or an event about one; see execution/job_queue.py
 
-# What a job is told when it has reported an epoch; SUSPEND is also the outcome of a job that was paused
+# The answer to a job that has reported an epoch; SUSPEND is also the outcome of a job that was paused
 GO_ON, STOP, SUSPEND = "go on", "stop", "paused"
 
 # What trials report to Tune
 OBJECTIVE = "objective"  # the best value of the sweep's metric so far
-EPOCH, EPOCHS = "epoch", "epochs"  # the one that has ended, and how many there will be
+EPOCH, EPOCHS = "epoch", "epochs"  # the epoch that has ended, and how many there will be
 
 
 def trial_name(number: int) -> str:
@@ -57,7 +57,7 @@ class Jobs:
         return self._job(name, TRIAL, values, params=self.space.values(labels), number=number, **self._all_seeds())
 
     def baseline(self) -> Message:
-        """The same target without transfer, under the base's recipe and seed."""
+        """The baseline: the same target without transfer, with the base's recipe and seed."""
         return self._job(BASELINE, BASELINE, without_transfer(self.space.base), **self._all_seeds())
 
     def replicates(self, first: Message) -> list[Message]:
@@ -74,7 +74,7 @@ class Jobs:
         return {SEEDS: [self.space.base["seed"], *self.seeds]} if self.seeds else {}
 
     def adapter_trainings(self, best: dict[str, Any], params: dict[str, Any], seeds: Sequence[int]) -> list[Message]:
-        """The best configuration with one seed after another, each with the adapter that the one before has trained."""
+        """The best configuration with one seed after another, each starting from the adapter of the one before."""
         jobs: list[Message] = []
         for number, seed in enumerate(seeds, start=1):
             values = with_seed(best if not jobs else with_adapter(best, jobs[-1]["folder"]), seed)
@@ -114,7 +114,7 @@ class Jobs:
 
 
 def with_seed(values: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Another seed for all but the source, whose own is pinned."""
+    """The same with another seed for all but the source, whose seed is pinned."""
     return values | {"seed": seed, "target": values["target"] | {"seed": None}}
 
 
@@ -128,7 +128,7 @@ def with_adapter(values: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def no_controls(best: dict[str, Any]) -> str:
-    """Why controls of a configuration would tell nothing; empty if they do."""
+    """Why controls of a configuration would show nothing; empty if they would."""
     if best["method"] != "mergenet":
         return f"its method is {best['method']}, and only that of mergenet shows an adapter the source"
     control = best["transfer"]["control"]

@@ -1,4 +1,4 @@
-"""What a sweep asks of its trials beside the metric: further objectives, constraints, and the Pareto front of both."""
+"""What a sweep measures beside the metric: further objectives, constraints, and the Pareto front."""
 
 import math
 from collections import Counter
@@ -24,8 +24,8 @@ Measured = Mapping[str, float | None]
 class Outcome:
     """How a trial ended, by its records.
 
-    state: of its trial.json. rows: {"epoch", "value"}, the metric so far. value: at last. measured: all else that the
-    sweep asks for, at last.
+    state: of its trial.json. rows: {"epoch", "value"}, the metric so far. value: the final one. measured: the sweep's
+    other measures at the end.
     """
 
     state: str
@@ -35,17 +35,17 @@ class Outcome:
 
 
 def asked(sweep: SweepConfig) -> list[str]:
-    """What is measured of each trial beside the metric."""
+    """The measures of each trial beside the metric."""
     return [name for name in dict.fromkeys((*sweep.minimize, *sweep.constraints)) if name != sweep.metric]
 
 
 def measured(sweep: SweepConfig, runs: Sequence[Rows]) -> dict[str, float | None]:
-    """All that the sweep asks for, after these epochs of a trial: of its run, or the mean over those of its seeds."""
+    """The sweep's measures after these epochs of a trial: of its run, or the mean over those of its seeds."""
     return {name: mean([measure(name, rows, sweep.objective) for rows in runs]) for name in asked(sweep)}
 
 
 def values_of(sweep: SweepConfig, value: float | None, found: Measured) -> list[float] | None:
-    """The objectives of a trial; None if one of them, or what a constraint is about, is missing or no number."""
+    """The objectives of a trial; None if one of them, or a constrained measure, is missing or no number."""
     needed = [value, *(found.get(name) for name in asked(sweep))]
     if not all(number is not None and math.isfinite(number) for number in needed):
         return None
@@ -60,7 +60,7 @@ def breaks(sweep: SweepConfig, runs: Sequence[Rows]) -> list[str]:
 
 
 def feasible(sweep: SweepConfig, runs: Mapping[str, Rows]) -> dict[str, Rows]:
-    """Without the runs of trials that break a constraint. runs: the epochs of each, by name."""
+    """The runs, without those of trials that break a constraint. runs: the epochs of each, by name."""
     groups: dict[str, list[Rows]] = {}
     for name, rows in runs.items():
         groups.setdefault(first_of(name), []).append(rows)
@@ -88,19 +88,19 @@ def pareto_front(sweep: SweepConfig, trials: Sequence[dict[str, Any]]) -> list[d
 
 
 def beaten(point: np.ndarray, points: np.ndarray) -> bool:
-    """Whether some other point is nowhere larger and somewhere smaller."""
+    """Whether the point is dominated: another one is nowhere larger and somewhere smaller."""
     return bool((np.all(points <= point, axis=1) & np.any(points < point, axis=1)).any())
 
 
 def infeasible(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Of the trials that trained to their end: how many break a constraint, and how many which one."""
+    """Of the complete trials: how many break a constraint, and how many break which."""
     whole = [trial for trial in trials if trial["finished"]]
     rules = Counter(rule for trial in whole for rule in trial["broken"])
     return {"complete": len(whole), "infeasible": sum(bool(t["broken"]) for t in whole), "rules": dict(rules)}
 
 
 def infeasible_text(found: Mapping[str, Any]) -> str:
-    """What `infeasible` found, for a reader."""
+    """What `infeasible` found, as text."""
     rules = "; ".join(f"{rule}: {number}" for rule, number in found["rules"].items())
     count = f"{found['infeasible']} of {found['complete']} complete trials"
     return f"{count} break a constraint ({rules})" if rules else f"{count} break a constraint"

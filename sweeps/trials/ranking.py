@@ -1,4 +1,4 @@
-"""How the trials stand, from the states and epochs of their runs so far: for the live view and for `sweep status`."""
+"""The leaderboard so far, from the states and epochs of runs: for the live view and for `sweep status`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from sweeps.trials.record import best_value, mean
 
 
 def trial_states(states: Mapping[str, str], count: int) -> dict[str, str]:
-    """The state of each trial, and of no transfer, from those of its runs. count: seeds of a trial."""
+    """The state of each trial, and of no transfer, from those of its runs. count: seeds per trial."""
     groups: dict[str, list[str]] = {name: [name] for name in states if first_of(name) == name}
     for name in states:
         if (first := first_of(name)) != name and first in groups:
@@ -20,7 +20,7 @@ def trial_states(states: Mapping[str, str], count: int) -> dict[str, str]:
 
 
 def leader(runs: Mapping[str, Rows], states: Mapping[str, str], metric: str, count: int) -> dict[str, Any] | None:
-    """The best trial so far, and how far it leads no transfer; None if no trial has a value.
+    """The best trial so far, and its lead over no transfer; None if no trial has a value.
 
     runs: the epochs of each run, by name. With one seed a trial all but failed trials count, and the lead is over as
     many epochs as the trial has; None until the baseline has trained them. With several seeds only means count, those
@@ -40,7 +40,7 @@ def leader(runs: Mapping[str, Rows], states: Mapping[str, str], metric: str, cou
 
 
 def mean_of(runs: Mapping[str, Rows], trial: str, metric: str) -> float | None:
-    """Over the runs of a whole trial; None if one has no value."""
+    """The mean over the runs of a whole trial; None if one has no value."""
     return mean([best_value(rows, metric) for name, rows in runs.items() if first_of(name) == trial])
 
 
@@ -61,7 +61,7 @@ def _first(values: Mapping[str, float], runs: Mapping[str, Rows], metric: str) -
 
     def key(trial: str) -> tuple[float, float, int, str]:
         parameters = measure(ADAPTER_PARAMETERS, runs[trial], metric) or 0
-        # drawn earlier by name: trial-1000 after trial-999
+        # by number: trial-1000 after trial-999
         return *best_first(values[trial], mode_of(metric), parameters, len(trial)), trial
 
     return min(values, key=key)

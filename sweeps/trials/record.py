@@ -1,4 +1,4 @@
-"""What the record of one run says of a trial's objective; how a job's trial.json is written."""
+"""A trial's objective from the record of one run; writing a job's trial.json."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,13 +22,13 @@ def write_trial(job: Message, state: str, error: str | None = None) -> None:
 
 
 def best_value(rows: Iterable[Mapping[str, Any]], metric: str) -> float | None:
-    """The best so far is what counts, because the best epoch's network is what is kept; None before the first."""
+    """The best value so far, because the best epoch's network is kept; None before the first."""
     values = [row[metric] for row in rows if row.get(metric) is not None]
     return (max if mode_of(metric) == "max" else min)(values, default=None)
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """Of a trial's seeds; None if one of them has no value."""
+    """The mean over a trial's seeds; None if one of them has no value."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known and len(known) == len(values) else None
 

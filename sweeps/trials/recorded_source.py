@@ -1,7 +1,7 @@
-"""Whether the sweep's source can be trained once for all trials, and what has to be recorded of it.
+"""Whether the sweep's source can be trained once for all trials, and which layers must be recorded.
 
 With one-way transfer the source never sees the target: whatever a trial draws for the transfer, the source trains the
-same. It is recorded once and replayed, bit for bit, as long as nothing that is drawn changes the source's own way.
+same. It is recorded once and replayed, bit for bit, as long as no drawn value changes its training.
 """
 
 import math
@@ -67,13 +67,14 @@ def why_not(space: Space, configs: list[Config]) -> str:
 
 
 def pin_source(values: dict[str, Any]) -> dict[str, Any]:
-    """The base with the source's seed written out: it stays when the run's seed changes for a confirmation."""
+    """The base with the source's seed written out, so that it stays when the run's seed changes for a confirmation."""
     source = values["source"]
     return values | {"source": source | {"seed": values["seed"] if source["seed"] is None else source["seed"]}}
 
 
 def replay(values: dict[str, Any], folder: str | None) -> dict[str, Any]:
-    """The configuration with the recording in `folder` as its source; as it is without one, or without MergeNet.
+    """The configuration with the recording in `folder` as its source; unchanged without a recording or without
+    MergeNet.
 
     `analysis.names.portable_config` is the inverse.
     """

@@ -1,6 +1,6 @@
-"""Writes that were refused: by a full or read-only disk, or by the study's storage. They are no trial's fault.
+"""Writes refused by a full or read-only disk, or by the study's storage, which are not a trial's fault.
 
-Such an error pauses the sweep: nothing is marked as failed, and a resumed sweep goes on from its records.
+Such an error pauses the sweep: nothing is marked as failed, and the sweep can be resumed from its records.
 """
 
 import errno
@@ -8,7 +8,7 @@ import os
 
 from mergenet.errors import WriteError
 
-# What the system and SQLite say; errors of other processes arrive as text only
+# messages of the system and SQLite; errors of other processes arrive as text only
 TEXTS = (
     *(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)),
     "database or disk is full",
@@ -19,7 +19,7 @@ TEXTS = (
 
 
 def write_refusal(error: BaseException | None) -> str | None:
-    """One line that says which write was refused; None of an error that has another cause."""
+    """One line that says which write was refused; None for an error with another cause."""
     while error is not None:
         if isinstance(error, WriteError):
             return str(error)

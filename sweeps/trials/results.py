@@ -1,4 +1,4 @@
-"""The sweep's numbers, read back from the records of its runs: trials, the best of them, the confirmation."""
+"""The results of a sweep, read from the records of its runs: trials, the best trial, the confirmation."""
 
 import math
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ Sides = dict[str, dict[int, dict[str, Any]]]  # role -> seed -> trial that train
 def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
     """trial.json with epochs, the best value by validation (None if it never reported) and the test metrics.
 
-    measured: what else the sweep asks for; broken: the constraints that it breaks. adapter_parameters: 0 without an
+    measured: the sweep's other measures; broken: the constraints that it breaks. adapter_parameters: 0 without an
     adapter.
     """
     trial = trial_of(folder)
@@ -84,7 +84,7 @@ def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, A
 
 
 def averaged(first: dict[str, Any], others: list[dict[str, Any]], sweep: SweepConfig) -> dict[str, Any]:
-    """A trial from its runs; the first one's alone unless it trained to its last epoch, or if there is to be no other.
+    """A trial from its runs; from the first alone if that was stopped early, or if there is only one seed.
 
     values: of the seeds that value is the mean of; none if a seed is missing, because it failed or is still to train.
     """
@@ -107,12 +107,12 @@ def averaged(first: dict[str, Any], others: list[dict[str, Any]], sweep: SweepCo
 
 
 def ended_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
-    """Runs of the search that have ended, each seed one: name -> state, epochs. What cannot be read is left out."""
+    """Runs of the search that have ended, each seed one: name -> state, epochs. Unreadable ones are left out."""
     found = {}
     for run in trial_folders(folder):
         trial = ended_trial(run) if run.name.startswith(TRIAL) else None
         if trial is not None and trial["role"] in (TRIAL, REPLICATE):
-            with suppress(CheckpointError):  # torn: the run itself will say so
+            with suppress(CheckpointError):  # torn: the run itself will report it
                 found[run.name] = (trial["state"], read_epochs(run))
     return found
 
@@ -136,7 +136,7 @@ def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
 
     The gain is best minus no transfer, whatever the direction of the metric. None if no pair is whole.
     controls: of each control that was trained, `paired_control`; adapter: `paired_adapter`, of the one that was trained
-    over adapter_seeds. Neither is there without such runs.
+    over adapter_seeds. Both are missing without such runs.
     """
     runs = {role: {t["seed"]: t for t in read_trials(folder, sweep, role)} for role in sweep.confirm_roles}
     sides = {role: {seed: t for seed, t in found.items() if t["finished"]} for role, found in runs.items()}
@@ -167,7 +167,7 @@ def paired_control(sides: Sides, role: str, seeds: list[int], sweep: SweepConfig
 
 
 def paired_adapter(sides: Sides, seeds: list[int], sweep: SweepConfig) -> dict[str, Any]:
-    """The same of the best that began with the trained adapter, minus no transfer (gain) and minus the best."""
+    """The same for the best configuration with the trained adapter, minus no transfer (gain) and minus the best."""
     seeds = [seed for seed in seeds if seed in sides[CONFIRM_ADAPTER]]
     out: dict[str, Any] = {"seeds": seeds}
     for metric, best, none, trained in beside_both(sides, CONFIRM_ADAPTER, seeds, sweep):

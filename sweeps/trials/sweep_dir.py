@@ -1,4 +1,4 @@
-"""The sweep folder before a sweep starts: new, or what is to be done with the sweep that it holds."""
+"""The sweep folder before a sweep starts: checks, the driver's lock, resuming and deleting."""
 
 import contextlib
 import fcntl
@@ -26,9 +26,9 @@ SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """The sweep folder, made if need be, with this process as its only driver; the lock goes with the process.
+    """The sweep folder, created if needed, with this process as its only driver; the lock ends with the process.
 
-    A folder that was made for this, and that nothing was written to, goes as well.
+    A folder that was created for this, and that nothing was written to, is removed again.
     Raises ConfigError if another driver has it, or if the folder cannot be made or written.
     """
     new = not folder.exists()
@@ -57,14 +57,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def take_lock(file: IO[bytes]) -> bool:
-    """Tries for a moment: who only looks (report/status.py) holds the lock for microseconds."""
+    """Tries for a moment: report/status.py holds the lock for microseconds when it looks."""
     for _ in range(5):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             time.sleep(0.05)
         else:
-            return os.fstat(file.fileno()).st_nlink > 0  # else its driver has just taken it away with the folder
+            return os.fstat(file.fileno()).st_nlink > 0  # else its driver has just removed it with the folder
     return False
 
 
@@ -152,7 +152,7 @@ def status_of(folder: Path) -> str:
 
 
 def load_resumable(folder: Path) -> SweepConfig:
-    """The sweep of a folder, on the base that it started with, its warm start read already.
+    """The sweep of a folder, with the base that it started with and its warm start.
 
     Raises ConfigError if there is none to resume.
     """
@@ -165,7 +165,7 @@ def load_resumable(folder: Path) -> SweepConfig:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """sweep.json; empty if there is none or it is no such file."""
+    """sweep.json; empty if it is missing or damaged."""
     return read_json(folder / STATE_FILE)
 
 
@@ -178,7 +178,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def resume_command(place: Path | str | None) -> str:
-    """What to type to go on with a sweep: a folder or a URL, quoted for a shell."""
+    """The command that resumes a sweep: a folder or a URL, quoted for a shell."""
     return f"mergenet sweep resume {shlex.quote(str(place))}"
 
 

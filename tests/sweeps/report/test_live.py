@@ -62,7 +62,7 @@ def test_the_live_status_counts_and_calls_nothing_a_gain() -> None:
     assert "trials: 1 complete" in text
     assert "1/3" in text
     assert "about 0:10 left" in text  # two jobs of 10 s on two slots
-    assert "highest so far: 50.00 % (trial-000, no transfer is not there yet; not a gain, the best of many is" in text
+    assert "highest so far: 50.00 % (trial-000, no transfer is not that far yet; not a gain: the best of many" in text
 
 
 def test_the_lead_is_over_as_many_epochs_and_lost_workers_are_counted() -> None:

@@ -60,7 +60,7 @@ def test_a_running_sweep(tmp_path: Path) -> None:
     assert found["best"] == {"trial": "trial-000", "value": 0.55, "epochs": 2, "lead": pytest.approx(0.05)}
     assert (found["epochs_done"], found["epochs_expected"]) == (5, 2 + 8 + 4)
     assert found["seconds_left"] == 9 * 20
-    assert "highest so far: 55.00 % (trial-000, +5.00 points to no transfer; not a gain, the best of many" in shown
+    assert "highest so far: 55.00 % (trial-000, +5.00 points to no transfer; not a gain: the best of many" in shown
     assert "budget of the search: 3 of 100 epochs" in shown
     assert "time left: about 3 min 0 s; next: wait" in shown
 
@@ -140,7 +140,7 @@ def test_the_lead_waits_for_the_baseline(tmp_path: Path) -> None:
     write_sweep(tmp_path, "stopped")
     (tmp_path / "trials/baseline/epochs.jsonl").write_text('{"epoch": 1, "step": 1, "target_val_top1": 0.4}\n')
     assert read_status(tmp_path)["best"]["lead"] is None
-    assert "no transfer is not there yet" in text(tmp_path)
+    assert "no transfer is not that far yet" in text(tmp_path)
 
 
 def test_the_time_left_ends_with_the_budget(tmp_path: Path) -> None:
