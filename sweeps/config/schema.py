@@ -207,7 +207,7 @@ class SweepConfig(Strict):
 
     @property
     def objective(self) -> str:
-        """The metric that decides; a plan has it (planning/plan.py)."""
+        """The metric that decides; a plan has it (planning/checks.py)."""
         assert self.metric is not None, "the sweep must be planned"
         return self.metric
 

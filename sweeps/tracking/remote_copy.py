@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from analysis.trial_file import TRIAL_FILE
 from mergenet.errors import ConfigError
+from mergenet.records.run_record import RESULT_FILE
 from sweeps.study.storage import JOURNAL_FILE, STUDY_FILE
 from sweeps.tracking.background import Background
-from sweeps.trials.jobs import Message
+from sweeps.trials.messages import JobEvent
 from sweeps.trials.sweep_dir import STATE_FILE, SUMMARY_FILE, is_used, resume_command, shown_path
 
 MANIFEST = "copy.json"  # in the copy only: which folder it is of
 CLOSE_SECONDS = 300  # that the end of a sweep waits for its copy
 QUERY = ("region", "scheme", "endpoint_override")
-LAST = ("result.json", "trial.json", SUMMARY_FILE, STATE_FILE)  # each says that what went before is whole
+LAST = (RESULT_FILE, TRIAL_FILE, SUMMARY_FILE, STATE_FILE)  # each says that what went before is whole
 
 Stamps = dict[str, tuple[int, int]]  # path in the folder -> size in bytes, time of the last change in ns
 
@@ -57,7 +59,7 @@ class Copy:
                 f"`{resume_command(shown_path(self.folder))}` completes it"
             )
 
-    def __call__(self, event: Message) -> None:
+    def __call__(self, event: JobEvent) -> None:
         if self.url is not None and event["event"] == "ended":
             self._ask()
 

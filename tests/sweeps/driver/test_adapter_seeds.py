@@ -7,7 +7,7 @@ from analysis.names import CONFIRM_ADAPTER
 from sweeps.driver.steps import adapter_trainings, confirm, confirmations, train_adapter
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds, more_seeds
 from sweeps.report.verdict import adapter_lines
-from sweeps.trials.jobs import Message
+from sweeps.trials.messages import Job, JobOutcome
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import confirmation
 from tests.sweeps.base import space_of, sweep_config
@@ -25,10 +25,10 @@ class WorkerPool:
     def __init__(self, **states: str) -> None:
         self.states, self.names = states, list[str]()
 
-    def submit(self, job: Message) -> None:
+    def submit(self, job: Job) -> None:
         self.names.append(job["id"])
 
-    def wait(self, names: list[str]) -> dict[str, Message]:
+    def wait(self, names: list[str]) -> dict[str, JobOutcome]:
         assert set(names) <= set(self.names), "none is waited for before it was handed over"
         return {name: {"state": self.states.get(name.replace("-", "_"), "complete"), "error": None} for name in names}
 

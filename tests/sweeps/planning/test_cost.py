@@ -14,9 +14,9 @@ from analysis.power import smallest_gain, smallest_p
 from mergenet.training.run import train_run
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep
+from sweeps.planning.checks import plan_sweep
 from sweeps.planning.cost import estimate, space_size
 from sweeps.planning.epochs import asha_epochs, forecast, quantile
-from sweeps.planning.plan import plan_sweep
 from sweeps.planning.probe import Measured, probe
 from sweeps.report.plan_text import plan_lines
 from tests.sweeps.base import base_config, space_of, sweep_config, write_base

@@ -11,8 +11,9 @@ from optuna.trial import TrialState
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.errors import ConfigError
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
+from sweeps.planning.checks import plan_sweep
 from sweeps.planning.cost import estimate
-from sweeps.planning.plan import Plan, plan_sweep
+from sweeps.planning.plan import Plan
 from sweeps.report.plan_text import plan_lines, warm_lines
 from sweeps.samplers.history import WARM
 from sweeps.space.space import Labels
