@@ -18,8 +18,8 @@ from sweeps.execution.worker_pool import Groups, WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import JobEvent
-from tests.integration.test_sweep import CANARY, holding, sweep_command
 from tests.sweeps.base import space_of, sweep_config, write_base
+from tests.sweeps.sweep_command import CANARY, holding, sweep_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -14,8 +14,8 @@ from analysis.measures import step_seconds
 from mergenet.config.loading import load_config
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
-from tests.integration.test_sweep import Done, sweep_command
 from tests.sweeps.base import sweep_config, write_base
+from tests.sweeps.sweep_command import Done, sweep_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -32,7 +32,7 @@ from sweeps.trials.recorded_source import SourcePlan, pin_source
 from sweeps.trials.results import averaged, best_trial, ended_runs, read_trials
 from tests import tiny
 from tests.sweeps.base import space_of, sweep_config
-from tests.sweeps.report.test_status import write_run, write_sweep
+from tests.sweeps.folders import write_begun_sweep, write_run
 
 METRIC = "target_val_top1"
 SEARCH = {"target.optimizer.lr": {"choice": [0.05, 0.1]}}
@@ -351,7 +351,7 @@ def test_only_means_are_compared() -> None:
 
 def test_status_counts_trials_and_the_epochs_of_all_seeds(tmp_path: Path) -> None:
     """2 epochs a run, 4 trials of 2 seeds: at most 16 epochs of the search, 4 without transfer, 4 to confirm."""
-    write_sweep(tmp_path, "stopped", seeds_per_trial=2, budget_epochs=100)
+    write_begun_sweep(tmp_path, "stopped", seeds_per_trial=2, budget_epochs=100)
     write_run(tmp_path, "trial-000-seed-2", [0.6, 0.65], "complete")
     found = read_status(tmp_path)
     assert found["trials"] == {"complete": 1, "pruned": 1, "unfinished": 1, "waiting": 1}

@@ -12,7 +12,8 @@ from sweeps.execution.tune_searcher import StudySearch
 from sweeps.study.study import SweepStudy
 from sweeps.trials.messages import OBJECTIVE
 from tests.sweeps.base import space_of, sweep_config
-from tests.sweeps.study.test_study import SEARCH, opened, trials
+from tests.sweeps.spaces import SEARCH
+from tests.sweeps.studies import opened, trials
 
 
 class Driver:

@@ -15,7 +15,8 @@ from sweeps.schedulers.early_stopping import RULES, EpochScheduler, TrialEpoch, 
 from sweeps.schedulers.grace import MIN_TRIALS, agreement, measured_grace
 from sweeps.trials.messages import OBJECTIVE
 from tests.sweeps.base import sweep_config
-from tests.sweeps.study.test_study import SEARCH, opened
+from tests.sweeps.spaces import SEARCH
+from tests.sweeps.studies import opened
 
 EPOCHS = 9
 

@@ -25,7 +25,7 @@ from sweeps.tracking.remote_copy import (
 )
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.s3 import BUCKET, S3
-from tests.sweeps.study.test_study import SEARCH
+from tests.sweeps.spaces import SEARCH
 
 END = {"event": "ended", "job": "trial-000", "role": "trial", "state": "complete", "error": None}
 

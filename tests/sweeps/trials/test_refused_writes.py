@@ -26,7 +26,7 @@ from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import space_of, sweep_config, write_base
 from tests.sweeps.small_disk import fill, make_writable, small_disk
-from tests.sweeps.tracking.test_tensorboard import row, scalars
+from tests.sweeps.tensorboard_files import row, scalars
 
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
 
