@@ -17,7 +17,7 @@ def job(name: str) -> Job:
 
 def run(script: Coroutine[Any, Any, None]) -> None:
     async def within() -> None:
-        await asyncio.wait_for(script, timeout=5)
+        await asyncio.wait_for(script, timeout=60)
 
     asyncio.run(within())
 
