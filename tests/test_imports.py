@@ -51,7 +51,7 @@ def loaded_by(*imports: str) -> set[str]:
         "mergenet.errors",
         "mergenet.records.run_record",
         "mergenet.cli.main",
-        "mergenet.cli.packages",
+        "mergenet.records.packages",
     ],
 )
 def test_what_only_reads_records_needs_no_torch(name: str) -> None:
@@ -112,6 +112,14 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
+
+
+def test_only_command_lines_import_a_command_line() -> None:
+    """What both need, such as the check of the packages, lies in a room below."""
+    for package in ("sweeps", "analysis"):
+        for path in (ROOT / package).rglob("*.py"):
+            inside = "cli" in path.relative_to(ROOT).with_suffix("").parts
+            assert inside or "mergenet.cli" not in {name[: len("mergenet.cli")] for name in imported(path)}, path
 
 
 def test_no_test_module_is_imported() -> None:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mergenet.cli.packages import package_problems
 from mergenet.errors import ConfigError
+from mergenet.records.packages import package_problems
 from sweeps.execution.ray_folder import check_room, environment, place_of_ray, ray_folder
 from sweeps.trials.errors import RayFailed
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mergenet.cli.packages import PACKAGES, check_packages
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.records.packages import PACKAGES, check_packages
 from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
