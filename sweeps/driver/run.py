@@ -111,7 +111,10 @@ def resume_sweep(
     folder = folder.absolute()
     with locked(folder):
         if "status" not in read_state(folder):
-            say(console, f"{STATE_FILE} is damaged: the time spent so far and a copy's URL (--copy-to) are forgotten")
+            say(
+                console,
+                f"{STATE_FILE} is damaged: the time spent so far and a copy's URL, copy_to (--copy-to), are forgotten",
+            )
         if retry:
             from sweeps.driver.retry import retry_failed  # torch
 

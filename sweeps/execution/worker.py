@@ -25,7 +25,7 @@ from sweeps.trials.record import write_trial
 from sweeps.trials.refused_writes import write_refusal
 
 Epochs = Generator[EpochResult, None, None]
-Report = Callable[[Row, bool], str]  # an epoch and whether it was recorded before; what the job is told
+ReportEpoch = Callable[[Row, bool], str]  # an epoch and whether it was recorded before; what the job is told
 ANSWERS = (GO_ON, STOP, SUSPEND)
 
 
@@ -77,7 +77,7 @@ def next_job(queue: Any, group: str, turn: int) -> Job | None:
     return job
 
 
-def do_job(job: Job, report: Report) -> JobOutcome:
+def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
     """Run a job to its end, to a stop or to its failure.
 
     A disk that refuses a write is no failure of the job: it is suspended, and the error says why.
@@ -93,7 +93,7 @@ def do_job(job: Job, report: Report) -> JobOutcome:
     return {"state": state, "error": error}
 
 
-def do_epochs(job: Job, report: Report) -> tuple[str, str | None]:
+def do_epochs(job: Job, report: ReportEpoch) -> tuple[str, str | None]:
     """The job's state and error. Raises WriteError or OSError if the disk refuses a write."""
     results = JOBS[job["task"]](job)
     known = recorded_epochs(Path(job["folder"]))
@@ -116,7 +116,7 @@ def recorded_epochs(folder: Path) -> int:
         return 0
 
 
-def agreed(result: EpochResult, report: Report, replayed: bool) -> str:
+def agreed(result: EpochResult, report: ReportEpoch, replayed: bool) -> str:
     """The first worker reports; all do what it was told."""
     import torch
 

@@ -109,10 +109,14 @@ def claim(url: str, folder: Path, name: str) -> None:
         if not held:
             write(there, MANIFEST, json.dumps({"name": name, "folder": str(folder)}).encode())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--copy-to must be storage that can be written, got {url} ({one_line(error)})") from None
+        raise ConfigError(
+            f"copy_to (--copy-to) must be storage that can be written, got {url} ({one_line(error)})"
+        ) from None
     if held:
         way_out = f", or go on with the sweep in it by `{resume_command(url)}`" if MANIFEST in held else ""
-        raise ConfigError(f"--copy-to must be empty, got {url} with {len(held)} files; choose another{way_out}")
+        raise ConfigError(
+            f"copy_to (--copy-to) must be empty, got {url} with {len(held)} files; choose another{way_out}"
+        )
 
 
 def fetch(url: str, to: Path | None = None) -> Path:
@@ -128,7 +132,7 @@ def fetch(url: str, to: Path | None = None) -> Path:
         if is_used(folder):
             raise ConfigError(
                 f"the copy in {url} must go into a new folder, got {str(folder)!r}; "
-                f"go on with that one by `{resume_command(folder)}`, or choose another with --dir"
+                f"go on with that one by `{resume_command(folder)}`, or choose another folder (--dir)"
             )
         partial = folder.with_name(f".{folder.name}.fetched")
         for name in files.keys() - {MANIFEST}:

@@ -223,7 +223,7 @@ def test_a_folder_with_another_sweep_is_refused(done: Done) -> None:
     assert process.returncode == 2
     assert process.stdout == ""
     assert process.stderr.startswith("error: the sweep folder must be new or empty, got 'sweep-results/tiny', which")
-    assert process.stderr.endswith("choose another with --dir, or delete it with --overwrite\n")
+    assert process.stderr.endswith("choose another folder (--dir), or delete it with overwrite=True (--overwrite)\n")
 
 
 def test_bad_values_create_nothing(tmp_path: Path) -> None:
