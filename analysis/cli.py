@@ -23,16 +23,16 @@ def analyze() -> None:
 @click.option("--all", "everything", is_flag=True, help="Show all columns, also parameters that do not vary.")
 def table(folder: Path, sort: str | None, csv_file: Path | None, everything: bool) -> None:
     """One line a run of DIR: a sweep folder, a folder of run folders, or one run folder."""
-    from analysis import tables as overview
+    from analysis import tables
     from analysis.load import load_trials
 
-    trials = overview.ordered(load_trials(folder), sort)
-    overview.show(overview.selected(trials, everything), rich_output=sys.stdout.isatty())
+    trials = tables.ordered(load_trials(folder), sort)
+    tables.show(tables.selected(trials, everything), rich_output=sys.stdout.isatty())
     click.echo()
-    for line in overview.footer(trials):
+    for line in tables.footer(trials):
         click.echo(line)
     if csv_file is not None:
-        overview.write_csv(trials, csv_file)
+        tables.write_csv(trials, csv_file)
         click.echo(f"wrote {csv_file} ({len(trials)} rows)")
 
 
@@ -47,17 +47,17 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
 @click.option("--trial", "name", metavar="NAME", help="This trial instead of the best, such as one of a Pareto front.")
 def best(folder: Path, out: Path | None, metric: str | None, name: str | None) -> None:
     """The best finished trial of DIR, and its configuration as `mergenet train` accepts it."""
-    from analysis import best as export
-    from analysis import tables as overview
+    from analysis import tables
+    from analysis.best import choose_best, choosing_metric, config_text, named, write_config
     from analysis.load import load_trials
 
     trials = load_trials(folder)
-    metric = export.choosing_metric(trials, metric)
-    chosen = export.choose_best(trials, metric) if name is None else export.named(trials, name)
-    story = "\n".join(overview.story(trials, chosen, metric, asked=name is not None))
+    metric = choosing_metric(trials, metric)
+    chosen = choose_best(trials, metric) if name is None else named(trials, name)
+    story = "\n".join(tables.story(trials, chosen, metric, asked=name is not None))
     if out is None:
         # the explanation as comments: the output is the file, `analyze best DIR > best.yaml` works
-        click.echo(export.config_text(chosen, story), nl=False)
+        click.echo(config_text(chosen, story), nl=False)
         return
-    export.write_config(chosen, out, story)
+    write_config(chosen, out, story)
     click.echo(f"{story}\nwrote {out}; train it with: mergenet train {out}")

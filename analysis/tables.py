@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from analysis import formatting as text
+from analysis import formatting
 from analysis.best import choose_best, confirmed_gain, searched, write_file
 from analysis.load import (
     BREAKS,
@@ -53,7 +53,7 @@ def ordered(table: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
 def _column(table: pd.DataFrame, name: str) -> str:
     if name in table.columns:
         return name
-    titles = text.headers(list(table.columns), param_columns(table))
+    titles = formatting.headers(list(table.columns), param_columns(table))
     if titles.count(name) == 1:
         return str(table.columns[titles.index(name)])
     raise UserError(unknown_name("--sort", name, map(str, table.columns)))
@@ -91,10 +91,10 @@ def _selecting(table: pd.DataFrame, prefix: str) -> list[str]:
 
 def show(table: pd.DataFrame, rich_output: bool) -> None:
     """Print the table, with lines and colours for a terminal, as aligned text for anything else."""
-    titles, rows = text.headers(list(table.columns), param_columns(table)), text.cells(table)
-    right = text.numeric(table)
+    titles, rows = formatting.headers(list(table.columns), param_columns(table)), formatting.cells(table)
+    right = formatting.numeric(table)
     if not rich_output:
-        click.echo(text.plain(titles, rows, right))
+        click.echo(formatting.plain(titles, rows, right))
         return
     from rich.console import Console
     from rich.table import Table
@@ -112,12 +112,14 @@ def show(table: pd.DataFrame, rich_output: bool) -> None:
 def footer(table: pd.DataFrame) -> list[str]:
     """Counts, what the roles mean, and for a sweep the best trial, with a note on how far to trust its value."""
     roles = [role for role in ROLES if (table["role"] == role).any()]
-    counts = [f"{text.ROLE_LABELS[role]} {text.counted(table['state'][table['role'] == role])}" for role in roles]
+    counts = [
+        f"{formatting.ROLE_LABELS[role]} {formatting.counted(table['state'][table['role'] == role])}" for role in roles
+    ]
     lines = [f"{len(table)} run{'s' if len(table) != 1 else ''}: {'; '.join(counts)}"]
     problems = table.attrs.get("problems", [])
     if problems:
         lines.append(f"{len(problems)} could not be read and are missing here; the messages above name them")
-    lines += [text.ROLE_MEANINGS[role] for role in roles if role in text.ROLE_MEANINGS]
+    lines += [formatting.ROLE_MEANINGS[role] for role in roles if role in formatting.ROLE_MEANINGS]
     if len(metrics := selecting_metrics(table)) > 1:
         by = ", ".join(f"{name} ({count})" for name, count in metrics.items())
         missing = "- is what a run does not measure"
@@ -135,7 +137,7 @@ def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False
     role = str(best["role"])
     finished = len(searched(table, metric))
     others = table[(table["role"] == role) & (table["state"] != COMPLETE)]
-    out = [text.counted(others["state"])] if len(others) else []
+    out = [formatting.counted(others["state"])] if len(others) else []
     broke = int(((table["state"] == COMPLETE) & table[BREAKS].notna()).sum())
     out += [f"{broke} that break a constraint"] if broke else []
     left_out = f" ({', '.join(out)} left out)" if out else ""
@@ -147,7 +149,7 @@ def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False
     breaks = "" if is_missing(best[BREAKS]) else f"; it breaks {best[BREAKS]}"
     reached = f"epoch {best[BEST_EPOCH]} of {best['epochs_done']}"
     if not is_missing(best.get(SEEDS)):
-        reached = f"mean over {best[SEEDS]} seeds (sd {text.cell(SD, best[SD])} points)"
+        reached = f"mean over {best[SEEDS]} seeds (sd {formatting.cell(SD, best[SD])} points)"
     lines = [
         f"{role if asked else f'best {role}'}: {best['trial']}, {reached}: "
         + ", ".join(_measured(name, best[name]) for name in names),
@@ -156,7 +158,9 @@ def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False
         else f"chosen by the {extreme} {metric} of {finished} finished {role}s{left_out}; "
         "of equals the one with fewer adapter parameters, then the earlier one",
     ]
-    settings = ", ".join(f"{name} {text.setting(best[name])}" for name in varying(table) if not is_missing(best[name]))
+    settings = ", ".join(
+        f"{name} {formatting.setting(best[name])}" for name in varying(table) if not is_missing(best[name])
+    )
     if settings:
         lines.insert(1, f"its settings: {settings}")
     if finished > 1 and not asked:
@@ -169,7 +173,7 @@ def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False
 
 
 def _measured(name: str, value: float) -> str:
-    return f"{name} {text.cell(name, value)}" + (" %" if is_metric(name) and not is_missing(value) else "")
+    return f"{name} {formatting.cell(name, value)}" + (" %" if is_metric(name) and not is_missing(value) else "")
 
 
 def _confirmation(table: pd.DataFrame, best: pd.Series) -> list[str]:
@@ -179,7 +183,7 @@ def _confirmation(table: pd.DataFrame, best: pd.Series) -> list[str]:
         gain = confirmed_gain(table, best)
     except UserError as error:
         return [f"no confirmed gain: {error}"]
-    sentence = text.gain_sentence(gain, test_column(best[METRIC]))
+    sentence = formatting.gain_sentence(gain, test_column(best[METRIC]))
     controls = [role for role in CONTROL_OF if (table["role"] == role).any()]
     pairs = [*((role, CONFIRM_NONE) for role in controls), *((CONFIRM_BEST, role) for role in controls)]
     beside = [_beside("control", table, best, variant, baseline) for variant, baseline in pairs]
@@ -190,12 +194,12 @@ def _confirmation(table: pd.DataFrame, best: pd.Series) -> list[str]:
 
 
 def _beside(what: str, table: pd.DataFrame, best: pd.Series, variant: str, baseline: str) -> str:
-    title = f"{what}, {text.ROLE_LABELS[variant]} minus {text.ROLE_LABELS[baseline]} paired by seed"
+    title = f"{what}, {formatting.ROLE_LABELS[variant]} minus {formatting.ROLE_LABELS[baseline]} paired by seed"
     try:
         gain = confirmed_gain(table, best, variant=variant, baseline=baseline)
     except UserError as error:
         return f"{title}: not compared, {error}"
-    return f"{title}: {text.gain_sentence(gain, test_column(best[METRIC]))}"
+    return f"{title}: {formatting.gain_sentence(gain, test_column(best[METRIC]))}"
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:

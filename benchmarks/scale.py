@@ -25,7 +25,7 @@ from benchmarks import common, trivial
 from benchmarks.watched import watched_sweep
 from mergenet.config.loading import load_config
 from sweeps.config.loading import load_sweep
-from sweeps.planning.plan import plan_sweep
+from sweeps.planning.checks import plan_sweep
 from sweeps.study.study import SweepStudy
 
 NAME = "scale"

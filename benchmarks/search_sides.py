@@ -11,14 +11,15 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.surrogate import EPOCHS, SEARCH
+from mergenet.records.run_record import EPOCH
 from sweeps.config import SweepConfig
 from sweeps.config.loading import parse_sweep
 from sweeps.execution.tune_searcher import StudySearch
 from sweeps.schedulers.early_stopping import build_scheduler
 from sweeps.space.space import Labels, Space
 from sweeps.study.study import SweepStudy
-from sweeps.trials.jobs import EPOCH, OBJECTIVE
-from sweeps.trials.jobs import EPOCHS as ALL_EPOCHS
+from sweeps.trials.messages import EPOCHS as ALL_EPOCHS
+from sweeps.trials.messages import OBJECTIVE
 
 MANY = 10_000  # trials: the budget in epochs ends a search
 

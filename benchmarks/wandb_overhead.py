@@ -20,21 +20,24 @@ from benchmarks import common
 from mergenet.config.loading import load_config
 from sweeps.config.loading import load_sweep
 from sweeps.tracking.wandb_mirror import Mirror
+from sweeps.trials.messages import EndEvent, EventHead, JobEvent, JobOutcome, QueuedEvent, RowEvent, StartEvent
 
 NAME = "wandb_overhead"
 MAX_SECONDS = 1.0  # what is claimed
 METRICS = 20  # of a row, about as many as a run records
 
 
-def events(job: str, num_epochs: int) -> list[dict[str, Any]]:
-    about: dict[str, Any] = {"job": job, "role": "trial", "time": 0.0}
+def events(job: str, num_epochs: int) -> list[JobEvent]:
+    head: EventHead = {"job": job, "role": "trial", "time": 0.0}
     rows = [{f"metric_{i}": epoch / 7 for i in range(METRICS)} | {"epoch": epoch} for epoch in range(1, num_epochs + 1)]
-    first: list[dict[str, Any]] = [
-        {"event": "queued", "params": {"transfer.t_cycle": 4}, "seed": 0},
-        {"event": "started", "group": "g"},
+    params = {"transfer.t_cycle": 4}
+    outcome: JobOutcome = {"state": "complete", "error": None}
+    return [
+        QueuedEvent(**head, event="queued", params=params, number=0, seed=0, method="mergenet"),
+        StartEvent(**head, event="started", group="g"),
+        *(RowEvent(**head, event="row", row=row, replayed=False) for row in rows),
+        EndEvent(**head, event="ended", **outcome),
     ]
-    last = {"event": "ended", "state": "complete", "error": None}
-    return [about | event for event in [*first, *({"event": "row", "row": row} for row in rows), last]]
 
 
 def play(mirror: Mirror, names: Sequence[str], num_epochs: int) -> dict[str, float]:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from sweeps.trials.messages import JobEvent
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS = os.sysconf("SC_CLK_TCK")
 KEPT = "job", "role", "event", "time", "group", "state"
@@ -64,8 +66,8 @@ class Watch:
     def __init__(self, file: IO[str]) -> None:
         self.file = file
 
-    def __call__(self, event: dict[str, Any]) -> None:
-        line = {key: event[key] for key in KEPT if key in event}
+    def __call__(self, event: JobEvent) -> None:
+        line = {key: value for key, value in event.items() if key in KEPT}
         if event["event"] == "row":
             line["trained"] = sum(value for name, value in event["row"].items() if name.startswith("seconds_"))
         elif event["event"] == "ended":
@@ -102,7 +104,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from sweeps.config.loading import load_sweep
     from sweeps.driver.run import run_sweep
-    from sweeps.planning.plan import plan_sweep
+    from sweeps.planning.checks import plan_sweep
 
     sweep, folder, events = arguments
     with Path(events).open("w", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_imports import ARROWS
+from tests.arrows import ARROWS
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ import mergenet
 import sweeps
 from analysis.cli import analyze
 from sweeps.cli.commands import sweep
+from tests.arrows import ARROWS
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "ray", "optuna", "wandb", "pandas")
@@ -50,7 +51,7 @@ def loaded_by(*imports: str) -> set[str]:
         "mergenet.errors",
         "mergenet.records.run_record",
         "mergenet.cli.main",
-        "mergenet.cli.packages",
+        "mergenet.records.packages",
     ],
 )
 def test_what_only_reads_records_needs_no_torch(name: str) -> None:
@@ -99,38 +100,6 @@ def test_not_even_a_function_imports_against_the_direction(package: str, forbidd
             assert not wrong, f"{path.relative_to(ROOT)}:{node.lineno} imports {wrong}"
 
 
-# The rooms of a package, and the other rooms of it that each may import, the lowest first: a room imports only what
-# stands above it here. docs/architecture.md has the picture.
-ARROWS: dict[str, dict[str, str]] = {
-    "mergenet": {
-        "errors": "",
-        "config": "errors",
-        "data": "config errors",
-        "models": "config data errors",
-        "tasks": "config data errors",
-        "records": "config errors models",
-        "learner": "config errors models tasks",
-        "layers": "config errors learner models tasks",
-        "transfer": "config errors layers learner models records",
-        "export": "config errors layers models records",
-        "training": "config errors export layers learner models records tasks transfer",
-        "cli": "config errors export layers learner models records tasks training transfer",
-    },
-    "sweeps": {
-        "space": "",
-        "config": "space",
-        "trials": "config space",
-        "samplers": "config space",
-        "study": "config samplers space trials",
-        "schedulers": "config samplers study trials",
-        "execution": "config space study trials",
-        "tracking": "config study trials",
-        "planning": "config execution samplers space study tracking trials",
-        "report": "config planning space trials",
-        "driver": "config execution planning report schedulers space study tracking trials",
-        "cli": "config driver planning report space tracking trials",
-    },
-}
 MOST = 12  # rooms and modules at a package's top; modules of a room
 
 
@@ -143,6 +112,21 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
+
+
+def test_only_command_lines_import_a_command_line() -> None:
+    """What both need, such as the check of the packages, lies in a room below."""
+    for package in ("sweeps", "analysis"):
+        for path in (ROOT / package).rglob("*.py"):
+            inside = "cli" in path.relative_to(ROOT).with_suffix("").parts
+            assert inside or "mergenet.cli" not in {name[: len("mergenet.cli")] for name in imported(path)}, path
+
+
+def test_no_test_module_is_imported() -> None:
+    """What tests share is in modules beside them: two test modules that need each other cannot be changed alone."""
+    for path in (ROOT / "tests").rglob("*.py"):
+        wrong = {name for name in imported(path) if name.startswith("tests.") and ".test_" in name}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(wrong)}: move what is shared beside them"
 
 
 def arrows(package: str, room: str) -> set[str]:

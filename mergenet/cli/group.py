@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from mergenet.cli.packages import PACKAGES, package_problem, package_problems
 from mergenet.config.json_schema import Field, field_table
 from mergenet.errors import TrainingDiverged, UserError
+from mergenet.records.packages import PACKAGES, package_problem, package_problems
 
 GROUP = "mergenet.commands"
 

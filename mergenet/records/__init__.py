@@ -1,1 +1,1 @@
-"""What a run leaves on disk: configuration, epochs, checkpoints, provenance."""
+"""What a run leaves on disk: configuration, epochs, checkpoints, provenance; and whether Python finds our packages."""

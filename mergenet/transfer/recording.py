@@ -82,7 +82,7 @@ class Recording:
             if every % self.info["every"]:
                 raise ConfigError(
                     f"transfer.pairs.{i}.every must be a multiple of the recording's interval "
-                    f"({self.info['every']} steps), got {every}; record again with --every {every}"
+                    f"({self.info['every']} steps), got {every}; record again with every={every} (--every)"
                 )
 
     def check_data(self, data_hash: str) -> None:

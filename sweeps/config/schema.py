@@ -207,7 +207,7 @@ class SweepConfig(Strict):
 
     @property
     def objective(self) -> str:
-        """The metric that trials are ranked by; the plan fills it in (planning/plan.py)."""
+        """The metric that trials are ranked by; the plan fills it in (planning/checks.py)."""
         assert self.metric is not None, "the sweep must be planned"
         return self.metric
 

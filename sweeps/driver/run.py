@@ -47,7 +47,8 @@ from sweeps.execution.ray_cluster import (
     quiet,
 )
 from sweeps.execution.resources import groups_of, num_cpus, worker_range
-from sweeps.planning.plan import Plan, more_seeds, num_gpus
+from sweeps.planning.checks import num_gpus
+from sweeps.planning.plan import Plan, more_seeds
 from sweeps.report.live import View, say
 from sweeps.report.summary import print_summary, summarize
 from sweeps.tracking.remote_copy import Copy, claim
@@ -56,7 +57,8 @@ from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.best_config import write_best
 from sweeps.trials.budget import SEARCH, Budget, Clock
 from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopped
-from sweeps.trials.jobs import Jobs, Message
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import JobEvent, Listener
 from sweeps.trials.objectives import infeasible_text
 from sweeps.trials.refused_writes import write_refusal
 from sweeps.trials.results import best_record, best_trial, ended_runs, read_trials
@@ -72,8 +74,6 @@ from sweeps.trials.sweep_dir import (
     shown_path,
 )
 
-Listener = Callable[[Message], None]
-
 
 def run_sweep(
     plan: Plan,
@@ -88,7 +88,7 @@ def run_sweep(
 
     copy_to: URL of an empty folder to which the sweep folder is copied as it grows (tracking/remote_copy.py).
     address: of a running Ray, whose nodes must all see the folder; None: on this machine.
-    listeners: called with every event of the jobs (execution/job_queue.py), in a thread of the worker pool.
+    listeners: called with every event of the jobs (trials/messages.py), in a thread of the worker pool.
     Raises SlotDied, SweepFailed, SweepPaused or SweepStopped; whatever happens, the records that exist are kept.
     """
     (check_deletable if overwrite else check_folder)(folder)
@@ -111,7 +111,10 @@ def resume_sweep(
     folder = folder.absolute()
     with locked(folder):
         if "status" not in read_state(folder):
-            say(console, f"{STATE_FILE} is damaged: the time spent so far and a copy's URL (--copy-to) are forgotten")
+            say(
+                console,
+                f"{STATE_FILE} is damaged: the time spent so far and a copy's URL, copy_to (--copy-to), are forgotten",
+            )
         if retry:
             from sweeps.driver.retry import retry_failed  # torch
 
@@ -168,7 +171,7 @@ def _run(
 
     told: list[Listener] = [budget, view, mirror, files, *listeners, clock.beat]
 
-    def listener(event: Message) -> None:
+    def listener(event: JobEvent) -> None:
         for listens in told:
             listens(event)
 

@@ -42,7 +42,7 @@ def begin(
 ) -> dict[str, Any]:
     """Run a sweep in a new folder, or overwrite the one there; returns the summary. Raises as `run_sweep`."""
     from sweeps.driver.run import run_sweep
-    from sweeps.planning.plan import plan_sweep
+    from sweeps.planning.checks import plan_sweep
     from sweeps.tracking.remote_copy import check_url
 
     if copy_to is not None:
@@ -56,7 +56,7 @@ def go_on(folder: Path, console: "Console", address: str | None = None, retry: b
     """Resume the sweep in a folder; returns the summary. retry: failed runs train again. Raises as `run_sweep`."""
     config = load_resumable(folder)
     from sweeps.driver.run import resume_sweep
-    from sweeps.planning.plan import plan_sweep
+    from sweeps.planning.checks import plan_sweep
 
     plan = plan_sweep(config, elsewhere=address is not None, begun=True)
     return resume_sweep(plan, folder, console, address, retry)

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.names import (
     COMPLETE,
@@ -26,11 +26,15 @@ from sweeps.report.live import View
 from sweeps.report.plan_text import warm_lines
 from sweeps.study.warm_start import load_warm_start
 from sweeps.trials.errors import SweepFailed
-from sweeps.trials.jobs import Jobs, Message, no_controls
+from sweeps.trials.jobs import Jobs, no_controls
+from sweeps.trials.messages import Job
 from sweeps.trials.results import best_record
 
+if TYPE_CHECKING:
+    from sweeps.execution.worker_pool import WorkerPool  # ray, which reads its environment when it is imported
 
-def submit_source(plan: Plan, jobs: Jobs, slots: Any, view: View) -> None:
+
+def submit_source(plan: Plan, jobs: Jobs, slots: "WorkerPool", view: View) -> None:
     """Submit the training of the source, if it can be recorded, and print what happens."""
     if not plan.source.record:
         view.say(f"the source {plan.source.reason}")
@@ -42,7 +46,7 @@ def submit_source(plan: Plan, jobs: Jobs, slots: Any, view: View) -> None:
     slots.submit(jobs.source(plan.source))
 
 
-def wait_source(plan: Plan, slots: Any) -> None:
+def wait_source(plan: Plan, slots: "WorkerPool") -> None:
     """Raises SweepFailed if the source could not be recorded."""
     if not plan.source.record:
         return
@@ -52,7 +56,12 @@ def wait_source(plan: Plan, slots: Any) -> None:
 
 
 def search(
-    plan: Plan, jobs: Jobs, slots: Any, spent: Callable[[], bool], shared: Path | None, say: Callable[[str], None]
+    plan: Plan,
+    jobs: Jobs,
+    slots: "WorkerPool",
+    spent: Callable[[], bool],
+    shared: Path | None,
+    say: Callable[[str], None],
 ) -> None:
     """The trials, drawn by Optuna until the budget is spent, scheduled by Tune, trained in the slots."""
     from ray import tune
@@ -109,15 +118,15 @@ def search(
     mark()
 
 
-def adapter_trainings(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Message]:
+def adapter_trainings(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Job]:
     """The runs that train the best configuration's adapter, in order; none if it has no adapter that learns."""
     config = portable_config(best_record(jobs.folder, best).config)
     return [] if no_controls(config) else jobs.adapter_trainings(config, best["params"], adapter_seeds(plan))
 
 
 def train_adapter(
-    trainings: list[Message], wanted: list[Message], slots: Any, say: Callable[[str], None]
-) -> list[Message]:
+    trainings: list[Job], wanted: list[Job], slots: "WorkerPool", say: Callable[[str], None]
+) -> list[Job]:
     """Train the adapter, one run after another. Returns those of the wanted confirmations that can be trained then."""
     for job in trainings:
         forget_other(job)
@@ -129,7 +138,7 @@ def train_adapter(
     return wanted
 
 
-def confirmations(plan: Plan, jobs: Jobs, best: dict[str, Any], trainings: Sequence[Message] = ()) -> list[Message]:
+def confirmations(plan: Plan, jobs: Jobs, best: dict[str, Any], trainings: Sequence[Job] = ()) -> list[Job]:
     """The best configuration, no transfer, the trained adapter and the controls, each with the same fresh seeds."""
     config = portable_config(best_record(jobs.folder, best).config)
     possible = {role: not no_controls(config) for role in CONTROL_OF} | {CONFIRM_ADAPTER: bool(trainings)}
@@ -142,7 +151,7 @@ def confirmations(plan: Plan, jobs: Jobs, best: dict[str, Any], trainings: Seque
     ]
 
 
-def confirm(wanted: list[Message], folder: Path, slots: Any) -> None:
+def confirm(wanted: list[Job], folder: Path, slots: "WorkerPool") -> None:
     """wanted: of `confirmations`; folder: the sweep's."""
     forget_variants(folder, {job["id"] for job in wanted})
     for job in wanted:
@@ -159,7 +168,7 @@ def forget_variants(folder: Path, wanted: set[str]) -> None:
             shutil.rmtree(run)
 
 
-def forget_other(job: Message) -> None:
+def forget_other(job: Job) -> None:
     """Delete a confirmation of an earlier best trial: after a retry another one may be the best."""
     run = Path(job["folder"])
     if not (run / CONFIG_FILE).is_file():

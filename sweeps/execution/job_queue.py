@@ -1,7 +1,6 @@
 """The queue between those who submit jobs and the worker groups that run them: a named Ray actor without a CPU.
 
-A job is a dict: id, role (as in analysis.names), folder, config (plain values), and what `worker.py` needs beyond
-that. Events, in order: {"job", "role", "event": "queued" | "started" | "row" | "ended" | "lost", ...}.
+What goes in and out is in trials/messages.py: jobs, their rows and ends, and the events of all jobs in order.
 
 The job of a lost worker group is queued again; the next group resumes it from its last checkpoint. Epochs that were
 reported before are not reported again.
@@ -13,10 +12,25 @@ stopped early does not depend on how quickly the decision is made.
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from analysis.names import FAILED, PRUNED
-from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
+from sweeps.trials.messages import (
+    GO_ON,
+    STOP,
+    SUSPEND,
+    EndEvent,
+    EventHead,
+    Job,
+    JobEvent,
+    JobMessage,
+    JobOutcome,
+    LostEvent,
+    QueuedEvent,
+    ReadyEvent,
+    Row,
+    RowEvent,
+    StartEvent,
+)
 
 NAMESPACE = "mergenet-sweep"
 MAX_ATTEMPTS = 3  # worker groups that a job may lose in a row, without a new epoch, before it fails
@@ -26,8 +40,8 @@ MAX_ATTEMPTS = 3  # worker groups that a job may lose in a row, without a new ep
 class JobState:
     """The state of a job in the queue."""
 
-    job: Message
-    rows: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    job: Job
+    rows: asyncio.Queue[JobMessage] = field(default_factory=asyncio.Queue)
     last_epoch: int = 0  # reported
     judged_epoch: int = 0  # of a judged job: the epoch up to which it may train
     attempts: int = 0  # worker groups lost since the last new epoch
@@ -43,10 +57,10 @@ class JobQueue:
     def __init__(self) -> None:
         self.queue: asyncio.Queue[str | None] = asyncio.Queue()
         self.states: dict[str, JobState] = {}
-        self.turns: dict[tuple[str, int], asyncio.Future[Message | None]] = {}  # (group, turn) -> its job
+        self.turns: dict[tuple[str, int], asyncio.Future[Job | None]] = {}  # (group, turn) -> its job
         self.working: dict[str, str] = {}  # group -> its job
         self.gone: set[str] = set()  # groups that are lost
-        self.log: list[Message] = []
+        self.log: list[JobEvent] = []
         self.forgotten = 0  # events that were delivered and are no longer in the log
         self.news = asyncio.Condition()
         self.broken: str | None = None
@@ -54,12 +68,18 @@ class JobQueue:
 
     # those who submit jobs
 
-    async def submit(self, job: Message, judged: bool = False) -> None:
+    async def submit(self, job: Job, judged: bool = False) -> None:
         """judged: whoever submits the job calls `judge` for each of its epochs."""
         self.states[job["id"]] = JobState(job, judged=judged)
-        values = job.get("config", {})
-        about = {"number": job.get("number"), "seed": values.get("seed"), "method": values.get("method")}
-        await self._tell(job["id"], "queued", params=job.get("params", {}), **about)
+        event = QueuedEvent(
+            **self._head(job["id"]),
+            event="queued",
+            params=job["params"],
+            number=job["number"],
+            seed=job["config"]["seed"],
+            method=job["config"]["method"],
+        )
+        await self._tell(event)
         if self.broken is not None:
             await self._end(job["id"], {"state": FAILED, "error": self.broken})
         elif self.suspended:
@@ -67,7 +87,7 @@ class JobQueue:
         else:
             await self.queue.put(job["id"])
 
-    async def next_row(self, job: str) -> Message:
+    async def next_row(self, job: str) -> JobMessage:
         """The next {"row": ...} of a job, at last {"end": {"state", "error"}}; "final": not recorded by a worker."""
         return await self.states[job].rows.get()
 
@@ -100,7 +120,7 @@ class JobQueue:
                 await self._end(name, {"state": SUSPEND, "error": None})
         await self.queue.put(None)  # releases a group that waits; it is put back for the next one
 
-    async def events(self, start: int) -> list[Message]:
+    async def events(self, start: int) -> list[JobEvent]:
         """All events from number `start` on; waits until there is one. Earlier events are dropped."""
         async with self.news:
             del self.log[: start - self.forgotten]
@@ -122,7 +142,7 @@ class JobQueue:
             return
         state = self.states[name]
         state.attempts += 1
-        await self._tell(name, "lost", reason=reason, attempts=state.attempts)
+        await self._tell(LostEvent(**self._head(name), event="lost", reason=reason, attempts=state.attempts))
         if self.suspended:
             await self._end(name, {"state": SUSPEND, "error": None})
         elif state.attempts < MAX_ATTEMPTS:
@@ -137,9 +157,9 @@ class JobQueue:
     # worker groups
 
     async def ready(self, group: str) -> None:
-        await self._tell(group, "ready")
+        await self._tell(ReadyEvent(**self._head(group), event="ready"))
 
-    async def next_job(self, group: str, turn: int) -> Message | None:
+    async def next_job(self, group: str, turn: int) -> Job | None:
         """The job number `turn` of a group, the same for all its workers; None: no more work, the group may go."""
         key = (group, turn)
         if key in self.turns:
@@ -156,14 +176,14 @@ class JobQueue:
             future.set_result(None)
             return None
         self.working[group] = name
-        await self._tell(name, "started", group=group)
+        await self._tell(StartEvent(**self._head(name), event="started", group=group))
         future.set_result(self.states[name].job)
         return self.states[name].job
 
     async def no_more_jobs(self) -> None:
         await self.queue.put(None)
 
-    async def report(self, group: str, job: str, row: Message, replayed: bool) -> str:
+    async def report(self, group: str, job: str, row: Row, replayed: bool) -> str:
         """Pass an epoch on, unless it was reported before, and wait for the decision: GO_ON, STOP or SUSPEND.
 
         replayed: the epoch was recorded before this group took the job.
@@ -175,7 +195,7 @@ class JobQueue:
             state.last_epoch = row["epoch"]
             state.attempts = 0
             await state.rows.put({"row": row})
-            await self._tell(job, "row", row=row, replayed=replayed)
+            await self._tell(RowEvent(**self._head(job), event="row", row=row, replayed=replayed))
         async with self.news:
             await self.news.wait_for(lambda: state.may_go_on(row["epoch"]) or self._released(group, state))
         if group in self.gone:
@@ -185,7 +205,7 @@ class JobQueue:
     def _released(self, group: str, state: JobState) -> bool:
         return state.stopped or state.ended or self.suspended or group in self.gone
 
-    async def finish(self, group: str, job: str, outcome: Message) -> None:
+    async def finish(self, group: str, job: str, outcome: JobOutcome) -> None:
         """A job that pauses by itself cannot write to its disk: all others pause, too."""
         if group not in self.gone:
             self.working.pop(group, None)
@@ -193,16 +213,19 @@ class JobQueue:
                 await self.suspend()
             await self._end(job, outcome)
 
-    async def _end(self, job: str, outcome: Message) -> None:
+    async def _end(self, job: str, outcome: JobOutcome) -> None:
         state = self.states[job]
         if state.ended:  # a group that grew just then runs its job once more, from its record
             return
         state.ended = True
         await state.rows.put({"end": outcome})
-        await self._tell(job, "ended", **outcome)
+        await self._tell(EndEvent(**self._head(job), event="ended", **outcome))
 
-    async def _tell(self, job: str, event: str, **more: Any) -> None:
+    def _head(self, job: str) -> EventHead:
+        role = self.states[job].job["role"] if job in self.states else "group"
+        return {"job": job, "role": role, "time": time.time()}
+
+    async def _tell(self, event: JobEvent) -> None:
         async with self.news:
-            role = self.states[job].job["role"] if job in self.states else "group"
-            self.log.append({"job": job, "role": role, "event": event, "time": time.time(), **more})
+            self.log.append(event)
             self.news.notify_all()

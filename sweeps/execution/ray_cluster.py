@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mergenet.cli.packages import package_problems
 from mergenet.errors import ConfigError
+from mergenet.records.packages import package_problems
 from sweeps.execution.ray_folder import check_room, environment, place_of_ray, ray_folder
 from sweeps.trials.errors import RayFailed
 
@@ -124,7 +124,7 @@ def joined_ray(address: str) -> Iterator[None]:
         reason = " ".join(str(error).split())[:200]
         token = TOKEN_TEXT if "token" in f"{reason} {' '.join(said)}".lower() else ""
         raise ConfigError(
-            f"--address must be that of a running Ray, as auto or HOST:6379, got {address!r} ({reason}); "
+            f"address (--address) must be that of a running Ray, as auto or HOST:6379, got {address!r} ({reason}); "
             f"{token}leave it out to run on this machine alone"
         ) from None
     try:

@@ -14,13 +14,14 @@ from pathlib import Path
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING
 from analysis.seeds import combined
 from analysis.trial_file import ended_trial
-from mergenet.records.run_record import read_epochs
+from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
-from sweeps.trials.jobs import EPOCH, Jobs, Message
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import Job, JobMessage, JobOutcome, Row
 from sweeps.trials.objectives import Measured, Outcome, measured
 from sweeps.trials.record import best_value, curve, mean, write_trial
 
-Follow = Callable[[Message], Iterator[Message]]  # submits a job; yields its {"row": ...}, at last {"end": outcome}
+Follow = Callable[[Job], Iterator[JobMessage]]  # submits a job; yields its rows, at last its end
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class TrialFailed(RuntimeError):
     """A job of the trial failed; the message says why."""
 
 
-def reports(first: Message, others: Sequence[Message], follow: Follow, sweep: SweepConfig) -> Iterator[Report]:
+def reports(first: Job, others: Sequence[Job], follow: Follow, sweep: SweepConfig) -> Iterator[Report]:
     """The reports of a trial to Tune and Optuna; the last epoch's once all seeds have trained.
 
     first, others: jobs. Ends early if a job was stopped or paused. Raises TrialFailed if one fails.
     """
-    rows: list[Message] = []
+    rows: list[Row] = []
     for message in follow(first):
         if "end" in message:
             end = check_end(first, message["end"])
@@ -53,34 +54,38 @@ def reports(first: Message, others: Sequence[Message], follow: Follow, sweep: Sw
         yield report_of([rows, *runs], sweep)
 
 
-def report_of(runs: Sequence[list[Message]], sweep: SweepConfig) -> Report:
+def report_of(runs: Sequence[list[Row]], sweep: SweepConfig) -> Report:
     """The report after these epochs of a trial's runs (the first seed's first): the mean over them so far."""
     value = mean([best_value(rows, sweep.objective) for rows in runs])
     return Report(runs[0][-1][EPOCH], value, measured(sweep, runs))
 
 
-def runs_of(others: Sequence[Message], follow: Follow) -> list[list[Message]] | None:
+def runs_of(others: Sequence[Job], follow: Follow) -> list[list[Row]] | None:
     """The epochs of each of a trial's other seeds, once all have ended; None if any was paused.
 
     All are submitted before the first is waited for. Raises TrialFailed with the seed if one fails.
     """
-    runs, paused = [], False
+    runs: list[list[Row]] = []
+    paused = False
     for job, messages in [(job, follow(job)) for job in others]:
-        *rows, last = messages
-        end = check_end(job, last["end"], f"seed {job['config']['seed']}: ")
-        runs.append([message["row"] for message in rows])
-        paused = paused or end["state"] != COMPLETE
+        runs.append([])
+        for message in messages:
+            if "row" in message:
+                runs[-1].append(message["row"])
+            else:
+                end = check_end(job, message["end"], f"seed {job['config']['seed']}: ")
+                paused = paused or end["state"] != COMPLETE
     return None if paused else runs
 
 
-def checked(row: Message, metric: str) -> Message:
+def checked(row: Row, metric: str) -> Row:
     if metric not in row:
         known = ", ".join(name for name in row if name.startswith("target_val_"))
         raise TrialFailed(f"metric must be one that trials report ({known}), got {metric!r}")
     return row
 
 
-def check_end(job: Message, end: Message, what: str = "") -> Message:
+def check_end(job: Job, end: JobOutcome, what: str = "") -> JobOutcome:
     """How a job ended, recorded if no worker did. Raises TrialFailed if it failed; what: before its message."""
     if end.get("final"):
         write_trial(job, FAILED, end["error"])
@@ -89,7 +94,7 @@ def check_end(job: Message, end: Message, what: str = "") -> Message:
     return end
 
 
-def outcome_of(jobs: Jobs, first: Message, sweep: SweepConfig) -> Outcome | None:
+def outcome_of(jobs: Jobs, first: Job, sweep: SweepConfig) -> Outcome | None:
     """The outcome of a trial that has ended with all its seeds, as its relay would have reported it; else None."""
     folders = [Path(job["folder"]) for job in (first, *jobs.replicates(first))]
     found = [ended_trial(folder) for folder in folders]
@@ -105,10 +110,10 @@ def outcome_of(jobs: Jobs, first: Message, sweep: SweepConfig) -> Outcome | None
     if state != COMPLETE:
         return Outcome(state, rows[:-1], None)
     last = report_of([epochs, *map(read_epochs, folders[1:])], sweep)
-    return Outcome(state, [*rows[:-1], {EPOCH: last.epoch, "value": last.value}], last.value, last.measured)
+    return Outcome(state, [*rows[:-1], {"epoch": last.epoch, "value": last.value}], last.value, last.measured)
 
 
-def mark_stopped(pruned: Iterable[Message]) -> None:
+def mark_stopped(pruned: Iterable[Job]) -> None:
     """Marks a trial as pruned that was stopped while its first seed trained its last epochs and completed.
 
     Without the mark its records would say that its other seeds are still to train. pruned: jobs of the trials that are

@@ -9,9 +9,10 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from mergenet.errors import WriteError
+from mergenet.records.run_record import EPOCH
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import StudyTrial, SweepStudy
-from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE
+from sweeps.trials.messages import EPOCHS, OBJECTIVE
 from sweeps.trials.objectives import asked
 
 

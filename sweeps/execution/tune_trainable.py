@@ -20,29 +20,33 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from analysis.names import TRIAL
 from analysis.seeds import replicate_name
 from analysis.trial_file import ended_trial
-from mergenet.records.run_record import read_epochs
+from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.seeds import reports
-from sweeps.trials.jobs import EPOCH, EPOCHS, OBJECTIVE, Jobs, Message, trial_name
+from sweeps.trials.jobs import Jobs, trial_name
+from sweeps.trials.messages import EPOCHS, OBJECTIVE, EndMessage, Job, JobMessage, JobOutcome, RowMessage
 
 
-def follow(job: Message, queue_name: str) -> Iterator[Message]:
+def follow(job: Job, queue_name: str) -> Iterator[JobMessage]:
     """Submits the job, unless it has ended. Yields its epochs, {"row": ...}, and at last {"end": outcome}."""
     folder = Path(job["folder"])
     if (ended := ended_trial(folder)) is not None:
-        return iter([*({"row": row} for row in read_epochs(folder)), {"end": ended}])
+        end: JobOutcome = {"state": ended["state"], "error": ended.get("error")}
+        return iter([*(RowMessage(row=row) for row in read_epochs(folder)), EndMessage(end=end)])
     queue = ray.get_actor(queue_name, NAMESPACE)
     ray.get(queue.submit.remote(job, judged=job["role"] == TRIAL))  # of several seeds only the first is judged
     return messages(job, queue)
 
 
-def messages(job: Message, queue: Any) -> Iterator[Message]:
-    while "row" in (message := ray.get(queue.next_row.remote(job["id"]))):
+def messages(job: Job, queue: Any) -> Iterator[JobMessage]:
+    while True:
+        message: JobMessage = ray.get(queue.next_row.remote(job["id"]))
         yield message
-        queue.judge.remote(job["id"], message["row"]["epoch"])
-    yield message
+        if "end" in message:
+            return
+        queue.judge.remote(job["id"], message["row"][EPOCH])
 
 
 def build_relay(jobs: Jobs, queue_name: str, sweep: SweepConfig) -> Callable[[dict[str, Any]], None]:

@@ -20,11 +20,12 @@ from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs
 from sweeps.execution.job_queue import NAMESPACE
-from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
+from sweeps.trials.messages import GO_ON, STOP, SUSPEND, Job, JobOutcome, Row
 from sweeps.trials.record import write_trial
 from sweeps.trials.refused_writes import write_refusal
 
 Epochs = Generator[EpochResult, None, None]
+ReportEpoch = Callable[[Row, bool], str]  # an epoch and whether it was recorded before; what the job is told
 ANSWERS = (GO_ON, STOP, SUSPEND)
 
 
@@ -43,7 +44,7 @@ def worker_loop(settings: dict[str, Any]) -> None:
         if job is None:
             break
 
-        def report(row: Message, replayed: bool, name: str = job["id"]) -> str:
+        def report(row: Row, replayed: bool, name: str = job["id"]) -> str:
             return str(ray.get(queue.report.remote(group, name, row, replayed)))
 
         outcome = do_job(job, report)
@@ -69,14 +70,14 @@ def tidy(turn: int) -> None:
         torch.cuda.empty_cache()
 
 
-def next_job(queue: Any, group: str, turn: int) -> Message | None:
+def next_job(queue: Any, group: str, turn: int) -> Job | None:
     import ray
 
-    job: Any = ray.get(queue.next_job.remote(group, turn))
-    return None if job is None else dict(job)
+    job: Job | None = ray.get(queue.next_job.remote(group, turn))
+    return job
 
 
-def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
+def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
     """Run a job until it ends, is stopped or fails. Returns {"state", "error"}.
 
     If the disk refuses a write the job has not failed: it is suspended, and the error says why.
@@ -92,7 +93,7 @@ def do_job(job: Message, report: Callable[[Message, bool], str]) -> Message:
     return {"state": state, "error": error}
 
 
-def do_epochs(job: Message, report: Callable[[Message, bool], str]) -> tuple[str, str | None]:
+def do_epochs(job: Job, report: ReportEpoch) -> tuple[str, str | None]:
     """The job's state and error. Raises WriteError or OSError if the disk refuses a write."""
     results = JOBS[job["task"]](job)
     known = recorded_epochs(Path(job["folder"]))
@@ -115,7 +116,7 @@ def recorded_epochs(folder: Path) -> int:
         return 0
 
 
-def agreed(result: EpochResult, report: Callable[[Message, bool], str], replayed: bool) -> str:
+def agreed(result: EpochResult, report: ReportEpoch, replayed: bool) -> str:
     """The first worker reports; all act on the answer that it gets."""
     import torch
 
@@ -130,7 +131,7 @@ class JobFailed(Exception):
     """The job raised; the message is one line."""
 
 
-def advance(results: Epochs, job: Message) -> EpochResult | None:
+def advance(results: Epochs, job: Job) -> EpochResult | None:
     """The next epoch, None at the end. Raises JobFailed for whatever the job raises, because the group must go on.
 
     Raises WriteError if what the job raises comes from a disk that refuses a write.
@@ -159,7 +160,7 @@ def raise_refusal(error: Exception) -> None:
         raise WriteError(reason) from error
 
 
-def note_state(job: Message, state: str, error: str | None = None) -> None:
+def note_state(job: Job, state: str, error: str | None = None) -> None:
     """Records the state in trial.json, by the first worker; the recording of a source has none."""
     if job["role"] != SOURCE and distributed.is_main():
         write_trial(job, state, error)
@@ -173,18 +174,18 @@ def clear_failed(folder: Path) -> None:
     distributed.barrier()
 
 
-def train(job: Message) -> Epochs:
+def train(job: Job) -> Epochs:
     from mergenet.training.run import train_run
 
     clear_failed(Path(job["folder"]))
     yield from train_run(Config.model_validate(job["config"]), Path(job["folder"]))
 
 
-def record(job: Message) -> Epochs:
+def record(job: Job) -> Epochs:
     from mergenet.transfer.source import record_source
 
     config = Config.model_validate(job["config"])
     yield from record_source(config, Path(job["folder"]), job["layers"], job["every"])
 
 
-JOBS: dict[str, Callable[[Message], Epochs]] = {"train": train, "record": record}
+JOBS: dict[str, Callable[[Job], Epochs]] = {"train": train, "record": record}

@@ -26,10 +26,9 @@ from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.scratch import scratch_folder
 from sweeps.execution.worker import worker_loop
 from sweeps.trials.errors import SlotDied, Suspended
-from sweeps.trials.jobs import SUSPEND, Message
+from sweeps.trials.messages import SUSPEND, EndEvent, Job, JobEvent, Listener
 from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 
-Listener = Callable[[Message], None]
 MAX_LOSSES = 5  # groups that a slot may lose in a row, without an epoch finished in between, before it is given up
 
 
@@ -73,7 +72,7 @@ class WorkerPool:
         self.count, self.listener, self.shared = count, listener, shared
         self.groups = groups or Groups()
         self.name = f"queue-{uuid.uuid4().hex[:8]}"
-        self.outcomes: dict[str, Message] = {}
+        self.outcomes: dict[str, EndEvent] = {}
         self.ready: set[str] = set()
         self.died: str | None = None
         self.suspending = False
@@ -113,10 +112,10 @@ class WorkerPool:
         self._wait(lambda: self.suspending or len(self.ready) >= count)
         self._pause(())
 
-    def submit(self, job: Message) -> None:
+    def submit(self, job: Job) -> None:
         ray.get(self.queue.submit.remote(job))
 
-    def wait(self, jobs: Iterable[str]) -> dict[str, Message]:
+    def wait(self, jobs: Iterable[str]) -> dict[str, EndEvent]:
         """The outcomes of the jobs, once all have ended. Raises SlotDied; Suspended if any was paused."""
         names = list(jobs)
         self._wait(lambda: all(name in self.outcomes for name in names))
@@ -205,7 +204,7 @@ class WorkerPool:
         seen = 0
         while True:
             try:
-                events = ray.get(self.queue.events.remote(seen))
+                events: list[JobEvent] = ray.get(self.queue.events.remote(seen))
             except ray.exceptions.RayError as error:
                 if not self.closing:
                     self._die(f"the queue died: {type(error).__name__}")

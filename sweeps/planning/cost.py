@@ -12,8 +12,9 @@ from mergenet.training.advice import lines
 from mergenet.transfer.phase import transfer_steps
 from sweeps.config import SweepConfig
 from sweeps.execution.resources import num_cpus, worker_gpus, worker_range
+from sweeps.planning.checks import num_gpus, plan_sweep
 from sweeps.planning.epochs import Epochs, forecast
-from sweeps.planning.plan import Plan, num_gpus, plan_sweep
+from sweeps.planning.plan import Plan
 from sweeps.planning.probe import Measured, measure
 from sweeps.space.conditions import size
 from sweeps.space.possible_values import reachable

@@ -18,7 +18,7 @@ from mergenet.layers.pair_labels import in_a_word
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.config import SweepConfig
 from sweeps.trials.budget import Budget, budget_line
-from sweeps.trials.jobs import SUSPEND, Message
+from sweeps.trials.messages import SUSPEND, EndEvent, JobEvent, Row
 from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.record import best_value
@@ -42,7 +42,7 @@ class View:
         self.console, self.sweep, self.num_jobs, self.budget = console, sweep, num_jobs, budget
         self.params: dict[str, dict[str, Any]] = {}
         self.started: dict[str, float] = {}
-        self.rows: dict[str, list[Message]] = {}
+        self.rows: dict[str, list[Row]] = {}
         self.states: dict[str, tuple[str, str]] = {}  # job -> role, state
         self.lost = 0  # times that a job lost its workers
         self.seconds: list[float] = []
@@ -61,7 +61,7 @@ class View:
     def say(self, text: str) -> None:
         say(self.console, text)
 
-    def __call__(self, event: Message) -> None:
+    def __call__(self, event: JobEvent) -> None:
         """Handles one event of the queue. Called from a thread of the worker pool."""
         job = event["job"]
         with self.lock:
@@ -85,7 +85,7 @@ class View:
         elif event["event"] == "lost":
             self.say(f"{job:<14} lost     its workers, time {event['attempts']} ({event['reason']}); it is tried again")
 
-    def remember(self, runs: Mapping[str, tuple[str, list[Message]]]) -> None:
+    def remember(self, runs: Mapping[str, tuple[str, list[Row]]]) -> None:
         """Adds runs that ended under an earlier driver, for which no events come: name -> state, epochs."""
         with self.lock:
             for name, (state, rows) in runs.items():
@@ -105,12 +105,12 @@ class View:
         if role == TRIAL and state in (PRUNED, FAILED):
             self.num_jobs -= self.sweep.seeds_per_trial - 1
 
-    def _end(self, event: Message) -> None:
+    def _end(self, event: EndEvent) -> None:
         self._settle(event["job"], event["role"], event["state"])
         if event["job"] in self.started and event["role"] != SOURCE:
             self.seconds.append(event["time"] - self.started[event["job"]])
 
-    def line(self, event: Message) -> str:
+    def line(self, event: EndEvent) -> str:
         """The line about a job that has ended."""
         job, role = event["job"], event["role"]
         rows = self.rows.get(job, [])
@@ -127,7 +127,7 @@ class View:
         )  # all confirmations have the parameters of the best trial
         return f"{head}  {label(self.sweep.objective)} {shown}  {show_params(params)}".rstrip()
 
-    def mean_line(self, event: Message) -> str | None:
+    def mean_line(self, event: EndEvent) -> str | None:
         """The line about a trial, or no transfer, whose last seed has ended."""
         count, metric, first = self.sweep.seeds_per_trial, self.sweep.objective, first_of(event["job"])
         if count == 1 or event["state"] != COMPLETE or self._trial_states().get(first) != COMPLETE:

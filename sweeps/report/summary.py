@@ -114,7 +114,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
 def failed_text(count: int, folder: Path | str) -> str:
     """How many trials have failed, and what to do if their configurations are not to blame."""
     trials = f"{count} trial{'s' if count > 1 else ''} failed"
-    return f"{trials}; if the cause is mended: {resume_command(folder)} --retry-failed"
+    again = f"retry_failed=True ({resume_command(folder)} --retry-failed)"
+    return f"{trials}; if the cause is mended, train them again: {again}"
 
 
 def repeated(trial: dict[str, Any]) -> bool:

@@ -18,12 +18,13 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from mergenet.errors import WriteError
+from mergenet.records.run_record import EPOCH
 from sweeps.config import SweepConfig
 from sweeps.samplers.registry import num_short
 from sweeps.schedulers.grace import AGREEMENT, MIN_TRIALS, Curves, Grace
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
-from sweeps.trials.jobs import EPOCH, OBJECTIVE
+from sweeps.trials.messages import OBJECTIVE
 
 MIN_OTHERS = 3  # trials that a median needs at least
 

@@ -18,16 +18,18 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
+from analysis.trial_file import TRIAL_FILE
 from mergenet.errors import ConfigError
+from mergenet.records.run_record import RESULT_FILE
 from sweeps.study.storage import JOURNAL_FILE, STUDY_FILE
 from sweeps.tracking.background import Background
-from sweeps.trials.jobs import Message
+from sweeps.trials.messages import JobEvent
 from sweeps.trials.sweep_dir import STATE_FILE, SUMMARY_FILE, is_used, resume_command, shown_path
 
 MANIFEST = "copy.json"  # in the copy only: which folder it is of
 CLOSE_SECONDS = 300  # how long the end of a sweep waits for its copy
 QUERY = ("region", "scheme", "endpoint_override")
-LAST = ("result.json", "trial.json", SUMMARY_FILE, STATE_FILE)  # each says that the files before it are complete
+LAST = (RESULT_FILE, TRIAL_FILE, SUMMARY_FILE, STATE_FILE)  # each says that the files before it are complete
 
 Stamps = dict[str, tuple[int, int]]  # path in the folder -> size in bytes, time of the last change in ns
 
@@ -57,7 +59,7 @@ class Copy:
                 f"`{resume_command(shown_path(self.folder))}` completes it"
             )
 
-    def __call__(self, event: Message) -> None:
+    def __call__(self, event: JobEvent) -> None:
         if self.url is not None and event["event"] == "ended":
             self._ask()
 
@@ -107,10 +109,14 @@ def claim(url: str, folder: Path, name: str) -> None:
         if not held:
             write(there, MANIFEST, json.dumps({"name": name, "folder": str(folder)}).encode())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--copy-to must be storage that can be written, got {url} ({one_line(error)})") from None
+        raise ConfigError(
+            f"copy_to (--copy-to) must be storage that can be written, got {url} ({one_line(error)})"
+        ) from None
     if held:
         way_out = f", or go on with the sweep in it by `{resume_command(url)}`" if MANIFEST in held else ""
-        raise ConfigError(f"--copy-to must be empty, got {url} with {len(held)} files; choose another{way_out}")
+        raise ConfigError(
+            f"copy_to (--copy-to) must be empty, got {url} with {len(held)} files; choose another{way_out}"
+        )
 
 
 def fetch(url: str, to: Path | None = None) -> Path:
@@ -126,7 +132,7 @@ def fetch(url: str, to: Path | None = None) -> Path:
         if is_used(folder):
             raise ConfigError(
                 f"the copy in {url} must go into a new folder, got {str(folder)!r}; "
-                f"go on with that one by `{resume_command(folder)}`, or choose another with --dir"
+                f"go on with that one by `{resume_command(folder)}`, or choose another folder (--dir)"
             )
         partial = folder.with_name(f".{folder.name}.fetched")
         for name in files.keys() - {MANIFEST}:

@@ -3,12 +3,14 @@
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
+from mergenet.records.run_record import EPOCH
 from sweeps.tracking.background import Background
-from sweeps.trials.jobs import EPOCH, Message
+from sweeps.trials.messages import JobEvent, Row
 
 FOLDER = "tensorboard"
 CLOSE_SECONDS = 30
@@ -23,9 +25,15 @@ class EventFiles:
         self.writers: dict[str, Any] = {}
         self.troubled = False
 
-    def __call__(self, event: Message) -> None:
-        if event["event"] in ("row", "ended") and event["role"] != SOURCE and not self.troubled:
-            self.background(lambda: self._guarded(event))
+    def __call__(self, event: JobEvent) -> None:
+        if event["role"] == SOURCE or self.troubled:
+            return
+        job = event["job"]
+        if event["event"] == "row":
+            row = event["row"]
+            self.background(lambda: self._guarded(lambda: self._write(job, row)))
+        elif event["event"] == "ended":
+            self.background(lambda: self._guarded(lambda: self._end(job)))
 
     def close(self) -> None:
         self.background(self._close)
@@ -33,20 +41,21 @@ class EventFiles:
 
     def _close(self) -> None:
         for job in list(self.writers):
-            self._guarded({"event": "ended", "job": job})
+            self._guarded(partial(self._end, job))
 
-    def _guarded(self, event: Message) -> None:
+    def _guarded(self, call: Callable[[], None]) -> None:
         try:
-            if event["event"] == "row":
-                self._write(event["job"], event["row"])
-            elif (writer := self.writers.pop(event["job"], None)) is not None:
-                writer.close()
+            call()
         except (OSError, ImportError) as error:
             if not self.troubled:
                 self.troubled = True
                 self.say(f"tensorboard: no more event files ({' '.join(str(error).split())[:200]}); training goes on")
 
-    def _write(self, job: str, row: Message) -> None:
+    def _end(self, job: str) -> None:
+        if (writer := self.writers.pop(job, None)) is not None:
+            writer.close()
+
+    def _write(self, job: str, row: Row) -> None:
         """For a job that an earlier driver left, files start anew: all its rows are reported again."""
         if job not in self.writers:
             # not SummaryWriter: its thread dies at a full disk, and whoever writes then waits for ever
@@ -61,7 +70,7 @@ class EventFiles:
         self.writers[job].flush()
 
 
-def event_of(row: Message) -> Any:
+def event_of(row: Row) -> Any:
     """All finite numbers of a row at its epoch."""
     from tensorboardX.proto.event_pb2 import Event
     from tensorboardX.proto.summary_pb2 import Summary

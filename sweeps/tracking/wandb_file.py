@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sweeps.trials.jobs import EPOCH
+from mergenet.records.run_record import EPOCH
 
 HEADER, BLOCK = 7, 32 * 1024
 FRAME = struct.Struct("<IHB")  # checksum, length of the chunk, its kind

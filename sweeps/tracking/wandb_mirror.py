@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
 from mergenet.errors import CheckpointError
-from mergenet.records.run_record import read_epochs
+from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
 from sweeps.tracking.wandb_file import known_epochs
@@ -31,7 +32,7 @@ from sweeps.tracking.wandb_run import (
     scalars,
 )
 from sweeps.tracking.wandb_summary import log_summary, table_config
-from sweeps.trials.jobs import EPOCH, Message
+from sweeps.trials.messages import JobEvent, QueuedEvent, Row, RowEvent, StartEvent
 from sweeps.trials.sweep_dir import shown_path
 
 CLOSE_SECONDS = 90  # how long the end of a sweep waits for its mirror
@@ -43,9 +44,9 @@ FLUSH_SECONDS = 15  # after which the client has written what was logged
 class Open:
     """A running job. rows: all so far, in case its W&B run has to begin again elsewhere."""
 
-    about: Message
+    about: dict[str, Any]
     run: MirrorRun | None = None
-    rows: list[Message] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
 
 class Mirror:
@@ -64,9 +65,9 @@ class Mirror:
         self.lacking: dict[str, str] = {}  # job -> what its run lacks
         self.closed = sweep.wandb.mode == DISABLED
 
-    def __call__(self, event: Message) -> None:
-        if not self.closed and event["event"] in EVENTS and event["role"] != SOURCE:
-            self.background(lambda: self._guarded(event["job"], lambda: EVENTS[event["event"]](self, event)))
+    def __call__(self, event: JobEvent) -> None:
+        if not self.closed and event["role"] != SOURCE:
+            self.background(lambda: self._guarded(event["job"], lambda: self._mirror(event)))
 
     def summarize(self, summary: dict[str, Any]) -> None:
         """Mirrors the summary of the sweep, as report/summary.py makes it, in the sweep's own run."""
@@ -91,16 +92,33 @@ class Mirror:
             way_out = "" if isinstance(error, NameTaken) else f"; {self._way_out()}"
             self._say_once("none", f"wandb: no run for {job} ({one_line(error)}); training goes on{way_out}")
 
-    def _queued(self, event: Message) -> None:
-        about = {key: event.get(key) for key in ("role", "seed", "method", "number")}
-        self.jobs[event["job"]] = Open(about | {"trial_id": event["job"], "params": event["params"]})
+    def _mirror(self, event: JobEvent) -> None:
+        if event["event"] == "queued":
+            self._queue(event)
+        elif event["event"] == "started":
+            self._start(event)
+        elif event["event"] == "row":
+            self._log(event)
+        elif event["event"] == "ended":
+            self._end(event["job"], event["state"], event["error"])
 
-    def _start(self, event: Message) -> None:
+    def _queue(self, event: QueuedEvent) -> None:
+        about = {
+            "trial_id": event["job"],
+            "role": event["role"],
+            "params": event["params"],
+            "seed": event["seed"],
+            "method": event["method"],
+            "number": event["number"],
+        }
+        self.jobs[event["job"]] = Open(about)
+
+    def _start(self, event: StartEvent) -> None:
         """Opens a run for a job; if its workers were lost, the job starts a second time and its run continues."""
         if (job := self.jobs.get(event["job"])) is not None and job.run is None:
             job.run = self._open(event["job"], event["role"], scalars(job.about))
 
-    def _log(self, event: Message) -> None:
+    def _log(self, event: RowEvent) -> None:
         if (job := self.jobs.get(event["job"])) is None or job.run is None:
             return
         job.rows.append(event["row"])
@@ -109,20 +127,20 @@ class Mirror:
         except dead_client() as error:
             self._revive(error)
 
-    def _end(self, event: Message) -> None:
-        job = self.jobs.get(event["job"])
+    def _end(self, name: str, state: str, error: str | None) -> None:
+        job = self.jobs.get(name)
         if job is not None and job.run is not None:
-            ended = outcome(self.folder, event["job"], event["state"], event["error"])
+            ended = outcome(self.folder, name, state, error)
             try:
                 job.run.finish(ended)
-            except TimeoutError as error:
-                self._outage(event["job"], error)
-                self.lacking[event["job"]] = "its end"
-            except dead_client() as error:
-                self._revive(error)
+            except TimeoutError as trouble:
+                self._outage(name, trouble)
+                self.lacking[name] = "its end"
+            except dead_client() as trouble:
+                self._revive(trouble)
                 job.run.finish(ended)
-            self.unchecked[event["job"]] = time.monotonic()
-        self.jobs.pop(event["job"], None)
+            self.unchecked[name] = time.monotonic()
+        self.jobs.pop(name, None)
         self._check(FLUSH_SECONDS)
 
     def _open(self, name: str, role: str, config: dict[str, Any]) -> MirrorRun:
@@ -163,8 +181,7 @@ class Mirror:
 
     def _close(self) -> None:
         for name in list(self.jobs):
-            ended = {"job": name, "event": "ended", "state": INTERRUPTED, "error": None}
-            self._guarded(name, lambda ended=ended: self._end(ended))  # type: ignore[misc]
+            self._guarded(name, partial(self._end, name, INTERRUPTED, None))
         deadline = time.monotonic() + FLUSH_SECONDS
         while any(self._missing(job) for job in self.unchecked) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -197,14 +214,6 @@ class Mirror:
 
     def _way_out(self) -> str:
         return f"`mergenet sweep sync {shown_path(self.folder)}` completes W&B from the records"
-
-
-EVENTS: dict[str, Callable[[Mirror, Message], None]] = {
-    "queued": Mirror._queued,
-    "started": Mirror._start,
-    "row": Mirror._log,
-    "ended": Mirror._end,
-}
 
 
 def dead_client() -> tuple[type[Exception], ...]:

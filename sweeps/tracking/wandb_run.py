@@ -17,10 +17,10 @@ from analysis.names import FAILED, REPLICATE, RUNNING, TRIALS_FOLDER
 from analysis.seeds import first_of
 from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.layers.pair_labels import in_a_word
-from mergenet.records.run_record import BEST_EPOCH, MEASURE, read_result
+from mergenet.records.run_record import BEST_EPOCH, EPOCH, MEASURE, read_result
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files
-from sweeps.trials.jobs import EPOCH, SUSPEND, Message
+from sweeps.trials.messages import SUSPEND, Row
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
 SUMMARY = "summary"  # the run of the whole sweep
@@ -39,7 +39,7 @@ class MirrorRun:
     run: Any
     known: set[int]
 
-    def log(self, row: Message) -> bool:
+    def log(self, row: Row) -> bool:
         """Logs a row unless W&B has it; returns whether it was new."""
         if row[EPOCH] in self.known:
             return False

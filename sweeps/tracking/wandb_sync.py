@@ -9,14 +9,13 @@ from analysis.names import SWEEP_FILE
 from analysis.trial_file import read_trial_file, trial_folders
 from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.errors import CheckpointError, ConfigError, UserError
-from mergenet.records.run_record import read_epochs, read_run
+from mergenet.records.run_record import EPOCH, read_epochs, read_run
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.tracking.wandb_file import known_epochs, run_files
 from sweeps.tracking.wandb_mirror import one_line
 from sweeps.tracking.wandb_run import ONLINE, SUMMARY, check_key, open_run, outcome, run_id, scalars
 from sweeps.tracking.wandb_summary import log_summary, table_config
-from sweeps.trials.jobs import EPOCH
 from sweeps.trials.sweep_dir import SUMMARY_FILE, SWEEP_FILES, holds_sweep, locked, read_json
 
 

@@ -11,7 +11,7 @@ from analysis.names import TRIAL, TRIALS_FOLDER
 from mergenet.errors import UserError
 from mergenet.records.run_record import EPOCHS_FILE
 from sweeps.config import SweepConfig
-from sweeps.trials.jobs import Message
+from sweeps.trials.messages import JobEvent
 
 BEAT = 10.0  # seconds between two records of the time spent: a kill loses no more than that
 SEARCH = "search"
@@ -39,7 +39,7 @@ class Clock:
             self.step, self.since = step, now
             self._note()
 
-    def beat(self, _event: Message) -> None:
+    def beat(self, _event: JobEvent) -> None:
         """To be called often, from any thread."""
         with self.lock:
             if self.step is not None and time.monotonic() - self.noted >= BEAT:
@@ -73,7 +73,7 @@ class Budget:
         self.epochs = {path.parent.name: recorded(path) for path in (folder / TRIALS_FOLDER).glob(f"*/{EPOCHS_FILE}")}
         self.epochs = {name: count for name, count in self.epochs.items() if name.startswith(TRIAL)}
 
-    def __call__(self, event: Message) -> None:
+    def __call__(self, event: JobEvent) -> None:
         if event["event"] == "row" and event["job"].startswith(TRIAL):
             self.epochs[event["job"]] = max(self.epochs.get(event["job"], 0), event["row"]["epoch"])
 

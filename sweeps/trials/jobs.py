@@ -17,18 +17,10 @@ from analysis.names import (
     TRIAL,
     TRIALS_FOLDER,
 )
-from analysis.seeds import SEEDS, replicate_name
+from analysis.seeds import replicate_name
 from sweeps.space.space import Labels, Space
+from sweeps.trials.messages import Job
 from sweeps.trials.recorded_source import SourcePlan, replay
-
-Message = dict[str, Any]  # a job, or an event about one; see execution/job_queue.py
-
-# The answer to a job that has reported an epoch; SUSPEND is also the outcome of a job that was paused
-GO_ON, STOP, SUSPEND = "go on", "stop", "paused"
-
-# What trials report to Tune
-OBJECTIVE = "objective"  # the best value of the sweep's metric so far
-EPOCH, EPOCHS = "epoch", "epochs"  # the epoch that has ended, and how many there will be
 
 
 def trial_name(number: int) -> str:
@@ -47,38 +39,37 @@ class Jobs:
     recording: str | None
     seeds: tuple[int, ...] = ()
 
-    def source(self, plan: SourcePlan) -> Message:
-        extra = {"layers": list(plan.layers), "every": plan.every}
-        return self._job(SOURCE, SOURCE, self.space.base, task="record", **extra)
+    def source(self, plan: SourcePlan) -> Job:
+        job = self._job(SOURCE, SOURCE, self.space.base)
+        return {**job, "task": "record", "layers": list(plan.layers), "every": plan.every}
 
-    def trial(self, number: int, labels: Labels) -> Message:
+    def trial(self, number: int, labels: Labels) -> Job:
         name = trial_name(number)
         values = self.space.config(labels).model_dump(mode="json") | {"name": name}
-        return self._job(name, TRIAL, values, params=self.space.values(labels), number=number, **self._all_seeds())
+        return self._with_seeds(self._job(name, TRIAL, values, self.space.values(labels), number))
 
-    def baseline(self) -> Message:
+    def baseline(self) -> Job:
         """The baseline: the same target without transfer, with the base's recipe and seed."""
-        return self._job(BASELINE, BASELINE, without_transfer(self.space.base), **self._all_seeds())
+        return self._with_seeds(self._job(BASELINE, BASELINE, without_transfer(self.space.base)))
 
-    def replicates(self, first: Message) -> list[Message]:
+    def replicates(self, first: Job) -> list[Job]:
         """The same training with the other seeds. first: a trial's job, or the baseline's."""
         return [self._replicate(first, place, seed) for place, seed in enumerate(self.seeds, start=2)]
 
-    def _replicate(self, first: Message, place: int, seed: int) -> Message:
-        about = {key: first[key] for key in ("params", "number")}
+    def _replicate(self, first: Job, place: int, seed: int) -> Job:
         name = replicate_name(first["id"], place)
-        return self._job(name, REPLICATE, with_seed(first["config"], seed), **about)
+        return self._job(name, REPLICATE, with_seed(first["config"], seed), first["params"], first["number"])
 
-    def _all_seeds(self) -> Message:
+    def _with_seeds(self, job: Job) -> Job:
         """For trial.json: how many runs make the trial whole."""
-        return {SEEDS: [self.space.base["seed"], *self.seeds]} if self.seeds else {}
+        return {**job, "seeds": [self.space.base["seed"], *self.seeds]} if self.seeds else job
 
-    def adapter_trainings(self, best: dict[str, Any], params: dict[str, Any], seeds: Sequence[int]) -> list[Message]:
+    def adapter_trainings(self, best: dict[str, Any], params: dict[str, Any], seeds: Sequence[int]) -> list[Job]:
         """The best configuration with one seed after another, each starting from the adapter of the one before."""
-        jobs: list[Message] = []
+        jobs: list[Job] = []
         for number, seed in enumerate(seeds, start=1):
             values = with_seed(best if not jobs else with_adapter(best, jobs[-1]["folder"]), seed)
-            jobs.append(self._job(f"{ADAPTER}-{number}", ADAPTER, values, params=params, number=number))
+            jobs.append(self._job(f"{ADAPTER}-{number}", ADAPTER, values, params, number))
         return jobs
 
     def confirmation(
@@ -89,7 +80,7 @@ class Jobs:
         number: int,
         seed: int,
         adapter: str | None = None,
-    ) -> Message:
+    ) -> Job:
         """The best configuration, a control of it, or the same recipe without transfer, with a fresh seed.
 
         params: of the best. number: of the seed, from 1. adapter: folder of the run that trained it last.
@@ -103,14 +94,23 @@ class Jobs:
             best = with_control(best, CONTROL_OF[role])
             params = params | ({CONTROL_PATH: CONTROL_OF[role]} if CONTROL_PATH in params else {})
         values = with_seed(best, seed)
-        return self._job(f"{role.replace('_', '-')}-{number}", role, values, params=params, number=number)
+        return self._job(f"{role.replace('_', '-')}-{number}", role, values, params, number)
 
-    def _job(self, name: str, role: str, values: dict[str, Any], **more: Any) -> Message:
+    def _job(
+        self, name: str, role: str, values: dict[str, Any], params: dict[str, Any] | None = None, number: int = 0
+    ) -> Job:
         folder = self.folder / SOURCE if role == SOURCE else self.folder / TRIALS_FOLDER / name
         if role != SOURCE:
             values = replay(values | {"name": name}, self.recording)
-        job = {"id": name, "role": role, "task": "train", "folder": str(folder), "config": values}
-        return job | {"params": {}, "number": 0} | more
+        return {
+            "id": name,
+            "role": role,
+            "task": "train",
+            "folder": str(folder),
+            "config": values,
+            "params": params or {},
+            "number": number,
+        }
 
 
 def with_seed(values: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -14,8 +14,7 @@ from analysis.seeds import first_of
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.config import SweepConfig
-from sweeps.trials.jobs import Message
-from sweeps.trials.record import best_value, mean
+from sweeps.trials.record import CurvePoint, best_value, mean
 
 Measured = Mapping[str, float | None]
 
@@ -24,12 +23,12 @@ Measured = Mapping[str, float | None]
 class Outcome:
     """How a trial ended, by its records.
 
-    state: of its trial.json. rows: {"epoch", "value"}, the metric so far. value: the final one. measured: the sweep's
+    state: of its trial.json. rows: the metric so far, epoch by epoch. value: the final one. measured: the sweep's
     other measures at the end.
     """
 
     state: str
-    rows: list[Message]
+    rows: list[CurvePoint]
     value: float | None
     measured: Measured = field(default_factory=dict)
 

@@ -3,22 +3,29 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from analysis.names import mode_of
 from analysis.seeds import SEEDS
 from analysis.trial_file import write_trial_file
-from sweeps.trials.jobs import EPOCH, Message
+from mergenet.records.run_record import EPOCH
+from sweeps.trials.messages import Job, Row
 
 
-def write_trial(job: Message, state: str, error: str | None = None) -> None:
+def write_trial(job: Job, state: str, error: str | None = None) -> None:
     """trial.json beside the run's own files; not before its first epoch, because a run starts in an empty folder."""
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    keys = ("role", "params", "number")
-    seed = job["config"]["seed"]
-    trial = {"trial_id": job["id"], **{key: job[key] for key in keys}, "seed": seed, "state": state, "error": error}
-    write_trial_file(folder, trial | {key: job[key] for key in (SEEDS,) if key in job})
+    trial = {
+        "trial_id": job["id"],
+        "role": job["role"],
+        "params": job["params"],
+        "number": job["number"],
+        "seed": job["config"]["seed"],
+        "state": state,
+        "error": error,
+    }
+    write_trial_file(folder, trial | ({SEEDS: job["seeds"]} if "seeds" in job else {}))
 
 
 def best_value(rows: Iterable[Mapping[str, Any]], metric: str) -> float | None:
@@ -33,6 +40,13 @@ def mean(values: Sequence[float | None]) -> float | None:
     return statistics.fmean(known) if known and len(known) == len(values) else None
 
 
-def curve(rows: list[Message], metric: str) -> list[Message]:
-    """The objective epoch by epoch: {"epoch", "value"}."""
-    return [{EPOCH: row[EPOCH], "value": best_value(rows[:count], metric)} for count, row in enumerate(rows, start=1)]
+class CurvePoint(TypedDict):
+    """The best value of the objective up to an epoch."""
+
+    epoch: int
+    value: float | None
+
+
+def curve(rows: list[Row], metric: str) -> list[CurvePoint]:
+    """The objective epoch by epoch."""
+    return [{"epoch": row[EPOCH], "value": best_value(rows[:count], metric)} for count, row in enumerate(rows, start=1)]

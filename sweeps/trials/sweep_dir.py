@@ -78,16 +78,17 @@ def check_folder(folder: Path) -> None:
         return
     must = f"the sweep folder must be new or empty, got {str(folder)!r}"
     if not holds_sweep(folder):
-        raise ConfigError(f"{must}; choose another with --dir")
+        raise ConfigError(f"{must}; choose another folder (--dir)")
     status = status_of(folder)
-    what, way_out, overwrite = "another sweep", "choose another with --dir", ", or delete it with --overwrite"
+    what, way_out = "another sweep", "choose another folder (--dir)"
+    overwrite = ", or delete it with overwrite=True (--overwrite)"
     if status == FINISHED and not read_json(folder / SUMMARY_FILE):
         what = f"a finished sweep without a readable {SUMMARY_FILE}"
-        way_out = f"`{resume_command(folder)}` writes it again, choose another with --dir"
+        way_out = f"`{resume_command(folder)}` writes it again, choose another folder (--dir)"
     elif status != FINISHED:
         what = f"a sweep that has not finished (status: {status})"
-        way_out = f"go on with it by `{resume_command(folder)}`, choose another with --dir"
-    if "status" not in read_state(folder):  # --overwrite deletes only what is surely a sweep
+        way_out = f"go on with it by `{resume_command(folder)}`, choose another folder (--dir)"
+    if "status" not in read_state(folder):  # it deletes only what is surely a sweep
         overwrite = ""
     raise ConfigError(f"{must}, which holds {what}; {way_out}{overwrite}")
 
@@ -125,8 +126,8 @@ def check_deletable(folder: Path) -> None:
     """Raises ConfigError unless the folder is new, empty or a sweep folder."""
     if is_used(folder) and not (holds_sweep(folder) and "status" in read_state(folder)):
         raise ConfigError(
-            f"--overwrite must meet a sweep folder, with {SWEEP_FILES} that can be read, got {str(folder)!r}; "
-            "choose another with --dir"
+            f"overwrite=True (--overwrite) must meet a sweep folder, with {SWEEP_FILES} that can be read, "
+            f"got {str(folder)!r}; choose another folder (--dir)"
         )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import agreement
-from tests.sweeps.study.test_warm_start import GATE, GATES, planned, write_sweep
+from tests.sweeps.folders import planned, write_sweep
+from tests.sweeps.spaces import GATE, GATES
 
 
 def test_agreement_is_over_the_best_so_far_of_whole_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

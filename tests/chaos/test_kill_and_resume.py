@@ -25,8 +25,8 @@ import pytest
 
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
-from tests.integration.test_sweep import COMMAND
 from tests.sweeps.base import sweep_config, write_base
+from tests.sweeps.sweep_command import COMMAND
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3000)]
 

@@ -11,8 +11,8 @@ from analysis.load import is_missing, load_trials
 from mergenet.records.run_record import read_epochs
 from sweeps.config.loading import dump_sweep
 from sweeps.samplers.history import WARM
-from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import sweep_config, write_base
+from tests.sweeps.sweep_command import sweep_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 

@@ -12,14 +12,14 @@ from ray.cluster_utils import Cluster
 
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
-from sweeps.execution.job_queue import Message
 from sweeps.execution.ray_cluster import joined_ray, quiet
 from sweeps.execution.resources import groups_of
 from sweeps.execution.worker_pool import Groups, WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
-from tests.integration.test_sweep import CANARY, holding, sweep_command
+from sweeps.trials.messages import JobEvent
 from tests.sweeps.base import space_of, sweep_config, write_base
+from tests.sweeps.sweep_command import CANARY, holding, sweep_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -49,9 +49,9 @@ def jobs_in(folder: Path, epochs: int) -> Jobs:
 
 def test_a_node_leaves_while_it_trains_and_another_joins(cluster: Cluster, tmp_path: Path) -> None:
     nodes = [cluster.add_node(num_cpus=1, object_store_memory=MEMORY) for _ in range(2)]
-    events = list[Message]()
+    events = list[JobEvent]()
 
-    def of(kind: str) -> list[Message]:
+    def of(kind: str) -> list[JobEvent]:
         return [event for event in events if event["event"] == kind]
 
     with quiet(), joined_ray(cluster.address), WorkerPool(2, events.append, Groups(), tmp_path) as slots:
@@ -84,7 +84,7 @@ def test_a_group_grows_when_a_node_joins(cluster: Cluster, tmp_path: Path) -> No
     """
     cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
     sweep = sweep_config(SEARCH, executor="per_trial", workers_per_trial=[1, 2], slots=1)
-    events = list[Message]()
+    events = list[JobEvent]()
     groups = replace(groups_of(sweep, {"device": "cpu"}, 0), look_seconds=2)
     with quiet(), joined_ray(cluster.address), WorkerPool(1, events.append, groups, tmp_path) as slots:
         slots.submit(jobs_in(tmp_path, 100_000).trial(0, {}))

@@ -14,9 +14,9 @@ import pytest
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
 from sweeps.tracking.remote_copy import MANIFEST, filesystem, sizes, stamps
-from tests.integration.test_sweep import CANARY, COMMAND, holding, sweep_command, sweep_environment
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.s3 import BUCKET, KEYS, S3
+from tests.sweeps.sweep_command import CANARY, COMMAND, holding, sweep_command, sweep_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 

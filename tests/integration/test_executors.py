@@ -9,8 +9,8 @@ import pytest
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
 from sweeps.report.status import read_status, status_lines
-from tests.integration.test_sweep import sweep_command
 from tests.sweeps.base import sweep_config, write_base
+from tests.sweeps.sweep_command import sweep_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 

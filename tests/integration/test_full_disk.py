@@ -13,9 +13,9 @@ import pytest
 from mergenet.config.loading import dump_yaml
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
-from tests.integration.test_sweep import COMMAND, sweep_command, sweep_environment
 from tests.sweeps.base import base_config, sweep_config
 from tests.sweeps.small_disk import fill, small_disk
+from tests.sweeps.sweep_command import COMMAND, sweep_command, sweep_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 

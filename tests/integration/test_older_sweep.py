@@ -18,7 +18,7 @@ from mergenet.config.loading import load_config
 from mergenet.records.provenance import provenance
 from mergenet.records.run_record import read_provenance, read_run
 from sweeps.config.loading import load_sweep
-from tests.integration.test_sweep import COMMAND, sweep_environment
+from tests.sweeps.sweep_command import COMMAND, sweep_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1000)]
 DATA = Path(__file__).parents[1] / "data"

@@ -15,8 +15,8 @@ from analysis.best import best_trial
 from analysis.load import load_trials
 from mergenet.records.run_record import read_epochs, read_run
 from sweeps.config.loading import dump_sweep
-from tests.integration.test_sweep import sweep_command, without_seconds
 from tests.sweeps.base import sweep_config, write_base
+from tests.sweeps.sweep_command import sweep_command, without_seconds
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 

@@ -9,9 +9,9 @@ import pytest
 
 from sweeps.config.loading import dump_sweep
 from sweeps.execution.scratch import SCRATCH
-from tests.integration.test_sweep import holding, sweep_command
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.postgres import postgres
+from tests.sweeps.sweep_command import holding, sweep_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -1,4 +1,4 @@
-"""The training configuration that the tests of sweeps vary: digits, seconds an epoch."""
+"""The training configuration that the tests of sweeps vary: digits, seconds an epoch; what a probe of it could find."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,30 @@ from mergenet.config import Config
 from mergenet.config.loading import dump_yaml, parse_config
 from sweeps.config import SweepConfig
 from sweeps.config.loading import parse_sweep
+from sweeps.planning.probe import Measured
 from sweeps.space.checks import build_space
 from sweeps.space.space import Space
 
 CONV = {"source": "layer3.0.conv2", "target": "features.5.conv.2"}
 HEAD = {"source": "fc", "target": "classifier.1"}
+MEASURED = Measured(  # what a probe of it could find
+    device="cpu",
+    steps=16,
+    steps_per_epoch=10,
+    setup=1.0,
+    target=0.1,
+    source=0.2,
+    transfer=0.05,
+    validate_target=2.0,
+    validate_source=3.0,
+    target_bytes=1000,
+    source_bytes=5000,
+    adapter_bytes=100,
+    network_bytes=400,
+    layers_bytes=64,
+    memory_bytes=10**9,
+    gpu_memory_bytes=0,
+)
 
 
 def base_values(**changes: Any) -> dict[str, Any]:

@@ -332,11 +332,10 @@ def test_a_recorded_source_has_no_activations(tmp_path: Any) -> None:
     changes = {"source.kind": "recorded", "source.recording": str(tmp_path), "transfer.align": "inputs"}
     with pytest.raises(ConfigError) as caught:
         Trainer(tiny_config(changes))
-    assert str(caught.value) == (
-        "transfer.pairs.0.align must be none where the layers do not share that space as it is and the source is "
-        "recorded, got 'inputs'; a map is estimated from activations, which a recording lacks: use source.kind: live "
-        "or frozen"
-    )
+    message = str(caught.value)
+    assert message.startswith("transfer.pairs.0.align must be none where ")
+    assert "the source is recorded, got 'inputs'; " in message
+    assert message.endswith("use source.kind: live or frozen")
 
 
 def test_two_networks_may_have_seen_different_images() -> None:
@@ -352,10 +351,9 @@ def test_two_networks_must_be_able_to_read_the_same() -> None:
     changes = {"source.data": data, "source.model.name": "tiny_cnn", "transfer.align": "outputs"}
     with pytest.raises(ConfigError) as caught:
         Trainer(tiny_config(changes))
-    assert str(caught.value) == (
-        "transfer.pairs.0.align must be none where the layers do not share that space as it is and the two networks "
-        "read different things, got 'outputs'; a map is estimated from examples that both can read"
-    )
+    message = str(caught.value)
+    assert message.startswith("transfer.pairs.0.align must be none where ")
+    assert "the two networks read different things, got 'outputs'; " in message
 
 
 @pytest.mark.parametrize("columns", COLUMNS)

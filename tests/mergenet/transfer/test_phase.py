@@ -464,11 +464,10 @@ def test_a_factor_that_collapsed_or_ran_away_is_not_written(value: float, shown:
     before = copies(trainer.target.network.state_dict())
     with pytest.raises(TrainingDiverged) as caught:
         trainer._step(0)
-    assert str(caught.value) == (
-        f"transfer pair0/to_target would write a factor of {shown} x its starting RMS at step 0 "
-        "(allowed: 0.001 to 1000); lower transfer.adapter.gate (1) or transfer.update.lr (0.001), "
-        "or set transfer.adapter.rms_match: true"
-    )
+    message = str(caught.value)
+    assert message.startswith(f"transfer pair0/to_target would write a factor of {shown} x its starting RMS at step 0 ")
+    ways_out = ("transfer.adapter.gate (1)", "transfer.update.lr (0.001)", "transfer.adapter.rms_match: true")
+    assert all(fact in message for fact in ("0.001 to 1000", *ways_out))
     assert same(trainer.target.network.state_dict(), before)
 
 

@@ -96,7 +96,7 @@ def test_a_sparse_recording_serves_multiples_of_its_interval(tmp_path: Path) -> 
         replayed({"transfer.t_cycle": 3}, sparse)
     assert str(caught.value) == (
         "transfer.pairs.0.every must be a multiple of the recording's interval (2 steps), got 3; "
-        "record again with --every 3"
+        "record again with every=3 (--every)"
     )
 
 

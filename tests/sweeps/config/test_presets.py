@@ -9,7 +9,7 @@ from optuna.storages import InMemoryStorage
 from mergenet.config.distillation_defaults import PUBLISHED
 from mergenet.config.loading import presets
 from sweeps.config.loading import load_sweep, sweeps
-from sweeps.planning.plan import plan_sweep
+from sweeps.planning.checks import plan_sweep
 from sweeps.study.study import SweepStudy
 
 

@@ -7,16 +7,16 @@ from analysis.names import CONFIRM_ADAPTER
 from sweeps.driver.steps import adapter_trainings, confirm, confirmations, train_adapter
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds, more_seeds
 from sweeps.report.verdict import adapter_lines
-from sweeps.trials.jobs import Message
+from sweeps.trials.messages import Job, JobOutcome
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import confirmation
 from tests.sweeps.base import space_of, sweep_config
-from tests.sweeps.driver.test_controls import SEARCH, TEST, VAL, best_of, write_run
+from tests.sweeps.folders import CYCLES, TEST, VAL, best_of, write_job
 
 
 def plan_of(**settings: Any) -> Plan:
-    sweep = sweep_config(SEARCH, num_trials=2, confirm_seeds=2, **settings)
-    return Plan(sweep, space_of(SEARCH), SourcePlan(), "", 2)
+    sweep = sweep_config(CYCLES, num_trials=2, confirm_seeds=2, **settings)
+    return Plan(sweep, space_of(CYCLES), SourcePlan(), "", 2)
 
 
 class WorkerPool:
@@ -25,10 +25,10 @@ class WorkerPool:
     def __init__(self, **states: str) -> None:
         self.states, self.names = states, list[str]()
 
-    def submit(self, job: Message) -> None:
+    def submit(self, job: Job) -> None:
         self.names.append(job["id"])
 
-    def wait(self, names: list[str]) -> dict[str, Message]:
+    def wait(self, names: list[str]) -> dict[str, JobOutcome]:
         assert set(names) <= set(self.names), "none is waited for before it was handed over"
         return {name: {"state": self.states.get(name.replace("-", "_"), "complete"), "error": None} for name in names}
 
@@ -84,7 +84,7 @@ def test_runs_with_the_adapter_of_another_best_are_forgotten(tmp_path: Path) -> 
     jobs, best = best_of(plan, tmp_path)
     wanted = confirmations(plan, jobs, best, adapter_trainings(plan, jobs, best))
     for job in wanted:
-        write_run(job, "complete")
+        write_job(job, "complete")
     confirm(wanted, tmp_path, WorkerPool())
     run = tmp_path / "trials/confirm-adapter-1"
     assert run.exists(), "a sweep that is resumed does not train it again"
@@ -98,7 +98,7 @@ def test_it_is_compared_with_no_transfer_and_with_the_best(tmp_path: Path) -> No
     tests = {"confirm_best": (0.5, 0.7), "confirm_none": (0.4, 0.4), CONFIRM_ADAPTER: (0.6, 0.9)}
     for job in confirmations(plan, jobs, best, adapter_trainings(plan, jobs, best)):
         value = tests[job["role"]][job["number"] - 1]
-        write_run(job, "complete", value / 2, value)
+        write_job(job, "complete", value / 2, value)
     found = confirmation(tmp_path, plan.sweep)
     assert found is not None
     assert found["adapter"][TEST]["adapter"] == [0.6, 0.9]

@@ -6,49 +6,25 @@ from typing import Any
 
 import pytest
 
-from mergenet.config import Config
-from mergenet.config.loading import dump_yaml
 from sweeps.driver.steps import confirm, confirmations
 from sweeps.planning.plan import Plan
 from sweeps.report.summary import controls_left_out, print_confirmation
 from sweeps.report.verdict import control_lines, controls_verdict
 from sweeps.space.space import Space
 from sweeps.tracking.wandb_summary import numbers
-from sweeps.trials.jobs import Jobs, no_controls
+from sweeps.trials.jobs import no_controls
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import confirmation
 from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.folders import CYCLES, TEST, VAL, best_of, write_job
 
-SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
-VAL, TEST = "target_val_top1", "target_test_top1"
 ALL = ["none", "noise", "shuffled"]
 
 
-def plan_of(controls: list[str], seeds: int = 2, search: dict[str, Any] = SEARCH, **base: Any) -> Plan:
+def plan_of(controls: list[str], seeds: int = 2, search: dict[str, Any] = CYCLES, **base: Any) -> Plan:
     space: Space = space_of(search, **base)
     sweep = sweep_config(search, num_trials=2, confirm_seeds=seeds, confirm_controls=controls)
     return Plan(sweep, space, SourcePlan(), "", 2)
-
-
-def write_run(job: dict[str, Any], state: str, val: float = 0.5, test: float = 0.5) -> None:
-    """A run folder as a job leaves it."""
-    run, config = Path(job["folder"]), Config.model_validate(job["config"])
-    run.mkdir(parents=True)
-    (run / "config.yaml").write_text(dump_yaml(config))
-    (run / "provenance.json").write_text("{}")
-    (run / "epochs.jsonl").write_text(json.dumps({"epoch": 1, "step": 1, VAL: val}) + "\n")
-    done = {"status": "finished" if state == "complete" else "failed", "error": None, "epochs_done": 1}
-    (run / "result.json").write_text(json.dumps(done | {"best_epoch": 1, "metric": VAL, VAL: val, TEST: test}))
-    about = {"trial_id": job["id"], "state": state, "seed": config.seed, "error": None}
-    (run / "trial.json").write_text(json.dumps(about | {key: job[key] for key in ("role", "params", "number")}))
-
-
-def best_of(plan: Plan, folder: Path, **values: Any) -> tuple[Jobs, dict[str, Any]]:
-    """The jobs of a sweep whose best trial is there; values: of its configuration."""
-    jobs = Jobs(folder, plan.space, "the/recording")
-    job = jobs.trial(0, plan.space.locate(plan.space.config({})) or {})
-    write_run(job | {"config": job["config"] | values}, "complete")
-    return jobs, {"trial_id": job["id"], "params": job["params"]}
 
 
 class Trained:
@@ -83,7 +59,7 @@ def test_a_control_is_the_best_with_another_control_on_the_same_seeds(tmp_path: 
 
 
 def test_a_control_that_is_searched_is_told_as_it_is(tmp_path: Path) -> None:
-    plan = plan_of(["noise"], search=SEARCH | {"transfer.control": {"choice": ["real", "noise"]}})
+    plan = plan_of(["noise"], search=CYCLES | {"transfer.control": {"choice": ["real", "noise"]}})
     jobs, best = best_of(plan, tmp_path)
     found = {job["role"]: job["params"]["transfer.control"] for job in confirmations(plan, jobs, best) if job["params"]}
     assert found == {"confirm_best": "real", "confirm_noise": "noise"}
@@ -106,7 +82,7 @@ def test_controls_of_another_best_are_forgotten_and_those_of_the_same_are_kept(t
     jobs, best = best_of(plan, tmp_path)
     wanted = confirmations(plan, jobs, best)
     for job in wanted:
-        write_run(job, "complete")
+        write_job(job, "complete")
     confirm(wanted, tmp_path, slots := Trained())
     assert slots.names == ["confirm-best-1", "confirm-none-1", "confirm-noise-1"]
     run = tmp_path / "trials/confirm-noise-1"
@@ -114,7 +90,7 @@ def test_controls_of_another_best_are_forgotten_and_those_of_the_same_are_kept(t
     config = plan.space.config({"transfer.t_cycle": 4}).model_dump(mode="json")
     confirm([jobs.confirmation("confirm_noise", config, {}, 1, 1)], tmp_path, Trained())
     assert not run.exists(), "of other settings"
-    write_run(wanted[-1], "complete")
+    write_job(wanted[-1], "complete")
     confirm(wanted[:2], tmp_path, Trained())
     assert not run.exists(), "the best can have none"
     assert (tmp_path / "trials/confirm-best-1").exists()
@@ -130,7 +106,7 @@ def confirmed(folder: Path, **sides: list[float | None]) -> tuple[Plan, dict[str
     for side, values in sides.items():
         for number, value in enumerate(values, start=1):
             job = jobs_of[roles.get(side, f"confirm_{side}"), number]
-            write_run(job, "failed" if value is None else "complete", (value or 0.0) / 2, value or 0.0)
+            write_job(job, "failed" if value is None else "complete", (value or 0.0) / 2, value or 0.0)
     found = confirmation(folder, plan.sweep)
     assert found is not None
     return plan, found

@@ -13,8 +13,8 @@ from sweeps.space.space import Labels, Space
 from sweeps.trials.jobs import Jobs, trial_name
 from sweeps.trials.record import write_trial
 from tests.sweeps.base import CONV, HEAD, space_of
-from tests.sweeps.samplers.test_registry import RANGES
-from tests.sweeps.space.test_conditions import METHODS, RANK, opened
+from tests.sweeps.spaces import METHODS, RANGES, RANK
+from tests.sweeps.studies import branching_study
 
 PAIRS = {"transfer.pairs": {"choice": [[CONV], [HEAD], [CONV, HEAD]]}, RANK: {"int": [2, 8]}}
 
@@ -36,7 +36,7 @@ def begun(folder: Path, space: Space, index: int, labels: Labels, config: bool) 
 def test_what_was_drawn_is_found_in_whatever_a_trial_has_left(
     tmp_path: Path, search: dict[str, Any], config: bool
 ) -> None:
-    study = opened(search, "random", num_trials=6)
+    study = branching_study(search, "random", num_trials=6)
     drawn = {index: study.draw(index).params for index in range(6)}
     for index, labels in drawn.items():
         begun(tmp_path, study.space, index, labels, config)

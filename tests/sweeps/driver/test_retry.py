@@ -16,7 +16,8 @@ from sweeps.execution.worker import do_job
 from sweeps.planning.plan import Plan
 from sweeps.space.space import Space
 from sweeps.study.study import SweepStudy
-from sweeps.trials.jobs import GO_ON, STOP, Jobs
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import GO_ON, STOP
 from sweeps.trials.record import write_trial
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import read_trials

@@ -7,21 +7,22 @@ from typing import Any
 import pytest
 
 from sweeps.execution.job_queue import MAX_ATTEMPTS, JobQueue
-from sweeps.trials.jobs import GO_ON, STOP, SUSPEND, Message
+from sweeps.trials.messages import GO_ON, STOP, SUSPEND, Job, JobEvent
 
 
-def job(name: str) -> Message:
-    return {"id": name, "role": "trial", "params": {}, "config": {"epochs": 4}}
+def job(name: str) -> Job:
+    config = {"epochs": 4, "seed": 0, "method": "mergenet"}
+    return {"id": name, "role": "trial", "task": "train", "folder": name, "config": config, "params": {}, "number": 0}
 
 
 def run(script: Coroutine[Any, Any, None]) -> None:
     async def within() -> None:
-        await asyncio.wait_for(script, timeout=5)
+        await asyncio.wait_for(script, timeout=60)
 
     asyncio.run(within())
 
 
-def told(queue: JobQueue, event: str) -> list[Message]:
+def told(queue: JobQueue, event: str) -> list[JobEvent]:
     return [message for message in queue.log if message["event"] == event]
 
 
@@ -209,6 +210,8 @@ def test_who_waits_for_a_judgement_is_released(release: Callable[[JobQueue], Any
         await asyncio.sleep(0.01)
         await release(queue)
         assert await waiting == answer
+
+    run(script())
 
 
 def test_what_is_submitted_after_a_suspension_does_not_begin() -> None:

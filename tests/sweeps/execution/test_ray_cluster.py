@@ -24,7 +24,7 @@ def test_no_ray_at_the_address(address: str) -> None:
     with quiet(), pytest.raises(ConfigError) as caught, joined_ray(address):
         pass
     assert str(caught.value).startswith(
-        f"--address must be that of a running Ray, as auto or HOST:6379, got {address!r}"
+        f"address (--address) must be that of a running Ray, as auto or HOST:6379, got {address!r}"
     )
     assert len(str(caught.value).splitlines()) == 1
     assert not ray.is_initialized()

@@ -23,7 +23,8 @@ from sweeps.report.summary import value_text
 from sweeps.space.space import Space
 from sweeps.tracking.wandb_run import scalars
 from sweeps.trials.best_config import header
-from sweeps.trials.jobs import GO_ON, SUSPEND, Jobs, Message
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import GO_ON, SUSPEND, Job, JobMessage, Row
 from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.record import write_trial
@@ -31,7 +32,7 @@ from sweeps.trials.recorded_source import SourcePlan, pin_source
 from sweeps.trials.results import averaged, best_trial, ended_runs, read_trials
 from tests import tiny
 from tests.sweeps.base import space_of, sweep_config
-from tests.sweeps.report.test_status import write_run, write_sweep
+from tests.sweeps.folders import write_begun_sweep, write_run
 
 METRIC = "target_val_top1"
 SEARCH = {"target.optimizer.lr": {"choice": [0.05, 0.1]}}
@@ -44,7 +45,7 @@ def jobs_in(folder: Path, seeds: tuple[int, ...] = (1, 2), **changes: Any) -> Jo
     return Jobs(folder, Space(pin_source(space.base), space.entries, space.limits), None, seeds)
 
 
-def trial(jobs: Jobs) -> list[Message]:
+def trial(jobs: Jobs) -> list[Job]:
     """The jobs of trial 3, that of the first seed first."""
     first = jobs.trial(3, {"target.optimizer.lr": 0.05})
     return [first, *jobs.replicates(first)]
@@ -56,19 +57,19 @@ class Told:
     def __init__(self, *runs: tuple[list[float], str]) -> None:
         self.runs, self.log = list(runs), list[str]()
 
-    def __call__(self, job: Message) -> Iterator[Message]:
+    def __call__(self, job: Job) -> Iterator[JobMessage]:
         values, state = self.runs.pop(0)
         self.log.append(f"got {job['id']}")
         return self.messages(job["id"], values, state)
 
-    def messages(self, name: str, values: list[float], state: str) -> Iterator[Message]:
+    def messages(self, name: str, values: list[float], state: str) -> Iterator[JobMessage]:
         for epoch, value in enumerate(values, start=1):
             yield {"row": {"epoch": epoch, METRIC: value}}
         self.log.append(f"end of {name}")
         yield {"end": {"state": state, "error": "diverged" if state == FAILED else None}}
 
 
-def reported(jobs: list[Message], slot: Callable[[Message], Iterator[Message]]) -> list[tuple[int, float | None]]:
+def reported(jobs: list[Job], slot: Callable[[Job], Iterator[JobMessage]]) -> list[tuple[int, float | None]]:
     return [(report.epoch, report.value) for report in reports(jobs[0], jobs[1:], slot, SWEEP)]
 
 
@@ -180,12 +181,12 @@ class Slot:
     def __init__(self, pauses: dict[str, int] | None = None) -> None:
         self.pauses, self.trained = pauses or {}, dict[str, list[int]]()
 
-    def __call__(self, job: Message) -> Iterator[Message]:
+    def __call__(self, job: Job) -> Iterator[JobMessage]:
         if (Path(job["folder"]) / "trial.json").exists() and (known := self.ended(job)) is not None:
             return known
         rows = []
 
-        def report(row: Message, replayed: bool) -> str:
+        def report(row: Row, replayed: bool) -> str:
             rows.append({"row": row})
             if not replayed:
                 self.trained.setdefault(job["id"], []).append(row["epoch"])
@@ -194,7 +195,7 @@ class Slot:
         end = do_job(job, report)
         return iter([*rows, {"end": end}])
 
-    def ended(self, job: Message) -> Iterator[Message] | None:
+    def ended(self, job: Job) -> Iterator[JobMessage] | None:
         state = json.loads((Path(job["folder"]) / "trial.json").read_text())["state"]
         return follow(job, "no queue is asked") if state != RUNNING else None
 
@@ -243,7 +244,7 @@ def test_objectives_and_constraints_are_of_the_mean_over_the_seeds(tmp_path: Pat
     losses = {"trial-003": 1.0, "trial-003-seed-2": 2.0, "trial-003-seed-3": 6.0}
     jobs = jobs_in(tmp_path)
 
-    def slot(job: Message) -> Iterator[Message]:
+    def slot(job: Job) -> Iterator[JobMessage]:
         yield {"row": {"epoch": 1, METRIC: 0.4, "target_val_loss": 9.0}}
         yield {"row": {"epoch": 2, METRIC: 0.5, "target_val_loss": losses[job["id"]]}}
         yield {"end": {"state": COMPLETE, "error": None}}
@@ -260,7 +261,7 @@ def test_objectives_and_constraints_are_of_the_mean_over_the_seeds(tmp_path: Pat
     assert (found["measured"], found["broken"]) == ({"target_val_loss": 3.0}, ["target_val_loss <= 2"])
 
 
-def write_runs(folder: Path, jobs: list[Message], *runs: tuple[list[float], str]) -> None:
+def write_runs(folder: Path, jobs: list[Job], *runs: tuple[list[float], str]) -> None:
     """Records as runs leave them, so far as they are read here."""
     for job, (values, state) in zip(jobs, runs, strict=False):
         write_run(folder, job["id"], values, None)
@@ -350,7 +351,7 @@ def test_only_means_are_compared() -> None:
 
 def test_status_counts_trials_and_the_epochs_of_all_seeds(tmp_path: Path) -> None:
     """2 epochs a run, 4 trials of 2 seeds: at most 16 epochs of the search, 4 without transfer, 4 to confirm."""
-    write_sweep(tmp_path, "stopped", seeds_per_trial=2, budget_epochs=100)
+    write_begun_sweep(tmp_path, "stopped", seeds_per_trial=2, budget_epochs=100)
     write_run(tmp_path, "trial-000-seed-2", [0.6, 0.65], "complete")
     found = read_status(tmp_path)
     assert found["trials"] == {"complete": 1, "pruned": 1, "unfinished": 1, "waiting": 1}

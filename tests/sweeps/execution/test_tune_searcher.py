@@ -10,9 +10,10 @@ from ray.tune.search import Searcher
 
 from sweeps.execution.tune_searcher import StudySearch
 from sweeps.study.study import SweepStudy
-from sweeps.trials.jobs import OBJECTIVE
+from sweeps.trials.messages import OBJECTIVE
 from tests.sweeps.base import space_of, sweep_config
-from tests.sweeps.study.test_study import SEARCH, opened, trials
+from tests.sweeps.spaces import SEARCH
+from tests.sweeps.studies import opened, trials
 
 
 class Driver:

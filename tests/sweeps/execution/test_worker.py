@@ -9,7 +9,8 @@ import pytest
 
 from mergenet.records.run_record import read_run
 from sweeps.execution.worker import do_job, tidy
-from sweeps.trials.jobs import GO_ON, Jobs
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import GO_ON
 from tests.sweeps.base import space_of
 
 

@@ -13,11 +13,11 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from mergenet.records.run_record import read_run
-from sweeps.execution.job_queue import Message
 from sweeps.execution.ray_cluster import local_ray, quiet
 from sweeps.execution.worker_pool import Groups, WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import JobEvent
 from sweeps.trials.recorded_source import plan_source
 from tests.sweeps.base import space_of
 
@@ -40,7 +40,7 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
 
     One test, because a slot takes seconds to start.
     """
-    jobs, events = jobs_in(tmp_path, recorded=True), list[Message]()
+    jobs, events = jobs_in(tmp_path, recorded=True), list[JobEvent]()
     with WorkerPool(1, events.append) as slots:
         slots.submit(jobs.source(plan_source(jobs.space)))
         slots.wait(["source"])
@@ -66,7 +66,7 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
 
 
 def test_a_lost_worker_is_replaced_and_its_job_goes_on(tmp_path: Path) -> None:
-    jobs, events = jobs_in(tmp_path, epochs=30), list[Message]()
+    jobs, events = jobs_in(tmp_path, epochs=30), list[JobEvent]()
     with WorkerPool(1, events.append) as slots:
         slots.submit(jobs.trial(0, {}))
         while ray.get(slots.queue.next_row.remote("trial-000"))["row"]["epoch"] < 3:
@@ -95,7 +95,7 @@ def test_two_workers_train_one_job_and_stop_together(tmp_path: Path) -> None:
 
 
 def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
-    jobs, events = jobs_in(tmp_path), list[Message]()
+    jobs, events = jobs_in(tmp_path), list[JobEvent]()
     with WorkerPool(1, events.append, Groups(jobs=1)) as slots:
         slots.submit(jobs.trial(0, {}))
         slots.wait(["trial-000"])

@@ -14,36 +14,18 @@ from analysis.power import smallest_gain, smallest_p
 from mergenet.training.run import train_run
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep
+from sweeps.planning.checks import plan_sweep
 from sweeps.planning.cost import estimate, space_size
 from sweeps.planning.epochs import asha_epochs, forecast, quantile
-from sweeps.planning.plan import plan_sweep
-from sweeps.planning.probe import Measured, probe
+from sweeps.planning.probe import probe
 from sweeps.report.plan_text import plan_lines
-from tests.sweeps.base import base_config, space_of, sweep_config, write_base
+from tests.sweeps.base import MEASURED, base_config, space_of, sweep_config, write_base
 
 SEARCH = {
     "transfer.t_cycle": {"choice": [2, 4]},
     "transfer.adapter.rank": {"int": [2, 12], "step": 2},
     "transfer.adapter.gate": {"float": [0.1, 0.5]},
 }
-MEASURED = Measured(
-    device="cpu",
-    steps=16,
-    steps_per_epoch=10,
-    setup=1.0,
-    target=0.1,
-    source=0.2,
-    transfer=0.05,
-    validate_target=2.0,
-    validate_source=3.0,
-    target_bytes=1000,
-    source_bytes=5000,
-    adapter_bytes=100,
-    network_bytes=400,
-    layers_bytes=64,
-    memory_bytes=10**9,
-    gpu_memory_bytes=0,
-)
 
 
 def found(

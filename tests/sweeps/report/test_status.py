@@ -4,46 +4,17 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from analysis.names import BASELINE, CONFIRM_BEST, TRIAL
-from analysis.trial_file import write_trial_file
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
 from sweeps.report.status import is_locked, read_status, status_lines
 from sweeps.trials.ranking import leader
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import sweep_config, write_base
-
-SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
-
-
-def write_run(folder: Path, name: str, values: list[float], state: str | None) -> None:
-    run = folder / "trials" / name
-    run.mkdir(parents=True)
-    rows = [{"epoch": i, "step": i, "target_val_top1": value} for i, value in enumerate(values, start=1)]
-    (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    if state is not None:
-        role = next((role for role in (TRIAL, BASELINE) if name.startswith(role)), CONFIRM_BEST)
-        about = {"trial_id": name, "role": role, "params": {}, "number": 0, "seed": 0, "state": state}
-        write_trial_file(run, about)
-
-
-def write_sweep(folder: Path, status: str, **changes: Any) -> Path:
-    """2 epochs a run, 4 trials: one complete, one pruned, one in its first epoch, one waiting; 100 s for 5 epochs."""
-    write_base(folder)
-    sweep = sweep_config(SEARCH, num_trials=4, confirm_seeds=1, scheduler="none", **changes)
-    (folder / "sweep.yaml").write_text(dump_sweep(sweep))
-    state = {"status": status, "error": None, "seconds": {"ray": 10.0, "search": 100.0}, "source": {"recorded": False}}
-    (folder / "sweep.json").write_text(json.dumps(state))
-    write_run(folder, "baseline", [0.4, 0.5], "complete")
-    write_run(folder, "trial-000", [0.5, 0.55], "complete")
-    write_run(folder, "trial-001", [0.45], "pruned")
-    write_run(folder, "trial-002", [], None)
-    return folder
+from tests.sweeps.folders import CYCLES, write_begun_sweep
 
 
 def text(folder: Path) -> str:
@@ -51,7 +22,7 @@ def text(folder: Path) -> str:
 
 
 def test_a_running_sweep(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "running", budget_epochs=100)
+    write_begun_sweep(tmp_path, "running", budget_epochs=100)
     with locked(tmp_path):
         found = read_status(tmp_path)
         shown = text(tmp_path)
@@ -77,7 +48,7 @@ def test_of_equal_trials_the_one_with_fewer_adapter_parameters_leads_as_in_the_s
 
 
 def test_a_killed_sweep_is_told_from_a_running_one_by_its_lock(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "running")
+    write_begun_sweep(tmp_path, "running")
     found = read_status(tmp_path)
     assert (found["status"], found["driver"]) == ("killed", False)
     assert found["trials"] == {"complete": 1, "pruned": 1, "unfinished": 1, "waiting": 1}
@@ -87,7 +58,7 @@ def test_a_killed_sweep_is_told_from_a_running_one_by_its_lock(tmp_path: Path) -
 def test_what_is_to_be_typed_next_is_quoted(tmp_path: Path) -> None:
     folder = tmp_path / "my sweep"
     folder.mkdir()
-    assert f"next: mergenet sweep resume '{folder}'" in text(write_sweep(folder, "stopped"))
+    assert f"next: mergenet sweep resume '{folder}'" in text(write_begun_sweep(folder, "stopped"))
 
 
 def test_output_that_nobody_reads_any_more_stops_nothing() -> None:
@@ -108,13 +79,13 @@ def test_output_that_nobody_reads_any_more_stops_nothing() -> None:
 
 @pytest.mark.parametrize("status", ["stopped", "failed"])
 def test_a_stopped_or_failed_sweep(tmp_path: Path, status: str) -> None:
-    write_sweep(tmp_path, status)
+    write_begun_sweep(tmp_path, status)
     assert f": {status} (no driver)\n" in text(tmp_path)
     assert "next: mergenet sweep resume" in text(tmp_path)
 
 
 def test_a_finished_sweep_shows_what_was_confirmed(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "finished")
+    write_begun_sweep(tmp_path, "finished")
     gain = {"mean": 0.01, "low": None, "high": None, "p": 1.0, "smallest_p": 1.0, "num_pairs": 1}
     (tmp_path / "summary.json").write_text(json.dumps({"confirmation": {"target_val_top1": {"gain": gain}}}))
     shown = text(tmp_path)
@@ -124,7 +95,7 @@ def test_a_finished_sweep_shows_what_was_confirmed(tmp_path: Path) -> None:
 
 
 def test_controls_are_counted_and_told(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "finished", confirm_controls=["noise"])
+    write_begun_sweep(tmp_path, "finished", confirm_controls=["noise"])
     shown = {"mean": 0.01, "low": 0.005, "high": 0.015, "p": 0.031, "smallest_p": 0.031, "num_pairs": 6}
     control = {"seeds": [1], "target_test_top1": {"gain": shown, "best_minus_control": shown | {"p": 0.5}}}
     metrics = {metric: {"gain": shown} for metric in ("target_val_top1", "target_test_top1")}
@@ -137,7 +108,7 @@ def test_controls_are_counted_and_told(tmp_path: Path) -> None:
 
 
 def test_the_lead_waits_for_the_baseline(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "stopped")
+    write_begun_sweep(tmp_path, "stopped")
     (tmp_path / "trials/baseline/epochs.jsonl").write_text('{"epoch": 1, "step": 1, "target_val_top1": 0.4}\n')
     assert read_status(tmp_path)["best"]["lead"] is None
     assert "no transfer is not that far yet" in text(tmp_path)
@@ -145,7 +116,7 @@ def test_the_lead_waits_for_the_baseline(tmp_path: Path) -> None:
 
 def test_the_time_left_ends_with_the_budget(tmp_path: Path) -> None:
     """Half of the hours are spent on 3 epochs of trials: 3 more are to come, not the 5 of all trials."""
-    write_sweep(tmp_path, "stopped", budget_hours=200 / 3600)
+    write_begun_sweep(tmp_path, "stopped", budget_hours=200 / 3600)
     found = read_status(tmp_path)
     assert found["epochs_expected"] == 2 + 6 + 4
     assert found["seconds_left"] == 7 * 20
@@ -154,7 +125,7 @@ def test_the_time_left_ends_with_the_budget(tmp_path: Path) -> None:
 
 def test_a_new_sweep_has_nothing_yet(tmp_path: Path) -> None:
     write_base(tmp_path)
-    (tmp_path / "sweep.yaml").write_text(dump_sweep(sweep_config(SEARCH, num_trials=4)))
+    (tmp_path / "sweep.yaml").write_text(dump_sweep(sweep_config(CYCLES, num_trials=4)))
     (tmp_path / "sweep.json").write_text('{"status": "running"}')
     found = read_status(tmp_path)
     assert (found["best"], found["epochs_done"], found["seconds_left"]) == (None, 0, None)
@@ -182,7 +153,7 @@ def test_a_look_leaves_the_lock_to_the_driver(tmp_path: Path) -> None:
 
 
 def test_the_command_as_json_and_a_foreign_folder(tmp_path: Path) -> None:
-    write_sweep(tmp_path, "stopped")
+    write_begun_sweep(tmp_path, "stopped")
     files = sorted(tmp_path.rglob("*"))
     done = CliRunner().invoke(command, ["status", str(tmp_path), "--json", "--watch", "1"])
     assert (done.exit_code, json.loads(done.stdout)["status"]) == (0, "stopped"), "nobody at work, nothing to watch"

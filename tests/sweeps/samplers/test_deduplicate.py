@@ -14,7 +14,8 @@ from sweeps.space.adapter_size import adapter_parameters
 from sweeps.space.layer_choices import with_limits
 from sweeps.study.study import SweepStudy
 from tests.sweeps.base import space_of, sweep_config
-from tests.sweeps.space.test_conditions import CYCLE, GATE, KIND, METHODS, POINTS, RANK, TRANSFER, WEIGHT, opened
+from tests.sweeps.spaces import CYCLE, GATE, KIND, METHODS, POINTS, RANK, TRANSFER, WEIGHT
+from tests.sweeps.studies import branching_study
 
 DRAWING = ("auto", "gp", "tpe", "random")
 
@@ -36,20 +37,20 @@ def draw_all(study: SweepStudy, number: int) -> list[str]:
 
 @pytest.mark.parametrize("sampler", DRAWING)
 def test_a_small_space_is_drawn_whole_before_anything_is_repeated(sampler: str) -> None:
-    found = draw_all(opened(METHODS, sampler, num_trials=POINTS), POINTS)
+    found = draw_all(branching_study(METHODS, sampler, num_trials=POINTS), POINTS)
     assert len(set(found)) == POINTS
 
 
 @pytest.mark.parametrize("sampler", DRAWING)
 def test_what_still_trains_is_not_drawn_again(sampler: str) -> None:
-    study = opened(METHODS, sampler, num_trials=POINTS)
+    study = branching_study(METHODS, sampler, num_trials=POINTS)
     found = [training_key(study.space, study.draw(index).params) for index in range(POINTS)]
     assert len(set(found)) == POINTS
 
 
 def test_a_draw_after_the_last_repeats_one() -> None:
     """As in a sweep that an earlier version began with more trials than its space holds."""
-    found = draw_all(opened(METHODS, "tpe", num_trials=POINTS + 2), POINTS + 2)
+    found = draw_all(branching_study(METHODS, "tpe", num_trials=POINTS + 2), POINTS + 2)
     assert len(set(found)) == POINTS
 
 
@@ -60,13 +61,13 @@ def test_settings_that_a_method_does_not_use_make_no_other_training() -> None:
     assert num_trainings(space_of(search), 100) == 5
     assert num_trainings(space_of(search), 3) == 3
     for sampler in (*DRAWING, "grid"):
-        assert len(set(draw_all(opened(search, sampler, num_trials=5), 5))) == 5, sampler
+        assert len(set(draw_all(branching_study(search, sampler, num_trials=5), 5))) == 5, sampler
 
 
 def test_methods_that_were_drawn_leave_their_ranges_to_be_drawn() -> None:
     """`none` trains once, however good; the rest has a range."""
     search = {"method": {"choice": ["mergenet", "none"]}, GATE: {"float": [0.1, 0.5], "when": TRANSFER}}
-    study = opened(search, "tpe", num_trials=20)
+    study = branching_study(search, "tpe", num_trials=20)
     for index in range(20):
         drawn = study.draw(index)
         study.tell(drawn, TrialState.COMPLETE, 0.9 if drawn.params["method"] == "none" else 0.1)
@@ -107,7 +108,7 @@ def test_adapters_known_to_be_too_large_are_not_drawn(sampler: str) -> None:
 
 def test_a_draw_before_its_trial_is_the_one_that_the_trial_would_draw() -> None:
     search = METHODS | {GATE: {"float": [0.05, 0.5], "log": True, "when": TRANSFER}}
-    study = opened(search, "tpe", num_trials=30)
+    study = branching_study(search, "tpe", num_trials=30)
     for index in range(15):
         drawn = study.draw(index)
         study.tell(drawn, TrialState.COMPLETE, float(drawn.params.get(GATE) or 0.2))

@@ -16,10 +16,8 @@ from sweeps.samplers.history import by_index
 from sweeps.samplers.registry import MODELLED, SAMPLERS, auto
 from sweeps.study.study import SweepStudy
 from tests.sweeps.base import CONV, HEAD, space_of, sweep_config
+from tests.sweeps.spaces import CHOICES, GATE, RANGES, RANK
 
-RANK, GATE, DEPTH = "transfer.adapter.rank", "transfer.adapter.gate", "transfer.adapter.depth"
-RANGES = {RANK: {"int": [2, 8]}, GATE: {"float": [0.05, 0.5], "log": True}}
-CHOICES = {RANK: {"int": [2, 8], "step": 2}, GATE: {"choice": [0.05, 0.1, 0.3]}, DEPTH: {"choice": [1, 2]}}
 FIXED = {"top_k": {"scheduler": "none"}}
 NUM_TRIALS = 24
 LIMITS = {"adapter_parameters": {"max": 1e6}}

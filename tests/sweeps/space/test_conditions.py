@@ -7,7 +7,6 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from mergenet.config.yaml12 import load_yaml
@@ -21,24 +20,13 @@ from sweeps.space.conditions import needs, size
 from sweeps.space.layer_choices import with_layers, with_limits
 from sweeps.space.possible_values import reachable
 from sweeps.space.space import Labels, Space
-from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.recorded_source import plan_source
 from tests.sweeps.base import CONV, HEAD, base_config, space_of, sweep_config
+from tests.sweeps.spaces import CYCLE, GATE, HORIZON, KIND, METHODS, POINTS, RANK, RULE, TRANSFER, WEIGHT
+from tests.sweeps.studies import branching_study
 
-RANK, GATE, CYCLE = "transfer.adapter.rank", "transfer.adapter.gate", "transfer.t_cycle"
-KIND, RULE, HORIZON = "transfer.adapter.kind", "transfer.update.rule", "transfer.update.horizon"
-WEIGHT = "distillation.weight"
 WHEN = f"search.{CYCLE}.when"
-TRANSFER = {"method": "mergenet"}
-METHODS = {
-    "method": {"choice": ["mergenet", "none", "kd"]},
-    CYCLE: {"choice": [2, 4, 8], "when": TRANSFER},
-    KIND: {"choice": ["lpka", "full_matrix"], "when": TRANSFER},
-    RANK: {"choice": [2, 4], "when": {KIND: "lpka"}},
-    WEIGHT: {"choice": [0.5, 1.0], "when": {"method": ["kd"]}},
-}
-POINTS = 3 * (2 + 1) + 1 + 2  # cycles x (ranks or a full matrix), nothing, weights
 
 
 @pytest.fixture(autouse=True)
@@ -49,10 +37,6 @@ def _quiet_optuna() -> None:
 def draws(space: Space, number: int) -> list[Labels]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     return [space(study.ask()) for _ in range(number)]
-
-
-def opened(search: dict[str, Any], sampler: str, **changes: Any) -> SweepStudy:
-    return SweepStudy(sweep_config(search, sampler=sampler, **changes), space_of(search), "max", InMemoryStorage())
 
 
 def points(drawn: list[Labels]) -> set[frozenset[Any]]:
@@ -159,7 +143,7 @@ def test_the_size_of_a_space_with_branches() -> None:
 
 
 def test_the_grid_is_drawn_whole_and_the_first_trials_come_first() -> None:
-    study = opened(METHODS, "grid", num_trials=POINTS)
+    study = branching_study(METHODS, "grid", num_trials=POINTS)
     assert possible_trials(sweep_config(METHODS, sampler="grid", num_trials=POINTS + 1), study.space) == POINTS
     drawn = [study.draw(index).params for index in range(POINTS)]
     assert len(points(drawn)) == POINTS
@@ -180,7 +164,7 @@ def test_the_first_trials_are_the_defaults_and_no_transfer() -> None:
 def test_samplers_that_draw_value_by_value(sampler: str) -> None:
     ranges = {GATE: {"float": [0.1, 0.2], "when": TRANSFER}, WEIGHT: {"float": [0.5, 1.0], "when": {"method": "kd"}}}
     search = METHODS | ranges  # so that there is always more of both
-    study = opened(search, sampler, num_trials=60, seed=1)
+    study = branching_study(search, sampler, num_trials=60, seed=1)
     values = {"mergenet": 0.2, "none": 0.1, "kd": 0.9}
     drawn = [study.draw(index) for index in range(2)]
     for index in range(2, 60):
@@ -188,12 +172,12 @@ def test_samplers_that_draw_value_by_value(sampler: str) -> None:
         study.tell(drawn[-1], TrialState.COMPLETE, values[str(drawn[-1].params["method"])])
     late = [one.params["method"] for one in drawn[30:]]
     assert (late.count("kd") > 15) == (sampler == "tpe"), late
-    again = opened(search, sampler, num_trials=60, seed=1)
+    again = branching_study(search, sampler, num_trials=60, seed=1)
     assert [again.draw(index).params for index in range(2)] == [one.params for one in drawn[:2]]
 
 
 def test_top_k_draws_a_branch_again() -> None:
-    study = opened(METHODS, "top_k", num_trials=12, top_k=2, scheduler="none")
+    study = branching_study(METHODS, "top_k", num_trials=12, top_k=2, scheduler="none")
     for index in range(10):
         drawn = study.draw(index)
         study.report(drawn, 1, 0.9 if drawn.params["method"] == "kd" else 0.1)
@@ -202,7 +186,7 @@ def test_top_k_draws_a_branch_again() -> None:
 
 
 def test_no_transfer_takes_no_place_of_the_best_of_top_k() -> None:
-    study = opened(METHODS, "top_k", num_trials=3, top_k=2, scheduler="none")
+    study = branching_study(METHODS, "top_k", num_trials=3, top_k=2, scheduler="none")
     study.tell(study.draw(0), TrialState.FAIL)
     assert [trial.system_attrs.get("fixed_params") for trial in study.study.trials] == [study.space.first_point()]
 

@@ -12,7 +12,7 @@ from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.config.loading import dump_sweep, load_sweep
-from sweeps.planning.plan import plan_sweep
+from sweeps.planning.checks import plan_sweep
 from sweeps.space.layer_choices import lowest_rank, rank_limit, with_layers, with_limits
 from sweeps.space.space import Space
 from sweeps.trials.jobs import Jobs

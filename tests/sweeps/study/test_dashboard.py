@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from tests.sweeps.trials.test_objectives import METRIC, SIZE, STEP, measured, opened
+from tests.sweeps.studies import METRIC, SIZE, STEP, measured, study_of_several
 
 pytest.importorskip("optuna_dashboard")
 
@@ -49,7 +49,7 @@ def fetch(url: str) -> bytes:
 
 @pytest.mark.parametrize(("storage", "url"), [("sqlite", "sqlite:///{}/study.db"), ("journal", "{}/study.journal")])
 def test_it_shows_trials_states_objectives_and_constraints(tmp_path: Path, storage: str, url: str) -> None:
-    study = opened(tmp_path, storage=storage, sampler="random")
+    study = study_of_several(tmp_path, storage=storage, sampler="random")
     for state, size in ((TrialState.COMPLETE, 300), (TrialState.COMPLETE, 600), (TrialState.PRUNED, 300)):
         drawn = study.draw(len(study.known()))
         study.report(drawn, 1, 0.25)

@@ -16,7 +16,7 @@ from sweeps.study.storage import JOURNAL_FILE, STORAGES, STUDY_FILE, URL, check_
 from sweeps.study.study import SweepStudy
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.postgres import postgres
-from tests.sweeps.study.test_study import SEARCH
+from tests.sweeps.spaces import SEARCH
 
 CANARY = "canary-7391"
 

@@ -15,21 +15,8 @@ from sweeps.samplers.registry import tpe
 from sweeps.study.storage import STUDY_FILE
 from sweeps.study.study import StudyTrial, SweepStudy
 from sweeps.trials.objectives import Outcome
-from tests.sweeps.base import space_of, sweep_config
-
-RANK, GATE = "transfer.adapter.rank", "transfer.adapter.gate"
-SEARCH = {RANK: {"int": [2, 8]}, GATE: {"float": [0.05, 0.5]}}
-
-
-def opened(folder: Path, **changes: Any) -> SweepStudy:
-    """As a driver opens it that has just started."""
-    folder.mkdir(exist_ok=True)
-    return SweepStudy(sweep_config(SEARCH, **changes), space_of(SEARCH), "max", folder)
-
-
-def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    """The study as somebody else opens it afterwards."""
-    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}").trials
+from tests.sweeps.spaces import GATE, RANK
+from tests.sweeps.studies import opened, trials
 
 
 def test_the_first_trial_is_the_base(tmp_path: Path) -> None:

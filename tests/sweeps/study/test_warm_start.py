@@ -8,49 +8,21 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.errors import ConfigError
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
+from sweeps.planning.checks import plan_sweep
 from sweeps.planning.cost import estimate
-from sweeps.planning.plan import Plan, plan_sweep
+from sweeps.planning.plan import Plan
 from sweeps.report.plan_text import plan_lines, warm_lines
 from sweeps.samplers.history import WARM
-from sweeps.space.space import Labels
 from sweeps.study.study import SweepStudy
 from sweeps.study.warm_start import WARM_FILE, WarmStart, best_so_far, load_warm_start, write_warm_start
-from sweeps.trials.jobs import Jobs
 from sweeps.trials.sweep_dir import load_resumable
-from tests.sweeps.base import CONV, HEAD, base_config, sweep_config
-from tests.sweeps.planning.test_cost import MEASURED
+from tests.sweeps.base import CONV, HEAD, MEASURED
+from tests.sweeps.folders import VAL, planned, write_rows, write_sweep, write_trial
+from tests.sweeps.spaces import CYCLE, GATE, GATES, RANK
 
-GATE, CYCLE, RANK, PAIRS = "transfer.adapter.gate", "transfer.t_cycle", "transfer.adapter.rank", "transfer.pairs"
-GATES = {GATE: {"float": [0.2, 0.6]}}  # the base's 0.1 lies outside, so no first trial is given
-METRIC = "target_val_top1"
-
-
-def planned(tmp_path: Path, search: dict[str, Any], base: dict[str, Any] | None = None, **changes: Any) -> Plan:
-    path = tmp_path / "base.yaml"
-    path.write_text(dump_yaml(base_config(**base or {})))
-    return plan_sweep(sweep_config(search, base=str(path), **changes))
-
-
-def write_trial(
-    folder: Path, plan: Plan, number: int, params: Labels, values: list[float | None], state: str = "complete"
-) -> None:
-    """A trial's records, its source replayed from the sweep's recording."""
-    job = Jobs(folder, plan.space, str(folder / "source") if plan.source.record else None).trial(number, params)
-    run = Path(job["folder"])
-    run.mkdir(parents=True)
-    (run / "config.yaml").write_text(dump_yaml(parse_config(job["config"], "test")))
-    (run / "provenance.json").write_text("{}")
-    write_rows(run, values)
-    trial = {"role": "trial", "number": number, "state": state, "trial_id": job["id"], "seed": 0}
-    (run / "trial.json").write_text(json.dumps(trial | {"params": job["params"]}))
-
-
-def write_rows(run: Path, values: list[float | None], parameters: int = 1000) -> None:
-    rows = [{"epoch": i, METRIC: value, "adapter_parameters": parameters} for i, value in enumerate(values, start=1)]
-    (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+PAIRS = "transfer.pairs"
 
 
 def write_seed(first: Path, values: list[float | None], state: str) -> None:
@@ -59,17 +31,6 @@ def write_seed(first: Path, values: list[float | None], state: str) -> None:
     write_rows(run, values, 2000)
     trial = json.loads((run / "trial.json").read_text())
     (run / "trial.json").write_text(json.dumps(trial | {"role": "replicate", "state": state, "trial_id": run.name}))
-
-
-def write_sweep(folder: Path, plan: Plan, trials: list[tuple[Any, ...]]) -> Path:
-    """A sweep folder as `run_sweep` writes it, without best.yaml. trials: params, values, and perhaps a state."""
-    folder.mkdir()
-    (folder / "base.yaml").write_text(dump_yaml(parse_config(plan.space.base, "test")))
-    (folder / "sweep.yaml").write_text(dump_sweep(plan.sweep))
-    (folder / "sweep.json").write_text(json.dumps({"status": "finished"}))
-    for number, trial in enumerate(trials):
-        write_trial(folder, plan, number, *trial)
-    return folder
 
 
 @pytest.fixture
@@ -97,9 +58,9 @@ def refused(tmp_path: Path, search: dict[str, Any] = GATES, base: dict[str, Any]
     "asked",
     [
         {},
-        {"constraints": {"adapter_parameters": {"min": 2000}, METRIC: {"min": 0.55}}},
+        {"constraints": {"adapter_parameters": {"min": 2000}, VAL: {"min": 0.55}}},
         {"minimize": ["adapter_parameters"]},
-        {"minimize": ["adapter_parameters"], "constraints": {METRIC: {"min": 0.55}}},
+        {"minimize": ["adapter_parameters"], "constraints": {VAL: {"min": 0.55}}},
     ],
 )
 def test_a_told_trial_is_in_the_study_as_if_this_sweep_had_trained_it(tmp_path: Path, asked: dict[str, Any]) -> None:
@@ -317,7 +278,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, earlier: Path) -> None:
 def test_losses_are_best_when_small() -> None:
     rows = [{"epoch": 1, "target_val_loss": 0.5}, {"epoch": 2, "target_val_loss": 0.7}]
     assert best_so_far(rows, "target_val_loss") == {1: 0.5, 2: 0.5}
-    assert best_so_far([{"epoch": 1, METRIC: 0.0}, {"epoch": 2, METRIC: float("nan")}], METRIC) == {1: 0.0}
+    assert best_so_far([{"epoch": 1, VAL: 0.0}, {"epoch": 2, VAL: float("nan")}], VAL) == {1: 0.0}
 
 
 def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, earlier: Path) -> None:
@@ -341,11 +302,9 @@ def test_a_folder_that_does_not_fit_is_refused(tmp_path: Path, earlier: Path) ->
     )
     assert text.endswith(f"more differ); base: {earlier}/best.yaml starts from its best instead")
     sweep = (earlier / "sweep.yaml").read_text()
-    (earlier / "sweep.yaml").write_text(sweep.replace(METRIC, "target_val_loss"))
+    (earlier / "sweep.yaml").write_text(sweep.replace(VAL, "target_val_loss"))
     text = refused(tmp_path, **warm)
-    assert text.startswith(
-        f"warm_start must name sweeps with metric '{METRIC}', got '{earlier}' with 'target_val_loss'"
-    )
+    assert text.startswith(f"warm_start must name sweeps with metric '{VAL}', got '{earlier}' with 'target_val_loss'")
 
 
 def test_a_base_by_another_name_is_the_same(tmp_path: Path, earlier: Path) -> None:

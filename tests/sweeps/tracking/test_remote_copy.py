@@ -25,7 +25,7 @@ from sweeps.tracking.remote_copy import (
 )
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.s3 import BUCKET, S3
-from tests.sweeps.study.test_study import SEARCH
+from tests.sweeps.spaces import SEARCH
 
 END = {"event": "ended", "job": "trial-000", "role": "trial", "state": "complete", "error": None}
 
@@ -79,7 +79,7 @@ def test_there_and_back(url: str, folder: Path) -> None:
     assert names(url) == {MANIFEST, *known}
     assert not any("/." in f"/{name}" for name in known)
     drawn, files = study(folder).known(), {name: (folder / name).read_bytes() for name in known if name != "study.db"}
-    with pytest.raises(ConfigError, match=r"got '.*/sweep'; go on with that one by `mergenet sweep .* with --dir"):
+    with pytest.raises(ConfigError, match=r"got '.*/sweep'; go on with that one by `mergenet .* folder \(--dir\)$"):
         fetch(url)
     other = folder.with_name("other")
     assert fetch(url, other) == other
@@ -169,14 +169,18 @@ def test_without_a_url_there_is_no_copy(folder: Path) -> None:
 
 def test_a_place_with_other_files_holds_no_sweep_to_go_on_with(url: str, folder: Path) -> None:
     write(filesystem(url), "notes.txt", b"mine")
-    with pytest.raises(ConfigError, match=rf"--copy-to must be empty, got {url} with 1 files; choose another$"):
+    with pytest.raises(
+        ConfigError, match=rf"copy_to \(--copy-to\) must be empty, got {url} with 1 files; choose another$"
+    ):
         claim(url, folder, "tiny")
 
 
 def test_a_place_is_claimed_once(url: str, folder: Path) -> None:
     claim(url, folder, "tiny")
     assert json.loads(filesystem(url).open_input_stream(MANIFEST).read())["folder"] == str(folder)
-    with pytest.raises(ConfigError, match=rf"--copy-to must be empty, got {url} with 1 files; .* resume {url}`"):
+    with pytest.raises(
+        ConfigError, match=rf"copy_to \(--copy-to\) must be empty, got {url} with 1 files; .* resume {url}`"
+    ):
         claim(url, folder, "tiny")
 
 
@@ -206,5 +210,5 @@ def test_a_url_names_a_folder(bad: str) -> None:
 
 
 def test_storage_of_no_kind_that_is_known(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="--copy-to must be storage that can be written, got ftp://a/b"):
+    with pytest.raises(ConfigError, match=r"copy_to \(--copy-to\) must be storage that can be written, got ftp://a/b"):
         claim("ftp://a/b", folder, "tiny")

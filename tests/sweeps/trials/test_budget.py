@@ -10,7 +10,8 @@ from sweeps.execution.tune_searcher import StudySearch
 from sweeps.trials import budget as module
 from sweeps.trials.budget import Budget, Clock, budget_line
 from tests.sweeps.base import sweep_config
-from tests.sweeps.study.test_study import SEARCH, opened
+from tests.sweeps.spaces import SEARCH
+from tests.sweeps.studies import opened
 
 
 def row(job: str, epoch: int, role: str = "trial") -> dict[str, Any]:

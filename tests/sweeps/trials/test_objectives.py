@@ -6,9 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import optuna
 import pytest
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from mergenet.errors import ConfigError
@@ -16,29 +15,13 @@ from sweeps.execution.tune_searcher import StudySearch
 from sweeps.samplers.compatibility import check_sampler
 from sweeps.samplers.history import CONSTRAINTS, by_index
 from sweeps.schedulers.early_stopping import build_scheduler
-from sweeps.study.storage import STUDY_FILE
 from sweeps.study.study import StudyTrial, SweepStudy
 from sweeps.trials.objectives import Outcome, infeasible, infeasible_text, pareto_front
 from tests.sweeps.base import space_of, sweep_config
-from tests.sweeps.samplers.test_registry import CHOICES, GATE, RANGES, RANK
+from tests.sweeps.spaces import GATE, RANGES, RANK
+from tests.sweeps.studies import BOTH, METRIC, SIZE, STEP, measured, outsider, study_of_several
 
-METRIC, SIZE, STEP = "target_val_top1", "adapter_parameters", "step_seconds"
-BOTH: dict[str, Any] = {"minimize": [SIZE, STEP], "constraints": {SIZE: {"max": 500}, METRIC: {"min": 0.1}}}
 SEVERAL = ("tpe", "nsga2", "qmc", "random", "grid")
-
-
-def opened(place: Path | BaseStorage, **changes: Any) -> SweepStudy:
-    """As a driver opens it that has just started."""
-    search = CHOICES if changes.get("sampler") == "grid" else RANGES
-    return SweepStudy(sweep_config(search, **(BOTH | {"num_trials": 16} | changes)), space_of(search), "max", place)
-
-
-def outsider(folder: Path) -> optuna.Study:
-    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}")
-
-
-def measured(size: float, step: float = 0.5) -> dict[str, float | None]:
-    return {SIZE: size, STEP: step}
 
 
 def train(study: SweepStudy, index: int) -> dict[str, Any]:
@@ -52,7 +35,7 @@ def train(study: SweepStudy, index: int) -> dict[str, Any]:
 
 
 def test_a_study_of_several_objectives_is_read_by_others(tmp_path: Path) -> None:
-    study = opened(tmp_path)
+    study = study_of_several(tmp_path)
     for value, size in ((0.3, 200), (0.6, 400), (0.5, 450), (0.9, 600)):
         drawn = study.draw(len(study.known()))
         study.report(drawn, 1, value)
@@ -79,7 +62,7 @@ def test_a_study_of_several_objectives_is_read_by_others(tmp_path: Path) -> None
     ],
 )
 def test_states(tmp_path: Path, state: TrialState, value: float, more: Any, found: Any) -> None:
-    study = opened(tmp_path)
+    study = study_of_several(tmp_path)
     drawn = study.draw(0)
     study.report(drawn, 1, 0.25)
     study.report(drawn, 2, 0.5)
@@ -88,15 +71,15 @@ def test_states(tmp_path: Path, state: TrialState, value: float, more: Any, foun
     trial = outsider(tmp_path).trials[0]
     assert (trial.state, trial.values) == found
     assert (CONSTRAINTS in trial.system_attrs) == (trial.state != TrialState.FAIL)
-    assert opened(tmp_path).curves() == ({0: {1: 0.25, 2: 0.5}}, {0})
+    assert study_of_several(tmp_path).curves() == ({0: {1: 0.25, 2: 0.5}}, {0})
 
 
 @pytest.mark.parametrize("sampler", [*SEVERAL, pytest.param("gp", marks=[pytest.mark.slow, pytest.mark.long])])
 def test_draws_do_not_depend_on_restarts(sampler: str) -> None:
     """Among the trials are complete, pruned, failed and infeasible ones: each sampler gets past them."""
-    study, storage = opened(InMemoryStorage(), sampler=sampler), InMemoryStorage()
+    study, storage = study_of_several(InMemoryStorage(), sampler=sampler), InMemoryStorage()
     once = [train(study, index) for index in range(16)]
-    often = [train(opened(storage, sampler=sampler), index) for index in range(16)]
+    often = [train(study_of_several(storage, sampler=sampler), index) for index in range(16)]
     assert once == often
     states = {trial.state for trial in by_index(study.study)}
     assert states == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
@@ -111,7 +94,7 @@ def test_samplers_are_told_of_a_constraint(sampler: str, trials: int) -> None:
     drawn = {}
     for constraints in ({}, {SIZE: {"max": 400}}):
         changes = {"sampler": sampler, "num_trials": trials, "minimize": [], "constraints": constraints}
-        study = opened(InMemoryStorage(), **changes)
+        study = study_of_several(InMemoryStorage(), **changes)
         ranks = []
         for index in range(trials):
             one = study.draw(index)
@@ -123,7 +106,7 @@ def test_samplers_are_told_of_a_constraint(sampler: str, trials: int) -> None:
 
 
 def test_top_k_takes_again_what_keeps_the_constraints() -> None:
-    study = opened(InMemoryStorage(), sampler="top_k", scheduler="none", minimize=[], num_trials=10, top_k=2)
+    study = study_of_several(InMemoryStorage(), sampler="top_k", scheduler="none", minimize=[], num_trials=10, top_k=2)
     short = []
     for index in range(8):
         short.append(study.draw(index))
@@ -134,10 +117,10 @@ def test_top_k_takes_again_what_keeps_the_constraints() -> None:
 
 def test_what_a_killed_driver_leaves_is_told_from_the_records(tmp_path: Path) -> None:
     """Both trials ended unheard; of the second the driver had just noted the constraints when it was killed."""
-    study = opened(tmp_path)
+    study = study_of_several(tmp_path)
     _, second = study.draw(0), study.draw(1)
     study._note(second, measured(600) | {METRIC: 0.6})
-    again = opened(tmp_path)
+    again = study_of_several(tmp_path)
     rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.6}]
 
     def outcome(drawn: StudyTrial) -> Outcome:
@@ -154,7 +137,7 @@ def test_what_a_killed_driver_leaves_is_told_from_the_records(tmp_path: Path) ->
 
 def test_early_stopping_and_grace_look_at_the_metric_alone(tmp_path: Path) -> None:
     """Five trials in full measure the grace; the scheduler of the next driver knows their curves."""
-    search = StudySearch(opened(tmp_path, grace_epochs="auto"), "max", 8, lambda: False, lambda: False)
+    search = StudySearch(study_of_several(tmp_path, grace_epochs="auto"), "max", 8, lambda: False, lambda: False)
     for index in range(5):
         search.suggest(str(index))
         for epoch in (1, 2, 3):
@@ -162,7 +145,7 @@ def test_early_stopping_and_grace_look_at_the_metric_alone(tmp_path: Path) -> No
             search.on_trial_result(str(index), result)
         search.on_trial_complete(str(index), result)
     said: list[str] = []
-    scheduler = build_scheduler(opened(tmp_path, grace_epochs="auto"), 3, said.append)
+    scheduler = build_scheduler(study_of_several(tmp_path, grace_epochs="auto"), 3, said.append)
     late = SimpleNamespace(config={"number": 5})
     result = {"epoch": 1, "objective": 0.01} | measured(1)
     assert scheduler.on_trial_result(None, late, result) == "STOP", "behind by the metric, however small"
@@ -205,7 +188,7 @@ def test_the_front() -> None:
 
 def test_the_front_is_optunas() -> None:
     """Optuna's own, of the same numbers, with the constraints that it was told."""
-    study, trials = opened(InMemoryStorage(), sampler="random", constraints={SIZE: {"max": 500}}), []
+    study, trials = study_of_several(InMemoryStorage(), sampler="random", constraints={SIZE: {"max": 500}}), []
     rng = random.Random(0)
     for index in range(30):
         value, size, step = round(rng.random(), 1), rng.randint(1, 7) * 100, round(rng.random(), 1)

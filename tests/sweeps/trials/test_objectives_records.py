@@ -24,7 +24,8 @@ from sweeps.report.summary import print_summary, summarize
 from sweeps.space.space import Space
 from sweeps.study.study import SweepStudy
 from sweeps.tracking.wandb_summary import numbers, trials_html
-from sweeps.trials.jobs import GO_ON, Jobs
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import GO_ON
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import read_trials
 from tests.sweeps.base import CONV, space_of, sweep_config

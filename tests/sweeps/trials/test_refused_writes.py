@@ -13,19 +13,20 @@ from ray.tune.search import Searcher
 from analysis.names import COMPLETE
 from analysis.trial_file import ended_trial
 from mergenet.errors import ConfigError, WriteError
-from mergenet.records.run_record import read_run
+from mergenet.records.run_record import EPOCH, read_run
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
 from sweeps.execution.tune_searcher import StudySearch
 from sweeps.execution.worker import do_job
 from sweeps.study.study import SweepStudy
 from sweeps.tracking.tensorboard import EventFiles
-from sweeps.trials.jobs import EPOCH, EPOCHS, GO_ON, OBJECTIVE, SUSPEND, Jobs, Message
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.messages import EPOCHS, GO_ON, OBJECTIVE, SUSPEND, Row
 from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import space_of, sweep_config, write_base
 from tests.sweeps.small_disk import fill, make_writable, small_disk
-from tests.sweeps.tracking.test_tensorboard import row, scalars
+from tests.sweeps.tensorboard_files import row, scalars
 
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
 
@@ -57,7 +58,7 @@ def test_a_jobs_disk_is_no_failure_of_the_job(disk: Path, way: str) -> None:
     job = Jobs(disk, space_of(SEARCH, epochs=3), None).trial(0, {})
     rows: list[int] = []
 
-    def report(told: Message, replayed: bool) -> str:
+    def report(told: Row, replayed: bool) -> str:
         if not replayed:
             rows.append(told["epoch"])
             if told["epoch"] == 1:

@@ -88,7 +88,9 @@ def test_a_sweep_whose_space_holds_fewer_trainings_than_it_asks_for_is_found(swe
 
 def test_another_sweep_or_another_base_is_refused_with_the_way_out(sweep: SweepConfig, tmp_path: Path) -> None:
     write_sweep(sweep)
-    message = "which holds another sweep; choose another with --dir, or delete it with --overwrite\n"
+    message = (
+        "which holds another sweep; choose another folder (--dir), or delete it with overwrite=True (--overwrite)\n"
+    )
     done = run("--set", "num_trials=3")
     assert done.exit_code == 2
     assert done.stderr.endswith(message)
@@ -132,11 +134,9 @@ def test_overwrite_deletes_nothing_but_a_sweep() -> None:
     (other / "sweep.yaml").write_text("mine")
     done = run("--dir", "thesis", "--overwrite")
     assert done.exit_code == 2
-    assert (
-        "--overwrite must meet a sweep folder, with sweep.yaml, sweep.json and base.yaml that can be read, got 't"
-        in done.stderr
-    )
-    with pytest.raises(ConfigError, match=r"must be new or empty, got 'thesis'; choose another with --dir$"):
+    assert "error: overwrite=True (--overwrite) must meet a sweep folder, with sweep.yaml, sweep.json" in done.stderr
+    assert "got 'thesis'; choose another folder (--dir)" in done.stderr
+    with pytest.raises(ConfigError, match=r"must be new or empty, got 'thesis'; choose another folder \(--dir\)$"):
         check_folder(other)
     with pytest.raises(ConfigError, match="--overwrite"):
         clear(other)

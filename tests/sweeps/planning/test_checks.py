@@ -13,7 +13,7 @@ from sweeps.cli.commands import sweep as command
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.config.loading import dump_sweep
-from sweeps.planning.plan import plan_sweep
+from sweeps.planning.checks import plan_sweep
 from tests.sweeps.base import CONV, sweep_config, write_base
 
 CYCLES = {"transfer.t_cycle": {"choice": [2, 4]}}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mergenet.cli.packages import OWN, PACKAGES, package_problem, package_problems
+from mergenet.records.packages import OWN, PACKAGES, package_problem, package_problems
 
 ROOT = Path(__file__).parents[3]
-ASK = "from mergenet.cli.packages import package_problems; print(*package_problems(), sep='\\n')"
+ASK = "from mergenet.records.packages import package_problems; print(*package_problems(), sep='\\n')"
 # what sweeps-0.3.0 holds that we do, too; its other files have names that ours lack
 THEIRS = {
     "sweeps/__init__.py": "from .config import SweepConfig\nfrom .run import next_run\n",
@@ -98,7 +98,7 @@ def test_a_folder_and_a_module_of_somebody(tmp_path: Path) -> None:
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mergenet.cli.packages.find_spec", lambda _: None)
+    monkeypatch.setattr("mergenet.records.packages.find_spec", lambda _: None)
     assert package_problem("sweeps") == (
         "the package sweeps must be mergenet's own, got none; "
         "install mergenet again, with pip's --force-reinstall --no-deps"

@@ -1,0 +1,121 @@
+"""All checks of a sweep before anything is created, by which it becomes a plan; every bad value is found here."""
+
+from pathlib import Path
+
+from mergenet.config import Config
+from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.records.packages import PACKAGES, check_packages
+from mergenet.records.provenance import config_hash
+from sweeps.config import SweepConfig
+from sweeps.config.base import load_base
+from sweeps.execution.resources import check_executor
+from sweeps.planning.plan import Plan
+from sweeps.space.checks import build_space, probes
+from sweeps.space.space import Space
+from sweeps.study.warm_start import read_warm_start
+from sweeps.tracking.wandb_run import check_key
+from sweeps.trials.objectives import check_constraints
+from sweeps.trials.recorded_source import pin_source, plan_source
+
+
+def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
+    """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing.
+
+    elsewhere: it will run on a cluster, so this machine need not have the device.
+    begun: its number of trials stands.
+    """
+    check_packages()
+    check_folder_names()
+    base = load_base(sweep)
+    space = build_space(base, sweep.search)
+    from sweeps.samplers.compatibility import check_sampler, possible_trials
+    from sweeps.space.adapter_size import check_size  # torch
+    from sweeps.space.layer_choices import with_layers, with_limits
+    from sweeps.study.storage import check_storage
+
+    if not elsewhere:
+        check_device(base)
+    check_executor(sweep, space, None if elsewhere else num_gpus())
+    space = with_limits(with_layers(space))
+    check_sampler(sweep, space)
+    check_storage(sweep.storage)
+    sweep = with_metric(sweep, base)
+    check_constraints(sweep)
+    check_size(space, sweep.bounds)
+    check_recording(space)
+    check_key(sweep)
+    space = Space(pin_source(space.base), space.entries, space.limits)
+    asked = sweep.num_trials
+    sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
+    return Plan(sweep, space, plan_source(space), config_hash(base), asked, read_warm_start(sweep, space))
+
+
+def check_folder_names() -> None:
+    """Raises ConfigError if workers, who look in the current folder first, would import other modules than ours."""
+    for name, file in PACKAGES.items():
+        package = Path(name)
+        other = (package / "__init__.py").is_file() and not (package / file).is_file()  # a checkout of ours is none
+        if other or package.with_suffix(".py").is_file():
+            got = f"{name}/" if other else f"{name}.py"
+            raise ConfigError(
+                f"the current folder must hold no module named {name}, which Ray's workers would import in place of "
+                f"mergenet's own, got {got}; rename it, or start from another folder"
+            )
+
+
+def num_gpus() -> int:
+    """Of this machine. Counting them does not start CUDA."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def check_device(base: Config) -> None:
+    """The device must be there. `auto` always is, and asking for it would start CUDA in this process."""
+    from mergenet.learner.distributed import resolve_device
+
+    if base.device != "auto":
+        resolve_device(base.device)
+
+
+def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
+    """The sweep with the metric by which a run selects its best epoch: another one's best is of other weights."""
+    from mergenet.tasks import build_task
+
+    own = f"target_val_{build_task(base.target).metric}"
+    if sweep.metric not in (None, own):
+        raise ConfigError(
+            f"metric must be {own}, by which each run selects its best epoch, got {sweep.metric!r}; "
+            f"write metric: {own} or leave it out"
+        )
+    return sweep.model_copy(update={"metric": own})
+
+
+def check_recording(space: Space) -> None:
+    """A recording that is given must be one that the base and the values of the search can replay."""
+    steps: dict[str, int] = {}
+    check_replay(space.config({}), steps)
+    for labels in probes(space):
+        try:
+            check_replay(space.config(labels), steps)
+        except UserError as error:
+            drawn = ", ".join(f"{path}={label}" for path, label in labels.items())
+            raise type(error)(f"{error} (with {drawn})") from None
+
+
+def check_replay(config: Config, steps: dict[str, int]) -> None:
+    """steps: optimizer steps an epoch by target, filled here; counting them takes the data."""
+    if config.source.kind != "recorded":
+        return
+    from mergenet.learner.learner import steps_per_epoch
+    from mergenet.transfer.recording import Recording
+
+    assert config.source.recording is not None
+    try:
+        recording = Recording.open(Path(config.source.recording))
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
+    target = config.target.model_dump_json(include={"task", "data", "batch_size"})
+    if target not in steps:
+        steps[target] = steps_per_epoch(config)
+    recording.check(config, steps[target] * config.epochs)

@@ -1,0 +1,35 @@
+"""The rooms of a package, and the other rooms of it that each may import, the lowest first.
+
+A room imports only what stands above it here. docs/architecture.md has the picture.
+"""
+
+ARROWS: dict[str, dict[str, str]] = {
+    "mergenet": {
+        "errors": "",
+        "config": "errors",
+        "data": "config errors",
+        "models": "config data errors",
+        "tasks": "config data errors",
+        "records": "config errors models",
+        "learner": "config errors models tasks",
+        "layers": "config errors learner models tasks",
+        "transfer": "config errors layers learner models records",
+        "export": "config errors layers models records",
+        "training": "config errors export layers learner models records tasks transfer",
+        "cli": "config errors export layers learner models records tasks training transfer",
+    },
+    "sweeps": {
+        "space": "",
+        "config": "space",
+        "trials": "config space",
+        "samplers": "config space",
+        "study": "config samplers space trials",
+        "schedulers": "config samplers study trials",
+        "execution": "config space study trials",
+        "tracking": "config study trials",
+        "planning": "config execution samplers space study tracking trials",
+        "report": "config planning space trials",
+        "driver": "config execution planning report schedulers space study tracking trials",
+        "cli": "config driver planning report space tracking trials",
+    },
+}

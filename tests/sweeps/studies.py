@@ -1,0 +1,45 @@
+"""Studies as a driver opens them that has just started, and as somebody else does afterwards."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage
+
+from sweeps.study.storage import STUDY_FILE
+from sweeps.study.study import SweepStudy
+from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.spaces import CHOICES, RANGES, SEARCH
+
+METRIC, SIZE, STEP = "target_val_top1", "adapter_parameters", "step_seconds"
+BOTH: dict[str, Any] = {"minimize": [SIZE, STEP], "constraints": {SIZE: {"max": 500}, METRIC: {"min": 0.1}}}
+
+
+def opened(folder: Path, **changes: Any) -> SweepStudy:
+    """As a driver opens it that has just started."""
+    folder.mkdir(exist_ok=True)
+    return SweepStudy(sweep_config(SEARCH, **changes), space_of(SEARCH), "max", folder)
+
+
+def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    """The study as somebody else opens it afterwards."""
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}").trials
+
+
+def branching_study(search: dict[str, Any], sampler: str, **changes: Any) -> SweepStudy:
+    """In memory."""
+    return SweepStudy(sweep_config(search, sampler=sampler, **changes), space_of(search), "max", InMemoryStorage())
+
+
+def study_of_several(place: Path | BaseStorage, **changes: Any) -> SweepStudy:
+    """With further objectives and constraints."""
+    search = CHOICES if changes.get("sampler") == "grid" else RANGES
+    return SweepStudy(sweep_config(search, **(BOTH | {"num_trials": 16} | changes)), space_of(search), "max", place)
+
+
+def outsider(folder: Path) -> optuna.Study:
+    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}")
+
+
+def measured(size: float, step: float = 0.5) -> dict[str, float | None]:
+    return {SIZE: size, STEP: step}
