@@ -1,4 +1,4 @@
-"""All checks of a sweep before anything is created, by which it becomes a plan; every bad value is found here."""
+"""The checks of a sweep before it creates anything, which make it a plan; every bad value is found here."""
 
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from sweeps.trials.recorded_source import pin_source, plan_source
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
     """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing.
 
-    elsewhere: it will run on a cluster, so this machine need not have the device.
-    begun: its number of trials stands.
+    elsewhere: it will run on a cluster, so this machine need not have the device. begun: its number of trials is fixed.
     """
     check_packages()
     check_folder_names()
@@ -51,7 +50,7 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
 
 
 def check_folder_names() -> None:
-    """Raises ConfigError if workers, who look in the current folder first, would import other modules than ours."""
+    """Raises ConfigError if workers, which search the current folder first, would import other modules than ours."""
     for name, file in PACKAGES.items():
         package = Path(name)
         other = (package / "__init__.py").is_file() and not (package / file).is_file()  # a checkout of ours is none
@@ -64,7 +63,7 @@ def check_folder_names() -> None:
 
 
 def num_gpus() -> int:
-    """Of this machine. Counting them does not start CUDA."""
+    """GPUs of this machine. Counting them does not start CUDA."""
     import torch
 
     return torch.cuda.device_count()
@@ -79,7 +78,7 @@ def check_device(base: Config) -> None:
 
 
 def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
-    """The sweep with the metric by which a run selects its best epoch: another one's best is of other weights."""
+    """The sweep with the metric that selects a run's best epoch: the best of another metric has other weights."""
     from mergenet.tasks import build_task
 
     own = f"target_val_{build_task(base.target).metric}"
@@ -92,7 +91,7 @@ def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
 
 
 def check_recording(space: Space) -> None:
-    """A recording that is given must be one that the base and the values of the search can replay."""
+    """Raises ConfigError unless the base and all values of the search can replay the recording that is set."""
     steps: dict[str, int] = {}
     check_replay(space.config({}), steps)
     for labels in probes(space):
@@ -104,7 +103,7 @@ def check_recording(space: Space) -> None:
 
 
 def check_replay(config: Config, steps: dict[str, int]) -> None:
-    """steps: optimizer steps an epoch by target, filled here; counting them takes the data."""
+    """steps: cache of optimizer steps per epoch by target, filled here; counting them reads the data."""
     if config.source.kind != "recorded":
         return
     from mergenet.learner.learner import steps_per_epoch

@@ -1,4 +1,4 @@
-"""What a sweep has decided before anything is created, and the seeds that follow from it."""
+"""What a sweep decides before it creates anything, and the seeds that follow from it."""
 
 import itertools
 from dataclasses import dataclass, field

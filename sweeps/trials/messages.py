@@ -1,4 +1,4 @@
-"""What travels between driver, job queue, workers and report; on the way all of it is plain dicts, here are their keys.
+"""What travels between driver, job queue, workers and report; all of it is plain dicts, and their keys are here.
 
 driver or relay -- Job --> queue -- Job --> worker
 worker -- Row, at last JobOutcome --> queue, which answers GO_ON, STOP or SUSPEND
@@ -9,7 +9,7 @@ queue -- JobEvent --> listeners in the driver: report, tracking, budget
 from collections.abc import Callable
 from typing import Any, Literal, NotRequired, TypedDict, final
 
-# What a job is told when it has reported an epoch; SUSPEND is also the outcome of a job that was paused
+# The answer to a job that has reported an epoch; SUSPEND is also the outcome of a job that was paused
 GO_ON, STOP, SUSPEND = "go on", "stop", "paused"
 
 # What trials report to Tune beside mergenet.records.run_record.EPOCH, the epoch that has ended
