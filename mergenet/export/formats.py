@@ -223,7 +223,8 @@ def _load_safetensors(target: Target, path: Path) -> Network:
         return network
     state, _ = load_tensors(path)
     check_fits(state, target.network.state_dict(), path)
-    return lambda *inputs: torch.func.functional_call(target.network, state, inputs)
+    # names of one tensor have one value each in the file
+    return lambda *inputs: torch.func.functional_call(target.network, state, inputs, tie_weights=False)
 
 
 def _code(target: Target, name: str) -> str | None:

@@ -43,11 +43,11 @@ class LayerInfo:
 
 
 def find_layer(model: nn.Module, name: str, path: str = "layer") -> Layer:
-    """The layer of `model` called `name`; `path` is where the configuration says so.
+    """The layer of `model` called `name`, one of its names; `path` is where the configuration says so.
 
     Raises LayerError if there is no such layer (the nearest names are listed) or if it has no weight matrix.
     """
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         raise LayerError(unknown_name(path, name, [layer.name for layer in list_layers(model)]))
     layer = modules[name]

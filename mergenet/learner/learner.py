@@ -18,6 +18,7 @@ from mergenet.learner import distributed
 from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
 from mergenet.learner.rng import Stream
 from mergenet.models import build_model, check_words
+from mergenet.models.sharing import kept_shared
 from mergenet.tasks import Batch, Outputs, Task, build_task
 
 EVAL_BATCH = 256  # examples; fixed, so that evaluation does not depend on the training batch
@@ -109,8 +110,9 @@ class Learner:
             with Stream(seed, f"{role}/init").active():
                 network = build_model(config.model, self.task.spec)
         prepare(network)
-        placed: Any = network.to(device)  # torch's stubs do not know the memory format
-        self.network: nn.Module = placed.to(memory_format=torch.channels_last)  # quicker convolutions
+        with kept_shared(network):
+            placed: Any = network.to(device)  # torch's stubs do not know the memory format
+            self.network: nn.Module = placed.to(memory_format=torch.channels_last)  # quicker convolutions
         self.model = distributed.wrap(self.network, device)
         self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
         self.amp = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.amp]
