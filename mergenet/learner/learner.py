@@ -91,6 +91,7 @@ class Learner:
 
     role: "source" or "target"; names the random streams and the metrics.
     prepare: called with the plain network before optimizer and DDP exist (factorized layers are made there).
+    network: one that is there already, instead of a new one.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Learner:
         run: Config,
         device: torch.device,
         prepare: Callable[[nn.Module], None] = lambda _: None,
+        network: nn.Module | None = None,
     ) -> None:
         self.role, self.config, self.device = role, config, device
         seed = run.seed if config.seed is None else config.seed
@@ -107,8 +109,9 @@ class Learner:
             if reads_data(role, run):
                 check_words(config.model, config.data.tokenizer)
             self.task: Task = build_task(config)
-            with Stream(seed, f"{role}/init").active():
-                network = build_model(config.model, self.task.spec)
+            if network is None:
+                with Stream(seed, f"{role}/init").active():
+                    network = build_model(config.model, self.task.spec)
         prepare(network)
         with kept_shared(network):
             placed: Any = network.to(device)  # torch's stubs do not know the memory format
@@ -201,11 +204,12 @@ class Learner:
         self.network.eval()
         size, workers = self.task.size(split), distributed.world_size()
         scores: dict[str, Tensor] = {}
-        for start in range(EVAL_BATCH * distributed.rank(), size, EVAL_BATCH * workers):
-            index = torch.arange(start, min(start + EVAL_BATCH, size))
-            for name, part in self._score(split, index).items():
-                whole = scores.setdefault(name, part.new_zeros((size, *part.shape[1:])))
-                whole[index.to(whole.device)] = part
+        with Stream(0, f"{self.role}/evaluate", self.device).active():  # for networks that draw in evaluation mode, too
+            for start in range(EVAL_BATCH * distributed.rank(), size, EVAL_BATCH * workers):
+                index = torch.arange(start, min(start + EVAL_BATCH, size))
+                for name, part in self._score(split, index).items():
+                    whole = scores.setdefault(name, part.new_zeros((size, *part.shape[1:])))
+                    whole[index.to(whole.device)] = part
         if workers > 1:
             scores = self._gather(split, scores)
         return self.task.metrics(split, {name: value.cpu() for name, value in scores.items()})

@@ -27,7 +27,7 @@ def build_links(config: Config, source: Source, target: Learner, steps_per_epoch
 
     Raises ConfigError for layers that do not exist, are too small for the rank, or cannot be aligned as the pair says.
     """
-    found = []
+    found: list[Link] = []
     for number, pair in enumerate(config.transfer.written_pairs):
         ends = Ends(config, source, target, pair, f"transfer.pairs.{number}", steps_per_epoch)
         sides = [side for side in ("target", "source") if pair.direction in (f"to_{side}", "both")]

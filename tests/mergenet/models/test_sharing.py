@@ -12,13 +12,14 @@ from mergenet.config import Config
 from mergenet.config.spec import Spec
 from mergenet.errors import ConfigError
 from mergenet.export import codegen
-from mergenet.export.formats import export_run, load_target
+from mergenet.export.evaluate import evaluate_run
+from mergenet.export.formats import export_run
+from mergenet.export.target import load_target
 from mergenet.learner.learner import Learner
 from mergenet.models import MODELS, Architecture
 from mergenet.models.sharing import kept_shared, same_tensors, sharing
 from mergenet.records.checkpoint import load_tensors
 from mergenet.records.run_record import read_result
-from mergenet.training.evaluate import evaluate_run
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
 from tests.mergenet.runs import assert_same_run, finish
