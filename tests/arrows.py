@@ -15,7 +15,7 @@ ARROWS: dict[str, dict[str, str]] = {
         "layers": "config errors learner models tasks",
         "transfer": "config errors layers learner models records",
         "export": "config errors layers learner models records tasks",
-        "training": "config errors export layers learner models records tasks transfer",
+        "training": "config errors layers learner models records tasks transfer",
         "cli": "config errors export layers learner models records tasks training transfer",
     },
     "sweeps": {

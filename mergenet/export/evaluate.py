@@ -96,6 +96,8 @@ def measure(record: RunRecord, config: Config, target: Target, split: str) -> tu
         own = config.target.model_copy(update={"model": model})
         learner = Learner("target", own, config, device, network=target.network)
         values = learner.evaluate(split)
+        if learner.layout is not None:
+            learner.layout.remove()
         placed: Any = target.network.to("cpu")  # torch's stubs do not know the memory format
         placed.to(memory_format=torch.contiguous_format)
     if record.provenance.get("data_hashes", {}).get("target") != learner.task.data_hash:

@@ -98,7 +98,7 @@ def examples(spec: Spec, task: Task | None = None) -> list[tuple[Tensor, ...]]:
     if task is not None:
         batch = task.batch("val", torch.arange(min(REAL, task.size("val"))), torch.device("cpu"))
         if all(name in batch for name in spec.argument_names):
-            found.append(tuple(batch[name] for name in spec.argument_names))
+            found.append(tuple(batch[name].contiguous() for name in spec.argument_names))
     return found
 
 

@@ -17,8 +17,8 @@ from mergenet.errors import ConfigError, DataError, TrainingDiverged
 from mergenet.learner import distributed
 from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
 from mergenet.learner.rng import Stream
+from mergenet.learner.trial import Trial, check_state, is_own, place, try_out
 from mergenet.models import build_model, check_words
-from mergenet.models.sharing import kept_shared
 from mergenet.tasks import Batch, Outputs, Task, build_task
 
 EVAL_BATCH = 256  # examples; fixed, so that evaluation does not depend on the training batch
@@ -109,20 +109,30 @@ class Learner:
             if reads_data(role, run):
                 check_words(config.model, config.data.tokenizer)
             self.task: Task = build_task(config)
-            if network is None:
+            batch_size = min(config.batch_size, self.task.size("train"))
+            self.amp = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.amp]
+
+            def build() -> nn.Module:
                 with Stream(seed, f"{role}/init").active():
-                    network = build_model(config.model, self.task.spec)
-        prepare(network)
-        with kept_shared(network):
-            placed: Any = network.to(device)  # torch's stubs do not know the memory format
-            self.network: nn.Module = placed.to(memory_format=torch.channels_last)  # quicker convolutions
+                    made = build_model(config.model, self.task.spec)
+                if role == "target" or run.source.kind != "frozen":  # of what does not learn no checkpoint is written
+                    check_state(made)
+                prepare(made)
+                return made
+
+            self.network: nn.Module = build() if network is None else network
+            trial = Trial()
+            if is_own(config.model):
+                some = torch.arange(max(2, batch_size // distributed.world_size())) % self.task.size("train")
+                trial = try_out(build, self.task, self.task.batch("train", some, device), device, self.autocast())
+        self.idle = trial.idle
+        self.layout = place(self.network, device, trial.channels_last)
         self.model = distributed.wrap(self.network, device)
         self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
-        self.amp = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.amp]
         self.scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "fp16")
         self.augmenting = Stream(seed, f"{role}/augment")
         self.forwarding = Stream(seed, f"{role}/forward", device)
-        self.batches = BatchStream(self.task.size("train"), config.batch_size, Stream(seed, f"{role}/data"))
+        self.batches = BatchStream(self.task.size("train"), batch_size, Stream(seed, f"{role}/data"))
         self.loss_sum, self.num_losses = torch.zeros((), device=device), 0
         if self.batches.batch_size % distributed.world_size():
             raise ConfigError(
