@@ -154,7 +154,7 @@ def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
     surveys = {}
     for role, network in networks.items():
         with errors_of(role):
-            surveys[role] = survey(network)
+            surveys[role] = survey(network, receives=role == "target")
     if as_json:
         click.echo(json.dumps(surveys, indent=2))
         return

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from mergenet.config import Config, PairConfig
 from mergenet.errors import CheckpointError, ConfigError
-from mergenet.layers.matrices import Layer, find_layer
+from mergenet.layers.matrices import Layer, check_receives, find_layer
 from mergenet.layers.spaces import columns_of, reads_tokens, same_words, shared_space, words_of_target
 from mergenet.learner.learner import Learner
 from mergenet.models.sharing import share_memory
 from mergenet.records.checkpoint import load_tensors
 from mergenet.records.provenance import ADAPTER_FILE, adapter_file
 from mergenet.transfer.alignment import Estimated
-from mergenet.transfer.encodings import encode, encode_giver
+from mergenet.transfer.encodings import encode, encode_giver, is_factorized
 from mergenet.transfer.giver import Giver
 from mergenet.transfer.link import Link
 from mergenet.transfer.source import Source
@@ -114,6 +114,8 @@ class Ends:
         transfer, gives = self.config.transfer, "target" if receives == "source" else "source"
         learner = self.target if receives == "target" else self.source.trainee
         assert learner is not None
+        if not is_factorized(self.layers[receives]):
+            check_receives(learner.network, getattr(self.pair, receives), f"{self.path}.{receives}")
         receiver = encode(self.layers[receives], f"{self.path}.{receives}", transfer.adapter, self.columns)
         giver = self.giver(gives, receives)
         if transfer.adapter.kind == "linear" and self.pair.align == "none":

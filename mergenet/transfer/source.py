@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mergenet.config import Config
 from mergenet.errors import ConfigError
-from mergenet.layers.matrices import Layer, find_layer
+from mergenet.layers.matrices import Layer, check_receives, find_layer
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
 from mergenet.models.sharing import sharing
 from mergenet.records.run_record import EpochResult
@@ -72,6 +72,7 @@ def factorizer(config: Config, side: str) -> Callable[[torch.nn.Module], None]:
         if config.method == "mergenet" and config.transfer.adapter.encoding == "factorized":
             for name, path in paths.items():
                 layer = find_layer(network, name, path)
+                check_receives(network, name, path)
                 check_unshared(network, name, path)
                 factorize(layer, config.transfer.adapter.rank, path)
 
