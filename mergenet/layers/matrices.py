@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
 
 from mergenet.errors import ConfigError, unknown_name
 
@@ -82,6 +83,10 @@ def computed_from(layer: nn.Module) -> tuple[str, ...]:
     """
     if isinstance(layer._parameters.get("weight"), nn.Parameter):
         return ()
+    if parametrize.is_parametrized(layer, "weight"):
+        first = layer.get_submodule("parametrizations.weight.0")
+        if getattr(first, "factors_are_written", False):  # of transfer/encodings.py, which may not be imported here
+            return ()
     names = [name for name, _ in [*layer.named_parameters(), *layer.named_buffers()] if name != "bias"]
     return tuple(name for name in names if "weight" in name) or ("a hook",)
 

@@ -16,7 +16,7 @@ from mergenet.models.sharing import share_memory
 from mergenet.records.checkpoint import load_tensors
 from mergenet.records.provenance import ADAPTER_FILE, adapter_file
 from mergenet.transfer.alignment import Estimated
-from mergenet.transfer.encodings import encode, encode_giver, is_factorized
+from mergenet.transfer.encodings import encode, encode_giver
 from mergenet.transfer.giver import Giver
 from mergenet.transfer.link import Link
 from mergenet.transfer.source import Source
@@ -114,8 +114,13 @@ class Ends:
         transfer, gives = self.config.transfer, "target" if receives == "source" else "source"
         learner = self.target if receives == "target" else self.source.trainee
         assert learner is not None
-        if not is_factorized(self.layers[receives]):
-            check_receives(learner.network, getattr(self.pair, receives), f"{self.path}.{receives}")
+        layer = getattr(self.pair, receives)
+        check_receives(learner.network, layer, f"{self.path}.{receives}")
+        if {f"{layer}.weight", f"{layer}.parametrizations.weight.original1"} & learner.idle:
+            raise ConfigError(
+                f"{self.path}.{receives} must be a layer that learns, got {layer!r}, whose weight gets no gradient: "
+                "the forward pass does not use it, or it is frozen or detached; name another layer"
+            )
         receiver = encode(self.layers[receives], f"{self.path}.{receives}", transfer.adapter, self.columns)
         giver = self.giver(gives, receives)
         if transfer.adapter.kind == "linear" and self.pair.align == "none":

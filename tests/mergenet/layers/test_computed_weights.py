@@ -6,6 +6,7 @@ import pytest
 
 from mergenet.cli.layers_table import survey
 from mergenet.config import Config
+from mergenet.errors import ConfigError
 from mergenet.layers.candidates import both_candidates
 from mergenet.layers.matrices import LayerError
 from mergenet.training.trainer import Trainer
@@ -57,3 +58,12 @@ def test_they_are_not_listed_nor_chosen_as_targets(way: str) -> None:
     assert [pair.target for pair in write_pairs(target).transfer.written_pairs] == ["a", "fc"]
     source = config(way, "source", **{"transfer.pairs": [{"source": "*", "target": "b", "direction": "to_source"}]})
     assert [layer.name for layer in both_candidates(source)[0]] == ["a", "b", "fc"]
+
+
+@pytest.mark.parametrize("encoding", ["projected", "factorized"])
+@pytest.mark.parametrize("way", ["unused", "detached"])
+def test_a_layer_that_gets_no_gradient_does_not_receive(way: str, encoding: str) -> None:
+    message = r"^transfer\.pairs\.0\.target must be a layer that learns, got 'b', whose weight gets no gradient: "
+    with pytest.raises(ConfigError, match=message):
+        Trainer(config(way, "target", **{"transfer.adapter.encoding": encoding}))
+    Trainer(config(way, "source", **{"transfer.adapter.encoding": encoding}))
