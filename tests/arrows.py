@@ -14,8 +14,8 @@ ARROWS: dict[str, dict[str, str]] = {
         "learner": "config errors models tasks",
         "layers": "config errors learner models tasks",
         "transfer": "config errors layers learner models records",
-        "export": "config errors layers models records",
-        "training": "config errors export layers learner models records tasks transfer",
+        "export": "config errors layers learner models records tasks",
+        "training": "config errors layers learner models records tasks transfer",
         "cli": "config errors export layers learner models records tasks training transfer",
     },
     "sweeps": {

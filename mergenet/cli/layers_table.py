@@ -16,17 +16,20 @@ HEAD = ["layer", "kind", "weight", "matrix", "parameters", "share", "largest ran
 NUM_TEXT = 4  # leading columns, which are aligned left
 
 
-def survey(network: NetworkConfig) -> dict[str, Any]:
+def survey(network: NetworkConfig, receives: bool = False) -> dict[str, Any]:
     """A network's name, numbers of parameters and FLOPs, and its candidate layers in network order, as plain values.
 
     flops: of the forward pass of one validation example. A layer's compute is its share of them, null if its weight is
-    used other than by calling the layer; share is the share of its weight in the parameters. Builds the network with
-    its starting weights. Raises ConfigError and DataError.
+    used other than by calling the layer; share is the share of its weight in the parameters.
+    receives: without the layers whose weight is computed from others, which can only give; they are in gives_only,
+    each with what it is computed from.
+    Builds the network with its starting weights. Raises ConfigError and DataError.
     """
     task = build_task(network)
     model = build_model(network.model, task.spec).eval()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     flops, by_layer = flops_of_one(model, task)
+    listed = list_layers(model)
     layers = [
         {
             "name": layer.name,
@@ -38,9 +41,12 @@ def survey(network: NetworkConfig) -> dict[str, Any]:
             "largest_rank": layer.largest_rank,
             "compute": by_layer[layer.name] / flops if layer.name in by_layer else None,
         }
-        for layer in list_layers(model)
+        for layer in listed
+        if not (receives and layer.computed_from)
     ]
-    return {"model": network.model.name, "parameters": parameters, "flops": flops, "layers": layers}
+    found = {"model": network.model.name, "parameters": parameters, "flops": flops, "layers": layers}
+    computed = {layer.name: list(layer.computed_from) for layer in listed if layer.computed_from}
+    return found | ({"gives_only": computed} if receives and computed else {})
 
 
 def flops_of_one(model: nn.Module, task: Task) -> tuple[int, dict[str, int]]:
@@ -55,6 +61,10 @@ def show_network(role: str, found: dict[str, Any], console: Console) -> None:
     title = f"{role}: {found['model']}, {size}"
     rows = [cells(layer) for layer in found["layers"]]
     show_table(title, HEAD, rows, NUM_TEXT, console)
+    if computed := found.get("gives_only"):
+        parts = ", ".join(f"{name} ({', '.join(names)})" for name, names in computed.items())
+        why = "their weights are computed from others at each pass, so that they cannot receive"
+        console.print(f"not listed: {parts}: {why}; take a layer of the table", soft_wrap=True)
 
 
 def cells(layer: dict[str, Any]) -> list[str]:

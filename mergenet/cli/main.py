@@ -154,7 +154,7 @@ def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
     surveys = {}
     for role, network in networks.items():
         with errors_of(role):
-            surveys[role] = survey(network)
+            surveys[role] = survey(network, receives=role == "target")
     if as_json:
         click.echo(json.dumps(surveys, indent=2))
         return
@@ -226,8 +226,8 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     "--split", type=click.Choice(["val", "test"]), default="test", show_default=True, help="Split to evaluate on."
 )
 def evaluate(run: Path, split: str) -> None:
-    """Evaluate the target network of RUN at its best epoch again."""
-    from mergenet.training.evaluate import evaluate_run
+    """Evaluate the target network of RUN at its best epoch again; what differs from RUN's record is an error."""
+    from mergenet.export.evaluate import evaluate_run
 
     for name, value in evaluate_run(run, split).items():
         click.echo(f"{f'target_{split}_{name}':<20} {value!r}")
@@ -237,11 +237,12 @@ def evaluate(run: Path, split: str) -> None:
 @RUN
 @click.option("--format", "kind", metavar="FORMAT", required=True, help=FORMATS)
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Written file.  [default: in RUN]")
-def export(run: Path, kind: str, out: Path | None) -> None:
+@click.option("--measure/--no-measure", default=True, show_default=True, help="Compare the metrics with RUN's first.")
+def export(run: Path, kind: str, out: Path | None, measure: bool) -> None:
     """Export the target network of RUN as a plain, checked file without any part of MergeNet."""
     from mergenet.export.formats import export_run
 
-    for path in export_run(run, kind, out):
+    for path in export_run(run, kind, out, measure):
         click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import _get_qualified_name as qualified_name
 
 from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
+from mergenet.models.sharing import same_tensors
 
 MARK = "# Written by `mergenet export`."  # the first line; a file without it is the user's own
 _LONG = 2_000  # characters; longer metadata are only in the file of weights
@@ -99,15 +100,23 @@ def _values(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _layers(network: nn.Module) -> Iterator[str]:
     """The statements that make the network's parts."""
-    names = [name for name, _ in network.named_parameters(remove_duplicate=False)]
-    if len(names) > len(list(network.parameters())):
-        raise Untraceable("some of its layers share a parameter")
     for name, text in _parts(network, ""):
         made = text.replace("\n", "\n        ")
         if name in network._buffers:
             yield f"        self.register_buffer({name!r}, {made})"
         else:
             yield f"        self.{name} = {made}" if name.isidentifier() else f"        setattr(self, {name!r}, {made})"
+    yield from _shared(network)
+
+
+def _shared(network: nn.Module) -> Iterator[str]:
+    """The statements by which what is one tensor under several names becomes one again."""
+    saved, buffers = network.state_dict(), dict(network.named_buffers(remove_duplicate=False))
+    for names in same_tensors(network):
+        first, *others = [name for name in names if name in saved] or [""]
+        for name in others:
+            alone = ".detach()" if name in buffers and first not in buffers else ""
+            yield f"        {_place(network, name)} = {_place(network, first)}{alone}"
 
 
 def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, str]]:
@@ -116,8 +125,9 @@ def _parts(module: nn.Module, path: str) -> Iterator[tuple[str, str]]:
         if "." not in name:
             empty = f"torch.empty({tuple(value.shape)}, dtype={value.dtype})"
             yield name, f"nn.Parameter({empty})" if name in module._parameters else empty
-    for name, child in module.named_children():
-        yield name, _made(child, f"{path}{name}")
+    for name, child in module._modules.items():  # under each of its names
+        if child is not None:
+            yield name, _made(child, f"{path}{name}")
 
 
 def _made(module: nn.Module, path: str) -> str:
@@ -262,6 +272,7 @@ METADATA = {metadata}
 DTYPES = {{
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "C64": torch.complex64, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
 }}
 
 

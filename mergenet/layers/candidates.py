@@ -14,11 +14,12 @@ from mergenet.tasks import build_task
 
 
 def both_candidates(config: Config) -> tuple[tuple[LayerInfo, ...], tuple[LayerInfo, ...]]:
-    """The layers of the source and of the target network that can take part, in network order."""
+    """The layers of the source that can give and those of the target that can receive, in network order."""
     with errors_of("target"):
-        targets = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
+        every = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
+    targets = tuple(layer for layer in every if not layer.computed_from)
     if config.source.kind == "self":
-        return targets, targets
+        return every, targets
     with errors_of("source"):
         return _candidates(config.source.model_dump_json(include={"task", "model", "data"})), targets
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
 
 from mergenet.errors import ConfigError, unknown_name
 
@@ -28,6 +29,7 @@ class LayerInfo:
     shape: tuple[int, ...]  # of the weight: (m, n), (o, i, kh, kw) or (words, width)
     matrix: tuple[int, int]  # of the weight as a matrix: (m, n), (o * kh, i * kw) or (width, words)
     parameters: int  # entries of the weight, without the bias
+    computed_from: tuple[str, ...] = ()  # what the weight is computed from at each pass; such a layer cannot receive
 
     @property
     def largest_rank(self) -> int:
@@ -43,11 +45,11 @@ class LayerInfo:
 
 
 def find_layer(model: nn.Module, name: str, path: str = "layer") -> Layer:
-    """The layer of `model` called `name`; `path` is where the configuration says so.
+    """The layer of `model` called `name`, one of its names; `path` is where the configuration says so.
 
     Raises LayerError if there is no such layer (the nearest names are listed) or if it has no weight matrix.
     """
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         raise LayerError(unknown_name(path, name, [layer.name for layer in list_layers(model)]))
     layer = modules[name]
@@ -70,7 +72,35 @@ def list_layers(model: nn.Module) -> list[LayerInfo]:
 
 def layer_info(name: str, layer: Layer) -> LayerInfo:
     shape, kind = weight_shape(layer), kind_of_layer(layer)
-    return LayerInfo(name, kind, shape, matrix_shape(shape, embedding=kind == "embedding"), math.prod(shape))
+    matrix = matrix_shape(shape, embedding=kind == "embedding")
+    return LayerInfo(name, kind, shape, matrix, math.prod(shape), computed_from(layer))
+
+
+def computed_from(layer: nn.Module) -> tuple[str, ...]:
+    """Of a weight that is computed from others at each pass, their names: weight norm, spectral norm, pruning.
+
+    What is written into such a weight would be gone with the next pass. Empty where the weight is trained itself.
+    """
+    if isinstance(layer._parameters.get("weight"), nn.Parameter):
+        return ()
+    if parametrize.is_parametrized(layer, "weight"):
+        first = layer.get_submodule("parametrizations.weight.0")
+        if getattr(first, "factors_are_written", False):  # of transfer/encodings.py, which may not be imported here
+            return ()
+    names = [name for name, _ in [*layer.named_parameters(), *layer.named_buffers()] if name != "bias"]
+    return tuple(name for name in names if "weight" in name) or ("a hook",)
+
+
+def check_receives(model: nn.Module, name: str, path: str) -> None:
+    """Raises LayerError if the weight of this layer is computed from others, so that it can only give."""
+    if found := computed_from(model.get_submodule(name)):
+        others = [layer.name for layer in list_layers(model) if not layer.computed_from]
+        raise LayerError(
+            f"{path} must be a layer whose weight is trained itself, got {name!r}, whose weight is computed from "
+            f"{', '.join(found)} at each pass, so that what is written into it would be lost; take "
+            f"{' or '.join(others[:8]) if others else 'another network: this one has no other layer'}, or let it only "
+            "give"
+        )
 
 
 def kind_of_layer(layer: Layer) -> str:

@@ -17,6 +17,7 @@ from mergenet.errors import ConfigError, DataError, TrainingDiverged
 from mergenet.learner import distributed
 from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
 from mergenet.learner.rng import Stream
+from mergenet.learner.trial import Trial, check_state, is_own, place, try_out
 from mergenet.models import build_model, check_words
 from mergenet.tasks import Batch, Outputs, Task, build_task
 
@@ -90,6 +91,7 @@ class Learner:
 
     role: "source" or "target"; names the random streams and the metrics.
     prepare: called with the plain network before optimizer and DDP exist (factorized layers are made there).
+    network: one that is there already, instead of a new one.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Learner:
         run: Config,
         device: torch.device,
         prepare: Callable[[nn.Module], None] = lambda _: None,
+        network: nn.Module | None = None,
     ) -> None:
         self.role, self.config, self.device = role, config, device
         seed = run.seed if config.seed is None else config.seed
@@ -106,18 +109,30 @@ class Learner:
             if reads_data(role, run):
                 check_words(config.model, config.data.tokenizer)
             self.task: Task = build_task(config)
-            with Stream(seed, f"{role}/init").active():
-                network = build_model(config.model, self.task.spec)
-        prepare(network)
-        placed: Any = network.to(device)  # torch's stubs do not know the memory format
-        self.network: nn.Module = placed.to(memory_format=torch.channels_last)  # quicker convolutions
+            batch_size = min(config.batch_size, self.task.size("train"))
+            self.amp = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.amp]
+
+            def build() -> nn.Module:
+                with Stream(seed, f"{role}/init").active():
+                    made = build_model(config.model, self.task.spec)
+                if role == "target" or run.source.kind != "frozen":  # of what does not learn no checkpoint is written
+                    check_state(made)
+                prepare(made)
+                return made
+
+            self.network: nn.Module = build() if network is None else network
+            trial = Trial()
+            if is_own(config.model):
+                some = torch.arange(max(2, batch_size // distributed.world_size())) % self.task.size("train")
+                trial = try_out(build, self.task, self.task.batch("train", some, device), device, self.autocast())
+        self.idle = trial.idle
+        self.layout = place(self.network, device, trial.channels_last)
         self.model = distributed.wrap(self.network, device)
         self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
-        self.amp = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[run.amp]
         self.scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "fp16")
         self.augmenting = Stream(seed, f"{role}/augment")
         self.forwarding = Stream(seed, f"{role}/forward", device)
-        self.batches = BatchStream(self.task.size("train"), config.batch_size, Stream(seed, f"{role}/data"))
+        self.batches = BatchStream(self.task.size("train"), batch_size, Stream(seed, f"{role}/data"))
         self.loss_sum, self.num_losses = torch.zeros((), device=device), 0
         if self.batches.batch_size % distributed.world_size():
             raise ConfigError(
@@ -199,11 +214,12 @@ class Learner:
         self.network.eval()
         size, workers = self.task.size(split), distributed.world_size()
         scores: dict[str, Tensor] = {}
-        for start in range(EVAL_BATCH * distributed.rank(), size, EVAL_BATCH * workers):
-            index = torch.arange(start, min(start + EVAL_BATCH, size))
-            for name, part in self._score(split, index).items():
-                whole = scores.setdefault(name, part.new_zeros((size, *part.shape[1:])))
-                whole[index.to(whole.device)] = part
+        with Stream(0, f"{self.role}/evaluate", self.device).active():  # for networks that draw in evaluation mode, too
+            for start in range(EVAL_BATCH * distributed.rank(), size, EVAL_BATCH * workers):
+                index = torch.arange(start, min(start + EVAL_BATCH, size))
+                for name, part in self._score(split, index).items():
+                    whole = scores.setdefault(name, part.new_zeros((size, *part.shape[1:])))
+                    whole[index.to(whole.device)] = part
         if workers > 1:
             scores = self._gather(split, scores)
         return self.task.metrics(split, {name: value.cpu() for name, value in scores.items()})

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from mergenet.config import ModelConfig
 from mergenet.config.registry import kind_of, look_up, made_by
@@ -14,7 +16,7 @@ from mergenet.errors import ConfigError, unknown_name
 from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
 from mergenet.models.mlp import grey_mlp
 from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
-from mergenet.models.pretrained import content_hash, load_into, read_weights
+from mergenet.models.pretrained import check_finite, content_hash, load_into, read_weights
 from mergenet.models.resnet import resnet18, resnet34, resnet50, resnet_small
 from mergenet.models.torchvision_zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
 from mergenet.models.transformer import ENCODERS
@@ -129,6 +131,31 @@ def weights_hash(config: ModelConfig) -> str | None:
     return None if path is None else content_hash(path)
 
 
+def fill_lazy(model: nn.Module, spec: Spec) -> None:
+    """Lazy layers get their shapes and starting weights from a pass over made-up examples, as in plain torch from the
+    first batch. Raises ConfigError if the pass fails, or does not reach them all.
+    """
+    if not lazy_tensors(model):
+        return
+    training, inputs = model.training, spec.example(2)
+    try:
+        with torch.no_grad():
+            model.eval()(*inputs)
+    except Exception as error:  # the user's code can raise anything
+        what = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        raise ConfigError(f"model.name: the pass that gives its lazy layers their shapes fails with {what}") from error
+    model.train(training)
+    if left := lazy_tensors(model):
+        raise ConfigError(
+            f"model.name: the forward pass does not use {left[0]}, which is lazy and so has no shape; give its layer "
+            "the number of inputs, or leave it out"
+        )
+
+
+def lazy_tensors(model: nn.Module) -> list[str]:
+    return [name for name, value in [*model.named_parameters(), *model.named_buffers()] if is_lazy(value)]
+
+
 def build_model(config: ModelConfig, spec: Spec) -> nn.Module:
     """The network of that name, initialised from torch's global generator, or from the file `config.weights`.
 
@@ -149,7 +176,10 @@ def build_model(config: ModelConfig, spec: Spec) -> nn.Module:
         model = made_by("model.name", config.name, architecture.build, nn.Module, named, spec)
     else:
         model = architecture.build(named, spec)
-    if path is not None and not (architecture.reads_folders and path.is_dir()):
+    fill_lazy(model, spec)
+    if path is not None and architecture.reads_folders and path.is_dir():
+        check_finite(model, model.state_dict(), path)
+    elif path is not None:
         label = f"{config.name} ({config.stem} stem)" if architecture.inputs == IMAGE else config.name
         load_into(model, architecture.renamed(read_weights(path)), path, label)
     return model

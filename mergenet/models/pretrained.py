@@ -1,7 +1,10 @@
 """Starting weights from a file: safetensors, or a state dict as torchvision publishes them (.pth)."""
 
 import hashlib
+import pickle
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mergenet.errors import ConfigError
+from mergenet.models.sharing import same_tensors
 
+PREFIXES = "module.", "_orig_mod."  # of DistributedDataParallel and of torch.compile
 SUFFIXES = (".safetensors", ".pth", ".pt")
 FOLDER_PARTS = ("*.safetensors", "config.json")  # what determines the weights in a checkpoint folder
 
@@ -35,6 +40,13 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
     """Raises TypeError for whatever is not a state dict."""
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if named := re.search(r"GLOBAL (\S+) was not an allowed global", str(error)):
+            raise TypeError(
+                f"it is pickled with objects of Python ({named[1]}), perhaps a whole module, and nothing is unpickled "
+                "here; save the state dict alone: torch.save(network.state_dict(), FILE)"
+            ) from None
+        raise TypeError(_line(error)) from None
     except Exception as error:  # a truncated or hostile file can make the restricted unpickler raise anything
         raise TypeError(_line(error)) from None
     if not isinstance(values, dict):
@@ -53,6 +65,8 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], path: Path, label: s
     Raises ConfigError if anything else differs.
     """
     expected = model.state_dict()
+    weights = with_shared_names(model, without_prefix(weights, expected))
+    check_finite(model, weights, path)
     head = head_of(model)
     loaded = {name: value for name, value in weights.items() if not _other_classes(name, head, value, expected)}
     if dropped := weights.keys() - loaded.keys():
@@ -65,8 +79,58 @@ def load_into(model: nn.Module, weights: dict[str, Tensor], path: Path, label: s
     counters = {name for name in expected if name.endswith("num_batches_tracked")}
     given = {name: expected[name] for name in dropped | counters} | loaded
     if different := difference(expected, given):
-        raise ConfigError(f"model.weights must fit {label}, got {str(path)!r}: {different}")
+        prefixed = next((p for p in PREFIXES if any(name.startswith(p) for name in weights)), None)
+        told = f" (also without the prefix {prefixed!r} of its names)" if prefixed else ""
+        raise ConfigError(f"model.weights must fit {label}, got {str(path)!r}: {different}{told}")
     model.load_state_dict(given)
+
+
+def without_prefix(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The entries without what DistributedDataParallel and torch.compile put before each name, if all names fit then.
+
+    Counters of BatchNorm may be missing, and the file may hold no more than the network.
+    """
+    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
+    found = weights
+    for _ in PREFIXES:  # a network may have been wrapped by both, in either order
+        for prefix in PREFIXES:
+            if found and all(name.startswith(prefix) for name in found):
+                found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found if needed <= found.keys() <= expected.keys() else weights
+
+
+def with_shared_names(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With every name of a tensor that the network has under several; files often hold one of them alone.
+
+    Raises ConfigError if a file has two values for one tensor.
+    """
+    found = dict(weights)
+    for names in same_tensors(model):
+        given = [name for name in names if name in weights]
+        if not given:
+            continue
+        for name in given[1:]:
+            if not torch.equal(weights[name], weights[given[0]]):
+                raise ConfigError(
+                    f"model.weights must have one value for {given[0]} and {name}, which are one tensor in the "
+                    "network, got two that differ"
+                )
+        found |= {name: weights[given[0]] for name in names if name not in weights}
+    return found
+
+
+def check_finite(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raises ConfigError, naming the first such tensor, if one is NaN, or a parameter infinite; a mask may well be."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, value in weights.items():
+        if not (value.is_floating_point() or value.is_complex()):
+            continue
+        kind = "NaN" if torch.isnan(value).any() else "infinite" if torch.isinf(value).any() else ""
+        if kind == "NaN" or (kind and name in parameters):
+            raise ConfigError(
+                f"model.weights must hold finite numbers, got {str(path)!r}, where {name} is {kind} in part or whole; "
+                "its training had diverged: take an earlier file"
+            )
 
 
 def head_of(model: nn.Module) -> str:
@@ -117,5 +181,5 @@ def _file_hash(path: Path) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The first line of a message, at most 200 characters of it."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """The first line of a message, at most 300 characters of it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -20,6 +20,7 @@ RESUMED = (
     *("started", "versions", "git_commit", "git_dirty", "platform", "cpu", "device", "gpu"),
     *("data_hashes", "weights_hashes"),
 )
+PLACES = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
 ADAPTER_FILE = "adapter.safetensors"  # of a run folder
 WEIGHTS = "source", "target", "adapter"  # what may start from weights of another training
 BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settings
@@ -88,11 +89,18 @@ def resumed(first: dict[str, Any], now: dict[str, Any], epochs_done: int) -> dic
 
 def differences(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed since the run was started, of all that may change the bits of its results."""
-    places = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
     hashes = {f"{role} {kind}": (f"{kind}_hashes", role) for kind in ("data", "weights") for role in WEIGHTS}
-    pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in places.items()]
+    pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in PLACES.items()]
     pairs += [(name, _short(_at(first, keys)), _short(_at(now, keys))) for name, keys in hashes.items()]
     return [f"{name} {new} (was {old})" for name, old, new in pairs if old != new]
+
+
+def elsewhere(first: dict[str, Any], device: str) -> bool:
+    """Whether the run of this provenance ended on another machine, device or version of torch than is here."""
+    name, gpu = _device(device)
+    now = {"versions": {"torch": _version("torch")}, "cpu": _cpu_model(), "device": name, "gpu": gpu}
+    last = first.get("resumed", [first])[-1]
+    return any(_at(last, keys) != _at(now, keys) for keys in PLACES.values())
 
 
 def _short(value: Any) -> Any:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mergenet.config import Config, PairConfig
 from mergenet.errors import CheckpointError, ConfigError
-from mergenet.layers.matrices import Layer, find_layer
+from mergenet.layers.matrices import Layer, check_receives, find_layer
 from mergenet.layers.spaces import columns_of, reads_tokens, same_words, shared_space, words_of_target
 from mergenet.learner.learner import Learner
+from mergenet.models.sharing import share_memory
 from mergenet.records.checkpoint import load_tensors
 from mergenet.records.provenance import ADAPTER_FILE, adapter_file
 from mergenet.transfer.alignment import Estimated
@@ -26,14 +27,33 @@ def build_links(config: Config, source: Source, target: Learner, steps_per_epoch
 
     Raises ConfigError for layers that do not exist, are too small for the rank, or cannot be aligned as the pair says.
     """
-    found = []
+    found: list[Link] = []
     for number, pair in enumerate(config.transfer.written_pairs):
         ends = Ends(config, source, target, pair, f"transfer.pairs.{number}", steps_per_epoch)
         sides = [side for side in ("target", "source") if pair.direction in (f"to_{side}", "both")]
-        found += [ends.link(f"pair{number}/to_{side}", receives=side) for side in sides]
+        links = [ends.link(f"pair{number}/to_{side}", receives=side) for side in sides]
+        for link in links:
+            check_written_once(config, link, found)
+        found += links
     if config.transfer.adapter.init is not None:
         start_adapters(found, Path(config.transfer.adapter.init))
     return found
+
+
+def check_written_once(config: Config, link: Link, others: Sequence[Link]) -> None:
+    """Raises ConfigError if one of the other links writes the weight of this one, under another layer's name."""
+    for other in others:
+        if share_memory(link.receiver.weight_parameter, other.receiver.weight_parameter):
+            one, two = (f"transfer.pairs.{x.name.partition('/')[0].removeprefix('pair')}" for x in (link, other))
+            names = [getattr(pair_of(config, x), x.name.rpartition("to_")[2]) for x in (link, other)]
+            raise ConfigError(
+                f"{one}.{link.name.rpartition('to_')[2]} must be written by one pair only, got {names[0]!r}, whose "
+                f"weight is that of {names[1]!r}, which {two} writes; leave one of the two pairs out"
+            )
+
+
+def pair_of(config: Config, link: Link) -> PairConfig:
+    return config.transfer.written_pairs[int(link.name.partition("/")[0].removeprefix("pair"))]
 
 
 def adapter_tensors(links: Sequence[Link]) -> dict[str, Tensor]:
@@ -83,12 +103,24 @@ class Ends:
             "target": find_layer(target.network, pair.target, f"{path}.target"),
             "source": source.layer(pair.source, f"{path}.source"),
         }
+        if config.source.kind == "self" and share_memory(self.layers["source"].weight, self.layers["target"].weight):
+            raise ConfigError(
+                f"{path}.source must differ from the pair's target for source kind self, got {pair.source!r}, whose "
+                f"weight is that of {pair.target!r}; name another layer"
+            )
 
     def link(self, name: str, receives: str) -> Link:
         """receives: the side that receives; the other one gives."""
         transfer, gives = self.config.transfer, "target" if receives == "source" else "source"
         learner = self.target if receives == "target" else self.source.trainee
         assert learner is not None
+        layer = getattr(self.pair, receives)
+        check_receives(learner.network, layer, f"{self.path}.{receives}")
+        if {f"{layer}.weight", f"{layer}.parametrizations.weight.original1"} & learner.idle:
+            raise ConfigError(
+                f"{self.path}.{receives} must be a layer that learns, got {layer!r}, whose weight gets no gradient: "
+                "the forward pass does not use it, or it is frozen or detached; name another layer"
+            )
         receiver = encode(self.layers[receives], f"{self.path}.{receives}", transfer.adapter, self.columns)
         giver = self.giver(gives, receives)
         if transfer.adapter.kind == "linear" and self.pair.align == "none":

@@ -231,6 +231,8 @@ class Whole:
 class Factorized(nn.Module):
     """The parametrization weight = B A with B (m x R) and A (R x n) trained. [paper]"""
 
+    factors_are_written = True  # a transfer writes A, so that such a layer receives although its weight is computed
+
     def __init__(self, shape: tuple[int, ...], rows: int) -> None:
         super().__init__()
         self.shape, self.rows = shape, rows

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from mergenet.config import Config
 from mergenet.errors import ConfigError
-from mergenet.layers.matrices import Layer, find_layer
+from mergenet.layers.matrices import Layer, check_receives, find_layer
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
+from mergenet.models.sharing import sharing
 from mergenet.records.run_record import EpochResult
 from mergenet.transfer.encodings import factorize
 from mergenet.transfer.recording import Recorder, Recording
@@ -70,9 +71,28 @@ def factorizer(config: Config, side: str) -> Callable[[torch.nn.Module], None]:
     def prepare(network: torch.nn.Module) -> None:
         if config.method == "mergenet" and config.transfer.adapter.encoding == "factorized":
             for name, path in paths.items():
-                factorize(find_layer(network, name, path), config.transfer.adapter.rank, path)
+                layer = find_layer(network, name, path)
+                check_receives(network, name, path)
+                check_unshared(network, name, path)
+                factorize(layer, config.transfer.adapter.rank, path)
 
     return prepare
+
+
+def check_unshared(network: torch.nn.Module, name: str, path: str) -> None:
+    """Raises ConfigError if the weight of this layer is that of another one, too: factors would be of one alone.
+
+    One module under two names is no other layer: both names stay those of the factorized one.
+    """
+    layer = network.get_submodule(name)
+    for other in sharing(network, f"{name}.weight"):
+        owner, _, own = other.rpartition(".")
+        if network.get_submodule(owner) is not layer or own != "weight":
+            must = "transfer.adapter.encoding must be projected where a weight is shared"
+            raise ConfigError(
+                f"{must}, got 'factorized' and {path} {name}, whose weight is also {other}: factors in the place of "
+                "one would leave the other behind; projected keeps both one"
+            )
 
 
 def layers_of(learner: Learner) -> Callable[[str, str], Layer]:

@@ -17,7 +17,8 @@ from mergenet.config.loading import dump_yaml
 from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, TEXT, Spec
 from mergenet.errors import CheckpointError, ConfigError
 from mergenet.export import codegen
-from mergenet.export.formats import FORMATS, ExportError, Format, check, export_run, load_target, plain_state
+from mergenet.export.formats import FORMATS, ExportError, Format, check, examples, export_run
+from mergenet.export.target import load_target, plain_state
 from mergenet.layers.matrices import find_layer, list_layers
 from mergenet.models import MODELS, Architecture, build_model
 from mergenet.records.checkpoint import load_tensors, save_tensors
@@ -198,7 +199,7 @@ def test_wrong_shapes_and_nan_deviate(folder: Path) -> None:
     target = load_target(folder)
     for wrong in (lambda images: target.network(images)[:, :1], lambda images: target.network(images) * torch.nan):
         with pytest.raises(ExportError, match=r"but are off by (inf|nan)"):
-            check(target, wrong, folder / "file")
+            check(target, wrong, folder / "file", examples(target.spec))
 
 
 def test_an_unknown_format_lists_the_known(folder: Path) -> None:
@@ -446,11 +447,6 @@ def test_what_cannot_be_written_as_code_is_said(tmp_path: Path) -> None:
 
 def test_layers_that_do_not_say_how_they_are_made() -> None:
     spec = KINDS["words"][1]
-    shared = Words(spec)
-    shared.again = nn.Linear(6, 3)
-    shared.again.weight = shared.out[1].weight
-    with pytest.raises(codegen.Untraceable, match="share a parameter"):
-        codegen.generate_code(shared, spec, {}, "w")
     attention = nn.Sequential(nn.Flatten(), nn.MultiheadAttention(6, 2))
     attention.forward = lambda tokens, mask: tokens + mask
     with pytest.raises(codegen.Untraceable, match=r"its layer 1 \(MultiheadAttention\) does not say how it is made"):

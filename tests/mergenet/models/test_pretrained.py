@@ -18,6 +18,7 @@ from mergenet.config.spec import CLASSES, IMAGE, Spec
 from mergenet.errors import ConfigError
 from mergenet.layers.matrices import find_layer, list_layers
 from mergenet.models import build_model, weights_hash
+from mergenet.models.pretrained import load_into
 from mergenet.records.provenance import differences, provenance
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
@@ -110,7 +111,7 @@ def test_counters_of_batchnorm_may_be_missing(tmp_path: Path) -> None:
         (lambda w: w | {"classifier.1.weight": torch.zeros(5, 127)}, r"classifier.1.weight is \(5, 127\), the network"),
         (lambda w: w | {"classifier.1.weight": torch.zeros(7, 127)}, r"classifier.1.weight is \(7, 127\), the network"),
         (lambda w: w | {"features.0.0.weight": torch.zeros(8, 3, 3, 3)}, r"features.0.0.weight is \(8, 3, 3, 3\)"),
-        (lambda w: {f"module.{k}": v for k, v in w.items()}, "; [0-9]+ more$"),
+        (lambda w: {f"model.{k}": v for k, v in w.items()}, "; [0-9]+ more$"),
     ],
 )
 def test_anything_else_must_fit(tmp_path: Path, change: Callable[[Weights], Weights], message: str) -> None:
@@ -340,3 +341,57 @@ def test_a_pretrained_efficientnet_teaches() -> None:
         (row,) = trainer.epochs()
         assert row.metrics["num_transfers"] > 0
         assert layer.weight.equal(start) == (kind == "frozen")
+
+
+# ---------------------------------------------------------------- files as they come
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_the_prefix_of_a_wrapper_is_taken_off(prefix: str, suffix: str, tmp_path: Path) -> None:
+    weights = some_weights()
+    path = save({f"{prefix}{name}": value for name, value in weights.items()}, tmp_path / f"w{suffix}")
+    assert same(built(path), weights)
+
+
+def test_a_prefix_stays_where_the_names_do_not_fit_without_it(tmp_path: Path) -> None:
+    path = save({f"module.{k}": v for k, v in some_weights(name="resnet_small").items()}, tmp_path / "w.pt")
+    with pytest.raises(ConfigError, match=r" more \(also without the prefix 'module\.' of its names\)$"):
+        built(path)
+
+
+def test_a_pickled_module_is_told_with_the_way_out(tmp_path: Path) -> None:
+    path = save(nn.Linear(2, 2), tmp_path / "w.pt")
+    with pytest.raises(ConfigError) as caught:
+        built(path)
+    said = str(caught.value)
+    assert "it is pickled with objects of Python (torch.nn.modules.linear.Linear), perhaps a whole module" in said
+    assert said.endswith("save the state dict alone: torch.save(network.state_dict(), FILE)")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(("value", "kind"), [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_weights_that_are_no_numbers_are_refused(value: float, kind: str, tmp_path: Path) -> None:
+    weights = some_weights()
+    name = next(name for name in weights if name.endswith("weight"))
+    weights[name].flatten()[3] = value
+    with pytest.raises(ConfigError, match=rf"w\.pt', where {name} is {kind} in part or whole; its training had"):
+        built(save(weights, tmp_path / "w.pt"))
+
+
+class OneWeight(nn.Module):
+    """Two names of one weight, and a mask of minus infinity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        self.b.weight = self.a.weight
+        self.register_buffer("mask", torch.full((4,), float("-inf")))
+
+
+def test_a_file_may_hold_one_name_of_a_shared_weight_and_masks(tmp_path: Path) -> None:
+    network, given = OneWeight(), {"b.weight": torch.ones(4, 4), "mask": torch.full((4,), float("-inf"))}
+    load_into(network, given, tmp_path, "it")
+    assert network.a.weight.equal(given["b.weight"])
+    with pytest.raises(ConfigError, match=r"one value for a\.weight and b\.weight, which are one tensor"):
+        load_into(network, given | {"a.weight": torch.zeros(4, 4)}, tmp_path, "it")

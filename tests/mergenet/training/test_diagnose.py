@@ -17,11 +17,11 @@ from mergenet.cli.main import cli
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError
+from mergenet.export.evaluate import evaluate_run
 from mergenet.layers.matrices import find_layer
 from mergenet.layers.spaces import vocabulary
 from mergenet.training.advice import NOTHING, RULES, findings, lines
 from mergenet.training.diagnose import best_shares, diagnose, recorded_step
-from mergenet.training.evaluate import evaluate_run
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.adapter import Adapter

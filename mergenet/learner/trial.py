@@ -1,0 +1,131 @@
+"""A network of the user's is tried out before it trains: a throwaway twin takes one step on real examples. [ours]
+
+What is found out: whether it computes the same with the memory format channels_last, which is quicker for convolutions,
+but in which `view` after a convolution fails; and which of its parameters get a gradient. The network itself, and all
+random streams, are left alone. Networks that this package or torchvision brings are known to take it.
+"""
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from mergenet.config import ModelConfig
+from mergenet.errors import ConfigError, UserError
+from mergenet.learner.rng import Stream
+from mergenet.models.sharing import kept_shared
+from mergenet.tasks import Batch, Task
+
+CLOSE = 1e-3  # of the largest output: what rounding explains between two layouts, in TF32 too
+
+
+@dataclass(frozen=True)
+class Trial:
+    """channels_last: the network takes it. idle: names of parameters that got no gradient."""
+
+    channels_last: bool = True
+    idle: frozenset[str] = frozenset()
+
+
+def is_own(config: ModelConfig) -> bool:
+    """Whether the user brings the network."""
+    return ":" in config.name
+
+
+def place(network: nn.Module, device: torch.device, channels_last: bool) -> RemovableHandle | None:
+    """Moves the network, and what it shares stays shared. Where it does not take channels_last, nor do its inputs.
+
+    Returns the hook that sees to that.
+    """
+    with kept_shared(network):
+        placed: Any = network.to(device)  # torch's stubs do not know the memory format
+        if channels_last:
+            placed.to(memory_format=torch.channels_last)
+            return None
+    return network.register_forward_pre_hook(_contiguous, with_kwargs=True)
+
+
+def _contiguous(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def plain(value: Any) -> Any:
+        return value.contiguous() if isinstance(value, Tensor) else value
+
+    return tuple(map(plain, args)), {name: plain(value) for name, value in kwargs.items()}
+
+
+def try_out(
+    twin: Callable[[], nn.Module], task: Task, batch: Batch, device: torch.device, amp: torch.autocast
+) -> Trial:
+    """twin: makes the network anew. Raises ConfigError, in one line, if it fails in plain torch as well."""
+    try:
+        outputs, idle = _step(twin(), task, batch, device, amp, channels_last=False)
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the user's code can raise anything
+        raise ConfigError(f"model.name: the network fails in a first step on the data: {said(error)}") from error
+    try:
+        others, _ = _step(twin(), task, batch, device, amp, channels_last=True)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever it is, it does not happen without channels_last
+        return Trial(False, idle)
+    return Trial(outputs.keys() == others.keys() and all(_close(outputs[k], others[k]) for k in outputs), idle)
+
+
+def _step(
+    network: nn.Module, task: Task, batch: Batch, device: torch.device, amp: torch.autocast, channels_last: bool
+) -> tuple[dict[str, Tensor], frozenset[str]]:
+    """A step without its update: what the network gives in evaluation mode, and the parameters without gradient."""
+    place(network, device, channels_last)
+    with Stream(0, "trial", device).active():
+        network.train()
+        with amp:
+            task.loss(task.forward(network, batch), batch).backward()
+        network.eval()
+        with torch.no_grad():
+            outputs = task.forward(network, batch)
+    named = network.named_parameters(remove_duplicate=False)
+    return outputs, frozenset(name for name, parameter in named if parameter.grad is None)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    scale = one.abs().max().item() if one.numel() else 0.0
+    return torch.allclose(one, other, rtol=0, atol=CLOSE * scale + 1e-12, equal_nan=True) or scale != scale
+
+
+def said(error: Exception) -> str:
+    """An error of the user's code on one line, with the place where it came up, without torch's own."""
+    places = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
+    where = f" ({places[-1].filename}:{places[-1].lineno})" if places else ""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line[:300]}{where}"
+
+
+def check_state(network: nn.Module) -> None:
+    """Raises ConfigError for state that checkpoints and files of weights, which hold plain tensors, cannot hold."""
+    for name, value in network.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"model.name: the network keeps {name} as a {type(value).__name__} (get_extra_state), which files of "
+                "tensors do not hold; keep it in buffers (register_buffer), or let get_extra_state return a tensor"
+            )
+        if value.layout != torch.strided or value.is_quantized:
+            kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.")
+            raise ConfigError(
+                f"model.name: {name} of the network is {kind}, which files of tensors do not hold; make it dense, or a "
+                "buffer with persistent=False, which is made anew with the network"
+            )
+        try:
+            save({"x": torch.empty(1, dtype=value.dtype)})
+        except Exception:  # of a type that the file format does not know it raises one or another
+            raise ConfigError(
+                f"model.name: {name} of the network is of {value.dtype}, which files of tensors do not hold; take "
+                "another type (complex64 for complex128), or a buffer with persistent=False, which is made anew with "
+                "the network"
+            ) from None

@@ -1,0 +1,101 @@
+"""Networks of users: what trains in plain torch trains here, or one line before the first epoch says why not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from mergenet.config import Config
+from mergenet.errors import ConfigError
+from mergenet.export import codegen
+from mergenet.export.evaluate import evaluate_run
+from mergenet.export.formats import export_run
+from mergenet.learner.learner import Learner
+from mergenet.training.run import train_run
+from tests.mergenet.runs import assert_same_run, finish
+from tests.tiny import equal, set_up, tiny_config
+
+
+@pytest.fixture(autouse=True)
+def networks() -> Iterator[None]:
+    with set_up():
+        yield
+
+
+def config(name: str, role: str = "target", **changes: object) -> Config:
+    return tiny_config({"method": "none", f"{role}.model.name": f"tests.own_networks:{name}", **changes})
+
+
+def learner(name: str) -> Learner:
+    run = config(name)
+    return Learner("target", run.target, run, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["viewing_always", "viewing_early", "viewing_training", "striding"])
+def test_what_channels_last_breaks_trains_without_it(name: str) -> None:
+    one = learner(name)
+    assert one.network.conv.weight.is_contiguous()
+    one.backward()
+    images = one.task.batch("val", torch.arange(5), one.device)["images"]
+    assert not images.is_contiguous()
+    one.network.eval()
+    with torch.no_grad():
+        assert one.network(images).equal(one.network(images.contiguous()))
+
+
+def test_what_takes_channels_last_has_it_and_its_state_is_untouched() -> None:
+    run = tiny_config({"method": "none", "target.model.name": "tiny_cnn"})
+    plain = Learner("target", run.target, run, torch.device("cpu"))
+    own = learner("complex64")
+    assert own.layout is plain.layout is None
+    assert own.network.passes == 0
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    learner("mlp")
+    assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize("name", ["viewing_always", "complex64", "complex128_made_anew", "counting_tensor", "lazy"])
+def test_networks_of_users_train_stop_go_on_evaluate_and_export(name: str, tmp_path: Path) -> None:
+    whole = finish(config(name), tmp_path / "whole")
+    epochs = train_run(config(name), tmp_path / "stopped")
+    next(epochs)
+    epochs.close()
+    assert_same_run(finish(config(name), tmp_path / "stopped"), whole)
+    evaluate_run(whole, "test")
+    if name == "counting_tensor":  # code of torch.nn alone has no extra state
+        with pytest.warns(UserWarning, match="has the weights alone"):
+            export_run(whole, "safetensors")
+    else:
+        _, code = export_run(whole, "safetensors")
+        state = codegen.run(code.read_text(), code)["load"]().state_dict()
+        assert "passes" not in state or state["passes"] > 0
+        assert equal(state.get("kept", 0), state.get("kept", 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("counting", r"keeps _extra_state as a dict \(get_extra_state\), .*; keep it in buffers \(register_buffer\)"),
+        ("complex128", r"kept of the network is of torch\.complex128, which .*; take another type \(complex64 for"),
+        ("sparse", r"kept of the network is sparse_coo, which files of tensors do not hold; make it dense"),
+        ("lazy_unused", r"the forward pass does not use spare\.weight, which is lazy and so has no shape"),
+        (
+            "failing",
+            r"the network fails in a first step on the data: RuntimeError: mat1 .*own_networks\.py:\d+\)",
+        ),
+    ],
+)
+def test_what_cannot_train_is_said_in_one_line_before_anything_is_written(
+    name: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^target\.model\.name: .*{message}") as error:
+        next(train_run(config(name), tmp_path / "run"))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_state_of_a_frozen_source_is_not_written_and_may_be_anything() -> None:
+    run = config("counting", "source", **{"source.kind": "frozen", "method": "mergenet"})
+    assert Learner("source", run.source, run, torch.device("cpu")).network.count == 3

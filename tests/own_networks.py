@@ -1,0 +1,131 @@
+"""Networks as users write them, named "tests.own_networks:NAME" in configurations."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+
+from mergenet.config.spec import Spec
+from mergenet.models import Architecture
+from tests.tiny import PIXELS
+
+
+class Mlp(nn.Module):
+    """Images (N, 3, 8, 8) -> logits."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = nn.Linear(PIXELS, 12), nn.Linear(12, 12), nn.Linear(12, spec.num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.b(torch.relu(self.a(images.flatten(1))))))
+
+
+class Viewing(nn.Module):
+    """`view` after a convolution, of the images themselves with `early`, in training only with `late`."""
+
+    def __init__(self, spec: Spec, where: str) -> None:
+        super().__init__()
+        self.where = where
+        self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(256, spec.num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.where == "early":
+            images = images.view(images.size(0), -1).view(-1, 3, 8, 8)
+        x = self.conv(images).relu()
+        return self.fc(x.view(x.size(0), -1) if self.where == "always" or self.training else x.flatten(1))
+
+
+class Striding(Viewing):
+    """Reads the memory of an activation in its order, another one with channels_last: no error, other numbers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.conv(images).relu()
+        return self.fc(torch.as_strided(x, (x.size(0), 256), (256, 1)))
+
+
+class Counting(Mlp):
+    """Extra state: a dict, or a tensor."""
+
+    def __init__(self, spec: Spec, tensor: bool) -> None:
+        super().__init__(spec)
+        self.tensor, self.count = tensor, 3
+
+    def get_extra_state(self) -> object:
+        return torch.tensor(self.count) if self.tensor else {"count": self.count}
+
+    def set_extra_state(self, state: object) -> None:
+        self.count = int(state) if isinstance(state, Tensor) else 0
+
+
+class Keeping(Mlp):
+    """A buffer of any kind; counts its forward passes in one of whole numbers."""
+
+    def __init__(self, spec: Spec, kept: Tensor, persistent: bool = True) -> None:
+        super().__init__(spec)
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int32))
+        self.register_buffer("kept", kept, persistent)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.passes += 1
+        return super().forward(images)
+
+
+class Failing(Mlp):
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(self.a(images))
+
+
+class Idle(Mlp):
+    """Does not use b; `detached`: uses it without gradient."""
+
+    def __init__(self, spec: Spec, detached: bool) -> None:
+        super().__init__(spec)
+        self.detached = detached
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.a(images.flatten(1)))
+        return self.fc(x + self.b(x).detach() if self.detached else x)
+
+
+def with_lazy(spec: Spec, used: bool = True) -> nn.Module:
+    network = Mlp(spec)
+    setattr(network, "b" if used else "spare", nn.LazyLinear(12))
+    return network
+
+
+def wrapped(spec: Spec, way: str) -> nn.Module:
+    """Layer b, whose weight is computed from others."""
+    network = Mlp(spec)
+    ways = {
+        "weight_norm": parametrizations.weight_norm,
+        "spectral_norm": parametrizations.spectral_norm,
+        "orthogonal": parametrizations.orthogonal,
+        "old_weight_norm": nn.utils.weight_norm,
+        "old_spectral_norm": nn.utils.spectral_norm,
+        "pruned": lambda layer: prune.random_unstructured(layer, "weight", 0.2),
+    }
+    network.b = ways[way](network.b)
+    return network
+
+
+WAYS = "weight_norm", "spectral_norm", "orthogonal", "old_weight_norm", "old_spectral_norm", "pruned"
+
+NETWORKS = {
+    "mlp": Mlp,
+    **{f"viewing_{where}": lambda spec, where=where: Viewing(spec, where) for where in ("always", "early", "training")},
+    "striding": lambda spec: Striding(spec, "always"),
+    "counting": lambda spec: Counting(spec, tensor=False),
+    "counting_tensor": lambda spec: Counting(spec, tensor=True),
+    "complex64": lambda spec: Keeping(spec, torch.randn(4, dtype=torch.complex64)),
+    "complex128": lambda spec: Keeping(spec, torch.randn(4, dtype=torch.complex128)),
+    "complex128_made_anew": lambda spec: Keeping(spec, torch.ones(4, dtype=torch.complex128), persistent=False),
+    "sparse": lambda spec: Keeping(spec, torch.eye(4).to_sparse()),
+    "lazy": with_lazy,
+    "lazy_unused": lambda spec: with_lazy(spec, used=False),
+    "failing": Failing,
+    "unused": lambda spec: Idle(spec, detached=False),
+    "detached": lambda spec: Idle(spec, detached=True),
+    **{way: lambda spec, way=way: wrapped(spec, way) for way in WAYS},
+}
+globals().update({name: Architecture(lambda _, spec, make=make: make(spec)) for name, make in NETWORKS.items()})
