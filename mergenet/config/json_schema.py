@@ -6,7 +6,7 @@ dotted paths cannot drift from the models. `fields_of` does the same for any mod
 
 import difflib
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -83,13 +83,36 @@ def known_keys(path: Iterable[str]) -> list[str]:
     return list(resolve(node).get("properties", {})) if node is not None else []
 
 
-def suggestions(level: Iterable[str], key: str) -> list[str]:
-    """Dotted paths that a wrong key may have meant: near names at its level, then the same name anywhere."""
-    level = list(level)
-    near = difflib.get_close_matches(key, known_keys(level), n=3, cutoff=0.5)
-    if near:
-        return [".".join([*level, name]) for name in near]
-    return [row.path for row in field_table() if row.path.split(".")[-1] == key][:3]
+def suggestions(level: Sequence[str], key: str, rest: Sequence[str] = ()) -> list[str]:
+    """Dotted paths that a wrong one may have meant: the end of a path, a near name at its level, a near end.
+
+    level: the part of it that is there. key: the first that is not. rest: what follows.
+    """
+    asked = ".".join([key, *rest])
+    inside = [path for path in all_paths() if path.startswith("".join(f"{name}." for name in level))]
+    if ends := [path for path in inside if path.endswith(f".{asked}")]:
+        return ends[:3]
+    for cutoff in (0.75, 0.5):
+        near = [".".join([*level, name, *rest]) for name in nearest(key, known_keys(level), cutoff)]
+        if found := [path for path in near if path in all_paths()]:
+            return found
+        if not level:
+            ends = nearest(asked.rpartition(".")[2], {path.rpartition(".")[2] for path in inside}, 0.75)
+            if found := [path for end in ends for path in inside if path.endswith(f".{end}")]:
+                return found[:3]
+    return [path for path in all_paths() if path.endswith(f".{asked}")][:3]
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(name, sorted(known), n=3, cutoff=cutoff)
+
+
+@functools.cache
+def all_paths() -> tuple[str, ...]:
+    """Every setting and section, by name; the outer first."""
+    settings = [field.path.split(".") for field in field_table()]
+    paths = dict.fromkeys(".".join(keys[: i + 1]) for keys in settings for i in range(len(keys)))
+    return tuple(sorted(paths, key=lambda path: path.count(".")))
 
 
 @functools.cache
@@ -131,7 +154,8 @@ def _words(node: dict[str, Any]) -> str:
     if "prefixItems" in node:
         return f"[{', '.join(map(_words, node['prefixItems']))}]"
     if node.get("type") == "array":
-        return f"list of {'mappings' if 'properties' in node['items'] else _words(node['items'])}"
+        items = _words(node["items"]).replace("mapping", "mappings")
+        return f"list of ({items})" if " or " in items else f"list of {items}"
     if node.get("type") == "object":
         return "mapping"
     return TYPES[node["type"]] + _bounds(node) if "type" in node else "anything"

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from analysis.names import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
 from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
-from mergenet.layers.pair_labels import in_a_word
+from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.config import SweepConfig
 from sweeps.trials.budget import Budget, budget_line

@@ -9,7 +9,9 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mergenet.config import PairConfig, Strict
+from mergenet.config.pair_labels import is_label, pairs_of
 from mergenet.config.rules import rule
+from mergenet.config.sections import PairLabel
 
 Scalar = str | int | float | bool | None
 Values = Annotated[tuple[Scalar, ...], Field(min_length=1)]
@@ -37,7 +39,8 @@ FORMS = (
     Form({"float": [0.05, 0.5], "log": True}, "a number whose logarithm is uniform, as for rates", LOG | NO_STEP),
     Form(
         {"layers": {"source": "layer3.*", "target": "features.*"}},
-        "of transfer.pairs: one pair of any source with any target layer that match, as `mergenet layers` names them",
+        "of transfer.pairs: one pair of any source with any target layer that match (`mergenet layers` has the names); "
+        "also layer3.*>features.*",
         LINEAR | NO_STEP,
     ),
 )
@@ -46,7 +49,7 @@ WHEN = Form(
     "drawn only where the other searched paths have (one of) these values; elsewhere the base's value stands",
     {},
 )
-JSON_TYPES = {"choice": "array", "int": "array", "float": "array", "layers": "object"}
+JSON_TYPES = {"choice": "array", "int": "array", "float": "array", "layers": ["object", "string"]}
 
 
 def form_schema(form: Form) -> dict[str, Any]:
@@ -77,6 +80,16 @@ class Entry(Strict):
     when: dict[str, tuple[Scalar, ...]] = Field(
         default_factory=dict, description="drawn only if these searched paths have (one of) these values"
     )
+
+    @field_validator("layers", mode="before", json_schema_input_type=PairConfig | PairLabel | None)
+    @classmethod
+    def _read_label(cls, value: Any) -> Any:
+        if not is_label(value):
+            return value
+        pairs = pairs_of(value)
+        if len(pairs) > 1:
+            raise rule("", "be one pair of patterns", value)
+        return pairs[0]
 
     @field_validator("when", mode="before", json_schema_input_type=dict[str, Scalar | Values])
     @classmethod

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from mergenet.config import Config
 from mergenet.config.loading import parse_config, set_by_path
-from mergenet.layers.pair_labels import are_pairs, pairs_label
+from mergenet.config.pair_labels import are_pairs, pairs_label
 from sweeps.space.conditions import ancestors, groups, holds, needs, ordered, walk
 from sweeps.space.entry import Entry, Scalar
 
@@ -215,7 +215,7 @@ class Space:
 def label_of(value: Any) -> Scalar:
     """The label of a value in the study, always the same: a scalar, plain pairs as a word, anything else as JSON.
 
-    For a reader it is mergenet/layers/pair_labels.py that writes values.
+    For a reader it is mergenet/config/pair_labels.py that writes values.
     """
     if value is None or isinstance(value, str | int | float | bool):
         return value

@@ -15,8 +15,8 @@ from typing import Any
 
 from analysis.names import FAILED, REPLICATE, RUNNING, TRIALS_FOLDER
 from analysis.seeds import first_of
+from mergenet.config.pair_labels import in_a_word
 from mergenet.errors import CheckpointError, ConfigError, UserError
-from mergenet.layers.pair_labels import in_a_word
 from mergenet.records.run_record import BEST_EPOCH, EPOCH, MEASURE, read_result
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files

@@ -3,7 +3,7 @@
 import html
 from typing import Any
 
-from mergenet.layers.pair_labels import in_a_word
+from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import test_column
 
 COLUMNS = ("trial_id", "state", "epochs", "value")

@@ -105,3 +105,34 @@ def test_dump_reads_back(num_trials: int, sampler: str, choice: list[Any]) -> No
     more |= {"confirm_controls": ["none", "noise"]}
     sweep = parse_sweep(values(num_trials=num_trials, sampler=sampler, search=search, **more), "s.yaml")
     assert parse_sweep(load_yaml(dump_sweep(sweep), "dump"), "dump") == sweep
+
+
+def test_pairs_may_be_written_as_tables_show_them() -> None:
+    """They are the same space, so a study goes on whichever way they are written."""
+    words = {"transfer.pairs": {"choice": ["fc>fc", "fc<>fc (every 8)", ["fc>fc", "conv1>fc"]]}}
+    plain_pair = {"source": "fc", "target": "fc"}
+    plain = [
+        [plain_pair],
+        [plain_pair | {"direction": "both", "every": 8}],
+        [plain_pair, plain_pair | {"source": "conv1"}],
+    ]
+    read = parse_sweep(values(search=words), "s.yaml")
+    assert read == parse_sweep(values(search={"transfer.pairs": {"choice": plain}}), "s.yaml")
+    layers = [{"layers": {"source": "a*", "target": "b*", "direction": "both"}}, {"layers": "a*<>b*"}]
+    one, other = (parse_sweep(values(search={"transfer.pairs": entry}), "s.yaml") for entry in layers)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"choice": ["fc>fc", "fc>"]}, "search.transfer.pairs must be read as SOURCE>TARGET, "),
+        ({"choice": ["fc>fc", ["fc>fc"]]}, "search.transfer.pairs must list each value once, got a list of 2"),
+        ({"layers": "a>b + c>d"}, "search.transfer.pairs.layers must be one pair of patterns, got 'a>b + c>d'"),
+    ],
+)
+def test_words_that_are_no_pairs_are_one_line(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_sweep(values(search={"transfer.pairs": entry}), "s.yaml")
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("(in s.yaml)")
