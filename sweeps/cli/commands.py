@@ -11,7 +11,7 @@ import click
 
 from mergenet.cli.group import Failure
 from mergenet.errors import UserError
-from sweeps.cli.file_commands import keys_command
+from sweeps.cli.file_commands import init_command, keys_command
 from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def sweep() -> None:
     """Search over MergeNet's settings: trials in parallel, early stopping, a confirmed best."""
 
 
+sweep.add_command(init_command)
 sweep.add_command(keys_command)
 
 

@@ -1,6 +1,8 @@
 """The commands of `mergenet sweep` that are about sweep files, and run nothing."""
 
 import json
+import shlex
+from pathlib import Path
 
 import click
 
@@ -33,3 +35,19 @@ def keys_command(as_schema: bool, as_page: bool) -> None:
         with formatter.section(title):
             formatter.write_dl(rows, col_max=26)
     click.echo(formatter.getvalue().lstrip("\n"), nl=False)
+
+
+@click.command("init")
+@click.argument("out", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--base", metavar="CONFIG", required=True, help="Training configuration: a preset or a YAML file.")
+def init_command(out: Path, base: str) -> None:
+    """Write a sweep file to begin with, FILE, for CONFIG: what `mergenet train` trains.
+
+    It names layers of CONFIG's own networks and the ranks that they allow, searches what matters most, and has all
+    other keys as comments. It is checked before it is written, and no file is overwritten.
+    """
+    from sweeps.cli.starter import write_starter
+
+    sweep = write_starter(out, base)
+    click.echo(f"wrote {out}, which searches {', '.join(sweep.search)}")
+    click.echo(f"next: mergenet sweep plan {shlex.quote(str(out))}")
