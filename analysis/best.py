@@ -45,10 +45,12 @@ def choosing_metric(table: pd.DataFrame, metric: str | None = None) -> str:
         )
     known = [name for name in measure_columns(table) if name.startswith("target_val_")]
     if metric is not None and metric not in known:
-        raise UserError(
-            f"metric must be one of {', '.join(known) or '(none measured)'}, got {metric!r}; "
-            "the validation split chooses, the test split only reports"
-        )
+        why = "the validation split chooses, the test split only reports"
+        if metric in measure_columns(table):
+            why += (
+                ": of many runs the best one on the split that chooses is a lucky one there, so its number is too good"
+            )
+        raise UserError(f"metric must be one of {', '.join(known) or '(none measured)'}, got {metric!r}; {why}")
     if metric is None and not selecting:
         raise UserError("there must be a run that has reported to choose from, got none")
     return metric or next(iter(selecting))

@@ -41,6 +41,8 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
 @click.option("--out", type=click.Path(path_type=Path), help="Write the configuration here. Default: standard output.")
 @click.option(
     "--metric",
+    "--sort",
+    "metric",
     help="Metric to rank by, at each run's best epoch: a column target_val_... of the table. "
     "Default: that by which the runs select their best epochs.",
 )

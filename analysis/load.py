@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from analysis.names import (
     TRIALS_FOLDER,
 )
 from analysis.seeds import SD, SEEDS, folded
-from analysis.trial_file import TRIAL_FILE, read_trial_file
+from analysis.trial_file import TRIAL_FILE, named_values, read_trial_file
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
 from mergenet.records.run_record import (
@@ -180,7 +180,7 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
             "state": COMPLETE if status == FINISHED else status,
             "number": number,
             "seed": record.config.get("seed"),
-            "params": dict(_leaves({k: v for k, v in record.config.items() if k not in _OWN_COLUMNS})),
+            "params": {k: v for k, v in record.config.items() if k not in _OWN_COLUMNS},
         }
     paused = trial["state"] == RUNNING and record.result.get(STATUS) == STOPPED
     row = {
@@ -197,7 +197,7 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "error": trial.get("error") or record.result.get(ERROR),
         "folder": str(path),
     }
-    return row, {name: value for name, value in trial["params"].items() if name not in COLUMNS}
+    return row, {name: value for name, value in named_values(trial["params"]).items() if name not in COLUMNS}
 
 
 def _outcome(record: RunRecord) -> dict[str, Any]:
@@ -230,14 +230,6 @@ def _best_row(record: RunRecord) -> dict[str, Any]:
             return row
     scored = [row for row in record.epochs if not is_missing(row.get(metric))]
     return max(scored, key=lambda row: row[metric], default={})
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: list[str]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ params      what the search drew, by path      state     as in names.py; error: 
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,22 @@ TRIAL_FILE = "trial.json"
 KEYS = ("trial_id", "role", "params", "seed", "number", "state")
 
 Trial = dict[str, Any]
+
+
+def named_values(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What was drawn, by setting: of a mapping what it names, unless that was drawn by itself.
+
+    >>> named_values({"transfer.adapter": {"kind": "linear", "rank": 4}, "transfer.adapter.rank": 8})
+    {'transfer.adapter.kind': 'linear', 'transfer.adapter.rank': 8}
+    """
+    found: dict[str, Any] = {}
+    for path, value in params.items():
+        if isinstance(value, Mapping):
+            inside = named_values({f"{path}.{name}": inner for name, inner in value.items()})
+            found |= {name: inner for name, inner in inside.items() if name not in params}
+        else:
+            found[path] = value
+    return found
 
 
 def trial_folders(sweep: Path) -> list[Path]:

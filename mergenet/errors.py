@@ -36,7 +36,8 @@ def unknown_name(path: str, name: str, known: Iterable[str]) -> str:
     "target.model must be one of resnet18, resnet34, got 'resnet81'; did you mean resnet18 or resnet34?"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = [full for full in names if full.endswith(f".{name}")][:3]  # it is the end of a dotted one
+    near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     shown = ", ".join(names) if len(names) <= 40 else f"{', '.join(names[:40])}, ... ({len(names)} in all)"
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"{path} must be one of {shown}, got {name!r}{hint}"

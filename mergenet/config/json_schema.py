@@ -1,22 +1,24 @@
 """The configuration's schema as data: which keys there are, of which type, with which default and meaning.
 
 Read from the JSON Schema that pydantic derives from `config.Config`, so that help, messages and the checks of
-dotted paths cannot drift from the models.
+dotted paths cannot drift from the models. `fields_of` does the same for any model, such as that of a sweep file.
 """
 
 import difflib
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from mergenet.config.schema import Config
 
 REQUIRED = "required"
-TYPES = {"integer": "whole number", "number": "number", "boolean": "true | false", "string": "text"}
+TYPES = {"integer": "whole number", "number": "number", "boolean": "true | false", "string": "text", "null": "null"}
 
 
 class Field(NamedTuple):
-    path: str  # dotted; a list's items are shown as item 0
+    path: str  # dotted; a list's items are shown as item 0, what lies under names of the user's own as *
     type: str  # in words, with bounds
     default: str  # as YAML; "required" where there is none
     description: str
@@ -24,24 +26,32 @@ class Field(NamedTuple):
 
 @functools.cache
 def root() -> dict[str, Any]:
-    return Config.model_json_schema()
+    return schema_of(Config)
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's JSON Schema with what its references name in their place; an outer description or default wins."""
+    schema = model.model_json_schema()
+    defs = schema.pop("$defs", {})
+
+    def written(node: Any) -> Any:
+        if isinstance(node, list):
+            return [written(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        node = {**defs[node["$ref"].rsplit("/", 1)[-1]], **node} if "$ref" in node else node
+        return {key: written(value) for key, value in node.items() if key != "$ref"}
+
+    found: dict[str, Any] = written(schema)
+    return found
 
 
 def resolve(node: dict[str, Any]) -> dict[str, Any]:
-    """The node itself: references followed, `X or null` and `X or a word` read as X.
-
-    The outer description and default win.
-    """
-    inner = node
-    if "$ref" in node:
-        inner = root()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
-    elif "anyOf" in node:
-        inner = next(branch for branch in node["anyOf"] if branch.get("type") != "null")
-    elif "oneOf" in node:  # a list, or a word in its place
-        inner = node["oneOf"][0]
-    if inner is node:
+    """The node itself: `X or null` and `X or a word` read as X. The outer description and default win."""
+    if "properties" in node or not (branches := node.get("anyOf", node.get("oneOf"))):
         return node
-    return resolve({**inner, **{key: value for key, value in node.items() if key not in ("$ref", "anyOf", "oneOf")}})
+    inner = next(branch for branch in branches if branch.get("type") != "null")
+    return resolve({**inner, **{key: value for key, value in node.items() if key not in ("anyOf", "oneOf")}})
 
 
 def child(node: dict[str, Any], key: str) -> dict[str, Any] | None:
@@ -73,19 +83,47 @@ def known_keys(path: Iterable[str]) -> list[str]:
     return list(resolve(node).get("properties", {})) if node is not None else []
 
 
-def suggestions(level: Iterable[str], key: str) -> list[str]:
-    """Dotted paths that a wrong key may have meant: near names at its level, then the same name anywhere."""
-    level = list(level)
-    near = difflib.get_close_matches(key, known_keys(level), n=3, cutoff=0.5)
-    if near:
-        return [".".join([*level, name]) for name in near]
-    return [row.path for row in field_table() if row.path.split(".")[-1] == key][:3]
+def suggestions(level: Sequence[str], key: str, rest: Sequence[str] = ()) -> list[str]:
+    """Dotted paths that a wrong one may have meant: the end of a path, a near name at its level, a near end.
+
+    level: the part of it that is there. key: the first that is not. rest: what follows.
+    """
+    asked = ".".join([key, *rest])
+    inside = [path for path in all_paths() if path.startswith("".join(f"{name}." for name in level))]
+    if ends := [path for path in inside if path.endswith(f".{asked}")]:
+        return ends[:3]
+    for cutoff in (0.75, 0.5):
+        near = [".".join([*level, name, *rest]) for name in nearest(key, known_keys(level), cutoff)]
+        if found := [path for path in near if path in all_paths()]:
+            return found
+        if not level:
+            ends = nearest(asked.rpartition(".")[2], {path.rpartition(".")[2] for path in inside}, 0.75)
+            if found := [path for end in ends for path in inside if path.endswith(f".{end}")]:
+                return found[:3]
+    return [path for path in all_paths() if path.endswith(f".{asked}")][:3]
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(name, sorted(known), n=3, cutoff=cutoff)
+
+
+@functools.cache
+def all_paths() -> tuple[str, ...]:
+    """Every setting and section, by name; the outer first."""
+    settings = [field.path.split(".") for field in field_table()]
+    paths = dict.fromkeys(".".join(keys[: i + 1]) for keys in settings for i in range(len(keys)))
+    return tuple(sorted(paths, key=lambda path: path.count(".")))
 
 
 @functools.cache
 def field_table() -> tuple[Field, ...]:
     """Every setting of a training configuration, in schema order."""
-    return tuple(_rows(root(), (), Config.model_construct().model_dump(mode="json")))
+    return fields_of(Config)
+
+
+def fields_of(model: type[BaseModel]) -> tuple[Field, ...]:
+    """Every field of a model and of the models inside it, in schema order."""
+    return tuple(_rows(schema_of(model), (), model.model_construct().model_dump(mode="json", by_alias=True)))
 
 
 def _rows(node: dict[str, Any], path: tuple[str, ...], default: Any) -> Iterator[Field]:
@@ -93,27 +131,34 @@ def _rows(node: dict[str, Any], path: tuple[str, ...], default: Any) -> Iterator
     for name, field in node["properties"].items():
         here, inner = (*path, name), resolve(field)
         required = name in node.get("required", ())
-        value = default.get(name, inner.get("default"))
+        value = default.get(name, inner.get("default", {} if inner.get("type") == "object" else None))
         if "properties" in inner:
-            yield from _rows(inner, here, value)
+            yield from _rows(inner, here, value or {})
             continue
         default_text = REQUIRED if required else _yaml(value)
         yield Field(".".join(here), _words(field), default_text, inner.get("description", ""))
-        item = resolve(inner.get("items", {}))
-        if "properties" in item:
-            yield from _rows(item, (*here, "0"), {})
+        for key, item in (("0", inner.get("items", {})), ("*", inner.get("additionalProperties", {}))):
+            if isinstance(item, dict) and "properties" in resolve(item):
+                yield from _rows(resolve(item), (*here, key), {})
 
 
-def _words(field: dict[str, Any]) -> str:
-    node = resolve(field)
-    optional = " or null" if any(branch.get("type") == "null" for branch in field.get("anyOf", ())) else ""
-    optional += "".join(f" or {branch['const']}" for branch in field.get("oneOf", ()) if "const" in branch)
+def _words(node: dict[str, Any]) -> str:
+    """The type, with bounds and choices."""
+    branches = node.get("anyOf", node.get("oneOf", ()))
+    if branches and "properties" not in node:
+        return " or ".join(sorted(map(_words, branches), key=lambda words: words == "null"))
+    if "const" in node:
+        return str(node["const"])
     if "enum" in node:
-        return " | ".join(map(str, node["enum"])) + optional
-    if node["type"] == "array":
-        item = resolve(node["items"])
-        return "list of " + ("mappings" if "properties" in item else _words(node["items"])) + optional
-    return TYPES[node["type"]] + _bounds(node) + optional
+        return " | ".join(map(str, node["enum"]))
+    if "prefixItems" in node:
+        return f"[{', '.join(map(_words, node['prefixItems']))}]"
+    if node.get("type") == "array":
+        items = _words(node["items"]).replace("mapping", "mappings")
+        return f"list of ({items})" if " or " in items else f"list of {items}"
+    if node.get("type") == "object":
+        return "mapping"
+    return TYPES[node["type"]] + _bounds(node) if "type" in node else "anything"
 
 
 def _bounds(node: dict[str, Any]) -> str:
@@ -128,4 +173,6 @@ def _yaml(value: Any) -> str:
         return str(value).lower().replace("none", "null")
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_yaml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(inner)}" for key, inner in value.items()) + "}"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from mergenet.config.json_schema import Field, child, field_table, is_section, resolve, root
 from mergenet.config.messages import SECRET, printable, problem, unknown_key
+from mergenet.config.pair_labels import is_label, pairs_of
 from mergenet.config.rules import shown
 from mergenet.config.schema import Config
 from mergenet.config.yaml12 import MAX_BYTES, dump_yaml_values, load_yaml
@@ -87,7 +88,7 @@ def set_by_path(values: dict[str, Any], path: str, value: Any) -> None:
     for depth, key in enumerate(keys):
         inner = child(schema, key)
         if inner is None:
-            raise ConfigError(unknown_key(keys[:depth], key))
+            raise ConfigError(unknown_key(keys[:depth], key, keys[depth + 1 :]))
         slot = _slot(here, key, ".".join(keys[: depth + 1]))
         if depth == len(keys) - 1:
             here[slot] = value
@@ -189,6 +190,8 @@ def _slot(here: Any, key: str, path: str) -> Any:
 def _container(value: Any, schema: dict[str, Any], path: str) -> Any:
     """The mapping or list at a path, made when absent; a tuple (from model_dump) becomes a list."""
     kind: type = list if schema.get("type") == "array" else dict
+    if is_label(value):
+        value = pairs_of(value)
     if value is None:
         return kind()
     if isinstance(value, tuple) and kind is list:

@@ -28,8 +28,11 @@ def _dotted(location: Iterable[str | int]) -> str:
     return printable(".".join(map(str, location)))
 
 
-def unknown_key(level: Sequence[str], key: str) -> str:
-    """The message for a key that the schema lacks. It never shows the value, which may be a secret."""
+def unknown_key(level: Sequence[str], key: str, rest: Sequence[str] = ()) -> str:
+    """The message for a key that the schema lacks. It never shows the value, which may be a secret.
+
+    rest: of the path that was asked for, behind the key.
+    """
     path = _dotted([*level, key])
     if SECRET.search(key):
         return f"{path} must not be in a configuration; keys come from the environment or ~/.netrc only"
@@ -37,7 +40,7 @@ def unknown_key(level: Sequence[str], key: str) -> str:
     assert section is not None, f"{level} is not in the schema"
     if resolve(section).get("type") == "array":
         return f"{path} must name an item of the list by its number, as in {_dotted(level)}.0"
-    near = suggestions(level, key)
+    near = suggestions(level, key, rest)
     known = known_keys(level)
     if not known:
         return f"{path} must be a known setting, but {_dotted(level)} has no settings inside"

@@ -3,12 +3,13 @@
 Every field carries its unit or meaning as its description; `mergenet train --help` prints them.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from mergenet.config.choices import ENCODINGS, KINDS, OneOf, in_words
 from mergenet.config.distillation_defaults import PUBLISHED, described
+from mergenet.config.pair_labels import pairs_of
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator in use takes
@@ -196,6 +197,7 @@ Pairs = Annotated[
     Annotated[tuple[PairConfig, ...], Tag("list")] | Annotated[Literal["auto"], Tag("word")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
 ]
+PairLabel = Annotated[str, Field(pattern="[<>]")]  # as pair_labels.py reads it
 
 
 class TransferConfig(Strict):
@@ -207,7 +209,9 @@ class TransferConfig(Strict):
         "the space that both share as it is, else none",
     )
     pairs: Pairs = Field(
-        (), description="transfer pairs, or auto: one pair, chosen by depth and size; only mergenet needs them"
+        (),
+        description="transfer pairs, also as tables have them (fc>head + conv1<>conv2), or auto: one pair, chosen by "
+        "depth and size; only mergenet needs them",
     )
     adapter: AdapterConfig = Field(default_factory=AdapterConfig)
     update: UpdateConfig = Field(default_factory=UpdateConfig)
@@ -224,6 +228,14 @@ class TransferConfig(Strict):
     recalibrate_batches: Annotated[int, Field(ge=0)] = Field(
         0, description="training batches to re-estimate BatchNorm statistics with, after the last transfer"
     )
+
+    @field_validator(
+        "pairs", mode="before", json_schema_input_type=tuple[PairConfig | PairLabel, ...] | PairLabel | Literal["auto"]
+    )
+    @classmethod
+    def _read_labels(cls, value: Any) -> Any:
+        read = pairs_of(value)
+        return tuple(read) if isinstance(read, list) else read
 
     @property
     def written_pairs(self) -> tuple[PairConfig, ...]:

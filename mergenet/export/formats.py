@@ -8,6 +8,7 @@ place, loaded again, compared with the network on examples, and only then rename
     onnx           one file for any runtime of ONNX
 """
 
+import importlib
 import io
 import json
 import warnings
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config.spec import EMBEDDING, Spec
-from mergenet.errors import ConfigError, UserError, unknown_name
+from mergenet.errors import ConfigError, UserError, needs_package, unknown_name
 from mergenet.export import codegen
 from mergenet.export.evaluate import check_recorded
 from mergenet.export.target import Target, check_fits, load_target
@@ -180,6 +181,9 @@ def _output_names(spec: Spec) -> tuple[str, ...]:
 
 
 def _make_onnx(target: Target) -> bytes:
+    for name in ("onnx", "onnxscript", "onnxruntime"):  # the last one checks the file
+        with needs_package(name, "onnx"):
+            importlib.import_module(name)
     names = target.spec.argument_names
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
@@ -196,10 +200,8 @@ def _make_onnx(target: Target) -> bytes:
 
 
 def _load_onnx(target: Target, path: Path) -> Network:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ExportError("format onnx needs onnxruntime to check the file; pip install onnxruntime") from error
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = target.spec.argument_names
 

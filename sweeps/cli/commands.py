@@ -11,6 +11,7 @@ import click
 
 from mergenet.cli.group import Failure
 from mergenet.errors import UserError
+from sweeps.cli.file_commands import init_command, keys_command
 from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 @click.group(short_help="Search for the best settings in parallel trials.")
 def sweep() -> None:
     """Search over MergeNet's settings: trials in parallel, early stopping, a confirmed best."""
+
+
+sweep.add_command(init_command)
+sweep.add_command(keys_command)
 
 
 class Workers(click.ParamType):  # type: ignore[type-arg]  # generic in recent versions of click only
@@ -49,7 +54,11 @@ def changes_sweep(command: Callable[..., None]) -> Callable[..., None]:
     """Passes a command `overrides`: those of --set, and of the options that are short for it."""
 
     @click.option(
-        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the sweep: num_trials=4, set.epochs=3."
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change the sweep: num_trials=4, set.epochs=3. `mergenet sweep keys` lists the keys.",
     )
     @click.option(
         "--executor", type=click.Choice(["slots", "per_trial"]), help="Keep processes, or new ones per trial."
@@ -82,6 +91,8 @@ def run_command(
     copy_to: str | None,
 ) -> None:
     """Run SWEEP: the name of a shipped sweep, such as quickstart, or a YAML file.
+
+    `mergenet sweep keys` lists what a sweep file can say.
 
     Trains trials on this machine, confirms the best with fresh seeds, and writes best.yaml for `mergenet train`.
     For a finished sweep only the summary is shown again.

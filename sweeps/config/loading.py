@@ -14,11 +14,13 @@ from pydantic import ValidationError
 from mergenet.config import PairConfig, Strict
 from mergenet.config.json_schema import node_at
 from mergenet.config.messages import SECRET, printable, problem
+from mergenet.config.pair_labels import pairs_of
 from mergenet.config.rules import shown
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
 from mergenet.errors import ConfigError, unknown_name
 from sweeps.config.schema import Limits, SweepConfig, WandbConfig
 from sweeps.space.entry import Entry
+from sweeps.space.space import PAIRS
 
 
 def sweeps() -> list[str]:
@@ -50,13 +52,26 @@ def load_sweep(
 def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
     """A checked sweep. folder: relative paths are looked up there first. Raises ConfigError."""
     try:
-        sweep = SweepConfig.model_validate_json(json.dumps(values), strict=True)
+        sweep = SweepConfig.model_validate_json(json.dumps(with_pairs(values, origin)), strict=True)
     except ValidationError as error:
         lines = dict.fromkeys(_problem(item) for item in error.errors(include_url=False))
         raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
     warm = tuple(str(folder / path) if (folder / path).is_dir() else path for path in sweep.warm_start)
     base = str(folder / sweep.base) if (folder / sweep.base).is_file() else sweep.base
     return sweep.model_copy(update={"base": base, "warm_start": warm})
+
+
+def with_pairs(values: dict[str, Any], origin: str) -> dict[str, Any]:
+    """The same with plain pairs where a choice of pairs has the words of tables, fc>head. Raises ConfigError."""
+    search = values.get("search")
+    entry = search.get(PAIRS) if isinstance(search, dict) else None
+    if not isinstance(search, dict) or not isinstance(entry, dict) or not isinstance(entry.get("choice"), list):
+        return values
+    try:
+        choice = [pairs_of(pairs) for pairs in entry["choice"]]
+    except ValueError as error:
+        raise ConfigError(f"search.{error} (in {origin})") from None
+    return values | {"search": search | {PAIRS: entry | {"choice": choice}}}
 
 
 def dump_sweep(sweep: SweepConfig) -> str:

@@ -34,7 +34,7 @@ that cheap trials with a low metric are stopped, too; with scheduler: none all o
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from analysis.measures import COSTS, Bounds
 from analysis.names import CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, mode_of
@@ -47,10 +47,17 @@ from sweeps.space.conditions import check_conditions
 from sweeps.space.entry import Count, Entry
 
 Workers = Annotated[int, Field(ge=1, le=1024)]
+CONSTRAINED = rf"^({'|'.join(COSTS)}|target_val_[a-z0-9_]+)$"
+NUMBER: dict[str, Any] = {"type": "number"}
+ONCE: dict[str, Any] = {"uniqueItems": True}
 
 
 class Limits(Strict):
     """Lower and upper limit of a measure."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [side], "properties": {side: NUMBER}} for side in ("min", "max")]}
+    )
 
     min: float | None = Field(None, description="at least this")
     max: float | None = Field(None, description="at most this")
@@ -67,31 +74,53 @@ class Limits(Strict):
 class WandbConfig(Strict):
     """A mirror on Weights & Biases. Keys come from the environment or ~/.netrc, never from a file here."""
 
-    mode: Literal["disabled", "offline", "online"] = Field("disabled", description="online, offline or disabled mirror")
+    mode: Literal["disabled", "offline", "online"] = Field(
+        "disabled", description="online, offline (files for `wandb sync`) or disabled mirror"
+    )
     project: str = Field("mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="project on W&B")
 
 
 class SweepConfig(Strict):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="name of the sweep")
-    base: str = Field(min_length=1, description="training configuration: a preset or a YAML file")
-    overrides: dict[str, Any] = Field(default_factory=dict, alias="set", description="changes to the base")
-    search: dict[str, Entry] = Field(min_length=1, description="dotted paths of the base to draw values for")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=100,
+        description="name of the sweep, its folder's and on W&B",
+    )
+    base: str = Field(
+        min_length=1,
+        description="training configuration that is varied: a preset of `mergenet train`, or a YAML file, looked for "
+        "beside the sweep file first",
+    )
+    overrides: dict[str, Any] = Field(
+        default_factory=dict,
+        alias="set",
+        description="changes to the base, the same for every trial: its dotted paths and their values",
+    )
+    search: dict[str, Entry] = Field(
+        min_length=1,
+        description="what is drawn for each trial: dotted paths of the base, and how their values are drawn",
+    )
     metric: str | None = Field(
         None,
         pattern=r"^target_val_[a-z0-9_]+$",
-        description="validation metric that trials are ranked by: the one that selects the target's best epoch",
+        description="validation metric that trials are ranked by, target_val_...: the one that selects the target's "
+        "best epoch, also if null",
     )
     warm_start: tuple[str, ...] = Field(
         (), description="folders of earlier sweeps of the same base, whose trials the study holds from the start"
     )
     minimize: tuple[Literal["adapter_parameters", "step_seconds", "target_val_loss"], ...] = Field(
-        (), description="further objectives, all minimized; compare seconds on equal machines only"
+        (),
+        description="further objectives, all minimized; compare seconds on equal machines only",
+        json_schema_extra=ONCE,
     )
     constraints: dict[str, Limits] = Field(
         default_factory=dict,
-        description="bounds of adapter_parameters, step_seconds, target_val_loss and the metric: {max: 100000}",
+        description="bounds of adapter_parameters, step_seconds (seconds of an optimizer step), target_val_loss and "
+        "the metric; a trial that breaks one is never the best",
+        json_schema_extra={"propertyNames": {"pattern": CONSTRAINED}},
     )
-    num_trials: Count = Field(20, description="configurations to try")
+    num_trials: Count = Field(20, description="configurations to try; fewer where the space holds fewer")
     seeds_per_trial: Annotated[int, Field(ge=1, le=100)] = Field(
         1, description="seeds of a trial that reaches its last epoch; its value is the mean over them"
     )
@@ -117,23 +146,30 @@ class SweepConfig(Strict):
         description="epochs that every trial may train; auto: measured on the first trials, none of which is stopped",
     )
     reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(
-        3, description="asha and hyperband: one of this many trials goes on at each rung"
+        3,
+        description="asha, hyperband: trials are compared after grace_epochs, then each time after this many times as "
+        "many; of this many one goes on",
     )
     storage: Literal["sqlite", "journal", "postgresql"] = Field(
         "sqlite",
-        description="where the Optuna study is; postgresql: at the URL in the environment variable MERGENET_STUDY_URL",
+        description="where the Optuna study is: a file in the sweep folder; postgresql: at the URL in the environment "
+        "variable MERGENET_STUDY_URL",
     )
     budget_hours: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="hours of search after which no trial begins; running ones finish, the best is confirmed"
+        None,
+        description="hours of search after which no trial begins; running ones finish, the best is confirmed; null: no "
+        "limit",
     )
     budget_epochs: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="epochs of all trials together after which no more begin"
+        None, description="epochs of all trials together after which no more trials begin; null: no limit"
     )
     confirm_seeds: Annotated[int, Field(ge=0, le=1000)] = Field(
         6, description="fresh seeds for the best configuration and for no transfer, after the search"
     )
     confirm_controls: tuple[Literal["shuffled", "noise", "none"], ...] = Field(
-        (), description="values of transfer.control; the best configuration trains with each on the fresh seeds"
+        (),
+        description="values of transfer.control; the best configuration trains with each on the fresh seeds",
+        json_schema_extra=ONCE,
     )
     adapter_seeds: Annotated[int, Field(ge=0, le=100)] = Field(
         0,
@@ -149,7 +185,7 @@ class SweepConfig(Strict):
         check_conditions(search)
         return search
 
-    @field_validator("workers_per_trial", mode="before")
+    @field_validator("workers_per_trial", mode="before", json_schema_input_type=Workers | tuple[Workers, Workers])
     @classmethod
     def _check_workers(cls, value: Any) -> Any:
         pair = isinstance(value, list | tuple) and len(value) == 2
@@ -162,7 +198,7 @@ class SweepConfig(Strict):
     @classmethod
     def _check_constraints(cls, value: dict[str, Limits]) -> dict[str, Limits]:
         for name in value:
-            if name not in COSTS and not re.fullmatch(r"target_val_[a-z0-9_]+", name):
+            if not re.fullmatch(CONSTRAINED, name):
                 known = [*COSTS, "target_val_METRIC"]
                 raise ValueError(unknown_name("the name of a constraint", name[:60], known))
         return value

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from analysis.names import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
 from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
-from mergenet.layers.pair_labels import in_a_word
+from analysis.trial_file import named_values
+from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.config import SweepConfig
 from sweeps.trials.budget import Budget, budget_line
@@ -218,6 +219,7 @@ def show_params(params: dict[str, Any]) -> str:
     """The parameters as text; layer pairs, which are long, come last."""
     from sweeps.space.space import PAIRS
 
+    params = named_values(params)
     paths = sorted(params, key=lambda path: path.startswith(PAIRS))
     return " ".join(f"{short(path)}={show_value(params[path])}" for path in paths)
 
@@ -236,13 +238,14 @@ def trials_table(trials: Sequence[dict[str, Any]], metric: str, others: Sequence
 
     others: further measures of each. With several seeds a trial, also the number of seeds and the standard deviation.
     """
-    paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
+    drawn = [named_values(trial["params"]) for trial in trials]
+    paths = list(dict.fromkeys(path for params in drawn for path in params))
     table = Table(box=None, pad_edge=False)
     repeated = ("seeds", "sd") if any(SEEDS in trial for trial in trials) else ()
     for name in ("trial", "state", "epochs", label(metric), *repeated, *map(label, others), *map(short, paths)):
         table.add_column(name, overflow="fold")
-    for trial in trials:
-        values = [show_value(trial["params"][path]) if path in trial["params"] else "-" for path in paths]
+    for trial, params in zip(trials, drawn, strict=True):
+        values = [show_value(params[path]) if path in params else "-" for path in paths]
         found = [show(name, trial["measured"].get(name)) for name in others]
         spread = (str(len(trial["values"])), show(metric, trial[SD])) if repeated else ()
         cells = (trial["trial_id"], trial["state"], str(trial["epochs"]), show(metric, trial["value"]))

@@ -45,8 +45,12 @@ def adapter_sizes(space: Space) -> list[int] | None:
 
 def decides(space: Space, path: str) -> bool:
     """Whether the number may depend on the value drawn for the path."""
-    within = path.startswith(("transfer.adapter.", "transfer.pairs.")) or path in ("method", "transfer.control")
-    return path in space.shaping or (within and path.rpartition(".")[2] not in WITHOUT_PARAMETERS)
+    return path in space.shaping or any(map(_counts, space.names(path)))
+
+
+def _counts(name: str) -> bool:
+    within = name.startswith(("transfer.adapter.", "transfer.pairs.")) or name in ("method", "transfer.control")
+    return within and name.rpartition(".")[2] not in WITHOUT_PARAMETERS
 
 
 def clamped_rank(space: Space, labels: Labels) -> Labels:

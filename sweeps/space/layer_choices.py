@@ -41,6 +41,7 @@ def with_layers(space: Space) -> Space:
     entry, base = space.entries.get(PAIRS), space.config({}).transfer.pairs
     options = [] if entry is None else [space.config({PAIRS: label}).transfer.pairs for label in space.options(PAIRS)]
     check_numbers(space, [base, *options])
+    check_mappings(space)
     if entry is not None and entry.layers is not None:
         found = drawn_pairs(space, entry.layers)
     elif all(map(is_written, [base, *options])):
@@ -64,6 +65,16 @@ def check_numbers(space: Space, values: Sequence[Pairs]) -> None:
             raise ConfigError(f"{must}; draw from patterns with search.{PAIRS}.layers")
         if not one_each and not all(map(is_written, values)):
             raise ConfigError(f"search.{path} must not be searched beside patterns in {PAIRS}; name the layers")
+
+
+def check_mappings(space: Space) -> None:
+    """Pairs inside a mapping stay as they are written."""
+    for path in [path for path in space.entries if path != PAIRS and PAIRS in space.names(path)]:
+        for label in space.options(path):
+            if not is_written(space.config(space.example(path, label)).transfer.pairs):
+                raise ConfigError(
+                    f"search.{path} must name the layers of its pairs; only search.{PAIRS} takes patterns"
+                )
 
 
 def networks(space: Space) -> Iterator[tuple[Labels, Config]]:

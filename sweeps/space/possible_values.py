@@ -11,12 +11,25 @@ def possible(space: Space, path: str, labels: Labels) -> Sequence[Any]:
     """Every value that a setting can have in a branch of `Space.branches`, except those of a continuous range."""
     entry = space.entries.get(path)
     if entry is None or not holds(entry, labels):
-        return [value_at(space.base, path)]
+        return undrawn(space, path, labels)
     if path not in labels:
         return countable(entry)
     if path in space.shaping or path == METHOD:
         return [space.values(labels)[path]]
     return next(group for group in groups(space.entries, path) if labels[path] in group)
+
+
+def undrawn(space: Space, path: str, labels: Labels) -> list[Any]:
+    """What a setting that is not drawn by itself can have: the base's value, or that of a mapping that names it."""
+    own, found = value_at(space.base, path), list[Any]()
+    for parent, entry in space.entries.items():
+        mappings = {label: value for label, value in space.options(parent).items() if isinstance(value, dict)}
+        if not path.startswith(f"{parent}.") or not mappings:
+            continue
+        drawn = [mappings[labels[parent]]] if parent in labels else [*mappings.values(), *([{}] if entry.when else [])]
+        given = [value_at(value, path.removeprefix(f"{parent}.")) for value in drawn]
+        found += [own if value is None else value for value in given]
+    return list(dict.fromkeys(found)) or [own]
 
 
 def reachable(space: Space, path: str, transferring: bool = False) -> Sequence[Any]:
@@ -26,7 +39,7 @@ def reachable(space: Space, path: str, transferring: bool = False) -> Sequence[A
     """
     entry = space.entries.get(path)
     if entry is None or not entry.when:
-        return [value_at(space.base, path)] if entry is None else countable(entry)
+        return undrawn(space, path, {}) if entry is None else countable(entry)
     found = []
     for labels in space.branches([], [path]):
         if not transferring or transfers(labels):

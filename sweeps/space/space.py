@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any, Protocol
 
+from analysis.trial_file import named_values
 from mergenet.config import Config
 from mergenet.config.loading import parse_config, set_by_path
-from mergenet.layers.pair_labels import are_pairs, pairs_label
+from mergenet.config.pair_labels import are_pairs, pairs_label
 from sweeps.space.conditions import ancestors, groups, holds, needs, ordered, walk
 from sweeps.space.entry import Entry, Scalar
 
@@ -65,9 +66,19 @@ class Space:
                 labels[path] = self._draw(trial, path, self.limit(labels) if path == RANK else None)
         return labels
 
-    @property
+    @functools.cached_property
     def shaping(self) -> list[str]:
-        return [path for path in self.entries if SHAPING.fullmatch(path)]
+        """A rank inside a mapping is drawn with it, so what the layers allow must be known for each mapping."""
+        return [
+            path
+            for path in self.entries
+            if any(SHAPING.fullmatch(name) or name == RANK != path for name in self.names(path))
+        ]
+
+    def names(self, path: str) -> list[str]:
+        """The settings that a path stands for: itself and, of a choice of mappings, what these name."""
+        mappings = [value for value in self.entries[path].listed if isinstance(value, dict)]
+        return list(dict.fromkeys([path, *(name for value in mappings for name in named_values({path: value}))]))
 
     @functools.cached_property
     def order(self) -> list[str]:
@@ -215,7 +226,7 @@ class Space:
 def label_of(value: Any) -> Scalar:
     """The label of a value in the study, always the same: a scalar, plain pairs as a word, anything else as JSON.
 
-    For a reader it is mergenet/layers/pair_labels.py that writes values.
+    For a reader it is mergenet/config/pair_labels.py that writes values.
     """
     if value is None or isinstance(value, str | int | float | bool):
         return value

@@ -15,8 +15,9 @@ from typing import Any
 
 from analysis.names import FAILED, REPLICATE, RUNNING, TRIALS_FOLDER
 from analysis.seeds import first_of
+from analysis.trial_file import named_values
+from mergenet.config.pair_labels import in_a_word
 from mergenet.errors import CheckpointError, ConfigError, UserError
-from mergenet.layers.pair_labels import in_a_word
 from mergenet.records.run_record import BEST_EPOCH, EPOCH, MEASURE, read_result
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files
@@ -129,7 +130,7 @@ def scalars(about: dict[str, Any]) -> dict[str, Any]:
 
     A replicate has the number and the name of its trial.
     """
-    axes = {path.replace(".", "_"): in_a_word(value) for path, value in about.get("params", {}).items()}
+    axes = {path.replace(".", "_"): in_a_word(value) for path, value in named_values(about.get("params", {})).items()}
     fixed = ("trial_id", "role", "number", "seed", "method")
     of = {"replicate_of": first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
     return axes | of | {key: about[key] for key in fixed if about.get(key) is not None}

@@ -3,7 +3,8 @@
 import html
 from typing import Any
 
-from mergenet.layers.pair_labels import in_a_word
+from analysis.trial_file import named_values
+from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import test_column
 
 COLUMNS = ("trial_id", "state", "epochs", "value")
@@ -33,7 +34,9 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
         found["front"] = ", ".join(point["trial_id"] for point in summary["front"])
     if best is not None:
         found |= {"best_trial": best["trial_id"], "best_value": best["value"]}
-        found |= {f"best_{path.replace('.', '_')}": in_a_word(value) for path, value in best["params"].items()}
+        found |= {
+            f"best_{path.replace('.', '_')}": in_a_word(value) for path, value in named_values(best["params"]).items()
+        }
         found |= {f"best_{name}": value for name, value in best.get("measured", {}).items()}
     if baseline is not None:
         found["baseline_value"] = baseline["value"]
@@ -53,12 +56,13 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def trials_html(trials: list[dict[str, Any]]) -> str:
-    paths = list(dict.fromkeys(path for trial in trials for path in trial["params"]))
+    drawn = [named_values(trial["params"]) for trial in trials]
+    paths = list(dict.fromkeys(path for params in drawn for path in params))
     names = list(dict.fromkeys(name for trial in trials for name in trial.get("measured", {})))
     lines = [row("th", [*COLUMNS, *names, *paths])]
-    for trial in trials:
+    for trial, params in zip(trials, drawn, strict=True):
         values = [trial.get("measured", {}).get(name) for name in names]
-        values += [in_a_word(trial["params"][path]) if path in trial["params"] else None for path in paths]
+        values += [in_a_word(params[path]) if path in params else None for path in paths]
         lines.append(row("td", [*(trial[column] for column in COLUMNS), *values]))
     return f"<table>{''.join(lines)}</table>"
 

@@ -50,7 +50,7 @@ def why_not(space: Space, configs: list[Config]) -> str:
     teaching = [method for method in reachable(space, "method") if method in PUBLISHED]
     if teaching:
         return f"trains beside every trial, because method {teaching[0]} learns from its outputs"
-    searched = [path for path in space.entries if path.startswith(CHANGES_SOURCE)]
+    searched = [name for path in space.entries for name in space.names(path) if name.startswith(CHANGES_SOURCE)]
     if searched:
         return f"trains beside every trial, because {searched[0]} is searched"
     directions: set[str] = {pair.direction for config in configs for pair in config.transfer.written_pairs}

@@ -180,6 +180,14 @@ def test_best_by_another_metric(sweep):
         run("best", sweep, "--metric", "target_test_top1")
 
 
+def test_best_takes_sort_as_table_does_and_says_why_the_test_split_does_not_choose(sweep):
+    assert run("best", sweep, "--sort", "target_val_loss") == run("best", sweep, "--metric", "target_val_loss")
+    with pytest.raises(UserError, match=r"got 'target_test_top1'; .* its number is too good$"):
+        run("best", sweep, "--sort", "target_test_top1")
+    with pytest.raises(UserError, match=r"got 'nothing'; the validation split chooses, the test split only reports$"):
+        run("best", sweep, "--sort", "nothing")
+
+
 MIXED = "got target_val_top1 \\(2 runs\\), target_val_em \\(1 run\\); they are of different tasks: .*with --metric"
 
 

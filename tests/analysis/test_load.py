@@ -214,3 +214,18 @@ def test_importing_the_command_line_does_not_bring_pandas():
     code = "import sys, analysis.cli; print('pandas' in sys.modules, 'scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_mapping_that_was_drawn_is_what_it_names(tmp_path, write_run):
+    """Beside trials that drew the same settings one by one."""
+    drawn = [
+        {"transfer.adapter": {"kind": "linear", "rank": 4}},
+        {"transfer.adapter": {"rank": 2}, "transfer.adapter.rank": 8},
+        {"transfer.adapter.rank": 8},
+    ]
+    for number, params in enumerate(drawn):
+        trial = {"role": "trial", "number": number, "state": "complete", "params": params}
+        write_run(tmp_path / "s" / "trials" / f"t{number}", (0.5,), 0.5, trial)
+    table = load_trials(tmp_path / "s")
+    assert param_columns(table) == ["transfer.adapter.kind", "transfer.adapter.rank"]
+    assert list(table["transfer.adapter.rank"]) == [4, 8, 8]

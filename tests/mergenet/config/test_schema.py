@@ -238,8 +238,8 @@ def test_yaml_that_is_refused(text: str, message: str) -> None:
         ({"transfer": {"pairs": [{"source": "a"}]}}, "transfer.pairs.0.target must be given, got nothing"),
         ({"transfer": {"adapter": {"pairings": []}}}, "transfer.adapter.pairings must have at least 1 item, got []"),
         ({"epoch": 3}, "epoch must be a known setting, got an unknown name; did you mean epochs?"),
-        ({"target": {"lr": 1}}, "target.lr must be a known setting, got an unknown name; did you mean "
-                                "source.optimizer.lr or target.optimizer.lr or transfer.update.lr?"),
+        ({"target": {"lr": 1}},
+         "target.lr must be a known setting, got an unknown name; did you mean target.optimizer.lr?"),
         ({"target": {"optimizer": {"nesterov": True, "momentum": 0}}},
          "target.optimizer.momentum must be above 0 with nesterov, got 0.0; or set nesterov: false"),
         ({"name": "\ud800"}, "the configuration must be plain Unicode text of moderate depth, got something else"),

@@ -9,12 +9,7 @@ from hypothesis import strategies as st
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import ConfigError
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep, sweeps
-
-GATE = {"transfer.adapter.gate": {"float": [0.02, 0.5], "log": True}}
-
-
-def values(**changes: Any) -> dict[str, Any]:
-    return {"name": "s", "base": "digits", "search": GATE} | changes
+from tests.sweeps.config.sweep_files import BAD, GATE, values
 
 
 @pytest.mark.parametrize("name", sweeps())
@@ -34,63 +29,7 @@ def test_without_seeds_to_confirm_with_there_are_no_controls() -> None:
     assert sweep.confirm_controls and sweep.num_confirmations == 0
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_trials": 0}, "num_trials must be >= 1, got 0"),
-        ({"num_trials": "many"}, "num_trials must be a whole number, got 'many'"),
-        ({"slots": 0}, "slots must be >= 1, got 0"),
-        ({"epochs": 3}, "epochs must be a key of a sweep, got a setting of its trials; write it under set"),
-        (
-            {"sampler": "tpee"},
-            "sampler must be one of auto, cmaes, gp, grid, nsga2, qmc, random, top_k, tpe, got 'tpee'; "
-            "did you mean tpe?",
-        ),
-        ({"num_trails": 3}, "did you mean num_trials"),
-        ({"mode": "min"}, "mode must be one of "),  # the metric says it
-        ({"metric": "target_test_top1"}, "metric must be a validation metric (target_val_...), got 'target_test_top1'"),
-        ({"name": "a/b"}, "name must be letters, digits, dots, dashes and underscores"),
-        ({"wandb": {"api_key": "abc"}}, "wandb.api_key must not be in a sweep file"),
-        ({"wandb": {"mode": "on"}}, "wandb.mode must be one of disabled, offline, online, got 'on'"),
-        (
-            {"minimize": ["adapter_params"]},
-            "minimize.0 must be one of adapter_parameters, step_seconds, target_val_loss, got 'adapter_params'; did",
-        ),
-        ({"minimize": ["step_seconds"] * 2}, "minimize must list each objective once, and not the metric, got ['step"),
-        (
-            {"metric": "target_val_loss", "minimize": ["target_val_loss"]},
-            "minimize must list each objective once, and not the metric, got ['target_val_loss']",
-        ),
-        (
-            {"constraints": {"step_second": {"max": 1}}},
-            "the name of a constraint must be one of adapter_parameters, step_seconds, target_val_METRIC, "
-            "target_val_loss, got 'step_second'; did you mean step_seconds?",
-        ),
-        ({"constraints": {"step_seconds": {}}}, "constraints.step_seconds must have min, max or both, got 'neither'"),
-        ({"constraints": {"step_seconds": 3}}, "constraints.step_seconds must be a mapping of settings, got 3"),
-        ({"constraints": {"step_seconds": {"most": 3}}}, "constraints.step_seconds.most must be one of max, min, got"),
-        (
-            {"constraints": {"step_seconds": {"min": 2, "max": 1}}},
-            "constraints.step_seconds must have min <= max, got [2.0, 1.0]",
-        ),
-        ({"confirm_controls": ["real"]}, "confirm_controls.0 must be one of noise, none, shuffled, got 'real'"),
-        ({"confirm_controls": ["noise"] * 2}, "confirm_controls must list each control once, got ['noise', 'noise']"),
-        ({"search": {}}, "search must have at least 1 item"),
-        ({"search": {"a": {"choice": []}}}, "search.a.choice must have at least 1 item"),
-        ({"search": {"a": {"int": [4, 2]}}}, "search.a must have low < high, got [4, 2]"),
-        ({"search": {"a": {"int": [0, 2], "log": True}}}, "search.a must have low > 0 with log: true, got 0"),
-        ({"search": {"a": {"float": [0, 1], "step": 2}}}, "search.a must be an int without log to have a step"),
-        ({"search": {"a": {}}}, "search.a must be exactly one of choice, int, float and layers, got 0"),
-        (
-            {"search": {"a": {"choice": [1], "int": [1, 2]}}},
-            "search.a must be exactly one of choice, int, float and layers, got 2",
-        ),
-        ({"search": {"a": {"choice": [1, 2, 1]}}}, "search.a must list each value once, got [1, 2, 1]"),
-        ({"search": {"a": {"int": [1.5, 2]}}}, "search.a.int.0 must be a whole number, got 1.5"),
-        ({"search": {"a": {"chioce": [1]}}}, "did you mean choice?"),
-        ({"search": {"a": 3}}, "search.a must be a mapping of settings, got 3"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), BAD)
 def test_bad_values_are_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_sweep(values(**changes), "s.yaml")
@@ -166,3 +105,34 @@ def test_dump_reads_back(num_trials: int, sampler: str, choice: list[Any]) -> No
     more |= {"confirm_controls": ["none", "noise"]}
     sweep = parse_sweep(values(num_trials=num_trials, sampler=sampler, search=search, **more), "s.yaml")
     assert parse_sweep(load_yaml(dump_sweep(sweep), "dump"), "dump") == sweep
+
+
+def test_pairs_may_be_written_as_tables_show_them() -> None:
+    """They are the same space, so a study goes on whichever way they are written."""
+    words = {"transfer.pairs": {"choice": ["fc>fc", "fc<>fc (every 8)", ["fc>fc", "conv1>fc"]]}}
+    plain_pair = {"source": "fc", "target": "fc"}
+    plain = [
+        [plain_pair],
+        [plain_pair | {"direction": "both", "every": 8}],
+        [plain_pair, plain_pair | {"source": "conv1"}],
+    ]
+    read = parse_sweep(values(search=words), "s.yaml")
+    assert read == parse_sweep(values(search={"transfer.pairs": {"choice": plain}}), "s.yaml")
+    layers = [{"layers": {"source": "a*", "target": "b*", "direction": "both"}}, {"layers": "a*<>b*"}]
+    one, other = (parse_sweep(values(search={"transfer.pairs": entry}), "s.yaml") for entry in layers)
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"choice": ["fc>fc", "fc>"]}, "search.transfer.pairs must be read as SOURCE>TARGET, "),
+        ({"choice": ["fc>fc", ["fc>fc"]]}, "search.transfer.pairs must list each value once, got a list of 2"),
+        ({"layers": "a>b + c>d"}, "search.transfer.pairs.layers must be one pair of patterns, got 'a>b + c>d'"),
+    ],
+)
+def test_words_that_are_no_pairs_are_one_line(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_sweep(values(search={"transfer.pairs": entry}), "s.yaml")
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith("(in s.yaml)")

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sweeps.report.live import View, show, trials_table
+from sweeps.report.live import View, show, show_params, trials_table
 from sweeps.report.verdict import gain_text, verdict
+from sweeps.tracking.wandb_run import scalars
+from sweeps.tracking.wandb_summary import numbers, trials_html
 from sweeps.trials.budget import Budget
 from sweeps.trials.results import ended_runs, gain
 from tests.sweeps.base import HEAD, sweep_config
@@ -160,3 +162,20 @@ def test_units() -> None:
 )
 def test_the_verdict_says_what_was_found(differences: list[float], mode: str, text: str) -> None:
     assert verdict(gain(differences, [0.0] * len(differences)), mode) == text
+
+
+def test_a_mapping_is_shown_in_every_place_by_what_it_names() -> None:
+    params = {"transfer.adapter": {"kind": "linear", "rank": 4}, "transfer.t_cycle": 8}
+    assert show_params(params) == "kind=linear rank=4 t_cycle=8"
+    trial = {"trial_id": "trial-000", "state": "complete", "epochs": 1, "value": 0.5, "params": params}
+    assert [column.header for column in trials_table([trial], "target_val_top1").columns][-3:] == [
+        "kind",
+        "rank",
+        "t_cycle",
+    ]
+    axes = {"transfer_adapter_kind": "linear", "transfer_adapter_rank": 4, "transfer_t_cycle": 8}
+    assert scalars({"trial_id": "trial-000", "params": params}) == axes | {"trial_id": "trial-000"}
+    assert "<th>transfer.adapter.rank</th>" in trials_html([trial | {"error": None}])
+    told = {"metric": "target_val_top1", "baseline": None, "confirmation": None}
+    best = numbers(told | {"trials": [trial], "best": trial})
+    assert (best["best_transfer_adapter_kind"], best["best_transfer_adapter_rank"]) == ("linear", 4)

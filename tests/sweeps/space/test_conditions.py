@@ -337,6 +337,7 @@ def test_needs_go_up_the_chain() -> None:
     ("changes", "message"),
     [
         ({CYCLE: {"metod": "none"}}, f"{WHEN} must be one of method, {KIND}, {RANK}, got 'metod'; did you mean"),
+        ({CYCLE: {"kind": "lpka"}}, f"{WHEN} must be one of method, {KIND}, {RANK}, got 'kind'; did you mean {KIND}?"),
         ({CYCLE: {"method": "kid"}}, f"{WHEN}.method must be one of kd, mergenet, none, got 'kid'; did you mean kd"),
         ({CYCLE: {"method": 3}}, f"search.{CYCLE}.when.method must be one of mergenet, none, kd, got 3"),
         ({CYCLE: {RANK: 5}}, f"search.{CYCLE}.when.{RANK} must be one of 2, 4, 6, got 5"),

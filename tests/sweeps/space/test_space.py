@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergenet.errors import ConfigError
-from sweeps.space.layer_choices import rank_limit, with_limits
-from sweeps.space.space import Labels, Space, get_by_path, label_of
+from sweeps.space.adapter_size import adapter_sizes
+from sweeps.space.layer_choices import rank_limit, with_layers, with_limits
+from sweeps.space.space import RANK, Labels, Space, get_by_path, label_of
+from sweeps.trials.recorded_source import plan_source
 from tests.sweeps.base import CONV, HEAD, base_config, base_values, space_of
 
 PAIRS = {"transfer.pairs": {"choice": [[CONV], [HEAD], [CONV, HEAD], [{"source": "conv1", "target": "features.0.0"}]]}}
@@ -38,6 +40,14 @@ def draw(space: Space, number: int) -> list[Labels]:
             "search.transfer.t_cycel must be a known setting, got an unknown name; did you mean transfer.t_cycle?",
         ),
         ({"learned_gate": {"choice": [True]}}, "did you mean transfer.adapter.learned_gate?"),
+        ({"rank": {"int": [2, 8]}}, "search.rank must be a known setting, got an unknown name; did you mean transfer."),
+        ({"rnak": {"int": [2, 8]}}, "did you mean transfer.adapter.rank?"),
+        ({"adapter.rank": {"int": [2, 8]}}, "did you mean transfer.adapter.rank?"),
+        ({"transfer.rank": {"int": [2, 8]}}, "did you mean transfer.adapter.rank?"),
+        ({"transfer.adaptr.rank": {"int": [2, 8]}}, "did you mean transfer.adapter.rank?"),
+        ({"transfer.adapter.rnak": {"int": [2, 8]}}, "did you mean transfer.adapter.rank?"),
+        ({"t_cycles": {"int": [2, 8]}}, "did you mean transfer.t_cycle?"),
+        ({"target.lr": {"float": [0.1, 1]}}, "did you mean target.optimizer.lr?"),
         ({"transfer.t_cycle": {"choice": [4, 0]}}, "search.transfer.t_cycle must be >= 1, got 0"),
         ({"transfer.t_cycle": {"float": [1, 8]}}, "must be a whole number"),
         ({"transfer.adapter.gate": {"float": [0.5, 2]}}, "transfer.adapter.gate must be <= 1.0, got 2.0"),
@@ -202,6 +212,39 @@ def test_a_choice_of_mappings_changes_what_they_name() -> None:
     assert space.locate(space.config({"target.optimizer": '{"momentum": 0.8}'})) == {
         "target.optimizer": '{"momentum": 0.8}'
     }
+
+
+def mapped(path: str, *values: dict[str, Any], **changes: Any) -> Space:
+    """A planned space that draws mappings."""
+    return with_limits(with_layers(space_of({path: {"choice": list(values)}, **changes})))
+
+
+@pytest.mark.parametrize("path", ["source", "target"])
+def test_a_source_that_a_mapping_changes_is_not_recorded(path: str) -> None:
+    plan = plan_source(mapped(path, {"batch_size": 32}, {"batch_size": 16}))
+    assert plan.reason == f"trains beside every trial, because {path}.batch_size is searched"
+
+
+def test_what_a_mapping_gives_away_is_recorded_as_often_as_it_is_needed() -> None:
+    plan = plan_source(mapped("transfer", {"t_cycle": 9}, {"t_cycle": 6, "pairs": [HEAD]}))
+    assert (plan.layers, plan.every) == (("layer3.0.conv2", "fc"), 3)  # the base's cycle, 2, is never drawn
+    assert plan_source(mapped("transfer", {"t_cycle": 9}, {"pairs": [HEAD]})).every == 1  # of 9 and 2
+
+
+def test_ranks_are_limited_by_the_layers_and_ranks_of_mappings() -> None:
+    space = mapped("transfer", {"pairs": [CONV]}, {"pairs": [HEAD]}, **{RANK: {"int": [2, 40]}})
+    assert sorted(space.limits.values()) == [10, 64]
+    with pytest.raises(ConfigError, match=r'at most 64 \(with transfer.adapter={"rank": 500}\), got 500'):
+        mapped("transfer.adapter", {"rank": 4}, {"rank": 500})
+    with pytest.raises(
+        ConfigError, match=r"^search\.transfer must name the layers of its pairs; only search\.transfer\.p"
+    ):
+        mapped("transfer", {"pairs": "auto"}, {"pairs": [HEAD]})
+
+
+def test_the_size_of_adapters_is_looked_for_in_mappings_too() -> None:
+    sizes = adapter_sizes(mapped("transfer.adapter", {"depth": 1}, {"depth": 3}))
+    assert sizes is not None and len(sizes) == 2
 
 
 def test_get_by_path() -> None:

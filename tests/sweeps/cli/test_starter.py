@@ -1,0 +1,126 @@
+"""`mergenet sweep init` writes files that can be planned, of the base's own networks."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mergenet.cli.main import cli
+from mergenet.config.loading import load_config
+from mergenet.config.yaml12 import dump_yaml_values, load_yaml
+from sweeps.config.loading import load_sweep
+from sweeps.config.schema import SweepConfig
+from sweeps.planning.checks import plan_sweep
+from sweeps.planning.plan import Plan
+from sweeps.space.layer_choices import network_layers
+from sweeps.space.space import PAIRS, RANK
+from tests.sweeps.base import base_values
+
+NETWORK = """
+from torch import nn
+from mergenet import Architecture
+
+def make(config, spec):
+    layers = [nn.Flatten(), nn.Linear(768, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 12)]
+    return nn.Sequential(*layers, nn.ReLU(), nn.Linear(12, spec.num_outputs))
+
+own = Architecture(make)
+"""
+
+
+def init(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["sweep", "init", *arguments])
+
+
+def planned(file: str) -> Plan:
+    return plan_sweep(load_sweep(file))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize("base", ["shared-inputs", "self", "cross-structure"])
+def test_what_is_written_of_a_preset_can_be_planned(base: str) -> None:
+    result = init("my.yaml", "--base", base)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == "next: mergenet sweep plan my.yaml"
+    plan, config = planned("my.yaml"), load_config(base)
+    assert plan.sweep.name == "my"
+    first = plan.space.first_point()
+    assert first is not None, "the base itself is tried, its pairs too"
+    text = Path("my.yaml").read_text()
+    for layer in network_layers(config.target.model_dump_json(include={"task", "model", "data"})).values():
+        assert re.search(rf"^#     {re.escape(layer.name)} .* rank up to {layer.largest_rank}$", text, re.MULTILINE)
+    assert (PAIRS in plan.space.entries) == (base != "shared-inputs")  # whose networks have two layers each
+    assert plan.space.entries[RANK].bounds[1] <= max(plan.space.limits.values())
+
+
+def own_base(**transfer: Any) -> None:
+    Path("mine.py").write_text(NETWORK)
+    values = base_values()
+    values["target"] = values["target"] | {"model": {"name": "mine:own"}}
+    values["transfer"] = {"t_cycle": 2, **transfer}
+    Path("sub").mkdir(exist_ok=True)
+    Path("sub/bars.yaml").write_text(dump_yaml_values(values))
+
+
+def test_a_network_of_the_users_own_in_another_folder_than_the_sweep() -> None:
+    own_base(pairs=[{"source": "layer3.0.conv2", "target": "5"}], adapter={"rank": 8})
+    Path("searches").mkdir()
+    result = init("searches/a b.yaml", "--base", "sub/bars.yaml")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("mergenet sweep plan 'searches/a b.yaml'\n")
+    plan = planned("searches/a b.yaml")
+    assert plan.sweep.name == "a-b"
+    assert load_yaml(Path("searches/a b.yaml").read_text(), "it")["base"] == "../sub/bars.yaml"
+    targets = {pairs[0]["target"] for pairs in plan.space.options(PAIRS).values()}
+    assert targets <= {"3", "5"} and "5" in targets  # names that YAML takes for numbers
+
+
+def test_a_base_without_pairs_or_of_another_method_gets_them() -> None:
+    own_base()
+    values = load_yaml(Path("sub/bars.yaml").read_text(), "it")
+    Path("bars.yaml").write_text(dump_yaml_values(values | {"method": "none"}))
+    assert init("my.yaml", "--base", "bars.yaml").exit_code == 0
+    sweep = load_sweep("my.yaml")
+    assert sweep.overrides == {"transfer.pairs": "auto", "method": "mergenet"}
+    assert planned("my.yaml").space.base["method"] == "mergenet"
+
+
+def test_every_key_is_there_set_or_as_a_comment_that_may_be_used() -> None:
+    assert init("my.yaml", "--base", "digits").exit_code == 0
+    text = Path("my.yaml").read_text()
+    used = re.sub(r"^# ([a-z_]+: \S+|[a-z_]+: \[\])  +\S.*$", r"\1", text, flags=re.MULTILINE)
+    values = load_yaml(used, "it")
+    keys = {field.alias or name for name, field in SweepConfig.model_fields.items()}
+    assert keys - set(values) == {"wandb"}
+    Path("all.yaml").write_text(used)
+    defaults = {name: field.default for name, field in SweepConfig.model_fields.items()}
+    sweep = load_sweep("all.yaml")
+    assert sweep.model_copy(update={"name": "my"}) == load_sweep("my.yaml").model_copy(update={"name": "my"})
+    assert sweep.reduction_factor == defaults["reduction_factor"]
+
+
+def test_nothing_is_overwritten_and_nothing_is_written_of_a_bad_base() -> None:
+    Path("my.yaml").write_text("mine")
+    refused = init("my.yaml", "--base", "digits")
+    assert (refused.exit_code, Path("my.yaml").read_text()) == (2, "mine")
+    assert (
+        refused.stderr
+        == "error: my.yaml must be a new file, got one that is there; choose another name, or delete it first\n"
+    )
+    for arguments, message in (
+        (("my", "--base", "digits"), "must end in .yaml, got 'my'"),
+        (("new.yaml", "--base", "digit"), "did you mean digits?"),
+        (("new.yaml", "--base", "nowhere.yaml"), "nowhere.yaml must be an existing file"),
+        (("nowhere/new.yaml", "--base", "digits"), "nowhere must be a folder to write in, got none; make it first"),
+    ):
+        result = init(*arguments)
+        assert result.exit_code == 2 and message in result.stderr, result.output
+        assert len(result.stderr.splitlines()) == 1
+    assert not Path("new.yaml").exists()
