@@ -129,6 +129,18 @@ print(extra["metadata.json"])
     assert json.loads(done.stdout)["num_outputs"] == "10"
 
 
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_onnx_that_is_not_installed(
+    package: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ConfigError, match=rf'^the package {package} must be .* pip install "mergenet\[onnx\]" brings it$'
+    ):
+        export_run(folder, "onnx", tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_onnx_runs_in_onnxruntime(
     folder: Path, images: Tensor, expected: Tensor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
