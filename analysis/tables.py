@@ -119,6 +119,7 @@ def footer(table: pd.DataFrame) -> list[str]:
     problems = table.attrs.get("problems", [])
     if problems:
         lines.append(f"{len(problems)} could not be read and are missing here; the messages above name them")
+    lines += table.attrs.get("mixed", [])
     lines += [formatting.ROLE_MEANINGS[role] for role in roles if role in formatting.ROLE_MEANINGS]
     if len(metrics := selecting_metrics(table)) > 1:
         by = ", ".join(f"{name} ({count})" for name, count in metrics.items())

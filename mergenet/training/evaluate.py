@@ -13,7 +13,7 @@ def evaluate_run(folder: Path, split: str) -> dict[str, float]:
     """Metrics (means over examples) of the target at its best epoch, on "val" or "test".
 
     They equal the recorded ones on the same machine: same batches, same order, same code.
-    Raises CheckpointError if the folder holds no such run. Warns if the data have changed since.
+    Raises CheckpointError if the folder holds no such run. Warns if the data or the user's modules have changed since.
     """
     assert split in ("val", "test"), split
     record = read_run(folder)

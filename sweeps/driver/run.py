@@ -24,7 +24,7 @@ from mergenet.errors import WriteError
 from mergenet.records.atomic import write_json
 from mergenet.records.run_record import FINISHED, STOPPED
 from sweeps.config import SweepConfig
-from sweeps.driver.metadata import begin, note_status, write_status
+from sweeps.driver.metadata import begin, note_inputs, note_status, write_status
 from sweeps.driver.signals import interruptible
 from sweeps.driver.steps import (
     adapter_trainings,
@@ -120,6 +120,7 @@ def resume_sweep(
 
             names = retry_failed(plan, folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
+            note_inputs(folder, plan)
         write_status(folder, plan, RUNNING)
         return _watched(plan, folder, console, address)
 

@@ -285,3 +285,11 @@ def test_best_of_a_named_trial_says_that_it_was_named(sweep, tmp_path):
     story = run("best", sweep)
     assert "# chosen by the highest target_val_top1 of 1 finished trials (1 pruned, 1 failed, 1 that break" in story
     assert "breaks" in run("table", sweep).splitlines()[0]
+
+
+def test_a_table_says_that_code_changed_between_the_runs(sweep):
+    for name, sha256 in (("t0", "a" * 64), ("t1", "b" * 64)):
+        path = sweep / "trials" / name / "provenance.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_hashes": {"bars": sha256}}))
+    said = f"the code of bars changed between runs, so they cannot be compared: {'a' * 12} in t0, {'b' * 12} in t1"
+    assert said in run("table", sweep).splitlines()
