@@ -72,7 +72,7 @@ def provenance(config: Config, data_hashes: dict[str, str]) -> dict[str, Any]:
         CODE: code,
         "seeds": _seeds(config),
         "versions": {"python": platform.python_version(), "mergenet": mergenet.__version__}
-        | {name: _version(name) for name in ("torch", "torchvision", "numpy", "ray")},
+        | {name: _version(name) for name in ("torch", "torchvision", "numpy", "scipy", "ray", "optuna", "greenlet")},
         "git_commit": commit,
         "git_dirty": dirty,
         "code_git_commit": code_commit,

@@ -15,10 +15,11 @@ from mergenet.records.atomic import remove, write_json, write_text
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.inputs import INPUTS, inputs_of
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
+from sweeps.study.draws import DRAWS, draw_facts
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
 from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, read_state
 
-KEPT = ("base_hash", "copy", "num_trials", "seconds", INPUTS)  # kept when the sweep is resumed
+KEPT = ("base_hash", "copy", "num_trials", "seconds", INPUTS, DRAWS)  # kept when the sweep is resumed
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
@@ -29,7 +30,8 @@ def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
         write_warm_start(folder, plan.warm)
         trials = {"asked": plan.asked, "held": plan.sweep.num_trials}
-        write_status(folder, plan, RUNNING, base_hash=plan.base_hash, copy=copy_to, num_trials=trials)
+        more: dict[str, Any] = {"base_hash": plan.base_hash, "copy": copy_to, "num_trials": trials, DRAWS: draw_facts()}
+        write_status(folder, plan, RUNNING, **more)
         note_inputs(folder, plan)
     except WriteError:
         for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):

@@ -51,6 +51,7 @@ from sweeps.planning.checks import num_gpus
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.report.live import View, say
 from sweeps.report.summary import print_summary, summarize
+from sweeps.study.draws import DRAWS, draw_changes
 from sweeps.tracking.remote_copy import Copy, claim
 from sweeps.tracking.tensorboard import EventFiles
 from sweeps.tracking.wandb_mirror import Mirror
@@ -115,6 +116,8 @@ def resume_sweep(
                 console,
                 f"{STATE_FILE} is damaged: the time spent so far and a copy's URL, copy_to (--copy-to), are forgotten",
             )
+        if (changed := draw_changes(read_state(folder).get(DRAWS))) is not None:
+            say(console, changed)
         if retry:
             from sweeps.driver.retry import retry_failed  # torch
 

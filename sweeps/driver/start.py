@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
+from sweeps.execution.ray_cluster import check_address
 from sweeps.planning.inputs import check_sweep_unchanged
 from sweeps.trials.sweep_dir import (
     check_deletable,
@@ -55,6 +56,7 @@ def begin(
     from sweeps.planning.checks import plan_sweep
     from sweeps.tracking.remote_copy import check_url
 
+    check_address(address)
     if copy_to is not None:
         check_url(copy_to)
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
@@ -67,6 +69,7 @@ def go_on(folder: Path, console: "Console", address: str | None = None, retry: b
 
     Raises as `run_sweep`, and CheckpointError if data have changed since it began, or code: with retry that may.
     """
+    check_address(address)
     config = load_resumable(folder)
     check_sweep_unchanged(folder, load_base(config), config.search, fixed=retry)
     from sweeps.driver.run import resume_sweep
