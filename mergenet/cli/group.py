@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from mergenet.config.json_schema import Field, field_table
-from mergenet.errors import TrainingDiverged, UserError
+from mergenet.errors import TrainingDiverged, UserError, visible
 from mergenet.records.packages import PACKAGES, package_problem, package_problems
 
 GROUP = "mergenet.commands"
@@ -29,7 +29,7 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         title = "error" if worker() == "0" else f"error (worker {worker()})"
         for line in self.message.splitlines():
-            click.echo(f"{title}: {line}", file=file, err=True)
+            click.echo(f"{title}: {visible(line)}", file=file, err=True)
 
 
 def worker() -> str:

@@ -16,7 +16,7 @@ import mergenet
 from mergenet.cli.group import CommandGroup, Failure, TrainCommand, worker
 from mergenet.config import Config
 from mergenet.config.loading import load_config, presets
-from mergenet.errors import CheckpointError, TrainingDiverged
+from mergenet.errors import CheckpointError, TrainingDiverged, visible
 from mergenet.export import FORMAT_NAMES
 
 CONFIG = click.argument("config", metavar="CONFIG")
@@ -257,7 +257,7 @@ def _command(*words: Any) -> str:
 
 
 def main() -> None:
-    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {visible(str(message))}\n"
     if worker() != "0":
         warnings.simplefilter("ignore")  # only the first worker warns
     cli(prog_name="mergenet")

@@ -68,7 +68,9 @@ class WandbConfig(Strict):
     """A mirror on Weights & Biases. Keys come from the environment or ~/.netrc, never from a file here."""
 
     mode: Literal["disabled", "offline", "online"] = Field("disabled", description="online, offline or disabled mirror")
-    project: str = Field("mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="project on W&B")
+    project: str = Field(
+        "mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128, description="project on W&B"
+    )
 
 
 class SweepConfig(Strict):

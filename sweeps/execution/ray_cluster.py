@@ -9,6 +9,7 @@ lives as long as the cluster, however other nodes come and go.
 
 import logging
 import os
+import re
 import socket
 import tempfile
 import warnings
@@ -189,6 +190,14 @@ def check_workers() -> None:
             problems = [f"mergenet must be installed in this version, got {found}; install it, or set PYTHONPATH"]
         for line in problems:
             raise ConfigError(f"Ray's workers on node {node['NodeManagerAddress']}: {line}")
+
+
+def check_address(address: str | None) -> None:
+    """Raises ConfigError for what is no address, without showing it where it may hold a password."""
+    if address is None or re.fullmatch(r"auto|[^\s@/]+:[0-9]{1,5}", address):
+        return
+    got = "one with a user or password" if "@" in address else repr(address[:60])
+    raise ConfigError(f"--address must be auto or HOST:PORT of a running Ray, got {got}; no user and no scheme")
 
 
 def check_reachable(address: str) -> None:

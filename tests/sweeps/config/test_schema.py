@@ -51,6 +51,7 @@ def test_without_seeds_to_confirm_with_there_are_no_controls() -> None:
         ({"metric": "target_test_top1"}, "metric must be a validation metric (target_val_...), got 'target_test_top1'"),
         ({"name": "a/b"}, "name must be letters, digits, dots, dashes and underscores"),
         ({"wandb": {"api_key": "abc"}}, "wandb.api_key must not be in a sweep file"),
+        ({"wandb": {"project": "a" * 129}}, "wandb.project must have at most 128 characters, got 'aaa"),
         ({"wandb": {"mode": "on"}}, "wandb.mode must be one of disabled, offline, online, got 'on'"),
         (
             {"minimize": ["adapter_params"]},
@@ -166,3 +167,10 @@ def test_dump_reads_back(num_trials: int, sampler: str, choice: list[Any]) -> No
     more |= {"confirm_controls": ["none", "noise"]}
     sweep = parse_sweep(values(num_trials=num_trials, sampler=sampler, search=search, **more), "s.yaml")
     assert parse_sweep(load_yaml(dump_sweep(sweep), "dump"), "dump") == sweep
+
+
+@pytest.mark.parametrize("text", ["wandb.api_key canary", "wandb.api_key:canary", "wandb.api_key=canary"])
+def test_no_message_about_set_shows_a_secret(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_sweep("quickstart", [text])
+    assert "canary" not in str(caught.value)
