@@ -10,7 +10,7 @@ RESAMPLES = 9999  # sign patterns that it draws beyond, and resamples of the boo
 def smallest_p(pairs: int) -> float:
     """The smallest two-sided p of `paired_difference`'s sign-flip test: all differences of one sign.
 
-    2 of 2^n sign patterns; where they are drawn, twice the share that the observed one has among those drawn and itself.
+    2 of 2^n sign patterns; where they are drawn, twice the share of the observed one among itself and those drawn.
     """
     return min(1.0, 2.0 / 2.0**pairs) if pairs <= EXACT_SEEDS else 2.0 / (RESAMPLES + 1)
 

@@ -33,8 +33,8 @@ class Failure(click.ClickException):
 
 
 def worker() -> str:
-    """Rank of this process among those that torchrun started, from "0"."""
-    return os.environ.get("RANK", "0")
+    """Rank of this process among those that torchrun started, from "0". A RANK without a WORLD_SIZE is left over."""
+    return os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
 
 
 def usage_failure(error: click.UsageError, ctx: click.Context | None) -> click.ClickException:

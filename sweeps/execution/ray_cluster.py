@@ -39,6 +39,8 @@ QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that pauses before its first epoch has ended reports nothing
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# those without which a sweep would do something else; of the others a value of the user's stays
+NEEDED = ("RAY_CHDIR_TO_TRIAL_DIR", "TUNE_DISABLE_SIGINT_HANDLER", "TUNE_DISABLE_STRICT_METRIC_CHECKING")
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
 HEAD = {"node:__internal_head__": 0.001}
@@ -233,7 +235,7 @@ def keep_token_private() -> None:
 def quiet() -> Iterator[None]:
     """Ray's environment and log levels for a sweep, restored afterwards. Ray reads some of them when imported."""
     with (
-        environment({name: value for name, value in QUIET.items() if name not in os.environ}),
+        environment({name: value for name, value in QUIET.items() if name not in os.environ or name in NEEDED}),
         warnings.catch_warnings(),
     ):
         import ray._private.worker as driver  # its import sets log levels, so ours come after it

@@ -17,7 +17,7 @@ from ray.tune.utils.callback import _create_default_callbacks
 
 from mergenet.cli.main import cli
 from mergenet.errors import ConfigError
-from sweeps.execution.ray_cluster import check_address, joined_ray, quiet
+from sweeps.execution.ray_cluster import NEEDED, QUIET, check_address, joined_ray, quiet
 from sweeps.execution.tune_trainable import Silent
 
 
@@ -99,3 +99,12 @@ def test_an_address_is_refused_before_anything_is_written_and_no_password_is_sho
 @pytest.mark.parametrize("address", [None, "auto", "127.0.0.1:6379", "head.example.org:6379", "[::1]:6379"])
 def test_an_address_of_a_ray(address: str | None) -> None:
     check_address(address)
+
+
+def test_what_was_left_in_the_environment_does_not_change_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in QUIET:
+        monkeypatch.setenv(name, "left")
+    with quiet():
+        inside = {name: os.environ[name] for name in QUIET}
+    assert inside == {name: value if name in NEEDED else "left" for name, value in QUIET.items()}
+    assert {os.environ[name] for name in QUIET} == {"left"}
