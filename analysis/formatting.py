@@ -22,6 +22,7 @@ from analysis.names import (
 from analysis.paired_tests import POINTS, PairedDifference
 from analysis.seeds import SD
 from mergenet.config.pair_labels import are_pairs, pairs_label
+from mergenet.errors import visible
 from mergenet.records.run_record import is_metric
 
 ROLE_LABELS = {
@@ -85,7 +86,7 @@ def cell(column: str, value: Any) -> str:
 def setting(value: Any) -> str:
     """A hyper-parameter's value; transfer pairs as in mergenet/config/pair_labels.py."""
     if isinstance(value, bool | str):
-        return str(value).lower() if isinstance(value, bool) else value
+        return str(value).lower() if isinstance(value, bool) else visible(value)
     if are_pairs(value):
         return pairs_label(value)
     if isinstance(value, list | tuple):

@@ -23,6 +23,7 @@ from analysis.seeds import SD, SEEDS, folded
 from analysis.trial_file import TRIAL_FILE, named_values, read_trial_file
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
+from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,
@@ -67,7 +68,7 @@ def load_trials(folder: Path) -> pd.DataFrame:
     run's task has no such metric), COST, then a column for each hyper-parameter: those that trial.json names or, where
     there is no trial.json, the settings in which the runs differ. Metrics are fractions (0 to 1), seconds the sum of
     all phases of all epochs, step_seconds as in measures.py. Runs that cannot be read are left out, and reported on
-    stderr and in `table.attrs["problems"]`.
+    stderr and in `table.attrs["problems"]`; `table.attrs["mixed"]` says which code or data changed between the runs.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
@@ -92,7 +93,9 @@ def load_trials(folder: Path) -> pd.DataFrame:
         params = [values for values, row in zip(params, whole, strict=True) if row is not None]
         rows = [row for row in whole if row is not None]
     rows = [row | {BREAKS: _breaks(row, bounds) if row["role"] == TRIAL else None} for row in rows]
-    return _table(rows, params, problems)
+    table = _table(rows, params, problems)
+    table.attrs["mixed"] = mixed_inputs(candidates)
+    return table
 
 
 def selecting_metrics(table: pd.DataFrame) -> dict[str, int]:

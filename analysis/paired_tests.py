@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.power import EXACT_SEEDS, RESAMPLES, smallest_p, smallest_p_text
 from mergenet.errors import UserError
 from mergenet.records.run_record import is_loss
 
 POINTS = 100.0  # metrics are fractions; 1 point = 0.01
-EXACT_SEEDS = 16  # up to here all 2^n sign flips are enumerated (65,536 at most)
-RESAMPLES = 9999  # of the bootstrap, and of the sign flips beyond EXACT_SEEDS
 RNG_SEED = 0  # fixed, so that a table is the same each time it is printed
 
 
@@ -24,7 +23,7 @@ class PairedDifference:
     """Mean of variant - baseline over seeds, in the metric's own unit, and its uncertainty.
 
     interval: Student's t; bootstrap_interval: BCa, both two-sided at `confidence`; NaN with one seed.
-    p_value: two-sided sign-flip permutation test; smallest_p: the smallest that num_seeds seeds can give, 2 / 2^n.
+    p_value: two-sided sign-flip permutation test; smallest_p: the smallest that num_seeds seeds can give.
     note: what the numbers cannot show, empty if nothing.
     """
 
@@ -58,7 +57,7 @@ def paired_difference(variant: np.ndarray, baseline: np.ndarray, confidence: flo
         interval=_signed(sign, _t_interval(differences, error, confidence)),
         bootstrap_interval=_signed(sign, _bootstrap_interval(differences, tolerance, confidence)),
         p_value=_sign_flip_p(differences, tolerance),
-        smallest_p=2.0 / 2.0**n,
+        smallest_p=smallest_p(n),
         num_seeds=n,
         confidence=confidence,
         note=_note(n, 1 - confidence),
@@ -118,7 +117,10 @@ def _bootstrap_interval(differences: np.ndarray, tolerance: float, confidence: f
 
 
 def _sign_flip_p(differences: np.ndarray, tolerance: float) -> float:
-    """Share of the 2^n sign patterns whose mean is at least as far from 0 as the observed one."""
+    """Share of the 2^n sign patterns whose mean is at least as far from 0 as the observed one.
+
+    Beyond EXACT_SEEDS of patterns that are drawn, and the observed one. `power.smallest_p` is the least it can give.
+    """
     n = differences.size
     if n > EXACT_SEEDS:
         found = stats.permutation_test(
@@ -135,11 +137,14 @@ def _sign_flip_p(differences: np.ndarray, tolerance: float) -> float:
 
 
 def _note(num_seeds: int, level: float) -> str:
-    needed = int(np.floor(np.log2(2 / level))) + 1  # least n with 2 / 2^n < level
+    needed = next((n for n in range(2, EXACT_SEEDS + 1) if smallest_p(n) < level), None)
+    takes = f"no number of seeds gives p < {level:.2g}" if needed is None else f"that takes {needed}"
     if num_seeds < 2:
-        return f"1 seed has no interval; run at least 2 seeds, {needed} for p < {level:.2g}"
-    if num_seeds < needed:
-        return f"{num_seeds} seeds cannot give p < {level:.2g}; that takes {needed}"
+        more = takes if needed is None else f"{needed} for p < {level:.2g}"
+        return f"1 seed has no interval; run at least 2 seeds, {more}"
+    if smallest_p(num_seeds) >= level:
+        seeds = f"{num_seeds} seeds cannot give p < {level:.2g}"
+        return f"{seeds}; {takes}" if num_seeds <= EXACT_SEEDS else f"{seeds}: {smallest_p_text(num_seeds)}"
     return ""
 
 

@@ -3,11 +3,24 @@
 from scipy import optimize, stats
 
 LEVEL, POWER = 0.05, 0.8
+EXACT_SEEDS = 16  # up to here the sign-flip test enumerates all 2^n sign patterns (65,536 at most)
+RESAMPLES = 9999  # sign patterns that it draws beyond, and resamples of the bootstrap
 
 
 def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p of a sign-flip test: all differences of one sign, 2 of 2^n sign patterns."""
-    return min(1.0, 2.0 / 2.0**pairs)
+    """The smallest two-sided p of `paired_difference`'s sign-flip test: all differences of one sign.
+
+    2 of 2^n sign patterns; where they are drawn, twice the share of the observed one among itself and those drawn.
+    """
+    return min(1.0, 2.0 / 2.0**pairs) if pairs <= EXACT_SEEDS else 2.0 / (RESAMPLES + 1)
+
+
+def smallest_p_text(pairs: int) -> str:
+    """The same, and how it follows from the number of pairs."""
+    least = smallest_p(pairs)
+    if pairs <= EXACT_SEEDS:
+        return f"2/2^{pairs} = {least:.2g}"
+    return f"{least:.2g} (of {RESAMPLES:,} drawn sign patterns)"
 
 
 def smallest_gain(pairs: int, level: float = LEVEL, power: float = POWER) -> float | None:

@@ -30,6 +30,8 @@ from mergenet.records.run_record import (
     test_column,
 )
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet's formula begins with
+
 
 def ordered(table: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
     """The rows by role, then by the metric that selects; or all by one column, metrics from the highest down.
@@ -119,6 +121,7 @@ def footer(table: pd.DataFrame) -> list[str]:
     problems = table.attrs.get("problems", [])
     if problems:
         lines.append(f"{len(problems)} could not be read and are missing here; the messages above name them")
+    lines += table.attrs.get("mixed", [])
     lines += [formatting.ROLE_MEANINGS[role] for role in roles if role in formatting.ROLE_MEANINGS]
     if len(metrics := selecting_metrics(table)) > 1:
         by = ", ".join(f"{name} ({count})" for name, count in metrics.items())
@@ -203,8 +206,13 @@ def _beside(what: str, table: pd.DataFrame, best: pd.Series, variant: str, basel
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """All columns at full precision, metrics as fractions, lists as JSON; raises UserError if it cannot."""
+    """All columns at full precision, metrics as fractions, lists as JSON; raises UserError if it cannot.
+
+    A text that a spreadsheet would take for a formula gets a ' before it.
+    """
     flat = table.copy()
     for name in param_columns(table):
         flat[name] = [canonical(v) if isinstance(v, list | dict) else v for v in flat[name]]
+    for name in flat.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in flat.dtypes]]:
+        flat[name] = [f"'{v}" if isinstance(v, str) and v.startswith(FORMULA) else v for v in flat[name]]
     write_file(path, flat.to_csv(index=False))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.paired_tests import POINTS, holm, paired_difference
+from analysis.power import LEVEL
 
 # What is compared, by the key of a row: metrics of the target, and of a source that also receives
 SPLITS = {
@@ -17,7 +18,6 @@ SPLITS = {
     "source_test": "source, test",
 }
 BOOTSTRAP_SEEDS = 6  # fewer differences than this are too few to resample
-LEVEL = 0.05
 
 Pair = tuple[str, str]  # variant, baseline
 Rows = list[dict[str, Any]]

@@ -29,6 +29,15 @@ class TrainingDiverged(RuntimeError):
     """Training produced a non-finite loss or a collapsed factor and was stopped."""
 
 
+def visible(text: str) -> str:
+    """Control characters as escapes: what a file or folder is named must not steer a terminal.
+
+    >>> visible("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def unknown_name(path: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not in a list: nearest names first, then all of them.
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from mergenet.config.json_schema import Field, field_table
-from mergenet.errors import TrainingDiverged, UserError
+from mergenet.errors import TrainingDiverged, UserError, visible
 from mergenet.records.packages import PACKAGES, package_problem, package_problems
 
 GROUP = "mergenet.commands"
@@ -29,12 +29,12 @@ class Failure(click.ClickException):
     def show(self, file: Any = None) -> None:
         title = "error" if worker() == "0" else f"error (worker {worker()})"
         for line in self.message.splitlines():
-            click.echo(f"{title}: {line}", file=file, err=True)
+            click.echo(f"{title}: {visible(line)}", file=file, err=True)
 
 
 def worker() -> str:
-    """Rank of this process among those that torchrun started, from "0"."""
-    return os.environ.get("RANK", "0")
+    """Rank of this process among those that torchrun started, from "0". A RANK without a WORLD_SIZE is left over."""
+    return os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
 
 
 def usage_failure(error: click.UsageError, ctx: click.Context | None) -> click.ClickException:

@@ -16,7 +16,7 @@ import mergenet
 from mergenet.cli.group import CommandGroup, Failure, TrainCommand, worker
 from mergenet.config import Config
 from mergenet.config.loading import load_config, presets
-from mergenet.errors import CheckpointError, TrainingDiverged
+from mergenet.errors import CheckpointError, TrainingDiverged, visible
 from mergenet.export import FORMAT_NAMES
 
 CONFIG = click.argument("config", metavar="CONFIG")
@@ -50,7 +50,8 @@ def cli() -> None:
 @CONFIG
 @SET
 @click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-HASH]")
-def train(config: str, settings: tuple[str, ...], out: Path | None) -> None:
+@click.option("--overwrite", is_flag=True, help="Delete the run that the run folder holds, then train.")
+def train(config: str, settings: tuple[str, ...], out: Path | None, overwrite: bool) -> None:
     from mergenet.records.run_record import config_hash
 
     checked = load_config(config, settings)
@@ -60,28 +61,30 @@ def train(config: str, settings: tuple[str, ...], out: Path | None) -> None:
 
     try:
         with torchrun_group(checked.device):
-            _train(checked, folder)
+            _train(checked, folder, overwrite)
     except KeyboardInterrupt:
         raise Failure(f"interrupted; {_resume(folder, again)}", 130) from None
     except TrainingDiverged as error:
         raise Failure(f"{error}; the epochs before it are in {folder}/epochs.jsonl", 1) from error
 
 
-def _train(config: Config, folder: Path) -> None:
+def _train(config: Config, folder: Path, overwrite: bool) -> None:
     from mergenet.cli.progress import exhaust, show_log, show_progress
     from mergenet.learner.distributed import is_main
     from mergenet.records.run_record import FINISHED, METRIC, read_result
-    from mergenet.training.run import check_same, train_run
+    from mergenet.training.run import check_same, recorded, train_run
+    from mergenet.training.unchanged import check_finished
 
     console = _console(quiet=not is_main())
-    status, done = _recorded(folder)
+    status, done = (None, 0) if overwrite else _recorded(folder)
     if status is not None:
         check_same(config, folder)
     if status == FINISHED:
+        check_finished(config, folder)
         console.print(f"{folder} is finished; this is its record", soft_wrap=True)
     elif done:
         console.print(f"resuming {folder} after epoch {done} of {config.epochs}", soft_wrap=True)
-    results = train_run(config, folder)
+    results = recorded(folder) if status == FINISHED else train_run(config, folder, overwrite=overwrite)
     with show_log(console):
         exhaust(show_progress(results, config.epochs, console, done, lambda: read_result(folder)[METRIC]))
     if is_main():
@@ -255,7 +258,7 @@ def _command(*words: Any) -> str:
 
 
 def main() -> None:
-    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {visible(str(message))}\n"
     if worker() != "0":
         warnings.simplefilter("ignore")  # only the first worker warns
     cli(prog_name="mergenet")

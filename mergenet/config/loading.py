@@ -63,12 +63,12 @@ def presets() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """`a.b=c` -> ("a.b", value of c as YAML)."""
+def parse_override(text: str, example: str = "seed=1") -> tuple[str, Any]:
+    """`a.b=c` -> ("a.b", value of c as YAML). No message shows a value that may be a secret."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         got = "an assignment without =" if SECRET.search(text) else shown(text)
-        raise ConfigError(f"--set must be PATH=VALUE, got {got}; for example seed=1")
+        raise ConfigError(f"--set must be PATH=VALUE, got {got}; for example {example}")
     return path.strip(), load_yaml(value, f"--set {printable(path.strip())}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from mergenet.config.user_code import read_sources
 from mergenet.errors import ConfigError, UserError, unknown_name
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
         return table[name]
     module_name, _, attribute = name.partition(":")
     import_from_here()
+    read_sources([module_name])  # read now, it is the source that runs here
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module raises

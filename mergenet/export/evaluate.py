@@ -44,7 +44,7 @@ def evaluate_run(folder: Path, split: str) -> dict[str, float]:
 
     They equal the recorded ones on the same machine: same batches, same order, same code.
     Raises CheckpointError if the folder holds no such run, and if they differ by more than rounding. Warns if the data
-    have changed since.
+    or the user's modules have changed since.
     """
     assert split in ("val", "test"), split
     record = read_run(folder)

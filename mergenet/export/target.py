@@ -16,7 +16,8 @@ from mergenet.errors import CheckpointError, ConfigError
 from mergenet.layers.matrices import to_weight
 from mergenet.models import build_model, find_architecture, weights_file
 from mergenet.records.checkpoint import load_tensors
-from mergenet.records.run_record import BEST_FILE, CONFIG_FILE, SPEC
+from mergenet.records.inputs import warn_of_other_code
+from mergenet.records.run_record import BEST_FILE, CONFIG_FILE, PROVENANCE_FILE, SPEC, read_provenance
 
 _FACTORS = ".parametrizations.weight.original"
 _MAX_TEXT = 4_194_304  # characters; a longer value (names of very many classes) is left out
@@ -30,13 +31,16 @@ class Target:
 
 
 def load_target(run_folder: Path) -> Target:
-    """The plain target network of a run at its best epoch.
+    """The plain target network of a run at its best epoch. Warns if it is built by other code than it was trained with.
 
     Raises CheckpointError if the run has none yet, or if its weights do not fit the architecture.
     """
     if not (run_folder / CONFIG_FILE).is_file():
         raise CheckpointError(f"{run_folder} must be a run folder, but has no {CONFIG_FILE}")
-    config = load_config(str(run_folder / CONFIG_FILE)).target
+    whole = load_config(str(run_folder / CONFIG_FILE))
+    if (run_folder / PROVENANCE_FILE).is_file():
+        warn_of_other_code(run_folder, read_provenance(run_folder), whole)
+    config = whole.target
     best = run_folder / BEST_FILE
     if not best.is_file():
         again = f"mergenet train {shlex.quote(str(run_folder / CONFIG_FILE))} --out ANOTHER"

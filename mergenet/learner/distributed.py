@@ -45,8 +45,16 @@ def torchrun_group(device: str) -> Iterator[None]:
 
 
 def num_started() -> int:
-    """Workers that torchrun started, this one among them; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Workers that torchrun started, this one among them; 1 without it.
+
+    Raises ConfigError where WORLD_SIZE was left behind by something else, and there is nobody to wait for.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    lacking = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if count != "1" and (lacking or not count.isdecimal()):
+        got = f"{count!r} without {', '.join(lacking)}" if lacking else repr(count)
+        raise ConfigError(f"WORLD_SIZE must be set by torchrun, got {got}; `unset WORLD_SIZE` trains in one process")
+    return int(count)
 
 
 def world_size() -> int:

@@ -14,11 +14,14 @@ from typing import Any
 
 import mergenet
 from mergenet.config import Config
+from mergenet.config.user_code import read_sources
+from mergenet.records.inputs import CODE, DATA, code_hashes, short, users_modules
+from mergenet.records.inputs import WEIGHTS as WEIGHTS_HASHES
 
 # What "resumed" records again; the configuration, and with it the seeds, cannot have changed
 RESUMED = (
     *("started", "versions", "git_commit", "git_dirty", "platform", "cpu", "device", "gpu"),
-    *("data_hashes", "weights_hashes"),
+    *(DATA, WEIGHTS_HASHES, CODE, "code_git_commit", "code_git_dirty"),
 )
 PLACES = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
 ADAPTER_FILE = "adapter.safetensors"  # of a run folder
@@ -59,16 +62,22 @@ def provenance(config: Config, data_hashes: dict[str, str]) -> dict[str, Any]:
     data_hashes: data set's role ("source", "target") -> SHA-256 of its content.
     """
     commit, dirty = _code_state()
+    code = code_hashes(config)
+    files = tuple(str(source.path.absolute()) for source in read_sources(users_modules(config)).values())
+    code_commit, code_dirty = _users_state(files, tuple(code.items()))
     device, gpu = _device(config.device)
     return {
         "config_hash": config_hash(config),
-        "data_hashes": dict(data_hashes),
-        "weights_hashes": _weights_hashes(config),
+        DATA: dict(data_hashes),
+        WEIGHTS_HASHES: weights_hashes(config),
+        CODE: code,
         "seeds": _seeds(config),
         "versions": {"python": platform.python_version(), "mergenet": mergenet.__version__}
-        | {name: _version(name) for name in ("torch", "torchvision", "numpy", "ray")},
+        | {name: _version(name) for name in ("torch", "torchvision", "numpy", "scipy", "ray", "optuna", "greenlet")},
         "git_commit": commit,
         "git_dirty": dirty,
+        "code_git_commit": code_commit,
+        "code_git_dirty": code_dirty,
         "platform": platform.platform(),
         "cpu": _cpu_model(),
         "threads": config.threads,
@@ -89,9 +98,9 @@ def resumed(first: dict[str, Any], now: dict[str, Any], epochs_done: int) -> dic
 
 def differences(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed since the run was started, of all that may change the bits of its results."""
-    hashes = {f"{role} {kind}": (f"{kind}_hashes", role) for kind in ("data", "weights") for role in WEIGHTS}
+    hashes = {f"{role} weights": ("weights_hashes", role) for role in WEIGHTS}
     pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in PLACES.items()]
-    pairs += [(name, _short(_at(first, keys)), _short(_at(now, keys))) for name, keys in hashes.items()]
+    pairs += [(name, short(_at(first, keys)), short(_at(now, keys))) for name, keys in hashes.items()]
     return [f"{name} {new} (was {old})" for name, old, new in pairs if old != new]
 
 
@@ -101,11 +110,6 @@ def elsewhere(first: dict[str, Any], device: str) -> bool:
     now = {"versions": {"torch": _version("torch")}, "cpu": _cpu_model(), "device": name, "gpu": gpu}
     last = first.get("resumed", [first])[-1]
     return any(_at(last, keys) != _at(now, keys) for keys in PLACES.values())
-
-
-def _short(value: Any) -> Any:
-    """A hash as messages show it."""
-    return value[:12] if isinstance(value, str) else value
 
 
 def _at(values: Any, keys: tuple[str, ...]) -> Any:
@@ -130,6 +134,16 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 def _code_state() -> tuple[str | None, bool | None]:
     """`git_state` of this package, asked once a process: what is committed or edited later is not what runs here."""
     return git_state(Path(__file__).parent)
+
+
+@functools.cache
+def _users_state(files: tuple[str, ...], _hashes: tuple[tuple[str, str], ...]) -> tuple[str | None, bool | None]:
+    """Commit of the user's checkout, and whether the user's modules differ from it; once a process for one source."""
+    if not files:
+        return None, None
+    folder = Path(files[0]).parent
+    changes = _git(folder, "status", "--porcelain", "--", *files)
+    return _git(folder, "rev-parse", "HEAD"), None if changes is None else bool(changes)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -158,7 +172,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _weights_hashes(config: Config) -> dict[str, str]:
+def weights_hashes(config: Config) -> dict[str, str]:
     """SHA-256 of the starting weights of networks, by role, and of adapters, where they start from a file."""
     networks = {"target": config.target}
     if config.method != "none" and config.source.kind != "self":

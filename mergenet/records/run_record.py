@@ -164,7 +164,7 @@ def read_run(folder: Path) -> RunRecord:
     for name in (CONFIG_FILE, PROVENANCE_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} must be a run folder, but has no {name}; `mergenet train` writes one")
-    config, provenance = _mapping(folder / CONFIG_FILE), read_provenance(folder)
+    config, provenance = read_mapping(folder / CONFIG_FILE), read_provenance(folder)
     return RunRecord(folder, config, provenance, read_epochs(folder), read_result(folder))
 
 
@@ -176,7 +176,7 @@ def read_result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT_FILE
     if not path.exists():
         return {STATUS: RUNNING, ERROR: None, EPOCHS_DONE: 0, BEST_EPOCH: None, METRIC: None}
-    result = {METRIC: UNNAMED_METRIC} | _mapping(path)
+    result = {METRIC: UNNAMED_METRIC} | read_mapping(path)
     for key, (rule, valid) in RESULT_RULES.items():
         if key not in result or not valid(result[key]):
             got = repr(result[key]) if key in result else "nothing"
@@ -188,7 +188,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def read_provenance(folder: Path) -> dict[str, Any]:
     """provenance.json. Raises CheckpointError if it is missing or damaged."""
-    return _mapping(folder / PROVENANCE_FILE)
+    return read_mapping(folder / PROVENANCE_FILE)
 
 
 def read_epochs(folder: Path) -> list[dict[str, Any]]:
@@ -213,7 +213,7 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """A JSON or YAML file that holds one mapping."""
     text = read_bytes(path)
     try:

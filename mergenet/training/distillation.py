@@ -7,6 +7,9 @@ class logits (N, C) or of penultimate features (N, D), and come without the task
 
 with settings from `config.DistillationConfig`. A live source trains beside the target as it does for MergeNet and
 teaches with its weights at that step; the recipe, the data order and the seeds are those of every other method.
+
+What has no direction (features of zeros, equal logits, equal examples) counts as 0 and gets no gradient: the formulas
+divide by its length, and their slope there is infinite, or rounding times 1e7 and more. [ours]
 """
 
 import dataclasses
@@ -16,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, one_hot
+from torch.nn.functional import cosine_similarity, one_hot, smooth_l1_loss
 
 from mergenet.config import Config
 from mergenet.config.distillation_defaults import FEATURE_METHODS
@@ -39,12 +42,19 @@ def kd(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor
 def logit_std(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor:
     """KD of logits standardised in each row (Sun et al., CVPR 2024)."""
     t = s["temperature"]
+    student, teacher = _varying(student), _varying(teacher)
     return t**2 * _torchdistill("LogitStdKDLoss", student, teacher, temperature=t, alpha=0.0)
 
 
 def dist(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor:
     """T^2 (1 - Pearson correlation) of probabilities, rows (beta) and columns (gamma) (Huang et al., NeurIPS 2022)."""
-    return _torchdistill("DISTLoss", student, teacher, beta=s["beta"], gamma=s["gamma"], tau=s["temperature"])
+    t = s["temperature"]
+    p, q = ((logits / t).softmax(dim=1) for logits in (student, teacher))
+
+    def unlike(dim: int) -> Tensor:
+        return 1 - cosine_similarity(_centred(p, dim), _centred(q, dim), dim=dim, eps=1e-8).mean()
+
+    return t**2 * (s["beta"] * unlike(1) + s["gamma"] * unlike(0))
 
 
 def dkd(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor:
@@ -72,13 +82,18 @@ def nkd(student: Tensor, teacher: Tensor, labels: Tensor, s: Settings) -> Tensor
 
 def rkd(student: Tensor, teacher: Tensor, _labels: Tensor, s: Settings) -> Tensor:
     """Distances between two, angles between three examples (Park et al., CVPR 2019). Memory grows as N^2 (N + D)."""
-    weights = {"dist_factor": s["distance_weight"], "angle_factor": s["angle_weight"]}
-    return _torchdistill("RKDLoss", student, teacher, **weights, reduction="mean")
+    if len(student) < 2:  # no distance, no angle
+        return 0 * student.sum()
+    # torchdistill's angles have a slope of 1e12 between equal examples
+    weights = {"dist_factor": s["distance_weight"], "angle_factor": 0}
+    distances = _torchdistill("RKDLoss", student, teacher, **weights, reduction="mean")
+    return distances + s["angle_weight"] * smooth_l1_loss(_angles(student), _angles(teacher))
 
 
 def pkt(student: Tensor, teacher: Tensor, _labels: Tensor, _s: Settings) -> Tensor:
     """Divergence of the examples' similarities, read as probabilities (Passalis and Tefas, ECCV 2018)."""
-    return _torchdistill("PKTLoss", student, teacher)
+    alive = student.square().sum(dim=1, keepdim=True) > 1e-14  # beside torchdistill's eps, 1e-7, a length of 0
+    return _torchdistill("PKTLoss", torch.where(alive, student, 0), teacher)
 
 
 def spkd(student: Tensor, teacher: Tensor, _labels: Tensor, _s: Settings) -> Tensor:
@@ -86,7 +101,7 @@ def spkd(student: Tensor, teacher: Tensor, _labels: Tensor, _s: Settings) -> Ten
 
     torchdistill's (1.1.5) makes the rows' L1 norm 1, for which the published weight does not hold.
     """
-    gram_s, gram_t = (normalize(x @ x.T, p=2, dim=1) for x in (student, teacher))
+    gram_s, gram_t = (_directions(x @ x.T) for x in (student, teacher))
     return (gram_t - gram_s).square().mean()
 
 
@@ -106,6 +121,35 @@ def _torchdistill(name: str, student: Tensor, teacher: Tensor, **settings: Any) 
         where = {f"{role}_output_path": "." for role in ("student", "teacher")}
     loss = getattr(mid_level, name)(**where, **settings)
     return loss({".": {"output": student}}, {".": {"output": teacher}})
+
+
+def _directions(x: Tensor, least: Tensor | float = 0.0) -> Tensor:
+    """x / |x| along the last dimension; 0, without a gradient, where |x| is at most `least`, or 1e-12."""
+    square = x.square().sum(dim=-1, keepdim=True)
+    alive = (square > 1e-24) & (square.sqrt() > least)
+    return torch.where(alive, x / torch.where(alive, square, 1).sqrt(), 0)
+
+
+def _angles(x: Tensor) -> Tensor:
+    """Cosines of the angles at each example between each two others: (N, N, N)."""
+    size = x.detach().norm(dim=1)
+    rounding = 1e-6 * torch.maximum(size[None], size[:, None])
+    directions = _directions(x[None] - x[:, None], rounding[..., None])
+    return directions @ directions.transpose(1, 2)
+
+
+def _centred(x: Tensor, dim: int) -> Tensor:
+    """x minus its mean; 0, without a gradient, where only rounding tells the values apart."""
+    centred = x - x.mean(dim=dim, keepdim=True)
+    alive = centred.norm(dim=dim, keepdim=True) > 1e-6 * x.norm(dim=dim, keepdim=True)
+    return torch.where(alive, centred, 0)
+
+
+def _varying(logits: Tensor) -> Tensor:
+    """The logits; 0, without a gradient, in rows of equal ones, beside torchdistill's eps of 1e-7 too."""
+    spread = logits - logits.mean(dim=1, keepdim=True)
+    size = spread.norm(dim=1, keepdim=True)
+    return torch.where((size > 1e-6 * logits.norm(dim=1, keepdim=True)) & (size > 1e-7), logits, 0)
 
 
 def _split(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

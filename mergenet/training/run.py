@@ -5,6 +5,7 @@ its checkpoint. So no finished epoch is trained twice, and a resumed run ends wi
 """
 
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from mergenet.errors import CheckpointError, WriteError
 from mergenet.learner import distributed
 from mergenet.records.atomic import only_writer, write_text
 from mergenet.records.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
+from mergenet.records.inputs import CODE, DATA, check_unchanged, code_hashes
 from mergenet.records.run_record import (
     ADAPTER_FILE,
     BEST_EPOCH,
@@ -53,32 +55,43 @@ from mergenet.tasks import contents
 from mergenet.tasks.contents import in_a_line
 from mergenet.training.advice import FEW
 from mergenet.training.trainer import Trainer
+from mergenet.training.unchanged import check_finished
 from mergenet.transfer.build_links import adapter_tensors
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
 
 
-def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterator[EpochResult]:
+def train_run(
+    config: Config, folder: Path | str, resume: bool = True, overwrite: bool = False
+) -> Iterator[EpochResult]:
     """Trains `config` into `folder`; yields each epoch once it is safely on disk.
 
-    A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read.
+    A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read; neither
+    if the user's modules or the data have changed since.
+    overwrite: deletes the run that the folder holds, of whatever configuration, once the new one can begin.
     What the networks learn from is logged before the first epoch, a line each (level info).
     Closing the generator leaves the run stopped and resumable.
     Raises ConfigError before anything is written, CheckpointError for another run's folder, TrainingDiverged.
     """
     folder = Path(folder)
     known = (folder / CONFIG_FILE).exists()
-    if known:
+    if known and overwrite:
+        check_deletable(folder)
+    elif known:
         check_same(config, folder, resume)
         if read_result(folder)[STATUS] == FINISHED:
-            yield from _recorded(folder)
+            check_finished(config, folder)
+            yield from recorded(folder)
             return
     elif folder.exists() and not (folder.is_dir() and all(path.match(".*.tmp*") for path in folder.iterdir())):
         raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
     trainer = Trainer(config)
     warn_of_few_updates(trainer)
     with _held(folder):
+        if known and overwrite and distributed.is_main():
+            clear(folder)
+        distributed.barrier()
         history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else []
         distributed.barrier()  # all workers have read before the first one writes
         if distributed.is_main():
@@ -150,8 +163,25 @@ def check_same(config: Config, folder: Path, resume: bool = True) -> None:
     if there != config_hash(config):
         raise CheckpointError(
             f"{folder} holds a run of another configuration (hash {there}, this one is {config_hash(config)}); "
-            "choose another folder with --out"
+            "choose another folder with --out, or delete that run with overwrite=True (--overwrite)"
         )
+
+
+def check_deletable(folder: Path) -> None:
+    """Raises CheckpointError unless the folder holds a run, and no folder that a run does not make."""
+    strange = [path.name for path in folder.iterdir() if path.is_dir() and path.name != CHECKPOINT_FOLDER]
+    if strange or not (folder / PROVENANCE_FILE).is_file():
+        got = f"the folder {sorted(strange)[0]}" if strange else f"no {PROVENANCE_FILE}"
+        raise CheckpointError(
+            f"overwrite=True (--overwrite) must meet a run folder, got {got} in {folder}; choose another with --out"
+        )
+
+
+def clear(folder: Path) -> None:
+    """Deletes what the folder holds, the configuration last: a kill on the way leaves a folder that is a run's."""
+    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == CONFIG_FILE, path.name == PROVENANCE_FILE)):
+        path.unlink()
 
 
 def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
@@ -160,11 +190,15 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
     state = load_latest(checkpoints) if checkpoints.exists() else None
     if state is None:
         return []
+    if (folder / PROVENANCE_FILE).exists():
+        now = {DATA: _data_hashes(trainer), CODE: code_hashes(trainer.config)}
+        check_unchanged(folder, read_provenance(folder), now)
     trainer.load_state_dict(state["trainer"])
     return [EpochResult(**row) for row in state["history"]]
 
 
-def _recorded(folder: Path) -> Iterator[EpochResult]:
+def recorded(folder: Path) -> Iterator[EpochResult]:
+    """The epochs of a run, read from its record."""
     for row in read_epochs(folder):
         metrics = {k: v for k, v in row.items() if k not in (EPOCH, STEP)}
         if type(row.get(STEP)) is not int:
@@ -189,12 +223,9 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
 
     Warns if it resumes where bitwise equal results cannot be expected.
     """
-    hashes = {"target": trainer.target.task.data_hash}
-    if trainer.source is not None:
-        hashes["source"] = trainer.source.data_hash
     pairs = [pair.model_dump(mode="json") for pair in trainer.config.transfer.written_pairs]
     # pairs as trained, config.yaml may hold patterns
-    now = provenance(config, hashes) | {"data": data_of(trainer), "pairs": pairs}
+    now = provenance(config, _data_hashes(trainer)) | {"data": data_of(trainer), "pairs": pairs}
     if not epochs_done or not (folder / PROVENANCE_FILE).exists():
         return now
     first = read_provenance(folder)
@@ -212,6 +243,11 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
             stacklevel=2,
         )
     return resumed(first, now, epochs_done)
+
+
+def _data_hashes(trainer: Trainer) -> dict[str, str]:
+    source = {} if trainer.source is None else {"source": trainer.source.data_hash}
+    return {"target": trainer.target.task.data_hash} | source
 
 
 def _write_epoch(trainer: Trainer, folder: Path, history: list[EpochResult]) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mergenet.config import PairConfig, Strict
 from mergenet.config.json_schema import node_at
+from mergenet.config.loading import parse_override
 from mergenet.config.messages import SECRET, printable, problem
 from mergenet.config.pair_labels import pairs_of
 from mergenet.config.rules import shown
@@ -101,12 +102,9 @@ def _read(name_or_path: str) -> tuple[str, str]:
 
 
 def _override(values: dict[str, Any], text: str) -> None:
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set must be PATH=VALUE, got {shown(text)}; for example num_trials=4")
-    head, dot, rest = path.strip().partition(".")
-    parsed = load_yaml(value, f"--set {printable(path)}")
-    if head not in _known([head]) and node_at(path.strip().split(".")) is not None:
+    path, parsed = parse_override(text, "num_trials=4")
+    head, dot, rest = path.partition(".")
+    if head not in _known([head]) and node_at(path.split(".")) is not None:
         raise ConfigError(
             f"--set {printable(path)} must be a key of a sweep, got a setting of its trials; "
             f"write --set set.{printable(text)}"

@@ -77,7 +77,9 @@ class WandbConfig(Strict):
     mode: Literal["disabled", "offline", "online"] = Field(
         "disabled", description="online, offline (files for `wandb sync`) or disabled mirror"
     )
-    project: str = Field("mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="project on W&B")
+    project: str = Field(
+        "mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128, description="project on W&B"
+    )
 
 
 class SweepConfig(Strict):

@@ -13,11 +13,13 @@ from mergenet.config.loading import dump_yaml
 from mergenet.errors import WriteError
 from mergenet.records.atomic import remove, write_json, write_text
 from sweeps.config.loading import dump_sweep
+from sweeps.planning.inputs import INPUTS, inputs_of
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
+from sweeps.study.draws import DRAWS, draw_facts
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
 from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, read_state
 
-KEPT = ("base_hash", "copy", "num_trials", "seconds")  # kept when the sweep is resumed
+KEPT = ("base_hash", "copy", "num_trials", "seconds", INPUTS, DRAWS)  # kept when the sweep is resumed
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
@@ -28,7 +30,9 @@ def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
         write_warm_start(folder, plan.warm)
         trials = {"asked": plan.asked, "held": plan.sweep.num_trials}
-        write_status(folder, plan, RUNNING, base_hash=plan.base_hash, copy=copy_to, num_trials=trials)
+        more: dict[str, Any] = {"base_hash": plan.base_hash, "copy": copy_to, "num_trials": trials, DRAWS: draw_facts()}
+        write_status(folder, plan, RUNNING, **more)
+        note_inputs(folder, plan)
     except WriteError:
         for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):
             remove(folder / name)
@@ -44,6 +48,12 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
     state = {"name": plan.sweep.name, "status": status, "error": error, "written": now, "seeds": seeds}
     kept = {key: value for key, value in read_state(folder).items() if key in KEPT}
     write_json(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
+
+
+def note_inputs(folder: Path, plan: Plan) -> None:
+    """The code and data of the trials from here on."""
+    inputs = inputs_of(Config.model_validate(plan.space.base), plan.sweep.search)
+    write_status(folder, plan, RUNNING, inputs=inputs)
 
 
 def note_status(folder: Path, plan: Plan, status: str, error: str | None = None) -> None:

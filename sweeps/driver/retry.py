@@ -6,9 +6,11 @@ from pathlib import Path
 from analysis.names import FAILED, PRUNED, RUNNING, TRIAL
 from analysis.seeds import first_of, is_replicate
 from analysis.trial_file import trial_folders, trial_of, write_trial_file
-from mergenet.errors import CheckpointError
+from mergenet.config.loading import load_config
+from mergenet.errors import UserError
 from mergenet.records.checkpoint import load_latest
-from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE
+from mergenet.records.inputs import CODE, changes, code_hashes
+from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, read_provenance
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
@@ -17,6 +19,7 @@ from sweeps.study.warm_start import load_warm_start
 
 def retry_failed(plan: Plan, folder: Path) -> list[str]:
     """Resets all failed runs of a sweep folder, to begin again from their last valid checkpoint. Returns their names.
+    One that was trained with other code begins without a checkpoint.
     The other seeds of such a trial, which were stopped as no longer needed, are reset with it. If the driver is killed
     in between, runs that were not reset have failed, as before.
     """
@@ -39,11 +42,14 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
 
 
 def goes_on(run: Path) -> bool:
-    """Whether the run has begun, and has either no checkpoint or a valid one."""
+    """Whether the run has begun with the user's modules as they are now, and has no checkpoint or a valid one."""
     if not (run / CONFIG_FILE).is_file():
         return False
     try:
+        config = load_config(str(run / CONFIG_FILE))
+        if (run / PROVENANCE_FILE).is_file() and changes(read_provenance(run), {CODE: code_hashes(config)}):
+            return False
         load_latest(run / CHECKPOINT_FOLDER)
-    except CheckpointError:
+    except UserError:
         return False
     return True

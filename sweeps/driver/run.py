@@ -24,7 +24,7 @@ from mergenet.errors import WriteError
 from mergenet.records.atomic import write_json
 from mergenet.records.run_record import FINISHED, STOPPED
 from sweeps.config import SweepConfig
-from sweeps.driver.metadata import begin, note_status, write_status
+from sweeps.driver.metadata import begin, note_inputs, note_status, write_status
 from sweeps.driver.signals import interruptible
 from sweeps.driver.steps import (
     adapter_trainings,
@@ -51,6 +51,7 @@ from sweeps.planning.checks import num_gpus
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.report.live import View, say
 from sweeps.report.summary import print_summary, summarize
+from sweeps.study.draws import DRAWS, draw_changes
 from sweeps.tracking.remote_copy import Copy, claim
 from sweeps.tracking.tensorboard import EventFiles
 from sweeps.tracking.wandb_mirror import Mirror
@@ -115,11 +116,14 @@ def resume_sweep(
                 console,
                 f"{STATE_FILE} is damaged: the time spent so far and a copy's URL, copy_to (--copy-to), are forgotten",
             )
+        if (changed := draw_changes(read_state(folder).get(DRAWS))) is not None:
+            say(console, changed)
         if retry:
             from sweeps.driver.retry import retry_failed  # torch
 
             names = retry_failed(plan, folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
+            note_inputs(folder, plan)
         write_status(folder, plan, RUNNING)
         return _watched(plan, folder, console, address)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
+from sweeps.execution.ray_cluster import check_address
+from sweeps.planning.inputs import check_sweep_unchanged
 from sweeps.trials.sweep_dir import (
     check_deletable,
     check_folder,
@@ -23,8 +25,17 @@ if TYPE_CHECKING:
 
 
 def finished(config: SweepConfig, folder: Path) -> dict[str, Any] | None:
-    """summary.json, if the folder holds this very sweep, finished."""
-    return finished_summary(folder, config, config_hash(load_base(config))) if holds_sweep(folder) else None
+    """summary.json, if the folder holds this very sweep, finished.
+
+    Raises CheckpointError if code or data have changed since.
+    """
+    if not holds_sweep(folder):
+        return None
+    base = load_base(config)
+    summary = finished_summary(folder, config, config_hash(base))
+    if summary is not None:
+        check_sweep_unchanged(folder, base, config.search)
+    return summary
 
 
 def unfinished(config: SweepConfig, folder: Path) -> bool:
@@ -45,6 +56,7 @@ def begin(
     from sweeps.planning.checks import plan_sweep
     from sweeps.tracking.remote_copy import check_url
 
+    check_address(address)
     if copy_to is not None:
         check_url(copy_to)
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
@@ -53,8 +65,13 @@ def begin(
 
 
 def go_on(folder: Path, console: "Console", address: str | None = None, retry: bool = False) -> dict[str, Any]:
-    """Resume the sweep in a folder; returns the summary. retry: failed runs train again. Raises as `run_sweep`."""
+    """Resume the sweep in a folder; returns the summary. retry: failed runs train again.
+
+    Raises as `run_sweep`, and CheckpointError if data have changed since it began, or code: with retry that may.
+    """
+    check_address(address)
     config = load_resumable(folder)
+    check_sweep_unchanged(folder, load_base(config), config.search, fixed=retry)
     from sweeps.driver.run import resume_sweep
     from sweeps.planning.checks import plan_sweep
 

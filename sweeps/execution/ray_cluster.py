@@ -9,6 +9,7 @@ lives as long as the cluster, however other nodes come and go.
 
 import logging
 import os
+import re
 import socket
 import tempfile
 import warnings
@@ -38,6 +39,8 @@ QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that pauses before its first epoch has ended reports nothing
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# those without which a sweep would do something else; of the others a value of the user's stays
+NEEDED = ("RAY_CHDIR_TO_TRIAL_DIR", "TUNE_DISABLE_SIGINT_HANDLER", "TUNE_DISABLE_STRICT_METRIC_CHECKING")
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
 HEAD = {"node:__internal_head__": 0.001}
@@ -191,6 +194,14 @@ def check_workers() -> None:
             raise ConfigError(f"Ray's workers on node {node['NodeManagerAddress']}: {line}")
 
 
+def check_address(address: str | None) -> None:
+    """Raises ConfigError for what is no address, without showing it where it may hold a password."""
+    if address is None or re.fullmatch(r"auto|[^\s@/]+:[0-9]{1,5}", address):
+        return
+    got = "one with a user or password" if "@" in address else repr(address[:60])
+    raise ConfigError(f"--address must be auto or HOST:PORT of a running Ray, got {got}; no user and no scheme")
+
+
 def check_reachable(address: str) -> None:
     """Raises OSError or ValueError at once where Ray itself would try for minutes."""
     if address != "auto":
@@ -224,7 +235,7 @@ def keep_token_private() -> None:
 def quiet() -> Iterator[None]:
     """Ray's environment and log levels for a sweep, restored afterwards. Ray reads some of them when imported."""
     with (
-        environment({name: value for name, value in QUIET.items() if name not in os.environ}),
+        environment({name: value for name, value in QUIET.items() if name not in os.environ or name in NEEDED}),
         warnings.catch_warnings(),
     ):
         import ray._private.worker as driver  # its import sets log levels, so ours come after it

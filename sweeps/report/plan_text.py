@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from analysis.measures import excesses
+from analysis.power import smallest_p_text
 
 GIB, MIB = 1024**3, 1024**2
 
@@ -124,8 +125,7 @@ def statistics_lines(found: dict[str, Any]) -> Iterator[str]:
         yield "seeds: none confirm the best (confirm_seeds: 0), so no gain can be shown"
         return
     shows = "can be below" if found["can_show"] else "cannot be below"
-    smallest = f"2/2^{seeds} = {found['smallest_p']:.2g}"
-    yield f"seeds: {seeds} pairs; the smallest two-sided sign-flip p is {smallest}, {shows} {level}"
+    yield f"seeds: {seeds} pairs; the smallest two-sided sign-flip p is {smallest_p_text(seeds)}, {shows} {level}"
     if not found["can_show"]:
         yield "  warning: they can show nothing at that level; raise confirm_seeds to 6 or more"
     if found["gain_in_sd"] is None:

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from analysis.names import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, FAILED, TRIAL, TRIALS_FOLDER, mode_of
 from analysis.seeds import SD
-from analysis.trial_file import ended_trial
+from analysis.trial_file import ended_trial, trial_folders
+from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import test_column
 from sweeps.config import SweepConfig
 from sweeps.planning.plan import Plan
@@ -44,6 +45,7 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
         "controls_left_out": controls_left_out(sweep, folder, best),
         "adapter": trained_adapter(sweep, folder),
         "budget": budget,
+        "mixed": mixed_inputs(trial_folders(folder)),
         "seconds": times,
     }
 
@@ -84,6 +86,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say(infeasible_text(summary["infeasible"]))
     if summary.get("budget") is not None:
         say(budget_line(summary["budget"]))
+    for line in summary.get("mixed", ()):
+        say(line)
     if failed := sum(trial["state"] == FAILED for trial in summary["trials"]):
         say(failed_text(failed, folder))
     if baseline is not None:

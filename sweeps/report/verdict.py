@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from analysis.names import mode_of
+from analysis.power import LEVEL, smallest_p, smallest_p_text
 from mergenet.records.run_record import is_metric, test_column
 from sweeps.report.live import label
 
-LEVEL = 0.05  # of the verdicts
 CONTROLS = {"shuffled": "the source shuffled", "noise": "noise for a source", "none": "no source"}
 SHORT = {"shuffled": "shuffled", "noise": "noise", "none": "no source"}
 
@@ -21,10 +21,10 @@ def shown(gain: dict[str, Any], mode: str) -> str | None:
 
 def verdict(gain: dict[str, Any], mode: str) -> str:
     """What the pairs show about the difference and its sign, by the two-sided sign-flip p at the 5 % level."""
-    n, p, smallest = gain["num_pairs"], gain["p"], gain["smallest_p"]
+    n, p, smallest = gain["num_pairs"], gain["p"], smallest_p(gain["num_pairs"])
     seeds = f"{n} seed{'s' if n > 1 else ''}"
     if smallest >= LEVEL:
-        return f"too few seeds to show anything at the 5 % level: smallest p of {seeds} is 2/2^{n} = {smallest:.2g}"
+        return f"too few seeds to show anything at the 5 % level: smallest p of {seeds} is {smallest_p_text(n)}"
     holds_zero = gain["low"] <= 0 <= gain["high"]
     found = shown(gain, mode)
     if found is None:

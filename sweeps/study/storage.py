@@ -13,13 +13,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
+from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError, WriteError
@@ -29,6 +30,7 @@ from sweeps.trials.refused_writes import write_refusal
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
 FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
 URL = "MERGENET_STUDY_URL"
+T = TypeVar("T")
 AGAIN = "`mergenet sweep resume` makes it again from the records of the trials"
 
 
@@ -70,9 +72,16 @@ class WholeLines(JournalFileBackend):
 def postgresql(folder: Path) -> BaseStorage:
     """Raises ConfigError, which never holds the URL."""
     del folder
-    check_storage("postgresql")
+    return on_server(RDBStorage)
+
+
+def on_server(use: Callable[[str], T]) -> T:
+    """What `use` makes of the server's URL. Raises ConfigError if there is none, or it does not answer."""
+    if not os.environ.get(URL, "").startswith("postgresql"):
+        got = "another URL" if os.environ.get(URL) else "nothing"
+        raise ConfigError(f"{URL} must be set to a postgresql URL with storage postgresql, got {got}; or use sqlite")
     try:
-        return RDBStorage(os.environ[URL])
+        return use(os.environ[URL])
     except (ImportError, ValueError, SQLAlchemyError) as error:
         kind = type(error).__name__  # its text may quote the URL
     raise ConfigError(
@@ -85,10 +94,17 @@ STORAGES: dict[str, Callable[[Path], BaseStorage]] = {"sqlite": sqlite, "journal
 
 
 def check_storage(name: str) -> None:
-    """Raises ConfigError if the environment lacks what the storage needs."""
-    if name == "postgresql" and not os.environ.get(URL, "").startswith("postgresql"):
-        got = "another URL" if os.environ.get(URL) else "nothing"
-        raise ConfigError(f"{URL} must be set to a postgresql URL with storage postgresql, got {got}; or use sqlite")
+    """Raises ConfigError if the environment lacks what the storage needs, or its server does not answer."""
+    if name == "postgresql":
+        on_server(knock)
+
+
+def knock(url: str) -> None:
+    engine = create_engine(url)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def study_name(storage: str, sweep: str, folder: Path) -> str:

@@ -26,6 +26,7 @@ from sweeps.trials.messages import SUSPEND, Row
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
 SUMMARY = "summary"  # the run of the whole sweep
 INTERRUPTED = "interrupted"
+NO_AGENT = {"sweep_id": None, "sweep_param_path": None, "launch": False, "launch_config_path": None}
 INIT_SECONDS, FINISH_SECONDS, PROBE_SECONDS = 20, 30, 5
 
 
@@ -76,9 +77,9 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
     logging.getLogger("wandb").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wandb.setup(settings=wandb.Settings(silent=True))  # also what the client says before a run has settings
+        client = set_up(wandb)
         if mode != OFFLINE:
-            check_reachable(wandb.setup().settings.base_url)
+            check_reachable(client.settings.base_url)
         try:
             run = wandb.init(
                 mode="offline" if mode == OFFLINE else "online",
@@ -107,6 +108,18 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
         run.define_metric("*", step_metric=EPOCH)
         run.define_metric(sweep.objective, step_metric=EPOCH, summary=f"{sweep.mode},last")
     return MirrorRun(run, known | set(range(1, run.starting_step + 1)))
+
+
+def set_up(wandb: Any) -> Any:
+    """The client of this process, silent before a run has settings too, and as if no agent of W&B's had started it.
+
+    Within a sweep or a launch of W&B's own (WANDB_SWEEP_ID, WANDB_LAUNCH) it drops a run's id and project, and adds
+    settings of the agent to its config, without a word.
+    """
+    client = wandb.setup(settings=wandb.Settings(silent=True))
+    for name, value in NO_AGENT.items():
+        setattr(client.settings, name, value)
+    return client
 
 
 def check_reachable(base_url: str) -> None:
@@ -154,7 +167,7 @@ def check_key(sweep: SweepConfig) -> None:
         return
     import wandb
 
-    wandb.setup(settings=wandb.Settings(silent=True))
+    set_up(wandb)
     if not wandb.api.api_key:
         raise ConfigError(
             "wandb.mode online must find a key in WANDB_API_KEY or ~/.netrc, got none; "

@@ -7,6 +7,7 @@ from click.testing import CliRunner
 from analysis import formatting, tables
 from analysis.cli import analyze
 from analysis.load import load_trials
+from mergenet.cli.main import cli
 from mergenet.config.loading import load_config, parse_config
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
@@ -293,3 +294,30 @@ def test_best_of_a_named_trial_says_that_it_was_named(sweep, tmp_path):
     story = run("best", sweep)
     assert "# chosen by the highest target_val_top1 of 1 finished trials (1 pruned, 1 failed, 1 that break" in story
     assert "breaks" in run("table", sweep).splitlines()[0]
+
+
+def test_a_table_says_that_code_changed_between_the_runs(sweep):
+    for name, sha256 in (("t0", "a" * 64), ("t1", "b" * 64)):
+        path = sweep / "trials" / name / "provenance.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_hashes": {"bars": sha256}}))
+    said = f"the code of bars changed between runs, so they cannot be compared: {'a' * 12} in t0, {'b' * 12} in t1"
+    assert said in run("table", sweep).splitlines()
+
+
+def test_no_text_in_a_csv_is_a_formula_to_a_spreadsheet(tmp_path, write_run):
+    for name, weights in (("a", "=cmd|' /C calc'!A0"), ("b", "-1+1"), ("c", "plain=1")):
+        write_run(tmp_path / "runs" / name, settings={"target.model.weights": weights})
+    run("table", tmp_path / "runs", "--csv", tmp_path / "t.csv")
+    table = pd.read_csv(tmp_path / "t.csv", dtype=str)
+    assert sorted(table["target.model.weights"]) == ["'-1+1", "'=cmd|' /C calc'!A0", "plain=1"]
+    assert not table["target_val_top1"].str.startswith("'").any()
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(tmp_path, write_run):
+    done = CliRunner().invoke(cli, ["analyze", "table", "\x1b[31mX"])
+    assert done.exit_code == 2
+    assert done.output.startswith("error: \\x1b[31mX must be a sweep folder")
+    for name in ("a", "b"):
+        write_run(tmp_path / "runs" / name, settings={"target.model.weights": f"\x1b[31m{name}"})
+    assert "\\x1b[31ma" in (shown := run("table", tmp_path / "runs"))
+    assert "\x1b" not in shown

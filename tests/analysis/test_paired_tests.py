@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.paired_tests import gain_over, holm, paired_difference, paired_gain
+from analysis.power import smallest_p
 from mergenet.errors import UserError
 
 VARIANT = np.array([0.72, 0.70, 0.75, 0.71, 0.74, 0.69])
@@ -60,10 +61,12 @@ def test_sign_flip_p_by_hand():
     assert paired_difference(np.array([1.0, 2, -0.5]), np.zeros(3)).p_value == 4 / 8
 
 
-@pytest.mark.parametrize(("seeds", "p"), [(1, 1.0), (2, 0.5), (5, 0.0625), (6, 0.03125), (16, 2 / 2**16)])
+@pytest.mark.parametrize(
+    ("seeds", "p"), [(1, 1.0), (2, 0.5), (5, 0.0625), (6, 0.03125), (16, 2 / 2**16), (17, 2e-4), (40, 2e-4)]
+)
 def test_all_differences_of_one_sign_give_the_smallest_p(seeds, p):
     found = paired_difference(np.arange(1, seeds + 1) / 100, np.zeros(seeds))
-    assert found.p_value == found.smallest_p == p
+    assert found.p_value == found.smallest_p == smallest_p(seeds) == p
 
 
 def test_sign_flip_p_equals_enumeration_and_scipys_exact_test():
@@ -107,6 +110,21 @@ def test_too_few_seeds_for_the_level_are_noted():
     assert paired_difference(VARIANT[:5], BASELINE[:5]).note == "5 seeds cannot give p < 0.05; that takes 6"
     assert paired_difference(VARIANT, BASELINE).note == ""
     assert paired_difference(VARIANT, BASELINE, confidence=0.99).note == "6 seeds cannot give p < 0.01; that takes 8"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "level", "note"),
+    [
+        (15, 5e-5, "15 seeds cannot give p < 5e-05; that takes 16"),
+        (16, 5e-5, ""),
+        (17, 1e-4, "17 seeds cannot give p < 0.0001: 0.0002 (of 9,999 drawn sign patterns)"),
+        (17, 2.5e-4, ""),
+        (16, 1e-5, "16 seeds cannot give p < 1e-05; no number of seeds gives p < 1e-05"),
+    ],
+)
+def test_what_drawn_sign_patterns_cannot_show_is_noted(seeds, level, note):
+    values = np.arange(1, seeds + 1) / 100
+    assert paired_difference(values, np.zeros(seeds), confidence=1 - level).note == note
 
 
 @given(pairs, st.randoms(use_true_random=False))

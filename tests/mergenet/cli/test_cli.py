@@ -421,3 +421,29 @@ def test_stopping_early_closes_the_training() -> None:
     next(shown)
     shown.close()
     assert closed == [True]
+
+
+@pytest.mark.parametrize(
+    ("left", "got"),
+    [
+        ({"WORLD_SIZE": "2"}, "'2' without RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"WORLD_SIZE": "two", "RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "'two'"),
+    ],
+)
+def test_a_world_size_that_was_left_behind_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: dict[str, str], got: str
+) -> None:
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(cli, ["train", "digits", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert done.output.endswith(
+        f": WORLD_SIZE must be set by torchrun, got {got}; `unset WORLD_SIZE` trains in one process\n"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_that_was_left_behind_silences_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    done = CliRunner().invoke(cli, ["train", "nowhere.yaml"])
+    assert done.output.startswith("error: nowhere.yaml must be")

@@ -19,6 +19,7 @@ from mergenet.errors import ConfigError
 from mergenet.layers.matrices import find_layer, list_layers
 from mergenet.models import build_model, weights_hash
 from mergenet.models.pretrained import load_into
+from mergenet.records import inputs
 from mergenet.records.provenance import differences, provenance
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
@@ -294,7 +295,7 @@ def test_provenance_has_the_hashes_of_the_weights(tmp_path: Path) -> None:
     now = first | {"weights_hashes": {"source": "c" * 64, "target": sha256}}
     assert differences(first, now) == [f"source weights {'c' * 12} (was {sha256[:12]})"]
     now = first | {"data_hashes": {"source": "a" * 64, "target": "d" * 64}}
-    assert differences(first, now) == [f"target data {'d' * 12} (was {'b' * 12})"]
+    assert inputs.changes(first, now) == [f"target's data {'d' * 12} (was {'b' * 12})"]
 
 
 @pytest.mark.usefixtures("tiny")

@@ -244,6 +244,54 @@ def test_two_classes_leave_no_others_to_compare() -> None:
     torch.testing.assert_close(one, other)
 
 
+def degenerate() -> dict[str, tuple[Tensor, Tensor]]:
+    """Student and teacher, float32 (N, C), whose formulas divide by a length of 0, or take its root."""
+    student, teacher = draw(20, 6, C).float(), draw(21, 6, C).float()
+    one_hot = torch.eye(C).repeat(2, 1)[:6]
+    dead = torch.where(torch.arange(6)[:, None] == 2, 0, student)
+    return {
+        "a dead row": (dead, teacher),
+        "dead rows": (torch.where(torch.arange(6)[:, None] < 3, 0, student), teacher),
+        "a dead row of both": (dead, torch.where(dead == 0, 0, teacher)),
+        "all dead": (torch.zeros(6, C), teacher),
+        "a teacher that is dead": (student, torch.zeros(6, C)),
+        "both dead": (torch.zeros(6, C), torch.zeros(6, C)),
+        "all but dead": (1e-30 * student, teacher),
+        "equal logits": (torch.full((6, C), 3.0), teacher),
+        "logits that rounding makes unequal": (torch.full((6, C), 0.1) / 3 * (1 + 1e-7 * one_hot), teacher),
+        "equal examples": (student[:1].repeat(6, 1), teacher),
+        "two equal examples": (torch.cat([student[:1], student[:1], student[2:]]), teacher),
+        "student and teacher the same": (student, student.clone()),
+        "a one-hot teacher": (student, one_hot),
+        "a sure teacher": (student, 1e4 * one_hot),
+        "sure of something else": (1e4 * one_hot, 1e4 * one_hot.roll(1, 1)),
+        "a batch of one": (student[:1], teacher[:1]),
+    }
+
+
+@pytest.mark.parametrize("case", degenerate())
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loss_and_its_gradient_are_numbers_where_a_direction_is_missing(method: str, case: str) -> None:
+    """And of the size of ordinary ones: a slope of 1e10 is finite, and ruins the network in one step."""
+    student, teacher = degenerate()[case]
+    student = student.clone().requires_grad_()
+    loss = LOSSES[method](student, teacher, torch.arange(len(student)) % C, settings(method))
+    loss.backward()
+    assert loss.isfinite()
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
+    assert student.grad.abs().max() < 1e3
+
+
+@pytest.mark.parametrize("method", FEATURE_METHODS)
+def test_the_other_examples_learn_beside_a_dead_one(method: str) -> None:
+    student, teacher = degenerate()["a dead row"]
+    student = student.clone().requires_grad_()
+    LOSSES[method](student, teacher, torch.arange(6) % C, settings(method)).backward()
+    assert student.grad is not None
+    assert (student.grad.abs().sum(dim=1) > 0).tolist()[:2] == [True, True]
+
+
 # ---------------------------------------------------------------- the configuration
 
 

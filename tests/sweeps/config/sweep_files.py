@@ -24,6 +24,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"metric": "target_test_top1"}, "metric must be a validation metric (target_val_...), got 'target_test_top1'"),
     ({"name": "a/b"}, "name must be letters, digits, dots, dashes and underscores"),
     ({"wandb": {"api_key": "abc"}}, "wandb.api_key must not be in a sweep file"),
+    ({"wandb": {"project": "a" * 129}}, "wandb.project must have at most 128 characters, got 'aaa"),
     ({"wandb": {"mode": "on"}}, "wandb.mode must be one of disabled, offline, online, got 'on'"),
     (
         {"minimize": ["adapter_params"]},

@@ -136,3 +136,10 @@ def test_words_that_are_no_pairs_are_one_line(entry: dict[str, Any], message: st
         parse_sweep(values(search={"transfer.pairs": entry}), "s.yaml")
     assert str(caught.value).startswith(message)
     assert str(caught.value).endswith("(in s.yaml)")
+
+
+@pytest.mark.parametrize("text", ["wandb.api_key canary", "wandb.api_key:canary", "wandb.api_key=canary"])
+def test_no_message_about_set_shows_a_secret(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_sweep("quickstart", [text])
+    assert "canary" not in str(caught.value)

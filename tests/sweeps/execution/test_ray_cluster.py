@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 
 import pytest
 import ray
+from click.testing import CliRunner
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.utils.callback import _create_default_callbacks
 
+from mergenet.cli.main import cli
 from mergenet.errors import ConfigError
-from sweeps.execution.ray_cluster import joined_ray, quiet
+from sweeps.execution.ray_cluster import NEEDED, QUIET, check_address, joined_ray, quiet
 from sweeps.execution.tune_trainable import Silent
 
 
@@ -47,6 +49,7 @@ ROOT = Path(__file__).parents[3]
 ASK_WORKERS = """
 import sys
 sys.path.insert(0, sys.argv[1])  # this process has ours first; Ray's workers are not told
+from mergenet.cli.main import cli
 from mergenet.errors import ConfigError
 from sweeps.execution.ray_cluster import check_workers, local_ray, quiet
 with quiet(), local_ray(1):
@@ -78,3 +81,30 @@ def test_workers_that_find_another_package_of_our_name(theirs: bool, tmp_path: P
     if theirs:
         assert lines[0].startswith("Ray's workers on node ")
         assert f": the package sweeps must be mergenet's own, got {other / 'sweeps'}; rename it" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "address", ["ray://me:canary@localhost:10001", "me:canary@localhost:6379", "nowhere", "ray://a:1"]
+)
+def test_an_address_is_refused_before_anything_is_written_and_no_password_is_shown(
+    tmp_path: Path, address: str
+) -> None:
+    folder = tmp_path / "sweep"
+    done = CliRunner().invoke(cli, ["sweep", "run", "quickstart", "--dir", str(folder), "--address", address])
+    assert (done.exit_code, folder.exists()) == (2, False)
+    assert done.output.startswith("error: --address must be auto or HOST:PORT of a running Ray, got ")
+    assert "canary" not in done.output
+
+
+@pytest.mark.parametrize("address", [None, "auto", "127.0.0.1:6379", "head.example.org:6379", "[::1]:6379"])
+def test_an_address_of_a_ray(address: str | None) -> None:
+    check_address(address)
+
+
+def test_what_was_left_in_the_environment_does_not_change_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in QUIET:
+        monkeypatch.setenv(name, "left")
+    with quiet():
+        inside = {name: os.environ[name] for name in QUIET}
+    assert inside == {name: value if name in NEEDED else "left" for name, value in QUIET.items()}
+    assert {os.environ[name] for name in QUIET} == {"left"}

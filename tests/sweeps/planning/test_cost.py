@@ -15,10 +15,10 @@ from mergenet.training.run import train_run
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep
 from sweeps.planning.checks import plan_sweep
-from sweeps.planning.cost import estimate, space_size
+from sweeps.planning.cost import estimate, space_size, statistics
 from sweeps.planning.epochs import asha_epochs, forecast, quantile
 from sweeps.planning.probe import probe
-from sweeps.report.plan_text import plan_lines
+from sweeps.report.plan_text import plan_lines, statistics_lines
 from tests.sweeps.base import MEASURED, base_config, space_of, sweep_config, write_base
 
 SEARCH = {
@@ -183,6 +183,17 @@ def test_the_smallest_gain_is_found_four_times_in_five(pairs: int) -> None:
     test = stats.ttest_1samp(draws, 0, axis=1)
     assert np.mean((test.pvalue < 0.05) & (test.statistic > 0)) == pytest.approx(0.8, abs=0.01)
     assert smallest_p(pairs) == 2 / 2**pairs
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(6, "2/2^6 = 0.031"), (20, "0.0002 (of 9,999 drawn sign patterns)")])
+def test_the_plan_says_what_the_test_can_reach(seeds: int, least: str) -> None:
+    found = statistics(seeds, None)
+    assert found["smallest_p"] == smallest_p(seeds)
+    first = next(statistics_lines(found))
+    assert first == f"seeds: {seeds} pairs; the smallest two-sided sign-flip p is {least}, can be below 5 %"
+
+
+def test_no_gain_is_found_with_one_seed() -> None:
     assert smallest_gain(1) is None
 
 

@@ -87,13 +87,14 @@ def test_a_bad_url_is_said_without_the_url(
     monkeypatch.delenv(URL, raising=False)
     if url is not None:
         monkeypatch.setenv(URL, url)
-    with pytest.raises(ConfigError) as caught:
-        STORAGES["postgresql"](tmp_path)
-    assert str(caught.value).startswith(message)
-    assert CANARY not in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-    assert caught.value.__cause__ is None
-    assert caught.value.__context__ is None, "a traceback would show what the driver said"
+    for use in (lambda: STORAGES["postgresql"](tmp_path), lambda: check_storage("postgresql")):
+        with pytest.raises(ConfigError) as caught:
+            use()
+        assert str(caught.value).startswith(message)
+        assert CANARY not in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None, "a traceback would show what the driver said"
 
 
 def test_only_postgresql_needs_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from wandb.sdk import mailbox, wandb_setup
 
 from sweeps.tracking.tensorboard import event_of
 from sweeps.tracking.wandb_file import BLOCK, FRAME, HEADER, MAGIC
-from sweeps.tracking.wandb_run import settings
+from sweeps.tracking.wandb_run import NO_AGENT, settings
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,7 +37,7 @@ def test_what_the_mirror_asks_of_wandbs_client() -> None:
     assert isinstance(inspect.getattr_static(wandb_setup._WandbSetup, "settings"), property)
     assert isinstance(inspect.getattr_static(type(wandb.api), "api_key"), property)
     fields = wandb.Settings.model_fields
-    assert {"base_url", *settings(wandb).model_fields_set} <= set(fields)
+    assert {"base_url", *NO_AGENT, *settings(wandb).model_fields_set} <= set(fields)
     options = {"mode", "project", "id", "name", "group", "job_type", "config", "dir", "resume", "reinit", "settings"}
     assert options <= set(inspect.signature(wandb.init).parameters)
     assert "create_new" in str(fields["reinit"].annotation)

@@ -16,12 +16,12 @@ import wandb
 from click.testing import CliRunner
 
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.atomic import write_json
+from mergenet.records.atomic import write_json, write_text
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.tracking import wandb_mirror, wandb_run
 from sweeps.tracking.wandb_file import known_epochs, rows, run_files
 from sweeps.tracking.wandb_mirror import Mirror
-from sweeps.tracking.wandb_run import check_key
+from sweeps.tracking.wandb_run import check_key, open_run
 from sweeps.tracking.wandb_sync import sync_sweep
 from tests.sweeps.base import sweep_config
 from tests.sweeps.wandb_base import (
@@ -417,3 +417,28 @@ def children(name: str, parent: int | None = None) -> list[int]:
         if int(stat.rpartition(")")[2].split()[1]) == (parent or os.getpid()) and name.encode() in line:
             found.append(int(path.name))
     return found
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"WANDB_SWEEP_ID": "other", "WANDB_SWEEP_PARAM_PATH": "agent.yaml"},
+        {"WANDB_LAUNCH": "true"},
+        {"WANDB_RUN_ID": "x", "WANDB_PROJECT": "x", "WANDB_RUN_GROUP": "x", "WANDB_JOB_TYPE": "x", "WANDB_NAME": "x"},
+        {"WANDB_MODE": "disabled", "WANDB_DISABLED": "true", "WANDB_RESUME": "must", "WANDB_DIR": "/nowhere"},
+    ],
+    ids=lambda left: next(iter(left)),
+)
+def test_what_was_left_in_the_environment_does_not_rename_a_run(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, left: dict[str, str]
+) -> None:
+    monkeypatch.chdir(offline)
+    write_text(offline / "agent.yaml", "b: {value: 3}\n")
+    sweep, folder = sweep_folder(offline, "offline")
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    run = open_run(sweep, folder, "trial-000", "trial", {"a": 1}, "offline").run
+    run.finish()
+    about = (run.id, run.project, run.group, run.job_type, run.name, dict(run.config))
+    assert about == ("tiny-trial-000", "mergenet", "tiny", "trial", "trial-000", {"a": 1})
+    assert Path(run.dir).is_relative_to(folder)

@@ -1,6 +1,8 @@
 """Several objectives and a constraint from real runs on disk to study, summary and analysis, without Ray."""
 
 import io
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,19 @@ def test_what_a_reader_is_told(trained: Path) -> None:
     assert (told["trials_infeasible"], told[f"best_{SIZE}"]) == (1, summary["best"]["measured"][SIZE])
     assert told["front"].startswith(summary["best"]["trial_id"])
     assert f"<th>{SIZE}</th>" in trials_html(summary["trials"])
+
+
+def test_code_that_changed_between_trials_is_told(trained: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "sweep"))
+    for name, sha256 in (("trial-000", "a" * 64), ("trial-001", "b" * 64)):
+        path = folder / "trials" / name / "provenance.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_hashes": {"bars": sha256}}))
+    summary = summarize(plan_of(sweep_of(), space_of(SEARCH, epochs=1)), folder, {"search": 1.0}, None)
+    out = io.StringIO()
+    print_summary(folder, summary, Console(file=out, width=160))
+    first, second = (f"{letter * 12} in trial-00{number}" for number, letter in enumerate("ab"))
+    line = f"the code of bars changed between runs, so they cannot be compared: {first}, {second}"
+    assert line in out.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

@@ -1,0 +1,76 @@
+"""The source of users' modules: what is hashed, and when."""
+
+import hashlib
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mergenet.config.registry import look_up
+from mergenet.config.user_code import read_sources, source_hashes
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package and modules beside it, in the current folder."""
+    files = {
+        "codepkg/__init__.py": "",
+        "codepkg/nets.py": "import torch\nfrom . import blocks\nfrom codehelp import width\ntwo = 2\n",
+        "codepkg/blocks.py": "def late():\n    import codelate\n",
+        "codepkg/unused.py": "",
+        "codehelp.py": "import json, mergenet.config\nwidth = 3\n",
+        "codelate.py": "from ..beyond import top\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("codepkg", "codehelp", "codelate")]:
+        del sys.modules[name]
+
+
+def test_what_a_module_imports_counts_and_nothing_else(project: Path) -> None:
+    found = source_hashes(["codepkg.nets"])
+    assert list(found) == ["codehelp", "codelate", "codepkg", "codepkg.blocks", "codepkg.nets"]
+    assert found["codehelp"] == hashlib.sha256((project / "codehelp.py").read_bytes()).hexdigest()
+    assert "codepkg" not in sys.modules, "looking imports nothing"
+
+
+@pytest.mark.parametrize("edited", ["codepkg/__init__.py", "codepkg/nets.py", "codepkg/blocks.py", "codelate.py"])
+def test_an_edit_of_any_of_them_changes_a_hash(project: Path, edited: str) -> None:
+    before = source_hashes(["codepkg.nets"])
+    (project / edited).write_text("three = 3\n" + (project / edited).read_text())
+    after = source_hashes(["codepkg.nets"])
+    name = edited.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    assert [module for module in before if before[module] != after[module]] == [name]
+
+
+def test_what_was_imported_is_what_counts_until_it_is_reloaded(project: Path) -> None:
+    assert look_up("model.name", "codepkg.nets:two", {}) == 2
+    before = source_hashes(["codepkg.nets"])
+    (project / "codepkg/nets.py").write_text("from codehelp import width\ntwo = 22\n")
+    assert look_up("model.name", "codepkg.nets:two", {}) == 2
+    assert source_hashes(["codepkg.nets"]) == before
+    importlib.reload(sys.modules["codepkg.nets"])
+    assert look_up("model.name", "codepkg.nets:two", {}) == 22
+    assert source_hashes(["codepkg.nets"])["codepkg.nets"] != before["codepkg.nets"]
+
+
+def test_of_an_installed_package_the_version_counts() -> None:
+    assert source_hashes(["yaml.nodes"]) == {"yaml": f"PyYAML {importlib.import_module('yaml').__version__}"}
+    assert read_sources(["torch.nn", "json", "mergenet.models", "builtins"]) == {}
+
+
+@pytest.mark.parametrize("name", ["", "no_such_module_here", "codepkg.no_such"])
+@pytest.mark.usefixtures("project")
+def test_what_is_not_there_has_no_hash(name: str) -> None:
+    assert name not in source_hashes([name])
+
+
+def test_a_source_that_python_cannot_read_counts_all_the_same(project: Path) -> None:
+    (project / "codelate.py").write_bytes(b"def \xff(:\x00")
+    assert "codelate" in source_hashes(["codepkg.nets"])

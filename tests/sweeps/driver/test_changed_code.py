@@ -1,0 +1,127 @@
+"""A sweep whose code or data were edited since it began is neither shown as finished nor gone on with."""
+
+import json
+import sys
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mergenet.config.loading import dump_yaml, parse_config
+from mergenet.data import load_data
+from mergenet.errors import CheckpointError
+from mergenet.records.run_record import FINISHED
+from sweeps.config import SweepConfig
+from sweeps.config.base import load_base
+from sweeps.config.loading import parse_sweep
+from sweeps.driver.metadata import begin, note_inputs, write_status
+from sweeps.driver.retry import goes_on, retry_failed
+from sweeps.driver.start import finished, go_on
+from sweeps.execution.worker import do_job
+from sweeps.planning.inputs import check_sweep_unchanged
+from sweeps.planning.plan import plan_sweep
+from sweeps.study.study import SweepStudy
+from sweeps.trials.jobs import STOP, Jobs
+from sweeps.trials.record import write_trial
+from sweeps.trials.sweep_dir import load_resumable
+from tests.sweeps.base import base_values
+
+MODULE = """
+from sweptcode_data import load
+from mergenet.models import MODELS
+net = MODELS["mobilenetv2_small"]
+"""
+OTHER = "from mergenet.models import MODELS\nnet = MODELS['mobilenetv2_small']\n"
+DATA = """
+from mergenet.data.images.digits import load_digits
+load = load_digits
+"""
+MODULES = ("sweptcode", "sweptcode_data", "sweptcode_other")
+
+
+def forget() -> None:
+    for name in MODULES:
+        sys.modules.pop(name, None)
+    load_data.cache_clear()
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    for name, text in zip(MODULES, (MODULE, DATA, OTHER), strict=True):
+        (tmp_path / f"{name}.py").write_text(text)
+    values = base_values()
+    values["target"] = values["target"] | {"model": {"name": "sweptcode:net"}}
+    (tmp_path / "base.yaml").write_text(dump_yaml(parse_config(values, "the test's base")))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def sweep() -> SweepConfig:
+    names = ["sweptcode:net", "sweptcode_other:net"]
+    search = {"target.model.name": {"choice": names}, "transfer.t_cycle": {"choice": [2, 4]}}
+    fixed = {"name": "tiny", "base": "base.yaml", "search": search, "confirm_seeds": 1, "num_trials": 2}
+    return parse_sweep(fixed, "the test's sweep")
+
+
+def begun(project: Path) -> Path:
+    folder = project / "sweep"
+    folder.mkdir()
+    begin(plan_sweep(sweep()), folder, None)
+    forget()
+    return folder
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_sweep_of_other_code_is_refused(project: Path, module: str) -> None:
+    folder = begun(project)
+    (project / f"{module}.py").write_text((project / f"{module}.py").read_text() + "# other\n")
+    said = rf"sweep was begun with other code or data: code of {module} \w{{12}} \(was \w{{12}}\); .* .--overwrite"
+    with pytest.raises(CheckpointError, match=said):
+        go_on(folder, Console(file=StringIO()))
+    assert finished(sweep(), folder) is None
+    write_status(folder, plan_sweep(sweep()), FINISHED)
+    (folder / "summary.json").write_text('{"name": "tiny"}')
+    forget()
+    with pytest.raises(CheckpointError, match=said):
+        finished(sweep(), folder)
+
+
+def test_a_sweep_of_other_data_is_refused(project: Path) -> None:
+    folder = begun(project)
+    write_status(folder, plan_sweep(sweep()), FINISHED)
+    (folder / "summary.json").write_text('{"name": "tiny"}')
+    assert finished(sweep(), folder) == {"name": "tiny"}
+    state = json.loads((folder / "sweep.json").read_text())
+    assert state["inputs"]["data_hashes"].keys() == {"source", "target"}
+    state["inputs"]["data_hashes"]["source"] = "a" * 64
+    (folder / "sweep.json").write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match=rf"source's data \w{{12}} \(was {'a' * 12}\)"):
+        finished(sweep(), folder)
+    del state["inputs"]  # as an older sweep
+    (folder / "sweep.json").write_text(json.dumps(state))
+    assert finished(sweep(), folder) == {"name": "tiny"}
+
+
+def test_what_failed_trains_again_with_code_that_was_fixed_and_from_nothing(project: Path) -> None:
+    folder = begun(project)
+    plan = plan_sweep(sweep())
+    study, jobs = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder), Jobs(folder, plan.space, None)
+    job = jobs.trial(0, study.draw(0).params)
+    assert do_job(job, lambda *_: STOP)["state"] == "pruned"
+    write_trial(job, "failed", "a bug")
+    assert goes_on(Path(job["folder"]))
+    for name in ("sweptcode", "sweptcode_other"):
+        (project / f"{name}.py").write_text((project / f"{name}.py").read_text() + "# mended\n")
+    forget()
+    check_sweep_unchanged(folder, load_base(load_resumable(folder)), sweep().search, fixed=True)
+    assert not goes_on(Path(job["folder"]))
+    assert retry_failed(plan, folder) == ["trial-000"]
+    assert not Path(job["folder"]).exists()
+    note_inputs(folder, plan)
+    check_sweep_unchanged(folder, load_base(load_resumable(folder)), sweep().search)
