@@ -1,18 +1,24 @@
 """Names that a setting can have: each table of them and the dict of what they stand for agree."""
 
-from typing import Annotated
+import importlib
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from mergenet.config import Config
+from mergenet import data
+from mergenet.config import Config, choices
 from mergenet.config.choices import ENCODINGS, KINDS, EncodingFacts, OneOf
 from mergenet.config.distillation_defaults import PUBLISHED
 from mergenet.config.json_schema import node_at, resolve
 from mergenet.config.loading import parse_config
+from mergenet.data.text.text import TEXT_DATASETS
+from mergenet.data.text.windows import QUESTION_SETS
 from mergenet.errors import ConfigError
 from mergenet.export import FORMAT_NAMES
 from mergenet.export.formats import FORMATS
+from mergenet.models import MODELS, Architecture
+from mergenet.tasks import TASKS, image_text_retrieval, visual_question_answering
 from mergenet.training.distillation import LOSSES
 from mergenet.transfer.adapter import ATTENTIONS
 from mergenet.transfer.encodings import ENCODERS
@@ -31,6 +37,36 @@ def test_every_name_has_an_implementation() -> None:
     assert list(SAMPLERS) == list(SAMPLER_FACTS)
     assert list(RULES) == list(SCHEDULER_FACTS)
     assert {need for facts in SAMPLER_FACTS.values() for need in facts.needs} == set(CHECKS)
+
+
+TABLES: list[tuple[dict[str, str], dict[str, Any], str]] = [
+    (choices.SHIPPED_MODELS, MODELS, "mergenet.models."),
+    (choices.SHIPPED_IMAGES, data.DATASETS, "mergenet.data."),
+    (choices.SHIPPED_TEXTS, TEXT_DATASETS, "mergenet.data."),
+    (choices.SHIPPED_QUESTIONS, QUESTION_SETS, "mergenet.data."),
+    (choices.SHIPPED_IMAGE_QUESTIONS, visual_question_answering.DATASETS, "mergenet.data."),
+    (choices.SHIPPED_CAPTIONS, image_text_retrieval.DATASETS, "mergenet.data."),
+    (choices.SHIPPED_TASKS, TASKS, "mergenet.tasks."),
+]
+
+
+def test_every_table_of_what_is_shipped_is_tested() -> None:
+    tables = [table for name, table in vars(choices).items() if name.startswith("SHIPPED_") and name != "SHIPPED_DATA"]
+    assert tables == [table for table, _, _ in TABLES]
+    assert sum(map(len, tables[1:-1])) == len(choices.SHIPPED_DATA), "a data set's name is in one group only"
+
+
+@pytest.mark.parametrize(("table", "made", "room"), TABLES)
+def test_everything_shipped_is_found_where_its_table_says(
+    table: dict[str, str], made: dict[str, Any], room: str
+) -> None:
+    """Under the table's names, in its order, in the room that the arrows of tests/arrows.py count it to."""
+    assert list(made) == list(table)
+    for name, place in table.items():
+        module, _, own = place.partition(":")
+        assert module.startswith(room), place
+        assert made[name] is getattr(importlib.import_module(module), own), place
+        assert isinstance(made[name], Architecture) if made is MODELS else callable(made[name]), place
 
 
 @pytest.mark.parametrize(

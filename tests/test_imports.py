@@ -47,6 +47,7 @@ def loaded_by(*imports: str) -> set[str]:
     [
         "mergenet",
         "mergenet.config",
+        "mergenet.config.choices",
         "mergenet.config.loading",
         "mergenet.errors",
         "mergenet.records.run_record",

@@ -1,7 +1,9 @@
 """Settings whose values are names: one table for each setting, with what the rules need to know about each name.
 
-The code behind the names is elsewhere, in dicts with the same keys: transfer/encodings.py and transfer/adapter.py,
-for methods (distillation_defaults.py) training/distillation.py. Schema, help and messages come from the tables, and
+Models, data sets and tasks have their code beside the name, as "module:object"; the dicts of the objects, such as
+`mergenet.models.MODELS`, are made from these tables (`mergenet.config.registry.shipped`). The code behind all other
+names is elsewhere, in dicts with the same keys: transfer/encodings.py and transfer/adapter.py, for methods
+(distillation_defaults.py) training/distillation.py. Schema, help and messages come from the tables, and
 `tests/test_choices.py` checks that tables and dicts agree.
 """
 
@@ -77,4 +79,65 @@ class EncodingFacts(Facts):
 ENCODINGS = {
     "projected": EncodingFacts("W stays full, A = B^T W moves"),
     "factorized": EncodingFacts("the layer is B A from the start", trains_factors=True),
+}
+
+SHIPPED_MODELS = {
+    "resnet18": "mergenet.models.resnet:resnet18",
+    "resnet34": "mergenet.models.resnet:resnet34",
+    "resnet50": "mergenet.models.resnet:resnet50",
+    "resnet_small": "mergenet.models.resnet:resnet_small",
+    "mobilenetv2": "mergenet.models.mobilenet:mobilenetv2",
+    "mobilenetv2_small": "mergenet.models.mobilenet:mobilenetv2_small",
+    "mlp": "mergenet.models.mlp:mlp",
+    "mlp_small": "mergenet.models.mlp:mlp_small",
+    "efficientnet_lite0": "mergenet.models.efficientnet:efficientnet_lite0",
+    "bert": "mergenet.models.transformer:bert",
+    "distilbert": "mergenet.models.transformer:distilbert",
+    "bert_small": "mergenet.models.transformer:bert_small",
+    "distilbert_small": "mergenet.models.transformer:distilbert_small",
+    "blip": "mergenet.models.vision_language:blip",
+    "blip_small": "mergenet.models.vision_language:blip_small",
+}
+
+# Data sets, by what is learned from them. Each group is made a dict where its sets are loaded.
+
+SHIPPED_IMAGES = {
+    "openmoji": "mergenet.data.images.openmoji:load_openmoji",
+    "digits": "mergenet.data.images.digits:load_digits",
+    "mnist5k": "mergenet.data.images.digits:load_mnist5k",
+    "cifar10": "mergenet.data.images.cifar:load_cifar10",
+    "cifar100": "mergenet.data.images.cifar:load_cifar100",
+    "folder": "mergenet.data.images.folders:load_folder",
+}
+
+SHIPPED_TEXTS = {
+    "emoji_names": "mergenet.data.text.labelled:load_emoji_names",
+    "imdb": "mergenet.data.text.labelled:load_imdb",
+    "text_folder": "mergenet.data.text.labelled:load_text_folder",
+}
+
+SHIPPED_QUESTIONS = {
+    "facts": "mergenet.data.text.facts:load_facts",
+    "squad2": "mergenet.data.text.squad:load_squad",
+    "squad1": "mergenet.data.text.squad:load_squad",
+}
+
+SHIPPED_IMAGE_QUESTIONS = {
+    "easy_vqa": "mergenet.data.image_text.easy_vqa:load_easy_vqa",
+    "vqa2": "mergenet.data.image_text.vqa:load_vqa2",
+}
+
+SHIPPED_CAPTIONS = {
+    "openmoji_names": "mergenet.data.image_text.captions:load_openmoji_names",
+    "coco": "mergenet.data.image_text.captions:load_coco",
+}
+
+SHIPPED_DATA = SHIPPED_IMAGES | SHIPPED_TEXTS | SHIPPED_QUESTIONS | SHIPPED_IMAGE_QUESTIONS | SHIPPED_CAPTIONS
+
+SHIPPED_TASKS = {
+    "image_classification": "mergenet.tasks.image_classification:ImageClassification",
+    "text_classification": "mergenet.tasks.text_classification:TextClassification",
+    "question_answering": "mergenet.tasks.question_answering:QuestionAnswering",
+    "visual_question_answering": "mergenet.tasks.visual_question_answering:VisualQuestionAnswering",
+    "image_text_retrieval": "mergenet.tasks.image_text_retrieval:ImageTextRetrieval",
 }

@@ -14,6 +14,12 @@ from mergenet.errors import ConfigError, UserError, unknown_name
 T = TypeVar("T")
 
 
+def shipped(table: Mapping[str, str]) -> dict[str, Any]:
+    """Name -> object, from one of the tables of our own "module:object" in `mergenet.config.choices`."""
+    places = {name: place.split(":") for name, place in table.items()}
+    return {name: getattr(importlib.import_module(module), own) for name, (module, own) in places.items()}
+
+
 def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
     """`table[name]`, or the object that "module:object" names, imported as Python would from the current folder.
 

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
 
-from mergenet.config.choices import ENCODINGS, KINDS, OneOf, in_words
+from mergenet.config.choices import (
+    ENCODINGS,
+    KINDS,
+    SHIPPED_DATA,
+    SHIPPED_MODELS,
+    SHIPPED_TASKS,
+    OneOf,
+    in_words,
+)
 from mergenet.config.distillation_defaults import PUBLISHED, described
 from mergenet.config.pair_labels import pairs_of
 
@@ -24,9 +32,7 @@ class Strict(BaseModel):
 class DataConfig(Strict):
     name: str = Field(
         "openmoji",
-        description="data set, of the task that learns it, or module:object of your own: openmoji, digits, mnist5k, "
-        "cifar10, cifar100, folder, emoji_names, imdb, text_folder, facts, squad2, squad1, easy_vqa, vqa2, "
-        "openmoji_names, coco",
+        description="data set, of the task that learns it, or module:object of your own: " + ", ".join(SHIPPED_DATA),
     )
     root: PathText | None = Field(None, description="folder of the data set; data that ships with pip needs none")
     image_size: Annotated[int, Field(ge=1, le=1024)] = Field(32, description="side of the square images, pixels")
@@ -49,8 +55,7 @@ class ModelConfig(Strict):
     name: str = Field(
         "mobilenetv2_small",
         description="architecture, torchvision/NAME for any of torchvision's classifiers, or module:object of your "
-        "own: resnet_small, resnet18, resnet34, resnet50, mobilenetv2_small, mobilenetv2, mlp, mlp_small, "
-        "efficientnet_lite0, bert_small, bert, distilbert_small, distilbert, blip_small, blip",
+        f"own: {', '.join(SHIPPED_MODELS)}",
     )
     stem: Literal["cifar", "imagenet"] = Field(
         "cifar",
@@ -85,8 +90,7 @@ class NetworkConfig(Strict):
 
     task: str = Field(
         "image_classification",
-        description="what the network learns, or module:object of your own: image_classification, "
-        "text_classification, question_answering, visual_question_answering, image_text_retrieval",
+        description="what the network learns, or module:object of your own: " + ", ".join(SHIPPED_TASKS),
     )
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = Field(default_factory=DataConfig)

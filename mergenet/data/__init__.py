@@ -4,23 +4,13 @@ from collections.abc import Callable
 from functools import cache
 
 from mergenet.config import DataConfig
-from mergenet.config.registry import made
-from mergenet.data.images.cifar import load_cifar10, load_cifar100
-from mergenet.data.images.digits import load_digits, load_mnist5k
-from mergenet.data.images.folders import load_folder
+from mergenet.config.choices import SHIPPED_IMAGES
+from mergenet.config.registry import made, shipped
 from mergenet.data.images.images import ImageData, Split
-from mergenet.data.images.openmoji import load_openmoji
 
 __all__ = ["DATASETS", "ImageData", "Split", "load_data"]
 
-DATASETS: dict[str, Callable[[DataConfig], ImageData]] = {
-    "openmoji": load_openmoji,
-    "digits": load_digits,
-    "mnist5k": load_mnist5k,
-    "cifar10": load_cifar10,
-    "cifar100": load_cifar100,
-    "folder": load_folder,
-}
+DATASETS: dict[str, Callable[[DataConfig], ImageData]] = shipped(SHIPPED_IMAGES)
 
 
 @cache

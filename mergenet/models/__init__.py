@@ -1,81 +1,33 @@
 """The networks, by name."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from mergenet.config import ModelConfig
-from mergenet.config.registry import kind_of, look_up, made_by
-from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, SPAN, TEXT, Spec
-from mergenet.data.text.minilm import MINILM, minilm_folder
+from mergenet.config.choices import SHIPPED_MODELS
+from mergenet.config.registry import kind_of, look_up, made_by, shipped
+from mergenet.config.spec import IMAGE, Spec
+from mergenet.data.text.minilm import MINILM
 from mergenet.errors import ConfigError, unknown_name
-from mergenet.models.efficientnet import efficientnet_lite0, imagenet_weights
-from mergenet.models.mlp import grey_mlp
-from mergenet.models.mobilenet import mobilenetv2, mobilenetv2_small
+from mergenet.models.architecture import Architecture, image_classifier
 from mergenet.models.pretrained import check_finite, content_hash, load_into, read_weights
-from mergenet.models.resnet import resnet18, resnet34, resnet50, resnet_small
 from mergenet.models.torchvision_zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
-from mergenet.models.transformer import ENCODERS
-from mergenet.models.vision_language import BLIPS
 
+__all__ = [
+    "MODELS",
+    "Architecture",
+    "build_model",
+    "check_words",
+    "find_architecture",
+    "image_classifier",
+    "weights_file",
+    "weights_hash",
+]
 
-@dataclass(frozen=True)
-class Architecture:
-    """build: the network for a specification, initialised from torch's global generator.
-
-    inputs, outputs: the specifications that it can meet.
-    reads_folders: `build` itself loads `config.weights` where that is a folder, as save_pretrained writes it.
-    sized_by_folder: such a folder gives the sizes, too.
-    packaged: starting weights that a pip package brings, by their name in `config.weights` -> file or folder.
-    renamed: maps the names of a published file's entries to those of this network.
-    """
-
-    build: Callable[[ModelConfig, Spec], nn.Module]
-    inputs: str = IMAGE
-    outputs: tuple[str, ...] = (CLASSES,)
-    reads_folders: bool = False
-    sized_by_folder: bool = False
-    packaged: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
-    renamed: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
-
-    def fits(self, spec: Spec) -> bool:
-        return spec.inputs == self.inputs and spec.outputs in self.outputs
-
-
-def image_classifier(build: Callable[[int, str], nn.Module]) -> Architecture:
-    """build: (number of classes, stem) -> network."""
-    return Architecture(lambda config, spec: build(spec.num_outputs, config.stem))
-
-
-MODELS: dict[str, Architecture] = {
-    "resnet18": image_classifier(resnet18),
-    "resnet34": image_classifier(resnet34),
-    "resnet50": image_classifier(resnet50),
-    "resnet_small": image_classifier(resnet_small),
-    "mobilenetv2": image_classifier(mobilenetv2),
-    "mobilenetv2_small": image_classifier(mobilenetv2_small),
-    "mlp": Architecture(grey_mlp(256, 128)),
-    "mlp_small": Architecture(grey_mlp(16)),
-    "efficientnet_lite0": Architecture(
-        lambda _, spec: efficientnet_lite0(spec.num_outputs, spec.image_size), packaged={"imagenet": imagenet_weights}
-    ),
-    **{
-        name: Architecture(
-            encoder,
-            TEXT,
-            (CLASSES, SPAN),
-            reads_folders=True,
-            sized_by_folder=not encoder.sizes,
-            packaged={MINILM: minilm_folder} if name == "bert" else {},
-        )
-        for name, encoder in ENCODERS.items()
-    },
-    **{name: Architecture(blip, IMAGE_TEXT, (CLASSES, EMBEDDING), reads_folders=True) for name, blip in BLIPS.items()},
-}
+MODELS: dict[str, Architecture] = shipped(SHIPPED_MODELS)
 
 
 def find_architecture(name: str) -> Architecture:

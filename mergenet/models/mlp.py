@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
 from mergenet.config.spec import Spec
+from mergenet.models.architecture import Architecture
 
 
 class GreyMLP(nn.Module):
@@ -29,3 +30,7 @@ class GreyMLP(nn.Module):
 def grey_mlp(*hidden: int) -> Callable[[ModelConfig, Spec], nn.Module]:
     """hidden: widths of the hidden layers."""
     return lambda _, spec: GreyMLP(spec.image_size, hidden, spec.num_outputs)
+
+
+mlp = Architecture(grey_mlp(256, 128))
+mlp_small = Architecture(grey_mlp(16))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.models._torchvision import torchvision_module
+from mergenet.models.architecture import image_classifier
 
 tv = torchvision_module("torchvision.models.mobilenetv2")
 ops = torchvision_module("torchvision.ops.misc")
@@ -24,6 +25,7 @@ _FULL: Setting = (
 _SMALL: Setting = ((3, 24, 1, 2), (3, 32, 2, 2), (3, 64, 2, 2))
 
 
+@image_classifier
 def mobilenetv2(num_outputs: int, stem: str) -> nn.Module:
     """torchvision's MobileNetV2; the cifar stem does not stride in the first convolution and the 24-wide stage.
 
@@ -67,6 +69,7 @@ class SmallMobileNetV2(nn.Module):
         return self.classifier(torch.flatten(x, 1))
 
 
+@image_classifier
 def mobilenetv2_small(num_outputs: int, stem: str) -> nn.Module:
     """Small enough to train an epoch in seconds on one CPU core: the usual target of small presets."""
     return SmallMobileNetV2(16, _SMALL, 128, num_outputs, stem)

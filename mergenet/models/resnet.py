@@ -1,25 +1,15 @@
 """Residual networks from torchvision's blocks; the layers are named as torchvision names them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mergenet.models._torchvision import torchvision_module
+from mergenet.models.architecture import image_classifier
 
 tv = torchvision_module("torchvision.models.resnet")
-
-
-def resnet18(num_outputs: int, stem: str) -> nn.Module:
-    return _resnet("BasicBlock", [2, 2, 2, 2], num_outputs, stem)
-
-
-def resnet34(num_outputs: int, stem: str) -> nn.Module:
-    return _resnet("BasicBlock", [3, 4, 6, 3], num_outputs, stem)
-
-
-def resnet50(num_outputs: int, stem: str) -> nn.Module:
-    return _resnet("Bottleneck", [3, 4, 6, 3], num_outputs, stem)
 
 
 def _resnet(block: str, layers: list[int], num_outputs: int, stem: str) -> nn.Module:
@@ -30,6 +20,11 @@ def _resnet(block: str, layers: list[int], num_outputs: int, stem: str) -> nn.Mo
         nn.init.kaiming_normal_(conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's own
         model.conv1, model.maxpool = conv1, nn.Identity()
     return model
+
+
+resnet18 = image_classifier(partial(_resnet, "BasicBlock", [2, 2, 2, 2]))
+resnet34 = image_classifier(partial(_resnet, "BasicBlock", [3, 4, 6, 3]))
+resnet50 = image_classifier(partial(_resnet, "Bottleneck", [3, 4, 6, 3]))
 
 
 class SmallResNet(nn.Module):
@@ -58,9 +53,8 @@ class SmallResNet(nn.Module):
         return self.fc(torch.flatten(nn.functional.adaptive_avg_pool2d(x, 1), 1))
 
 
-def resnet_small(num_outputs: int, stem: str) -> nn.Module:
-    """Small enough to train beside another network on two CPU cores: the usual source of small presets."""
-    return SmallResNet((24, 48, 96), (1, 1, 1), num_outputs, stem)
+# small enough to train beside another network on two CPU cores: the usual source of small presets
+resnet_small = image_classifier(partial(SmallResNet, (24, 48, 96), (1, 1, 1)))
 
 
 def _stem_conv(width: int, stem: str) -> nn.Conv2d:

@@ -1,7 +1,7 @@
 """BERT and DistilBERT encoders of `transformers` under a new head: classes of a text, or a span in it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config import ModelConfig
-from mergenet.config.spec import SPAN, Spec
+from mergenet.config.spec import CLASSES, SPAN, TEXT, Spec
+from mergenet.data.text.minilm import MINILM, minilm_folder
 from mergenet.errors import ConfigError, needs_package
+from mergenet.models.architecture import Architecture
 
 INIT_STD = 0.02  # of new linear layers, as in BERT
 DROPOUT = 0.1  # in the heads
@@ -97,19 +99,28 @@ class Encoder:
         return getattr(transformers, f"{self.family}Config"), getattr(transformers, f"{self.family}Model")
 
 
+def text_network(encoder: Encoder, packaged: Mapping[str, Callable[[], Path]] | None = None) -> Architecture:
+    """For classes of a text and for a span in it; a folder gives the sizes where the encoder fixes none."""
+    sized = not encoder.sizes
+    return Architecture(
+        encoder, TEXT, (CLASSES, SPAN), reads_folders=True, sized_by_folder=sized, packaged=packaged or {}
+    )
+
+
 BERT = {"add_pooling_layer": False}  # the pooler belongs to BERT's own next-sentence head
 
-ENCODERS: dict[str, Encoder] = {
-    "bert": Encoder("Bert", options=BERT),
-    "distilbert": Encoder("DistilBert"),
-    # for the presets that need no download: they train in a minute on one CPU core
-    "bert_small": Encoder(
+bert = text_network(Encoder("Bert", options=BERT), {MINILM: minilm_folder})
+distilbert = text_network(Encoder("DistilBert"))
+
+# for the presets that need no download: they train in a minute on one CPU core
+bert_small = text_network(
+    Encoder(
         "Bert",
         {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128},
         BERT,
-    ),
-    "distilbert_small": Encoder("DistilBert", {"dim": 96, "n_layers": 3, "n_heads": 4, "hidden_dim": 192}),
-}
+    )
+)
+distilbert_small = text_network(Encoder("DistilBert", {"dim": 96, "n_layers": 3, "n_heads": 4, "hidden_dim": 192}))
 
 
 class SequenceClassifier(nn.Module):

@@ -16,10 +16,11 @@ from torch.nn.functional import interpolate, normalize
 
 from mergenet.config import ModelConfig
 from mergenet.config.rules import shown
-from mergenet.config.spec import EMBEDDING, Spec
+from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE_TEXT, Spec
 from mergenet.data.json_fields import read_json
 from mergenet.errors import ConfigError, DataError, needs_package
 from mergenet.models._torchvision import torchvision_module
+from mergenet.models.architecture import Architecture
 from mergenet.models.pretrained import difference, read_weights
 
 # transformers' own default for BLIP's vision part is 1e-10: it is always loaded there, never trained from scratch
@@ -98,10 +99,14 @@ class Blip:
         return model
 
 
-BLIPS: dict[str, Blip] = {
-    "blip": Blip(),  # blip-base: 224 M parameters
-    "blip_small": Blip(width=64, inner=256, heads=4, vision_layers=2, text_layers=2, patch=8),  # the small presets'
-}
+def image_text_network(blip: Blip) -> Architecture:
+    return Architecture(blip, IMAGE_TEXT, (CLASSES, EMBEDDING), reads_folders=True)
+
+
+blip = image_text_network(Blip())  # blip-base: 224 M parameters
+blip_small = image_text_network(  # the small presets'
+    Blip(width=64, inner=256, heads=4, vision_layers=2, text_layers=2, patch=8)
+)
 
 
 class Answering(nn.Module):

@@ -7,15 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from mergenet.config import NetworkConfig
-from mergenet.config.registry import made
+from mergenet.config.choices import SHIPPED_TASKS
+from mergenet.config.registry import made, shipped
 from mergenet.config.spec import Spec
 from mergenet.errors import ConfigError, DataError
 from mergenet.tasks.contents import SPLITS
-from mergenet.tasks.image_classification import ImageClassification
-from mergenet.tasks.image_text_retrieval import ImageTextRetrieval
-from mergenet.tasks.question_answering import QuestionAnswering
-from mergenet.tasks.text_classification import TextClassification
-from mergenet.tasks.visual_question_answering import VisualQuestionAnswering
 
 Batch = dict[str, Tensor]
 Outputs = dict[str, Tensor]
@@ -57,13 +53,7 @@ class Task(Protocol):
 
 MEMBERS = ("spec", "data_hash", "metric", "metadata", "size", "batch", "forward", "loss", "score", "metrics")
 
-TASKS: dict[str, Callable[[NetworkConfig], Task]] = {
-    "image_classification": ImageClassification,
-    "text_classification": TextClassification,
-    "question_answering": QuestionAnswering,
-    "visual_question_answering": VisualQuestionAnswering,
-    "image_text_retrieval": ImageTextRetrieval,
-}
+TASKS: dict[str, Callable[[NetworkConfig], Task]] = shipped(SHIPPED_TASKS)
 
 
 def build_task(config: NetworkConfig) -> Task:

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from mergenet.config import DataConfig, NetworkConfig
-from mergenet.config.registry import made
+from mergenet.config.choices import SHIPPED_CAPTIONS
+from mergenet.config.registry import made, shipped
 from mergenet.config.spec import EMBEDDING, IMAGE_TEXT, Spec
-from mergenet.data.image_text.captions import CaptionData, load_coco, load_openmoji_names
+from mergenet.data.image_text.captions import CaptionData
 from mergenet.data.image_text.image_text import ImageTexts
 from mergenet.errors import ConfigError
 from mergenet.tasks.image_classification import channel_statistics
 
-DATASETS: dict[str, Callable[[DataConfig], CaptionData]] = {"openmoji_names": load_openmoji_names, "coco": load_coco}
+DATASETS: dict[str, Callable[[DataConfig], CaptionData]] = shipped(SHIPPED_CAPTIONS)
 EMBEDDING_SIZE = 256  # BLIP's
 TEMPERATURE = 0.07  # where CLIP and BLIP start; fixed here, as networks give embeddings of norm 1 and no scale
 RANKS = (1, 5, 10)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mergenet.config import DataConfig, NetworkConfig
-from mergenet.config.registry import made
+from mergenet.config.choices import SHIPPED_IMAGE_QUESTIONS
+from mergenet.config.registry import made, shipped
 from mergenet.config.spec import CLASSES, IMAGE_TEXT, Spec
-from mergenet.data.image_text.easy_vqa import load_easy_vqa
-from mergenet.data.image_text.vqa import Questions, VqaData, load_vqa2
+from mergenet.data.image_text.vqa import Questions, VqaData
 from mergenet.errors import ConfigError
 from mergenet.tasks.image_classification import channel_statistics, checked_logits, means
 
-DATASETS: dict[str, Callable[[DataConfig], VqaData]] = {"easy_vqa": load_easy_vqa, "vqa2": load_vqa2}
+DATASETS: dict[str, Callable[[DataConfig], VqaData]] = shipped(SHIPPED_IMAGE_QUESTIONS)
 
 
 @cache

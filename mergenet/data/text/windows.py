@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mergenet.config import DataConfig
-from mergenet.config.registry import made
-from mergenet.data.text.facts import load_facts
-from mergenet.data.text.squad import Question, QuestionSets, load_squad
+from mergenet.config.choices import SHIPPED_QUESTIONS
+from mergenet.config.registry import made, shipped
+from mergenet.data.text.squad import Question, QuestionSets
 from mergenet.data.text.tokens import Tokens, encode, tokenizer_for
 from mergenet.errors import ConfigError
 
@@ -26,11 +26,7 @@ WORD = re.compile(r"\w+|[^\w\s]")
 MIN_ARTICLES = 2  # that have a word, for it to be known
 MIN_LENGTH = 16  # tokens; below it two windows of one context need not overlap
 
-QUESTION_SETS: dict[str, Callable[[DataConfig], QuestionSets]] = {
-    "facts": load_facts,
-    "squad2": load_squad,
-    "squad1": load_squad,
-}
+QUESTION_SETS: dict[str, Callable[[DataConfig], QuestionSets]] = shipped(SHIPPED_QUESTIONS)
 
 
 @dataclass(frozen=True)

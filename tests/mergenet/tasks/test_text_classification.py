@@ -14,7 +14,8 @@ from torch import Tensor, nn
 pytest.importorskip("tokenizers")
 
 from mergenet.config import Config, DataConfig, NetworkConfig
-from mergenet.data.text.text import emoji_names, load_emoji_names, load_text
+from mergenet.data.text.labelled import emoji_names, load_emoji_names
+from mergenet.data.text.text import load_text
 from mergenet.errors import ConfigError, DataError
 from mergenet.learner.learner import Learner
 from mergenet.tasks import Task, build_task
