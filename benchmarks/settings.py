@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks import common, paired_runs
 from benchmarks.paired import compare_all, families, report
 from benchmarks.paired_runs import RECIPE, WITHOUT, Setting
-from mergenet.config.distillation_defaults import PUBLISHED
+from mergenet.config.choices import PUBLISHED
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.training.trainer import Trainer

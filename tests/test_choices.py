@@ -8,8 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from mergenet import data
 from mergenet.config import Config, choices
-from mergenet.config.choices import ENCODINGS, KINDS, EncodingFacts, OneOf
-from mergenet.config.distillation_defaults import PUBLISHED
+from mergenet.config.choices import ENCODINGS, KINDS, PUBLISHED, EncodingFacts, OneOf
 from mergenet.config.json_schema import node_at, resolve
 from mergenet.config.loading import parse_config
 from mergenet.data.text.text import TEXT_DATASETS

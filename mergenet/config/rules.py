@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from mergenet.config.distillation_defaults import FEATURE_METHODS, PUBLISHED
+from mergenet.config.choices import FEATURE_METHODS, PUBLISHED
 from mergenet.config.sections import (
     DistillationConfig,
     NetworkConfig,

@@ -7,8 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mergenet.config.choices import OneOf
-from mergenet.config.distillation_defaults import FEATURE_METHODS, PUBLISHED
+from mergenet.config.choices import FEATURE_METHODS, PUBLISHED, OneOf
 from mergenet.config.rules import check_config
 from mergenet.config.sections import (
     DistillationConfig,

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 from mergenet.config.choices import (
     ENCODINGS,
     KINDS,
+    PUBLISHED,
     SHIPPED_DATA,
     SHIPPED_MODELS,
     SHIPPED_TASKS,
     OneOf,
+    described,
     in_words,
 )
-from mergenet.config.distillation_defaults import PUBLISHED, described
 from mergenet.config.pair_labels import pairs_of
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, one_hot, smooth_l1_loss
 
 from mergenet.config import Config
-from mergenet.config.distillation_defaults import FEATURE_METHODS
+from mergenet.config.choices import FEATURE_METHODS
 from mergenet.config.spec import CLASSES, Spec
 from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner import distributed

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mergenet.config import Config
-from mergenet.config.distillation_defaults import PUBLISHED
+from mergenet.config.choices import PUBLISHED
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
 from mergenet.records.run_record import EpochResult
 from mergenet.training.distillation import Distiller

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergenet.config import Config
-from mergenet.config.distillation_defaults import PUBLISHED
+from mergenet.config.choices import PUBLISHED
 from mergenet.transfer.pairs import by_activations
 from sweeps.space.possible_values import reachable
 from sweeps.space.space import CYCLE, Space, transfers

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mergenet.config import DistillationConfig
-from mergenet.config.distillation_defaults import FEATURE_METHODS, PUBLISHED
+from mergenet.config.choices import FEATURE_METHODS, PUBLISHED
 from mergenet.config.json_schema import child, field_table, root
 from mergenet.config.loading import parse_config
 from mergenet.config.spec import EMBEDDING, SPAN, TEXT

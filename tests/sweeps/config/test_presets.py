@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from optuna.storages import InMemoryStorage
 
-from mergenet.config.distillation_defaults import PUBLISHED
+from mergenet.config.choices import PUBLISHED
 from mergenet.config.loading import presets
 from sweeps.config.loading import load_sweep, sweeps
 from sweeps.planning.checks import plan_sweep
