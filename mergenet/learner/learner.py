@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from mergenet.config import Config, NetworkConfig
 from mergenet.errors import ConfigError, DataError, TrainingDiverged
 from mergenet.learner import distributed
+from mergenet.learner.dry_run import DryRun, check_state, dry_run, is_own, place
 from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
 from mergenet.learner.rng import Stream
-from mergenet.learner.trial import Trial, check_state, is_own, place, try_out
 from mergenet.models import build_model, check_words
 from mergenet.tasks import Batch, Outputs, Task, build_task
 
@@ -121,12 +121,12 @@ class Learner:
                 return made
 
             self.network: nn.Module = build() if network is None else network
-            trial = Trial()
+            tried = DryRun()
             if is_own(config.model):
                 some = torch.arange(max(2, batch_size // distributed.world_size())) % self.task.size("train")
-                trial = try_out(build, self.task, self.task.batch("train", some, device), device, self.autocast())
-        self.idle = trial.idle
-        self.layout = place(self.network, device, trial.channels_last)
+                tried = dry_run(build, self.task, self.task.batch("train", some, device), device, self.autocast())
+        self.idle = tried.idle
+        self.layout = place(self.network, device, tried.channels_last)
         self.model = distributed.wrap(self.network, device)
         self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
         self.scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "fp16")

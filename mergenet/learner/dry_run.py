@@ -25,7 +25,7 @@ CLOSE = 1e-3  # of the largest output: what rounding explains between two layout
 
 
 @dataclass(frozen=True)
-class Trial:
+class DryRun:
     """channels_last: the network takes it. idle: names of parameters that got no gradient."""
 
     channels_last: bool = True
@@ -57,9 +57,9 @@ def _contiguous(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return tuple(map(plain, args)), {name: plain(value) for name, value in kwargs.items()}
 
 
-def try_out(
+def dry_run(
     twin: Callable[[], nn.Module], task: Task, batch: Batch, device: torch.device, amp: torch.autocast
-) -> Trial:
+) -> DryRun:
     """twin: makes the network anew. Raises ConfigError, in one line, if it fails in plain torch as well."""
     try:
         outputs, idle = _step(twin(), task, batch, device, amp, channels_last=False)
@@ -72,8 +72,8 @@ def try_out(
     except torch.OutOfMemoryError:
         raise
     except Exception:  # whatever it is, it does not happen without channels_last
-        return Trial(False, idle)
-    return Trial(outputs.keys() == others.keys() and all(_close(outputs[k], others[k]) for k in outputs), idle)
+        return DryRun(False, idle)
+    return DryRun(outputs.keys() == others.keys() and all(_close(outputs[k], others[k]) for k in outputs), idle)
 
 
 def _step(
@@ -81,7 +81,7 @@ def _step(
 ) -> tuple[dict[str, Tensor], frozenset[str]]:
     """A step without its update: what the network gives in evaluation mode, and the parameters without gradient."""
     place(network, device, channels_last)
-    with Stream(0, "trial", device).active():
+    with Stream(0, "dry run", device).active():
         network.train()
         with amp:
             task.loss(task.forward(network, batch), batch).backward()
