@@ -3,6 +3,7 @@
 pandas and scipy are imported when a command runs, so that `mergenet --help` stays fast.
 """
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -62,4 +63,4 @@ def best(folder: Path, out: Path | None, metric: str | None, name: str | None) -
         click.echo(config_text(chosen, story), nl=False)
         return
     write_config(chosen, out, story)
-    click.echo(f"{story}\nwrote {out}; train it with: mergenet train {out}")
+    click.echo(f"{story}\nwrote {out}; train it with: mergenet train {shlex.quote(str(out))}")

@@ -1,5 +1,6 @@
 """The files about the sweep as a whole: those in its folder from the start, and sweep.json."""
 
+import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,9 +16,9 @@ from mergenet.records.atomic import remove, write_json, write_text
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
-from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, read_state
+from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, STUDY_ID, read_state
 
-KEPT = ("base_hash", "copy", "num_trials", "seconds")  # kept when the sweep is resumed
+KEPT = ("base_hash", "copy", "num_trials", "seconds", STUDY_ID)  # whoever goes on with the sweep
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
@@ -28,7 +29,13 @@ def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
         write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
         write_warm_start(folder, plan.warm)
         trials = {"asked": plan.asked, "held": plan.sweep.num_trials}
-        write_status(folder, plan, RUNNING, base_hash=plan.base_hash, copy=copy_to, num_trials=trials)
+        own: dict[str, Any] = {
+            STUDY_ID: uuid.uuid4().hex,
+            "base_hash": plan.base_hash,
+            "copy": copy_to,
+            "num_trials": trials,
+        }
+        write_status(folder, plan, RUNNING, **own)
     except WriteError:
         for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):
             remove(folder / name)

@@ -24,6 +24,7 @@ from mergenet.errors import WriteError
 from mergenet.records.atomic import write_json
 from mergenet.records.run_record import FINISHED, STOPPED
 from sweeps.config import SweepConfig
+from sweeps.driver.check_records import check_records
 from sweeps.driver.metadata import begin, note_status, write_status
 from sweeps.driver.signals import interruptible
 from sweeps.driver.steps import (
@@ -110,6 +111,7 @@ def resume_sweep(
     """
     folder = folder.absolute()
     with locked(folder):
+        check_records(plan, folder)
         if "status" not in read_state(folder):
             say(
                 console,

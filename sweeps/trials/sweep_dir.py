@@ -21,6 +21,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 
 STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
+STUDY_ID = "study_id"  # in sweep.json, and in the study that is this sweep's
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
 
