@@ -5,6 +5,7 @@ its checkpoint. So no finished epoch is trained twice, and a resumed run ends wi
 """
 
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,7 @@ from mergenet.records.run_record import (
     EPOCH,
     EPOCHS_DONE,
     EPOCHS_FILE,
+    EPOCHS_HASH,
     ERROR,
     FAILED,
     FINISHED,
@@ -41,6 +43,7 @@ from mergenet.records.run_record import (
     append_epoch,
     config_hash,
     differences,
+    epochs_hash,
     provenance,
     read_epochs,
     read_provenance,
@@ -56,6 +59,8 @@ from mergenet.training.trainer import Trainer
 from mergenet.transfer.build_links import adapter_tensors
 
 LOG = logging.getLogger(__name__)
+# all that is in a run folder beside config.yaml, which comes first and goes last
+OWN = (".*.tmp*", PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE, CHECKPOINT_FOLDER, BEST_FILE, ADAPTER_FILE)
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
 
 
@@ -71,15 +76,15 @@ def train_run(config: Config, folder: Path | str, resume: bool = True) -> Iterat
     known = (folder / CONFIG_FILE).exists()
     if known:
         check_same(config, folder, resume)
-        if read_result(folder)[STATUS] == FINISHED:
+        if read_result(folder)[STATUS] == FINISHED and _has_its_epochs(folder):
             yield from _recorded(folder)
             return
-    elif folder.exists() and not (folder.is_dir() and all(path.match(".*.tmp*") for path in folder.iterdir())):
-        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
+    else:
+        _check_free(folder)
     trainer = Trainer(config)
     warn_of_few_updates(trainer)
     with _held(folder):
-        history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else []
+        history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else _empty(folder)
         distributed.barrier()  # all workers have read before the first one writes
         if distributed.is_main():
             _open(config, folder, trainer, history)
@@ -94,6 +99,29 @@ def data_of(trainer: Trainer) -> dict[str, dict[str, Any]]:
     source = None if trainer.source is None else trainer.source.learner
     learners = {learner.role: learner for learner in (trainer.target, source) if learner is not None}
     return {role: contents(learner.task, learner.config) for role, learner in learners.items()}
+
+
+def _check_free(folder: Path) -> None:
+    """Raises CheckpointError if a folder without config.yaml holds more than what a kill left of a run's own files."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or not all(any(path.match(one) for one in OWN) for path in folder.iterdir()):
+        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
+    if read_epochs(folder) or (folder / BEST_FILE).exists():
+        raise CheckpointError(
+            f"{folder} holds the epochs of a run and no {CONFIG_FILE}; put that back, delete the folder, or choose "
+            "another with --out"
+        )
+
+
+def _has_its_epochs(folder: Path) -> bool:
+    """Of a finished run. If not, its last checkpoint has them."""
+    try:
+        read_epochs(folder)
+    except CheckpointError as error:
+        warnings.warn(f"{error}; it is made again from the last checkpoint", stacklevel=3)
+        return False
+    return True
 
 
 def warn_of_few_updates(trainer: Trainer) -> None:
@@ -127,18 +155,18 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
     try:
         yield from history[:]
         for result in trainer.epochs():
-            history.append(result)
-            _write_epoch(trainer, folder, history)
+            _write_epoch(trainer, folder, [*history, result])
+            history.append(result)  # now it is on disk
             yield result
         tested = trainer.test()
         if trainer.transfer.links and distributed.is_main():
             save_tensors(folder / ADAPTER_FILE, adapter_tensors(trainer.transfer.links), {})
-        _write_result(trainer, folder, FINISHED, tested)
+        _write_result(trainer, folder, FINISHED, history, tested)
     except (GeneratorExit, KeyboardInterrupt):
-        _write_result(trainer, folder, STOPPED)
+        _write_result(trainer, folder, STOPPED, history)
         raise
     except Exception as error:
-        _write_result(trainer, folder, FAILED, error=str(error) or type(error).__name__)
+        _write_result(trainer, folder, FAILED, history, error=str(error) or type(error).__name__)
         raise
 
 
@@ -164,6 +192,15 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
     return [EpochResult(**row) for row in state["history"]]
 
 
+def _empty(folder: Path) -> list[EpochResult]:
+    """Removes what a kill left in a folder that is to be a run's, such as checkpoints of an older one. No epochs."""
+    if distributed.is_main():
+        shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+        for path in folder.iterdir():
+            path.unlink()
+    return []
+
+
 def _recorded(folder: Path) -> Iterator[EpochResult]:
     for row in read_epochs(folder):
         metrics = {k: v for k, v in row.items() if k not in (EPOCH, STEP)}
@@ -181,7 +218,7 @@ def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochRes
     write_epochs(folder, [result.row() for result in history])
     if trainer.best is not None:  # a kill between checkpoint and this file leaves an older one
         _write_best(trainer, folder)
-    _write_result(trainer, folder, RUNNING)
+    _write_result(trainer, folder, RUNNING, history)
 
 
 def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) -> dict[str, Any]:
@@ -223,7 +260,7 @@ def _write_epoch(trainer: Trainer, folder: Path, history: list[EpochResult]) -> 
     append_epoch(folder, history[-1].row())
     if trainer.best is not None and trainer.best.epoch == trainer.epoch:
         _write_best(trainer, folder)
-    _write_result(trainer, folder, RUNNING)
+    _write_result(trainer, folder, RUNNING, history)
 
 
 def _write_best(trainer: Trainer, folder: Path) -> None:
@@ -236,12 +273,15 @@ def _write_result(
     trainer: Trainer,
     folder: Path,
     status: str,
+    history: list[EpochResult],
     test: dict[str, float] | None = None,
     error: str | None = None,
 ) -> None:
     if not distributed.is_main():
         return
-    result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: trainer.epoch, BEST_EPOCH: None}
+    written = epochs_hash(epoch.row() for epoch in history)
+    result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: len(history), EPOCHS_HASH: written}
+    result[BEST_EPOCH] = None
     result[METRIC] = trainer.target.metric
     for learner in trainer.receivers:
         if (best := trainer.bests.get(learner.role)) is not None:

@@ -16,18 +16,19 @@ from mergenet.records.atomic import remove, write_json, write_text
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
-from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, STUDY_ID, read_state
+from sweeps.trials.files import STATE_FILE, read_state
+from sweeps.trials.sweep_dir import BASE_FILE, STUDY_ID
 
-KEPT = ("base_hash", "copy", "num_trials", "seconds", STUDY_ID)  # whoever goes on with the sweep
+KEPT = ("base_hash", "copy", "num_trials", "seconds", STUDY_ID)  # kept when the sweep is resumed
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
 def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
-    """Writes the files that the folder holds from the start. Raises WriteError, and then leaves none of them."""
+    """Writes the files that the folder holds from the start. Raises WriteError, and then leaves none of them.
+
+    sweep.json comes first: from then on the folder is known as a sweep's. sweep.yaml is last: then it can be resumed.
+    """
     try:
-        write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
-        write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
-        write_warm_start(folder, plan.warm)
         trials = {"asked": plan.asked, "held": plan.sweep.num_trials}
         own: dict[str, Any] = {
             STUDY_ID: uuid.uuid4().hex,
@@ -36,8 +37,11 @@ def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
             "num_trials": trials,
         }
         write_status(folder, plan, RUNNING, **own)
+        write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
+        write_warm_start(folder, plan.warm)
+        write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
     except WriteError:
-        for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):
+        for name in (BASE_FILE, SWEEP_FILE, WARM_FILE, STATE_FILE):
             remove(folder / name)
         raise
 

@@ -1,6 +1,5 @@
 """Retries failed runs: a full node, a lost mount or a damaged checkpoint is not the fault of a trial."""
 
-import shutil
 from pathlib import Path
 
 from analysis.names import FAILED, PRUNED, RUNNING, TRIAL
@@ -8,7 +7,7 @@ from analysis.seeds import first_of, is_replicate
 from analysis.trial_file import trial_folders, trial_of, write_trial_file
 from mergenet.errors import CheckpointError
 from mergenet.records.checkpoint import load_latest
-from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE
+from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, delete_run
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
@@ -33,7 +32,7 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
         if goes_on(run):
             write_trial_file(run, trial | {"state": RUNNING, "error": None})
         else:
-            shutil.rmtree(run)
+            delete_run(run)
         again.append(run.name)
     return again
 

@@ -3,12 +3,11 @@
 sqlite       study.db in the sweep folder: cd FOLDER && optuna-dashboard sqlite:///study.db
 journal      study.journal in the sweep folder, for file systems on which SQLite cannot lock
 postgresql   a server, at the URL in the environment variable MERGENET_STUDY_URL; the URL may hold a password, so it is
-             in no file of ours. Sweeps share a server, so study.json in the folder holds this one's name there.
+written to no file. Sweeps share a server, so study.json in the folder holds this one's name there.
 
-A study knows whose it is: it has the id that sweep.json holds. Those of earlier versions have none.
+A study knows whose it is: it has the id that sweep.json holds. Studies of earlier versions have none.
 """
 
-import json
 import os
 import uuid
 import warnings
@@ -27,8 +26,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError, WriteError
 from mergenet.records.atomic import write_json
+from sweeps.trials.files import read_json, read_state
 from sweeps.trials.refused_writes import write_refusal
-from sweeps.trials.sweep_dir import STUDY_ID, read_state
+from sweeps.trials.sweep_dir import STUDY_ID
 
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
 FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
@@ -103,13 +103,16 @@ def study_name(storage: str, sweep: str, folder: Path) -> str:
     path = folder / NAME_FILE
     if not path.exists():
         write_json(path, {"study_name": f"{sweep}-{uuid.uuid4().hex[:12]}"})
-    return str(json.loads(path.read_text(encoding="utf-8"))["study_name"])
+    found = read_json(path).get("study_name")
+    if not isinstance(found, str):
+        raise UserError(f"{path} must hold the study_name of this sweep on the server, and is damaged; restore it")
+    return found
 
 
 def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: Path) -> optuna.Study:
     """The study in the folder or on the server, created if needed. objectives: "max" or "min" of each, by name.
 
-    Raises UserError if it is not that of this sweep.
+    Raises UserError if it is not this sweep's.
     """
     try:
         study = study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), objectives)
@@ -129,7 +132,7 @@ def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: 
 
 
 def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> optuna.Study:
-    """The study of that name in a storage, made if need be. The objectives' names are for optuna-dashboard.
+    """The study of that name in a storage, created if needed. The objectives' names are for optuna-dashboard.
 
     Raises UserError if it has other objectives.
     """

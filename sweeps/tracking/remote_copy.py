@@ -23,8 +23,9 @@ from mergenet.errors import ConfigError
 from mergenet.records.run_record import RESULT_FILE
 from sweeps.study.storage import JOURNAL_FILE, STUDY_FILE
 from sweeps.tracking.background import Background
+from sweeps.trials.files import STATE_FILE, SUMMARY_FILE
 from sweeps.trials.messages import JobEvent
-from sweeps.trials.sweep_dir import STATE_FILE, SUMMARY_FILE, is_used, resume_command, shown_path
+from sweeps.trials.sweep_dir import is_used, resume_command, shown_path
 
 MANIFEST = "copy.json"  # in the copy only: which folder it is of
 CLOSE_SECONDS = 300  # how long the end of a sweep waits for its copy
