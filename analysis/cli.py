@@ -3,6 +3,7 @@
 pandas and scipy are imported when a command runs, so that `mergenet --help` stays fast.
 """
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -21,12 +22,16 @@ def analyze() -> None:
 @click.option("--sort", metavar="COL", help="Sort all rows by this column, best first. Default: role, then validation.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write all columns here.")
 @click.option("--all", "everything", is_flag=True, help="Show all columns, also parameters that do not vary.")
-def table(folder: Path, sort: str | None, csv_file: Path | None, everything: bool) -> None:
-    """One line a run of DIR: a sweep folder, a folder of run folders, or one run folder."""
+@click.option("--per-seed", is_flag=True, help="seeds_per_trial: a line for each seed of a trial, not for their mean.")
+def table(folder: Path, sort: str | None, csv_file: Path | None, everything: bool, per_seed: bool) -> None:
+    """One line a run of DIR: a sweep folder, a folder of run folders, or one run folder.
+
+    A trial of several seeds is one line, their mean; --per-seed shows each, to be paired by seed.
+    """
     from analysis import tables
     from analysis.load import load_trials
 
-    trials = tables.ordered(load_trials(folder), sort)
+    trials = tables.ordered(load_trials(folder, per_seed), sort)
     tables.show(tables.selected(trials, everything), rich_output=sys.stdout.isatty())
     click.echo()
     for line in tables.footer(trials):
@@ -62,4 +67,4 @@ def best(folder: Path, out: Path | None, metric: str | None, name: str | None) -
         click.echo(config_text(chosen, story), nl=False)
         return
     write_config(chosen, out, story)
-    click.echo(f"{story}\nwrote {out}; train it with: mergenet train {out}")
+    click.echo(f"{story}\nwrote {out}; train it with: mergenet train {shlex.quote(str(out))}")

@@ -51,6 +51,12 @@ ROLE_MEANINGS = {
 }
 
 
+def role_meaning(role: str, seeds: int = 1) -> str:
+    """seeds: that its rows are the mean of."""
+    mean = f"; the mean over {seeds} seeds, those of each trial" if seeds > 1 else ""
+    return ROLE_MEANINGS[role] + mean
+
+
 def headers(columns: Sequence[str], params: Sequence[str]) -> list[str]:
     """Column titles: a hyper-parameter's shortest suffix that no other column shares."""
     fixed = [column for column in columns if column not in params]

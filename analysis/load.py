@@ -2,8 +2,9 @@
 
 import json
 import math
+import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from analysis.names import (
     TRIAL,
     TRIALS_FOLDER,
 )
-from analysis.seeds import SD, SEEDS, folded
-from analysis.trial_file import TRIAL_FILE, named_values, read_trial_file
+from analysis.seeds import SD, SEEDS, folded, unfolded
+from analysis.trial_file import TRIAL_FILE, named_values, read_outcome
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
 from mergenet.records.mixed import mixed_inputs
@@ -57,18 +58,22 @@ COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
 REPEATED = (SEEDS, SD)  # behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
 COLUMNS = (*ABOUT, *OUTCOME, *REPEATED, *COST)
 
+PER_SEED = "per_seed"  # in the attributes of a table: whether its rows are the seeds of trials
+CHOSEN = (BEST_EPOCH, SOURCE_BEST_EPOCH)
 _OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a plain run's hyper-parameters
 
 
-def load_trials(folder: Path) -> pd.DataFrame:
+def load_trials(folder: Path, per_seed: bool = False) -> pd.DataFrame:
     """One row per run of a sweep folder, of a folder of run folders, or of one run folder.
 
-    A trial of several seeds is one row: the mean of its runs, see `analysis.seeds.folded`.
+    A trial of several seeds is one row: the mean of its runs, see `analysis.seeds.folded`. per_seed: a row for each of
+    its runs, of one name and told apart by `seed`, the one that trained: so trials, and no transfer, pair by seed.
     Columns: ABOUT, OUTCOME, what was measured (of each split the selecting metric first, the loss last; NaN where a
-    run's task has no such metric), COST, then a column for each hyper-parameter: those that trial.json names or, where
-    there is no trial.json, the settings in which the runs differ. Metrics are fractions (0 to 1), seconds the sum of
-    all phases of all epochs, step_seconds as in measures.py. Runs that cannot be read are left out, and reported on
-    stderr and in `table.attrs["problems"]`; `table.attrs["mixed"]` says which code or data changed between the runs.
+    run's task has no such metric, or the run failed), COST, then a column for each hyper-parameter: those that
+    trial.json names or, where there is no trial.json, the settings in which the runs differ. Metrics are fractions (0
+    to 1), seconds the sum of all phases of all epochs, step_seconds as in measures.py. Runs that cannot be read are
+    left out, and reported on stderr and in `table.attrs["problems"]`; `table.attrs["mixed"]` says which code or data
+    changed between the runs.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
@@ -86,14 +91,17 @@ def load_trials(folder: Path) -> pd.DataFrame:
         params.append(values)
     for problem in problems:
         print(problem, file=sys.stderr)
+    if not rows and is_new(folder, candidates):
+        raise UserError(no_trial(folder))
     if not rows:
         raise UserError(f"{folder} must hold a run that can be read, got {len(candidates)} broken; first {problems[0]}")
     if candidates != [folder]:
-        whole = folded(rows)
+        whole = list(map(unfolded, rows)) if per_seed else folded(rows)
         params = [values for values, row in zip(params, whole, strict=True) if row is not None]
         rows = [row for row in whole if row is not None]
-    rows = [row | {BREAKS: _breaks(row, bounds) if row["role"] == TRIAL else None} for row in rows]
+    rows = [row | {BREAKS: _breaks(row, bounds) if row["role"] == TRIAL and not per_seed else None} for row in rows]
     table = _table(rows, params, problems)
+    table.attrs[PER_SEED] = per_seed
     table.attrs["mixed"] = mixed_inputs(candidates)
     return table
 
@@ -113,12 +121,24 @@ def run_folders(folder: Path) -> list[Path]:
     inside = sorted(path for path in (trials if trials.is_dir() else folder).iterdir() if path.is_dir())
     # in trials/ every folder is meant to be a run, so that an empty one is reported
     found = inside if trials.is_dir() else [path for path in inside if _looks_like_run(path)]
+    if not found and is_new(folder, found):
+        raise UserError(no_trial(folder))
     if not found:
         raise UserError(
             f"{folder} must hold runs, found none; looked for {', '.join(RUN_FILES)} in it and in each of its "
             f"folders, and for a sweep's trials/*/{TRIAL_FILE}"
         )
     return found
+
+
+def is_new(folder: Path, runs: Iterable[Path]) -> bool:
+    """Whether a folder is that of a sweep of which no run has ended its first epoch."""
+    return (folder / SWEEP_FILE).is_file() and not any((run / TRIAL_FILE).exists() for run in runs)
+
+
+def no_trial(folder: Path) -> str:
+    way_out = f"`mergenet sweep status {shlex.quote(str(folder))}` says how it stands"
+    return f"{folder} must hold a trial, and this sweep has none yet: each is a row after its first epoch; {way_out}"
 
 
 def read_bounds(folder: Path) -> Bounds:
@@ -168,7 +188,7 @@ def _looks_like_run(path: Path) -> bool:
 
 def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's row and its hyper-parameters."""
-    trial = read_trial_file(path)
+    trial, _, _ = read_outcome(path)
     if trial is None and path.parent.name == TRIALS_FOLDER:
         raise UserError(f"{path} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch")
     if trial is not None and trial["state"] == FAILED and not (path / CONFIG_FILE).exists():
@@ -185,6 +205,9 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
             "seed": record.config.get("seed"),
             "params": {k: v for k, v in record.config.items() if k not in _OWN_COLUMNS},
         }
+    outcome = _outcome(record)
+    if trial["state"] == FAILED:
+        outcome = {name: value for name, value in outcome.items() if name not in CHOSEN and not MEASURE.fullmatch(name)}
     paused = trial["state"] == RUNNING and record.result.get(STATUS) == STOPPED
     row = {
         "trial": trial["trial_id"],
@@ -195,7 +218,7 @@ def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
         "method": record.config.get("method"),
         "config_hash": record.provenance.get("config_hash"),
         METRIC: record.result.get(METRIC),
-        **_outcome(record),
+        **outcome,
         SEEDS: len(trial[SEEDS]) if SEEDS in trial else None,
         "error": trial.get("error") or record.result.get(ERROR),
         "folder": str(path),
@@ -208,8 +231,7 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
     values: dict[str, Any] = {BEST_EPOCH: best.get(EPOCH), ADAPTER_PARAMETERS: best.get(ADAPTER_PARAMETERS)}
     values |= {name: value for name, value in best.items() if name.startswith("target_val_")}
     # result.json holds the epoch that the run selected; a killed run may have only its epochs
-    chosen = (BEST_EPOCH, SOURCE_BEST_EPOCH)
-    told = {name: value for name, value in record.result.items() if name in chosen or MEASURE.fullmatch(name)}
+    told = {name: value for name, value in record.result.items() if name in CHOSEN or MEASURE.fullmatch(name)}
     values |= {name: value for name, value in told.items() if value is not None}
     seconds = sum(
         value

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.measures import STEP_SECONDS
-from analysis.names import COMPLETE, FAILED, PRUNED, REPLICATE, RUNNING
+from analysis.names import BASELINE, COMPLETE, FAILED, PRUNED, REPLICATE, RUNNING, TRIAL
 from mergenet.records.run_record import MEASURE, METRIC, STOPPED
 
 SEEDS = "seeds"  # in trial.json of the first run: all seeds of the trial; in a table: how many a row is the mean of
@@ -74,6 +74,13 @@ def folded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
         if row["role"] == REPLICATE:
             replicates.setdefault(first_of(row["trial"]), []).append(row)
     return [None if row["role"] == REPLICATE else _fold(row, replicates.get(row["trial"], [])) for row in rows]
+
+
+def unfolded(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a run by itself: that of another seed under the name and the role of its trial."""
+    name = first_of(row["trial"])
+    role = row["role"] if row["role"] != REPLICATE else BASELINE if name == BASELINE else TRIAL
+    return row | {"trial": name, "role": role, SEEDS: None}
 
 
 def _fold(first: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:

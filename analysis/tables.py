@@ -10,6 +10,7 @@ from analysis import formatting
 from analysis.best import choose_best, confirmed_gain, searched, write_file
 from analysis.load import (
     BREAKS,
+    PER_SEED,
     canonical,
     is_missing,
     measure_columns,
@@ -122,14 +123,24 @@ def footer(table: pd.DataFrame) -> list[str]:
     if problems:
         lines.append(f"{len(problems)} could not be read and are missing here; the messages above name them")
     lines += table.attrs.get("mixed", [])
-    lines += [formatting.ROLE_MEANINGS[role] for role in roles if role in formatting.ROLE_MEANINGS]
+    lines += [
+        formatting.role_meaning(role, seeds_of(table, role)) for role in roles if role in formatting.ROLE_MEANINGS
+    ]
     if len(metrics := selecting_metrics(table)) > 1:
         by = ", ".join(f"{name} ({count})" for name, count in metrics.items())
         missing = "- is what a run does not measure"
         lines.append(f"runs of different tasks, not to be compared: they select by {by}; {missing}")
+    elif table.attrs.get(PER_SEED):
+        lines.append("a line is one seed; trials are compared by their means, in the table without --per-seed")
     elif TRIAL in roles and metrics and not searched(table, metric := next(iter(metrics))).empty:
         lines += story(table, choose_best(table, metric), metric)
     return lines
+
+
+def seeds_of(table: pd.DataFrame, role: str) -> int:
+    """How many seeds the rows of a role are the mean of, at most."""
+    counts: list[int] = list(table[SEEDS][table["role"] == role].dropna()) if SEEDS in table.columns else []
+    return int(max(counts, default=1))
 
 
 def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False) -> list[str]:

@@ -8,11 +8,15 @@ params      what the search drew, by path      state     as in names.py; error: 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from analysis.names import ROLES, RUNNING, TRIALS_FOLDER
-from mergenet.errors import UserError
+from pydantic import Field
+
+from analysis.names import COMPLETE, FAILED, PRUNED, ROLES, RUNNING, TRIALS_FOLDER
+from mergenet.errors import CheckpointError, UserError
 from mergenet.records.atomic import write_json
+from mergenet.records.models import Record, checked
+from mergenet.records.run_record import FINISHED, RESULT_FILE, STATUS, read_epochs, read_result
 
 TRIAL_FILE = "trial.json"
 KEYS = ("trial_id", "role", "params", "seed", "number", "state")
@@ -36,9 +40,39 @@ def named_values(params: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+class TrialFile(Record):
+    """The types of the above."""
+
+    trial_id: str = Field(description="text")
+    role: str = Field(description=f"one of {', '.join(ROLES)}")
+    params: dict[str, Any] = Field(description="a mapping")
+    seed: int = Field(description="a whole number")
+    number: int = Field(description="a whole number")
+    state: Literal["complete", "pruned", "failed", "running"] = Field(
+        description=f"one of {', '.join((COMPLETE, PRUNED, FAILED, RUNNING))}"
+    )
+    error: str | None = Field(None, description="text or null")
+    seeds: list[int] = Field(default_factory=list, description="whole numbers")
+
+
 def trial_folders(sweep: Path) -> list[Path]:
     """The run folders of a sweep folder that have the file, by name."""
     return [path.parent for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
+
+
+def read_outcome(run: Path) -> tuple[Trial | None, list[dict[str, Any]], dict[str, Any]]:
+    """trial.json, the epochs and result.json of a run: what every command goes by.
+
+    Raises UserError if one of them is damaged, or they disagree: such a run is left out of all that is counted.
+    """
+    trial = read_trial_file(run)  # in this order: a run that trains writes them in the opposite one
+    result, rows = read_result(run), read_epochs(run)
+    if trial is not None and trial["state"] == COMPLETE and result[STATUS] != FINISHED:
+        raise CheckpointError(
+            f"{run / RESULT_FILE} must say {FINISHED}, as {TRIAL_FILE} says {COMPLETE}, got {result[STATUS]} or no "
+            "file; `mergenet sweep resume` makes it again"
+        )
+    return trial, rows, result
 
 
 def write_trial_file(run: Path, trial: Trial) -> None:
@@ -72,7 +106,7 @@ def read_trial_file(run: Path) -> Trial | None:
         return None
     try:
         trial = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} must be JSON: {' '.join(str(error).split())}") from error
     if not isinstance(trial, dict) or not isinstance(trial.get("params", {}), dict):
         raise UserError(f"{path} must hold one mapping, params another, got {str(trial)[:80]}")
@@ -81,4 +115,5 @@ def read_trial_file(run: Path) -> Trial | None:
         raise UserError(f"{path} must hold {', '.join(KEYS)}, got no {', '.join(missing)}")
     if trial["role"] not in ROLES:
         raise UserError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}")
+    checked(TrialFile, trial, str(path), "the file is damaged; `mergenet sweep resume` makes it again")
     return trial

@@ -210,7 +210,9 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
         raise Failure(f"a source must be recorded by one process, got {num_started()}; leave torchrun away", 2)
     checked = load_config(config, settings)
     unfinished = (out / CHECKPOINT_FOLDER).is_dir() and not (out / INFO).exists()
-    if out.exists() and not unfinished and (not out.is_dir() or any(out.iterdir())):
+    first = (".*.tmp*", "epoch-0001.safetensors")  # what a kill leaves before the first checkpoint
+    free = out.is_dir() and all(any(path.match(one) for one in first) for path in out.iterdir())
+    if out.exists() and not unfinished and not free:
         raise CheckpointError(f"--out must be a new or empty folder, got {str(out)!r}; choose another")
     chosen = names or tuple(dict.fromkeys(pair.source for pair in resolve_pairs(checked).transfer.written_pairs))
     console = _console()

@@ -35,16 +35,19 @@ Keys of result.json:
 
     status        running, finished, stopped or failed
     error         one line if it failed, else null
-    epochs_done   with a checkpoint behind them
+    epochs_done   with a checkpoint behind them: so many lines of epochs.jsonl are there at least
+    epochs_sha256 of these lines without their times, so that equal runs have equal results; earlier versions lack it
     metric        the column that selects the best epoch, such as target_val_top1
     best_epoch    by that metric, whose value is there as well; null before the first
     target_test_{loss,METRIC}         of a finished run, by the network of the best epoch
     source_best_epoch, source_val_METRIC, source_test_{loss,METRIC}    of a source that also receives
 """
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,7 @@ import yaml
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.records.atomic import read_bytes, write_synced, write_text
 from mergenet.records.atomic import write_json as write_json
+from mergenet.records.models import EpochRow, Numbers, Result, checked
 from mergenet.records.provenance import ADAPTER_FILE as ADAPTER_FILE
 from mergenet.records.provenance import config_hash as config_hash
 from mergenet.records.provenance import differences as differences
@@ -75,20 +79,13 @@ ADAPTER_PARAMETERS = "adapter_parameters"
 STATUS = "status"
 ERROR = "error"
 EPOCHS_DONE = "epochs_done"
+EPOCHS_HASH = "epochs_sha256"
 BEST_EPOCH = "best_epoch"
 SOURCE_BEST_EPOCH = "source_best_epoch"
 METRIC = "metric"
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"  # values of STATUS
 
-
-RESULT_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    STATUS: ("running, finished, stopped or failed", lambda value: value in (RUNNING, FINISHED, STOPPED, FAILED)),
-    ERROR: ("text or null", lambda value: value is None or isinstance(value, str)),
-    EPOCHS_DONE: ("a whole number", lambda value: type(value) is int and value >= 0),
-    BEST_EPOCH: ("a whole number or null", lambda value: value is None or (type(value) is int and value >= 1)),
-    METRIC: ("a column target_val_...", lambda value: isinstance(value, str) and value.startswith("target_val_")),
-}
 UNNAMED_METRIC = "target_val_top1"  # of records that were written before result.json named its metric
 
 MEASURE = re.compile(r"(target|source)_(val|test)_(\w+)")  # network, split, what was measured
@@ -132,6 +129,12 @@ def write_epochs(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_text(folder / EPOCHS_FILE, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def epochs_hash(rows: Iterable[dict[str, Any]]) -> str:
+    """What result.json says of the rows of epochs.jsonl."""
+    timeless = [{name: value for name, value in row.items() if not name.startswith("seconds_")} for row in rows]
+    return hashlib.sha256(json.dumps(timeless).encode()).hexdigest()
+
+
 def append_epoch(folder: Path, row: dict[str, Any]) -> None:
     """Append one line to epochs.jsonl; a line torn by an earlier kill is removed first.
 
@@ -139,11 +142,25 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
     """
     path = folder / EPOCHS_FILE
     if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_epochs(folder, read_epochs(folder))
+        write_epochs(folder, _parsed(path))
     try:
         write_synced(path, (json.dumps(row) + "\n").encode(), mode="ab")
     except OSError as error:
         raise WriteError(f"{path} could not be written: {error.strerror}") from error
+
+
+def delete_run(folder: Path) -> None:
+    empty_run(folder)
+    folder.rmdir()
+
+
+def empty_run(folder: Path) -> None:
+    """config.yaml goes last: what a kill leaves of the folder is still known as a run's."""
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name == CONFIG_FILE, path.name == PROVENANCE_FILE)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @dataclass(frozen=True)
@@ -177,12 +194,10 @@ def read_result(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {STATUS: RUNNING, ERROR: None, EPOCHS_DONE: 0, BEST_EPOCH: None, METRIC: None}
     result = {METRIC: UNNAMED_METRIC} | read_mapping(path)
-    for key, (rule, valid) in RESULT_RULES.items():
-        if key not in result or not valid(result[key]):
-            got = repr(result[key]) if key in result else "nothing"
-            raise CheckpointError(
-                f"{path}: {key} must be {rule}, got {got}; the file is damaged, remove it and train on to have it again"
-            )
+    way_out = "the file is damaged, remove it and train on to have it again"
+    checked(Result, result, str(path), way_out)
+    numbers = {key: value for key, value in result.items() if MEASURE.fullmatch(key) or key == SOURCE_BEST_EPOCH}
+    checked(Numbers, numbers, str(path), way_out)
     return result
 
 
@@ -194,19 +209,41 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 def read_epochs(folder: Path) -> list[dict[str, Any]]:
     """The rows of epochs.jsonl, none if there is no such file; a torn last line is dropped.
 
-    Raises CheckpointError if any other line is damaged.
+    Raises CheckpointError if any other line is damaged, or lines are not those that result.json counts.
     """
-    path = folder / EPOCHS_FILE
+    result = read_result(folder)  # first: beside a run that trains, the lines may be more by now
+    rows = _parsed(folder / EPOCHS_FILE)
+    check_epochs(folder, result, rows)
+    return rows
+
+
+def check_epochs(folder: Path, result: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Raises CheckpointError unless the rows of epochs.jsonl are those that result.json counts.
+
+    A run that was killed may have one more. Earlier versions counted an epoch that was not written yet, but not of a
+    run that finished.
+    """
+    path, count, written = folder / EPOCHS_FILE, result[EPOCHS_DONE], result.get(EPOCHS_HASH)
+    finished = result[STATUS] == FINISHED
+    lacks = len(rows) < count and (finished or written is not None)
+    if lacks or (finished and len(rows) > count):
+        raise CheckpointError(f"{path} must hold {count} epochs by {RESULT_FILE}, got {len(rows)}; it is damaged")
+    if written is not None and epochs_hash(rows[:count]) != written:
+        raise CheckpointError(f"{path} must hold the epochs of which {RESULT_FILE} has the SHA-256; it was altered")
+
+
+def _parsed(path: Path) -> list[dict[str, Any]]:
     lines = read_bytes(path).splitlines() if path.exists() else []
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict):
             if type(row.get(EPOCH)) is not int:
                 raise CheckpointError(f"{path} line {number} must hold an epoch, got {line[:60]!r}; it is damaged")
+            checked(EpochRow, row, f"{path} line {number}", "it is damaged")
             rows.append(row)
         elif number < len(lines):
             raise CheckpointError(f"{path} line {number} must be a JSON object, got {line[:60]!r}; it is damaged")
@@ -218,7 +255,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     text = read_bytes(path)
     try:
         values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
-    except (ValueError, yaml.YAMLError):
+    except (ValueError, RecursionError, yaml.YAMLError):
         values = None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold one mapping, got {text[:60]!r}; the file is damaged")

@@ -5,7 +5,6 @@ its checkpoint. So no finished epoch is trained twice, and a resumed run ends wi
 """
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +27,7 @@ from mergenet.records.run_record import (
     EPOCH,
     EPOCHS_DONE,
     EPOCHS_FILE,
+    EPOCHS_HASH,
     ERROR,
     FAILED,
     FINISHED,
@@ -43,6 +43,8 @@ from mergenet.records.run_record import (
     append_epoch,
     config_hash,
     differences,
+    empty_run,
+    epochs_hash,
     provenance,
     read_epochs,
     read_provenance,
@@ -59,6 +61,8 @@ from mergenet.training.unchanged import check_finished
 from mergenet.transfer.build_links import adapter_tensors
 
 LOG = logging.getLogger(__name__)
+# all that is in a run folder beside config.yaml, which comes first and goes last
+OWN = (".*.tmp*", PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE, CHECKPOINT_FOLDER, BEST_FILE, ADAPTER_FILE)
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
 
 
@@ -80,19 +84,19 @@ def train_run(
         check_deletable(folder)
     elif known:
         check_same(config, folder, resume)
-        if read_result(folder)[STATUS] == FINISHED:
+        if read_result(folder)[STATUS] == FINISHED and _has_its_epochs(folder):
             check_finished(config, folder)
             yield from recorded(folder)
             return
-    elif folder.exists() and not (folder.is_dir() and all(path.match(".*.tmp*") for path in folder.iterdir())):
-        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
+    else:
+        _check_free(folder)
     trainer = Trainer(config)
     warn_of_few_updates(trainer)
     with _held(folder):
         if known and overwrite and distributed.is_main():
-            clear(folder)
+            empty_run(folder)
         distributed.barrier()
-        history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else []
+        history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else _empty(folder)
         distributed.barrier()  # all workers have read before the first one writes
         if distributed.is_main():
             _open(config, folder, trainer, history)
@@ -107,6 +111,29 @@ def data_of(trainer: Trainer) -> dict[str, dict[str, Any]]:
     source = None if trainer.source is None else trainer.source.learner
     learners = {learner.role: learner for learner in (trainer.target, source) if learner is not None}
     return {role: contents(learner.task, learner.config) for role, learner in learners.items()}
+
+
+def _check_free(folder: Path) -> None:
+    """Raises CheckpointError if a folder without config.yaml holds more than what a kill left of a run's own files."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or not all(any(path.match(one) for one in OWN) for path in folder.iterdir()):
+        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
+    if read_epochs(folder) or (folder / BEST_FILE).exists():
+        raise CheckpointError(
+            f"{folder} holds the epochs of a run and no {CONFIG_FILE}; put that back, delete the folder, or choose "
+            "another with --out"
+        )
+
+
+def _has_its_epochs(folder: Path) -> bool:
+    """Of a finished run. If not, its last checkpoint has them."""
+    try:
+        read_epochs(folder)
+    except CheckpointError as error:
+        warnings.warn(f"{error}; it is made again from the last checkpoint", stacklevel=3)
+        return False
+    return True
 
 
 def warn_of_few_updates(trainer: Trainer) -> None:
@@ -140,18 +167,18 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
     try:
         yield from history[:]
         for result in trainer.epochs():
-            history.append(result)
-            _write_epoch(trainer, folder, history)
+            _write_epoch(trainer, folder, [*history, result])
+            history.append(result)  # now it is on disk
             yield result
         tested = trainer.test()
         if trainer.transfer.links and distributed.is_main():
             save_tensors(folder / ADAPTER_FILE, adapter_tensors(trainer.transfer.links), {})
-        _write_result(trainer, folder, FINISHED, tested)
+        _write_result(trainer, folder, FINISHED, history, tested)
     except (GeneratorExit, KeyboardInterrupt):
-        _write_result(trainer, folder, STOPPED)
+        _write_result(trainer, folder, STOPPED, history)
         raise
     except Exception as error:
-        _write_result(trainer, folder, FAILED, error=str(error) or type(error).__name__)
+        _write_result(trainer, folder, FAILED, history, error=str(error) or type(error).__name__)
         raise
 
 
@@ -170,18 +197,12 @@ def check_same(config: Config, folder: Path, resume: bool = True) -> None:
 def check_deletable(folder: Path) -> None:
     """Raises CheckpointError unless the folder holds a run, and no folder that a run does not make."""
     strange = [path.name for path in folder.iterdir() if path.is_dir() and path.name != CHECKPOINT_FOLDER]
-    if strange or not (folder / PROVENANCE_FILE).is_file():
+    whole = (folder / PROVENANCE_FILE).is_file() or [path.name for path in folder.iterdir()] == [CONFIG_FILE]
+    if strange or not whole:
         got = f"the folder {sorted(strange)[0]}" if strange else f"no {PROVENANCE_FILE}"
         raise CheckpointError(
             f"overwrite=True (--overwrite) must meet a run folder, got {got} in {folder}; choose another with --out"
         )
-
-
-def clear(folder: Path) -> None:
-    """Deletes what the folder holds, the configuration last: a kill on the way leaves a folder that is a run's."""
-    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name == CONFIG_FILE, path.name == PROVENANCE_FILE)):
-        path.unlink()
 
 
 def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
@@ -195,6 +216,13 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
         check_unchanged(folder, read_provenance(folder), now)
     trainer.load_state_dict(state["trainer"])
     return [EpochResult(**row) for row in state["history"]]
+
+
+def _empty(folder: Path) -> list[EpochResult]:
+    """Removes what a kill left in a folder that is to be a run's, such as checkpoints of an older one. No epochs."""
+    if distributed.is_main():
+        empty_run(folder)
+    return []
 
 
 def recorded(folder: Path) -> Iterator[EpochResult]:
@@ -215,7 +243,7 @@ def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochRes
     write_epochs(folder, [result.row() for result in history])
     if trainer.best is not None:  # a kill between checkpoint and this file leaves an older one
         _write_best(trainer, folder)
-    _write_result(trainer, folder, RUNNING)
+    _write_result(trainer, folder, RUNNING, history)
 
 
 def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) -> dict[str, Any]:
@@ -259,7 +287,7 @@ def _write_epoch(trainer: Trainer, folder: Path, history: list[EpochResult]) -> 
     append_epoch(folder, history[-1].row())
     if trainer.best is not None and trainer.best.epoch == trainer.epoch:
         _write_best(trainer, folder)
-    _write_result(trainer, folder, RUNNING)
+    _write_result(trainer, folder, RUNNING, history)
 
 
 def _write_best(trainer: Trainer, folder: Path) -> None:
@@ -272,12 +300,15 @@ def _write_result(
     trainer: Trainer,
     folder: Path,
     status: str,
+    history: list[EpochResult],
     test: dict[str, float] | None = None,
     error: str | None = None,
 ) -> None:
     if not distributed.is_main():
         return
-    result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: trainer.epoch, BEST_EPOCH: None}
+    written = epochs_hash(epoch.row() for epoch in history)
+    result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: len(history), EPOCHS_HASH: written}
+    result[BEST_EPOCH] = None
     result[METRIC] = trainer.target.metric
     for learner in trainer.receivers:
         if (best := trainer.bests.get(learner.role)) is not None:

@@ -16,7 +16,17 @@ from sweeps.driver.result import SweepResult
 from sweeps.driver.signals import handlers, restore
 from sweeps.driver.start import begin, finished, go_on, unfinished
 from sweeps.trials.errors import SlotDied, SweepStopped
-from sweeps.trials.sweep_dir import holds_sweep, is_used, resume_command, shown_path, status_of
+from sweeps.trials.sweep_dir import (
+    FIRST,
+    REST,
+    holds_sweep,
+    is_rest,
+    is_used,
+    only,
+    resume_command,
+    shown_path,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,7 +99,7 @@ class Sweep:
         address: str | None,
         copy_to: str | None,
     ) -> dict[str, Any]:
-        if overwrite and holds_sweep(folder):
+        if overwrite and (holds_sweep(folder) or is_rest(folder)):
             return begin(self.config, folder, console, True, address, copy_to)
         summary = None if retry else finished(self.config, folder)
         if summary is not None:
@@ -111,9 +121,11 @@ class Sweep:
 
 def check_free(folder: Path) -> None:
     """Raises ConfigError if the folder holds anything that is not this sweep."""
-    if not is_used(folder):
-        return
     must = f"folder must be new or hold this very sweep, got {str(folder)!r}"
+    if is_rest(folder) and not only(FIRST, folder):
+        raise ConfigError(f"{must}, which holds {REST}; choose another folder, or delete it with overwrite=True")
+    if not is_used(folder) or is_rest(folder):
+        return
     if not holds_sweep(folder):
         raise ConfigError(f"{must}; choose another")
     raise ConfigError(

@@ -1,5 +1,6 @@
 """The files about the sweep as a whole: those in its folder from the start, and sweep.json."""
 
+import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -17,24 +18,34 @@ from sweeps.planning.inputs import INPUTS, inputs_of
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
 from sweeps.study.draws import DRAWS, draw_facts
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
-from sweeps.trials.sweep_dir import BASE_FILE, STATE_FILE, read_state
+from sweeps.trials.files import STATE_FILE, read_state
+from sweeps.trials.sweep_dir import BASE_FILE, STUDY_ID
 
-KEPT = ("base_hash", "copy", "num_trials", "seconds", INPUTS, DRAWS)  # kept when the sweep is resumed
+KEPT = ("base_hash", "copy", "num_trials", "seconds", INPUTS, DRAWS, STUDY_ID)  # kept when the sweep is resumed
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
 def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
-    """Writes the files that the folder holds from the start. Raises WriteError, and then leaves none of them."""
+    """Writes the files that the folder holds from the start. Raises WriteError, and then leaves none of them.
+
+    sweep.json comes first: from then on the folder is known as a sweep's. sweep.yaml is last: then it can be resumed.
+    """
     try:
-        write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
-        write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
-        write_warm_start(folder, plan.warm)
         trials = {"asked": plan.asked, "held": plan.sweep.num_trials}
-        more: dict[str, Any] = {"base_hash": plan.base_hash, "copy": copy_to, "num_trials": trials, DRAWS: draw_facts()}
-        write_status(folder, plan, RUNNING, **more)
+        own: dict[str, Any] = {
+            STUDY_ID: uuid.uuid4().hex,
+            "base_hash": plan.base_hash,
+            "copy": copy_to,
+            "num_trials": trials,
+            DRAWS: draw_facts(),
+        }
+        write_status(folder, plan, RUNNING, **own)
         note_inputs(folder, plan)
+        write_text(folder / BASE_FILE, dump_yaml(Config.model_validate(plan.space.base)))
+        write_warm_start(folder, plan.warm)
+        write_text(folder / SWEEP_FILE, dump_sweep(plan.sweep))
     except WriteError:
-        for name in (BASE_FILE, SWEEP_FILE, WARM_FILE):
+        for name in (BASE_FILE, SWEEP_FILE, WARM_FILE, STATE_FILE):
             remove(folder / name)
         raise
 

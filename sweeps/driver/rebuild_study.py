@@ -1,7 +1,7 @@
 """Rebuilds what the trials of a sweep have drawn from their folders, for a study that was lost."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from analysis.names import TRIALS_FOLDER
@@ -38,9 +38,13 @@ def labels_of(run: Path, space: Space) -> Labels | None:
     return labels
 
 
+def labels_in(params: Mapping[str, object]) -> Labels:
+    """The labels of values by path, as trial.json has them."""
+    return {path: label_of(value) for path, value in params.items()}
+
+
 def located(params: dict[str, object], space: Space) -> Labels | None:
     try:
-        labels = {path: label_of(value) for path, value in params.items()}
-        return space.locate(space.config(labels))
+        return space.locate(space.config(labels_in(params)))
     except (KeyError, ValueError, UserError):
         return None

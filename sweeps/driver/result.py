@@ -11,15 +11,8 @@ from mergenet.config.loading import parse_config
 from mergenet.errors import ConfigError
 from mergenet.records.run_record import FINISHED
 from sweeps.config import SweepConfig
-from sweeps.trials.sweep_dir import (
-    SUMMARY_FILE,
-    holds_sweep,
-    load_resumable,
-    read_json,
-    resume_command,
-    shown_path,
-    status_of,
-)
+from sweeps.trials.files import read_summary
+from sweeps.trials.sweep_dir import holds_sweep, load_resumable, resume_command, shown_path, status_of
 
 if TYPE_CHECKING:
     import optuna
@@ -58,7 +51,7 @@ class SweepResult:
             raise ConfigError(
                 f"folder must be that of a sweep, got {str(folder)!r}; Sweep.load(NAME).run(FOLDER) makes one"
             )
-        summary = read_json(folder / SUMMARY_FILE)
+        summary = read_summary(folder)
         if status_of(folder) != FINISHED or not summary:
             raise ConfigError(
                 f"folder must be that of a finished sweep, got {str(folder)!r} (status: {status_of(folder)}); "

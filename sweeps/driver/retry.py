@@ -1,6 +1,5 @@
 """Retries failed runs: a full node, a lost mount or a damaged checkpoint is not the fault of a trial."""
 
-import shutil
 from pathlib import Path
 
 from analysis.names import FAILED, PRUNED, RUNNING, TRIAL
@@ -10,7 +9,7 @@ from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.checkpoint import load_latest
 from mergenet.records.inputs import CODE, changes, code_hashes
-from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, read_provenance
+from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, delete_run, read_provenance
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
@@ -36,7 +35,7 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
         if goes_on(run):
             write_trial_file(run, trial | {"state": RUNNING, "error": None})
         else:
-            shutil.rmtree(run)
+            delete_run(run)
         again.append(run.name)
     return again
 

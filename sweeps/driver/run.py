@@ -24,6 +24,7 @@ from mergenet.errors import WriteError
 from mergenet.records.atomic import write_json
 from mergenet.records.run_record import FINISHED, STOPPED
 from sweeps.config import SweepConfig
+from sweeps.driver.check_records import check_records
 from sweeps.driver.metadata import begin, note_inputs, note_status, write_status
 from sweeps.driver.signals import interruptible
 from sweeps.driver.steps import (
@@ -58,19 +59,17 @@ from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.best_config import write_best
 from sweeps.trials.budget import SEARCH, Budget, Clock
 from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopped
+from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import JobEvent, Listener
 from sweeps.trials.objectives import infeasible_text
 from sweeps.trials.refused_writes import write_refusal
 from sweeps.trials.results import best_record, best_trial, ended_runs, read_trials
 from sweeps.trials.sweep_dir import (
-    STATE_FILE,
-    SUMMARY_FILE,
     check_deletable,
     check_folder,
     clear,
     locked,
-    read_state,
     resume_command,
     shown_path,
 )
@@ -95,7 +94,8 @@ def run_sweep(
     (check_deletable if overwrite else check_folder)(folder)
     folder = folder.absolute()
     with locked(folder):
-        (clear if overwrite else check_folder)(folder)  # again: another driver may have been faster
+        (check_deletable if overwrite else check_folder)(folder)  # again: another driver may have been faster
+        clear(folder)
         if copy_to is not None:
             claim(copy_to, folder, plan.sweep.name)
         begin(plan, folder, copy_to)
@@ -111,6 +111,11 @@ def resume_sweep(
     """
     folder = folder.absolute()
     with locked(folder):
+        check_records(plan, folder)
+        from sweeps.driver.repair import repair_runs  # torch
+
+        if names := repair_runs(folder):
+            say(console, f"records that were damaged are made again from the checkpoints: {', '.join(names)}")
         if "status" not in read_state(folder):
             say(
                 console,

@@ -1,6 +1,5 @@
 """The steps of a sweep, which all train in its slots: record the source, search, confirm."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from mergenet.config import Config
 from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.provenance import config_hash
-from mergenet.records.run_record import CONFIG_FILE
+from mergenet.records.run_record import CONFIG_FILE, delete_run
 from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.execution.scratch import scratch_folder
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds
@@ -165,7 +164,7 @@ def forget_variants(folder: Path, wanted: set[str]) -> None:
     for run in trial_folders(folder):
         trial = trial_of(run)
         if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and run.name not in wanted:
-            shutil.rmtree(run)
+            delete_run(run)
 
 
 def forget_other(job: Job) -> None:
@@ -178,4 +177,4 @@ def forget_other(job: Job) -> None:
     except UserError:  # damaged
         there = None
     if there != config_hash(Config.model_validate(job["config"])):
-        shutil.rmtree(run)
+        delete_run(run)

@@ -11,7 +11,7 @@ from mergenet.config.user_code import source_hashes
 from mergenet.records.inputs import CODE, DATA, WEIGHTS, Hashes, users_modules
 from mergenet.records.provenance import weights_hashes
 from sweeps.space.entry import Entry
-from sweeps.trials.sweep_dir import read_state
+from sweeps.trials.files import read_state
 
 INPUTS = "inputs"  # in sweep.json
 OWN = re.compile(r"([A-Za-z_][\w.]*):\w+")  # module:object

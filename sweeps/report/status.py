@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from analysis.measures import Rows
 from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIALS_FOLDER, mode_of
-from analysis.trial_file import state_of
+from analysis.trial_file import read_outcome
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.run_record import FINISHED, read_epochs, test_column
+from mergenet.records.run_record import FINISHED, test_column
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.planning.epochs import forecast
@@ -20,22 +21,22 @@ from sweeps.report.live import best_text, clock, label
 from sweeps.report.summary import failed_text
 from sweeps.report.verdict import controls_verdict, gain_text, verdict
 from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
+from sweeps.trials.files import SUMMARY_FILE, read_state, read_summary
 from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.sweep_dir import (
     BASE_FILE,
     LOCK_FILE,
-    SUMMARY_FILE,
     SWEEP_FILES,
+    check_metric,
     holds_sweep,
-    read_json,
-    read_state,
+    how_to_begin,
     resume_command,
     shown_path,
     status_of,
 )
 
-KILLED, UNFINISHED, WAITING = "killed", "unfinished", "waiting"
+KILLED, UNFINISHED, WAITING, DAMAGED = "killed", "unfinished", "waiting", "damaged"
 TRAINING = (SOURCE, SEARCH, "confirm")  # steps in which epochs are trained
 
 
@@ -43,13 +44,15 @@ def read_status(folder: Path) -> dict[str, Any]:
     """All facts of a sweep. Raises ConfigError if the folder holds no sweep. Writes nothing and disturbs no driver."""
     if not holds_sweep(folder):
         raise ConfigError(
-            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to have a status; "
-            "`mergenet sweep run` makes one"
+            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to have a status; {how_to_begin(folder)}"
         )
     sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
     status = KILLED if status_of(folder) == RUNNING and not alive else status_of(folder)
-    runs = {path.name: epochs_of(path) for path in sorted((folder / TRIALS_FOLDER).glob("*/"))}
-    states = {name: state_of(folder / TRIALS_FOLDER / name) for name in runs}
+    runs, states, damaged = read_runs(folder)
+    check_metric(sweep, folder)
+    summary = read_summary(folder)
+    if status == FINISHED and not summary:
+        damaged[SUMMARY_FILE] = f"{folder / SUMMARY_FILE} must hold the results of the sweep, and cannot be read"
     trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
     seconds = state.get("seconds", {})
     return {
@@ -60,8 +63,10 @@ def read_status(folder: Path) -> dict[str, Any]:
         "driver": alive,
         "metric": sweep.metric,
         "trials": count_states(folder, sweep, states, alive),
+        "damaged": damaged,
+        "failed": [name for name, state in states.items() if state == FAILED],
         "best": leader(feasible(sweep, runs), states, sweep.objective, sweep.seeds_per_trial),
-        "confirmation": read_json(folder / SUMMARY_FILE).get("confirmation") if status == FINISHED else None,
+        "confirmation": summary.get("confirmation") if status == FINISHED else None,
         "budget": budget_facts(sweep, seconds.get(SEARCH, 0.0), sum(map(len, trials.values()))),
         **progress(folder, sweep, state, {name: len(rows) for name, rows in runs.items()}),
     }
@@ -79,11 +84,18 @@ def is_locked(folder: Path) -> bool:
         return False
 
 
-def epochs_of(folder: Path) -> list[dict[str, Any]]:
-    try:
-        return read_epochs(folder)
-    except UserError:  # damaged, or being replaced: the next look will show
-        return []
+def read_runs(folder: Path) -> tuple[dict[str, Rows], dict[str, str], dict[str, str]]:
+    """The epochs and the state of each run, by name, and of those that are damaged the reason: they have no epochs."""
+    runs: dict[str, Rows] = {}
+    states: dict[str, str] = {}
+    damaged: dict[str, str] = {}
+    for path in sorted((folder / TRIALS_FOLDER).glob("*/")):
+        try:
+            trial, runs[path.name], _ = read_outcome(path)
+            states[path.name] = RUNNING if trial is None else trial["state"]
+        except UserError as error:
+            runs[path.name], states[path.name], damaged[path.name] = [], DAMAGED, str(error)
+    return runs, states, damaged
 
 
 def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:
@@ -94,7 +106,7 @@ def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: 
     counts = Counter(trials.values())
     if not alive and RUNNING in counts:
         counts[UNFINISHED] = counts.pop(RUNNING)
-    if len(trials) < sweep.num_trials and not read_json(folder / SUMMARY_FILE):
+    if len(trials) < sweep.num_trials and not read_summary(folder):
         counts[WAITING] = sweep.num_trials - len(trials)
     return dict(counts)
 
@@ -134,6 +146,8 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["error"]:
         yield f"  {found['error']}"
     yield f"trials: {', '.join(f'{number} {state}' for state, number in sorted(found['trials'].items())) or 'none yet'}"
+    for reason in found["damaged"].values():
+        yield f"damaged, and left out: {reason}"
     yield best_text(found["best"], metric)
     if found["confirmation"] is not None:
         gain = found["confirmation"][metric]["gain"]
@@ -151,13 +165,15 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
 
 def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
     folder = shlex.quote(found["folder"])
-    if found["status"] == FINISHED:
-        if failed := found["trials"].get(FAILED):
-            yield failed_text(failed, found["folder"])
+    if found["failed"] and not found["driver"]:
+        yield failed_text(found["failed"], found["folder"])
+    if found["damaged"] and not found["driver"]:
+        yield f"next: {resume_command(found['folder'])} (makes again what is damaged, or says what to do)"
+    elif found["status"] == FINISHED:
         yield f"next: mergenet train {shlex.quote(found['folder'] + '/best.yaml')}; mergenet analyze table {folder}"
     elif found["driver"]:
         yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"
-    else:
+    elif not (found["failed"] and found["status"] == FAILED):  # then it would fail again
         yield f"next: {resume_command(found['folder'])} (time left then: {left})"
 
 

@@ -1,13 +1,13 @@
 """The summary of a sweep: its numbers in summary.json, and the same numbers as text."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from analysis.names import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, FAILED, TRIAL, TRIALS_FOLDER, mode_of
+from analysis.names import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, TRIAL, TRIALS_FOLDER, mode_of
 from analysis.seeds import SD
 from analysis.trial_file import ended_trial, trial_folders
 from mergenet.records.mixed import mixed_inputs
@@ -20,7 +20,7 @@ from sweeps.space.space import Space
 from sweeps.trials.budget import budget_line
 from sweeps.trials.jobs import no_controls
 from sweeps.trials.objectives import infeasible, infeasible_text, pareto_front
-from sweeps.trials.results import best_record, best_trial, confirmation, read_trials
+from sweeps.trials.results import best_record, best_trial, confirmation, failed_runs, read_trials
 from sweeps.trials.sweep_dir import resume_command, shown_path
 
 
@@ -40,6 +40,7 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
         "trials": trials,
         "baseline": baseline[0] if baseline else None,
         "best": best,
+        "failed": failed_runs(folder),
         "best_is_base": best is not None and best["params"] == base_values(plan.space),
         "confirmation": confirmation(folder, sweep),
         "controls_left_out": controls_left_out(sweep, folder, best),
@@ -88,7 +89,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say(budget_line(summary["budget"]))
     for line in summary.get("mixed", ()):
         say(line)
-    if failed := sum(trial["state"] == FAILED for trial in summary["trials"]):
+    if failed := summary.get("failed"):
         say(failed_text(failed, folder))
     if baseline is not None:
         say(f"no transfer, same recipe and seed{'s' * repeated(baseline)}: {value_text(baseline, metric)}")
@@ -115,11 +116,12 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
     say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
 
 
-def failed_text(count: int, folder: Path | str) -> str:
-    """How many trials have failed, and what to do if their configurations are not to blame."""
-    trials = f"{count} trial{'s' if count > 1 else ''} failed"
+def failed_text(names: Sequence[str], folder: Path | str) -> str:
+    """Which runs have failed, and what to do if their configurations are not to blame."""
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    runs = f"{len(names)} run{'s' if len(names) > 1 else ''} failed ({some})"
     again = f"retry_failed=True ({resume_command(folder)} --retry-failed)"
-    return f"{trials}; if the cause is mended, train them again: {again}"
+    return f"{runs}; if the cause is mended, train them again: {again}"
 
 
 def repeated(trial: dict[str, Any]) -> bool:
@@ -128,6 +130,8 @@ def repeated(trial: dict[str, Any]) -> bool:
 
 
 def value_text(trial: dict[str, Any], metric: str) -> str:
+    if trial["value"] is None:
+        return f"no value, it is {trial['state']}"
     text = f"{label(metric)} {show(metric, trial['value'])}"
     if not repeated(trial):
         return text

@@ -177,6 +177,22 @@ class Space:
             labels[path] = found[0]
         return None if RANK in labels and value_at(values, RANK) > self.limit(labels) else labels
 
+    def can_draw(self, labels: Labels) -> bool:
+        """Whether the labels are a draw of this space: of each path of their branch one that may be drawn, no other."""
+        drawn = Labels()
+        for path in self.order:
+            entry = self.entries[path]
+            if not holds(entry, drawn):
+                continue
+            if path not in labels:
+                return False
+            drawn[path] = label = labels[path]
+            ranged = entry.bounds is not None
+            if not (in_range(entry, label) if ranged else any(same(label, known) for known in self.options(path))):
+                return False
+        rank: Any = drawn.get(RANK, 0)
+        return bool(rank <= self.limit(drawn)) and drawn.keys() == labels.keys()
+
     def first_point(self) -> Labels | None:
         """The base's own values, by Optuna's names, if all of them lie in the space: a good first trial."""
         labels = self.locate(self.config({}))

@@ -1,12 +1,13 @@
 """The storages of the Optuna study by name. `optuna-dashboard` opens each of them.
 
-sqlite       study.db in the sweep folder: optuna-dashboard sqlite:///FOLDER/study.db
+sqlite       study.db in the sweep folder: cd FOLDER && optuna-dashboard sqlite:///study.db
 journal      study.journal in the sweep folder, for file systems on which SQLite cannot lock
 postgresql   a server, at the URL in the environment variable MERGENET_STUDY_URL; the URL may hold a password, so it is
 written to no file. Sweeps share a server, so study.json in the folder holds this one's name there.
+
+A study knows whose it is: it has the id that sweep.json holds. Studies of earlier versions have none.
 """
 
-import json
 import os
 import uuid
 import warnings
@@ -20,12 +21,15 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
+from sqlalchemy import URL as DatabaseURL
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError, WriteError
 from mergenet.records.atomic import write_json
+from sweeps.trials.files import read_json, read_state
 from sweeps.trials.refused_writes import write_refusal
+from sweeps.trials.sweep_dir import STUDY_ID
 
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
 FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
@@ -35,7 +39,8 @@ AGAIN = "`mergenet sweep resume` makes it again from the records of the trials"
 
 
 def sqlite(folder: Path) -> BaseStorage:
-    return RDBStorage(f"sqlite:///{(folder / STUDY_FILE).absolute()}")
+    """A folder's name may hold what has a meaning in a URL, such as ? and %."""
+    return RDBStorage(DatabaseURL.create("sqlite", database=str((folder / STUDY_FILE).absolute())).render_as_string())
 
 
 def journal(folder: Path) -> BaseStorage:
@@ -114,7 +119,10 @@ def study_name(storage: str, sweep: str, folder: Path) -> str:
     path = folder / NAME_FILE
     if not path.exists():
         write_json(path, {"study_name": f"{sweep}-{uuid.uuid4().hex[:12]}"})
-    return str(json.loads(path.read_text(encoding="utf-8"))["study_name"])
+    found = read_json(path).get("study_name")
+    if not isinstance(found, str):
+        raise UserError(f"{path} must hold the study_name of this sweep on the server, and is damaged; restore it")
+    return found
 
 
 def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: Path) -> optuna.Study:
@@ -123,7 +131,9 @@ def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: 
     Raises UserError if it is not this sweep's.
     """
     try:
-        return study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), objectives)
+        study = study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), objectives)
+        claim(study, storage, folder)
+        return study
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's and Optuna's have no common base
@@ -138,14 +148,46 @@ def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: 
 
 
 def study_in(storage: BaseStorage, name: str, objectives: Mapping[str, str]) -> optuna.Study:
-    """The study of that name in a storage, created if needed. The objectives' names are for optuna-dashboard."""
+    """The study of that name in a storage, created if needed. The objectives' names are for optuna-dashboard.
+
+    Raises UserError if it has other objectives.
+    """
     directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in objectives.values()]
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-    if study.metric_names != list(objectives):
+    if study.directions != directions or study.metric_names not in (None, list(objectives)):
+        theirs = study.metric_names or [direction.name.lower() for direction in study.directions]
+        raise UserError(
+            f"the study {name} must have the sweep's objectives {', '.join(objectives)}, got {', '.join(theirs)}; it "
+            f"is that of another sweep, or the sweep file was changed: put that right, or move the study away: {AGAIN}"
+        )
+    if study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(objectives))
     return study
+
+
+def claim(study: optuna.Study, storage: str, folder: Path) -> None:
+    """Writes the sweep's id into a new study. Raises UserError if a study is that of another sweep."""
+    check_owner(study, storage, folder)
+    own = read_state(folder).get(STUDY_ID)
+    if own is not None and STUDY_ID not in study.user_attrs:
+        study.set_user_attr(STUDY_ID, own)
+
+
+def check_owner(study: optuna.Study, storage: str, folder: Path) -> None:
+    """Raises UserError if a study is that of another sweep. One without trials is anybody's."""
+    own, found = read_state(folder).get(STUDY_ID), study.user_attrs.get(STUDY_ID)
+    if own is not None and found != own and (found is not None or study.get_trials(deepcopy=False)):
+        raise UserError(
+            f"{place_of(storage, folder)} must be the Optuna study of this sweep, and is that of another; "
+            f"move it away: {AGAIN}"
+        )
+
+
+def place_of(storage: str, folder: Path) -> str:
+    """What messages call the study."""
+    return str(folder / FILES[storage]) if storage in FILES else f"the study on the server of {URL}"
 
 
 def load_study(storage: str, sweep: str, folder: Path) -> optuna.Study:
@@ -154,9 +196,11 @@ def load_study(storage: str, sweep: str, folder: Path) -> optuna.Study:
     if not needed.is_file():
         raise UserError(f"{needed} must be there for the study of this sweep, and is not; {AGAIN}")
     try:
-        return optuna.load_study(study_name=study_name(storage, sweep, folder), storage=STORAGES[storage](folder))
+        study = optuna.load_study(study_name=study_name(storage, sweep, folder), storage=STORAGES[storage](folder))
     except KeyError:
         raise UserError(f"{needed} must hold the study {sweep}, and does not; {AGAIN}") from None
+    check_owner(study, storage, folder)
+    return study
 
 
 @contextmanager
@@ -165,11 +209,10 @@ def storage_errors(storage: str, folder: Path) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, SQLAlchemyError, OSError) as error:
+        reason = type(error).__name__  # a server's text may quote the URL
         if storage in FILES:
-            reason = write_refusal(error) or " ".join(str(error).split())[:200] or type(error).__name__
-            failed = WriteError(f"{folder / FILES[storage]} could not be written: {reason}")
-        else:
-            failed = WriteError(f"the study on the server of {URL} could not be written: {type(error).__name__}")
+            reason = write_refusal(error) or " ".join(str(error).split())[:200] or reason
+        failed = WriteError(f"{place_of(storage, folder)} could not be written: {reason}")
     else:
         return
     raise failed

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from analysis.measures import STEP_SECONDS
 from analysis.names import (
     COMPLETE,
@@ -25,19 +27,21 @@ from analysis.names import (
     portable_config,
 )
 from analysis.seeds import combined, replicate_pattern
-from analysis.trial_file import state_of, trial_folders, trial_of
+from analysis.trial_file import read_outcome, state_of, trial_folders, trial_of
 from mergenet.config import Config
 from mergenet.config.loading import load_config, parse_config
 from mergenet.config.rules import shown
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_json
+from mergenet.records.models import Record, checked
 from mergenet.records.run_record import EPOCH, read_run
 from sweeps.config import SweepConfig
 from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.config.loading import load_sweep
 from sweeps.space.space import Labels, Space
+from sweeps.trials.files import read_json
 from sweeps.trials.objectives import asked, measured, values_of
-from sweeps.trials.sweep_dir import BASE_FILE, SWEEP_FILES, holds_sweep, read_json
+from sweeps.trials.sweep_dir import BASE_FILE, SWEEP_FILES, holds_sweep
 
 WARM_FILE = "warm_start.json"
 LEARNS = [name for name, facts in SAMPLER_FACTS.items() if facts.learns]
@@ -158,10 +162,11 @@ def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[PriorTrial | str]:
     """The trials of a sweep's search by number, or the reasons why they are left out."""
-    trials = [(run, trial_of(run) or {}) for run in trial_folders(folder)]
-    for path, trial in sorted(trials, key=lambda pair: (pair[1].get("number", 0), pair[0])):
-        if trial.get("role") == TRIAL:
-            yield read_known(path, space, sweep)
+    found = [(run, trial_of(run)) for run in trial_folders(folder)]
+    yield from [UNREADABLE for run, trial in found if trial is None and run.name.startswith(TRIAL)]
+    trials = [(run, trial) for run, trial in found if trial is not None and trial["role"] == TRIAL]
+    for path, _ in sorted(trials, key=lambda pair: (pair[1]["number"], pair[0])):
+        yield read_known(path, space, sweep)
 
 
 def read_known(folder: Path, space: Space, sweep: SweepConfig) -> PriorTrial | str:
@@ -171,6 +176,8 @@ def read_known(folder: Path, space: Space, sweep: SweepConfig) -> PriorTrial | s
     if state not in (COMPLETE, PRUNED):
         return TRAINING if state == RUNNING else FAILED
     try:
+        for run in runs:
+            read_outcome(run)
         records = [read_run(run) for run in (runs if state == COMPLETE else runs[:1])]
         config = parse_config(portable_config(records[0].config), str(folder))
     except UserError:
@@ -222,14 +229,36 @@ def without_repeats(found: Sequence[tuple[str, PriorTrial | str]]) -> list[tuple
     ]
 
 
+class WarmTrial(Record):
+    sweep: str
+    name: str
+    params: dict[str, Any]
+    values: dict[str, float] = Field(min_length=1)
+    complete: bool
+    measured: dict[str, float | None]
+
+
+class WarmFile(Record):
+    """warm_start.json."""
+
+    trials: list[WarmTrial] = Field(description="trials as they were written")
+    left_out: dict[str, dict[str, int]] = Field(description="numbers of trials")
+
+
 def write_warm_start(folder: Path, warm: WarmStart) -> None:
     if warm.left_out:
         write_json(folder / WARM_FILE, asdict(warm))
 
 
 def load_warm_start(folder: Path) -> WarmStart:
-    """Reads what `write_warm_start` wrote into a sweep folder."""
-    values = read_json(folder / WARM_FILE)
+    """What `write_warm_start` wrote into a sweep folder. Raises CheckpointError if it is damaged."""
+    path = folder / WARM_FILE
+    if not path.exists():
+        return WarmStart()
+    values = read_json(path)
+    checked(
+        WarmFile, values, str(path), "the file is damaged; without it the sweep goes on, and knows no earlier trial"
+    )
     trials = [
         PriorTrial(**one | {"values": {int(epoch): value for epoch, value in one["values"].items()}})
         for one in values.get("trials", ())

@@ -23,8 +23,9 @@ from mergenet.errors import ConfigError
 from mergenet.records.run_record import RESULT_FILE
 from sweeps.study.storage import JOURNAL_FILE, STUDY_FILE
 from sweeps.tracking.background import Background
+from sweeps.trials.files import STATE_FILE, SUMMARY_FILE
 from sweeps.trials.messages import JobEvent
-from sweeps.trials.sweep_dir import STATE_FILE, SUMMARY_FILE, is_used, resume_command, shown_path
+from sweeps.trials.sweep_dir import is_used, resume_command, shown_path
 
 MANIFEST = "copy.json"  # in the copy only: which folder it is of
 CLOSE_SECONDS = 300  # how long the end of a sweep waits for its copy
@@ -83,12 +84,14 @@ class Copy:
 def check_url(url: str) -> None:
     """Raises ConfigError for a URL with a key in it, without showing it."""
     parts = urlsplit(url)
-    queries = dict(parse_qsl(parts.query))
+    queries = dict(parse_qsl(parts.query, keep_blank_values=True))
     if "@" in parts.netloc or "@" in queries.get("endpoint_override", "") or not queries.keys() <= set(QUERY):
         raise ConfigError(
             f"the URL of a copy must hold no user, key or password, and after the ? only {', '.join(QUERY)}; "
             "keys come from the environment, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
+    if "#" in url:
+        raise ConfigError(f"the URL of a copy must be without #, got {url!r}; in a folder's name it is written %23")
     if not parts.scheme or not parts.path.strip("/"):
         raise ConfigError(f"the URL of a copy must be like s3://BUCKET/FOLDER, got {url!r}")
 
@@ -135,6 +138,7 @@ def fetch(url: str, to: Path | None = None) -> Path:
                 f"go on with that one by `{resume_command(folder)}`, or choose another folder (--dir)"
             )
         partial = folder.with_name(f".{folder.name}.fetched")
+        shutil.rmtree(partial, ignore_errors=True)  # of a fetch that was killed, perhaps of another copy
         for name in files.keys() - {MANIFEST}:
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)

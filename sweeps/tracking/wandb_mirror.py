@@ -31,7 +31,7 @@ from sweeps.tracking.wandb_run import (
     run_id,
     scalars,
 )
-from sweeps.tracking.wandb_summary import log_summary, table_config
+from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, RowEvent, StartEvent
 from sweeps.trials.sweep_dir import shown_path
 
@@ -177,7 +177,7 @@ class Mirror:
     def _summarize(self, summary: dict[str, Any]) -> None:
         run = self._open(SUMMARY, SUMMARY, table_config(summary))
         log_summary(run.run, summary)
-        run.finish({"state": "complete"})
+        run.finish(how_it_ended(summary))
 
     def _close(self) -> None:
         for name in list(self.jobs):

@@ -157,6 +157,7 @@ def outcome(folder: Path, job: str, state: str, error: str | None) -> dict[str, 
         result = {}
     measured = {name: value for name, value in result.items() if MEASURE.fullmatch(name) or name == BEST_EPOCH}
     measured = {name: value for name, value in measured.items() if value is not None and "_val_" not in name}
+    measured = {} if state == FAILED else measured
     state = INTERRUPTED if state in (SUSPEND, RUNNING) else state
     return {"state": state, **measured} | ({} if error is None else {"error": error})
 

@@ -3,6 +3,7 @@
 import html
 from typing import Any
 
+from analysis.names import COMPLETE, FAILED
 from analysis.trial_file import named_values
 from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import test_column
@@ -21,6 +22,11 @@ def log_summary(run: Any, summary: dict[str, Any]) -> None:
 
     run.log({"trials": wandb.Html(trials_html(summary["trials"]), inject=False)})
     run.summary.update(numbers(summary))
+
+
+def how_it_ended(summary: dict[str, Any]) -> dict[str, Any]:
+    """How the sweep ended: without a best trial it failed."""
+    return {"state": FAILED if summary["best"] is None else COMPLETE}
 
 
 def numbers(summary: dict[str, Any]) -> dict[str, Any]:

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import SWEEP_FILE
-from analysis.trial_file import read_trial_file, trial_folders
+from analysis.trial_file import read_outcome, trial_folders
 from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.errors import CheckpointError, ConfigError, UserError
-from mergenet.records.run_record import EPOCH, read_epochs, read_run
+from mergenet.records.run_record import EPOCH, read_run
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.tracking.wandb_file import known_epochs, run_files
 from sweeps.tracking.wandb_mirror import one_line
 from sweeps.tracking.wandb_run import ONLINE, SUMMARY, check_key, open_run, outcome, run_id, scalars
-from sweeps.tracking.wandb_summary import log_summary, table_config
-from sweeps.trials.sweep_dir import SUMMARY_FILE, SWEEP_FILES, holds_sweep, locked, read_json
+from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
+from sweeps.trials.files import SUMMARY_FILE, read_summary
+from sweeps.trials.sweep_dir import SWEEP_FILES, check_metric, holds_sweep, how_to_begin, locked, resume_command
 
 
 def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str], None]) -> int:
@@ -26,20 +27,37 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str]
     Raises UserError; RuntimeError if W&B refuses a run: those before it are done, and a second call is safe.
     """
     if not holds_sweep(folder):
-        raise ConfigError(f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}; `mergenet sweep run` makes one")
+        raise ConfigError(f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}; {how_to_begin(folder)}")
     if project is not None and mode != ONLINE:
         raise ConfigError(f"--project must go with --mode online, got {mode}; `wandb sync --project` takes one, too")
     folder = folder.absolute()
     changes = [f"wandb.mode={mode}"] + ([] if project is None else [f"wandb.project={dump_yaml_values(project)}"])
     sweep = load_sweep(str(folder / SWEEP_FILE), changes)
+    check_metric(sweep, folder)
     check_key(sweep)
     with locked(folder):  # not while a driver mirrors
-        jobs = trial_folders(folder)
+        jobs, damaged = whole(trial_folders(folder))
+        for reason in damaged:
+            say(f"damaged, and left out: {reason}")
         added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
-        if (folder / SUMMARY_FILE).exists():
-            guarded(SUMMARY, lambda: sync_summary(sweep, folder))
+        if summary := read_summary(folder):
+            guarded(SUMMARY, lambda: sync_summary(sweep, folder, summary))
+        elif (folder / SUMMARY_FILE).exists():
+            say(f"damaged, and left out: {folder / SUMMARY_FILE}; `{resume_command(folder)}` writes it again")
     say(f"{len(jobs)} runs are whole {mode}, {sum(added)} epochs were added to {sum(map(bool, added))} of them")
     return sum(added)
+
+
+def whole(runs: list[Path]) -> tuple[list[Path], list[str]]:
+    """The run folders that can be read, and what is wrong with the others."""
+    found, damaged = [], []
+    for run in runs:
+        try:
+            read_outcome(run)
+            found.append(run)
+        except UserError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def guarded(job: str, call: Callable[[], int]) -> int:
@@ -55,7 +73,7 @@ def guarded(job: str, call: Callable[[], int]) -> int:
 
 def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
     """Syncs one run; returns how many epochs W&B lacked."""
-    trial, rows, name = read_trial_file(path), read_epochs(path), run_id(sweep, path.name)
+    (trial, rows, _), name = read_outcome(path), run_id(sweep, path.name)
     assert trial is not None
     if sweep.wandb.mode != ONLINE and run_files(folder, name):
         lacks = {row[EPOCH] for row in rows} - known_epochs(folder, name)
@@ -72,13 +90,12 @@ def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
     return added
 
 
-def sync_summary(sweep: SweepConfig, folder: Path) -> int:
-    summary: dict[str, Any] = read_json(folder / SUMMARY_FILE)
+def sync_summary(sweep: SweepConfig, folder: Path, summary: dict[str, Any]) -> int:
     if sweep.wandb.mode != ONLINE and run_files(folder, run_id(sweep, SUMMARY)):
         return 0
     mirror = open_run(sweep, folder, SUMMARY, SUMMARY, table_config(summary), sweep.wandb.mode)
     log_summary(mirror.run, summary)
-    mirror.finish({"state": "complete"})
+    mirror.finish(how_it_ended(summary))
     mark_synced(sweep, folder, run_id(sweep, SUMMARY))
     return 0
 

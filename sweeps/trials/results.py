@@ -15,6 +15,7 @@ from analysis.names import (
     CONFIRM_BEST,
     CONFIRM_NONE,
     CONTROL_OF,
+    FAILED,
     REPLICATE,
     TRIAL,
     TRIALS_FOLDER,
@@ -23,10 +24,11 @@ from analysis.names import (
 )
 from analysis.paired_tests import paired_difference
 from analysis.seeds import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
-from analysis.trial_file import TRIAL_FILE, ended_trial, trial_folders, trial_of
+from analysis.trial_file import ended_trial, read_outcome, state_of, trial_folders
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
+    CONFIG_FILE,
     FINISHED,
     STATUS,
     RunRecord,
@@ -42,34 +44,22 @@ Sides = dict[str, dict[int, dict[str, Any]]]  # role -> seed -> trial that train
 
 
 def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
-    """trial.json with epochs, the best value by validation (None if it never reported) and the test metrics.
+    """trial.json with epochs, the best value by validation (None if it never reported, or failed) and the test metrics.
 
     measured: the sweep's other measures; broken: the constraints that it breaks. adapter_parameters: 0 without an
-    adapter.
+    adapter. Raises UserError if a record is damaged.
     """
-    trial = trial_of(folder)
-    if trial is None:
-        raise CheckpointError(f"{folder / TRIAL_FILE} must be the record of a trial, and is damaged; resume its sweep")
-    try:
-        record = read_run(folder)
-    except CheckpointError:  # failed before its run began
-        nothing: dict[str, Any] = {
-            "epochs": 0,
-            "value": None,
-            "finished": False,
-            "test": {},
-            "measured": {},
-            "broken": [],
-        }
-        return trial | nothing | {ADAPTER_PARAMETERS: 0}
-    test = {name: value for name, value in record.result.items() if name.startswith("target_test_")}
-    value = best_value(record.epochs, sweep.objective)
-    finished = record.result[STATUS] == FINISHED
-    parameters = {ADAPTER_PARAMETERS: record.epochs[-1].get(ADAPTER_PARAMETERS, 0) if record.epochs else 0}
-    asked = {"measured": measured(sweep, [record.epochs]), "broken": breaks(sweep, [record.epochs])}
-    return (
-        trial | {"epochs": len(record.epochs), "value": value, "finished": finished, "test": test} | asked | parameters
-    )
+    trial, rows, result = read_outcome(folder)
+    assert trial is not None, folder
+    if not (folder / CONFIG_FILE).is_file():  # failed before its run began
+        nothing: dict[str, Any] = {"epochs": 0, "value": None, "finished": False, "test": {}}
+        return trial | nothing | {"measured": {}, "broken": [], ADAPTER_PARAMETERS: 0}
+    test = {name: value for name, value in result.items() if name.startswith("target_test_")}
+    value = None if trial["state"] == FAILED else best_value(rows, sweep.objective)
+    found = {"epochs": len(rows), "value": value, "finished": result[STATUS] == FINISHED}
+    asked = {"measured": measured(sweep, [rows]), "broken": breaks(sweep, [rows])}
+    parameters = {ADAPTER_PARAMETERS: rows[-1].get(ADAPTER_PARAMETERS, 0) if rows else 0}
+    return trial | found | {"test": test} | asked | parameters
 
 
 def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, Any]]:
@@ -115,6 +105,11 @@ def ended_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
             with suppress(CheckpointError):  # torn: the run itself will report it
                 found[run.name] = (trial["state"], read_epochs(run))
     return found
+
+
+def failed_runs(folder: Path) -> list[str]:
+    """The names of all runs that have failed, of whatever role."""
+    return [run.name for run in trial_folders(folder) if state_of(run) == FAILED]
 
 
 def best_trial(trials: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:

@@ -2,25 +2,34 @@
 
 import contextlib
 import fcntl
-import json
+import fnmatch
 import os
 import shlex
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from analysis.names import SWEEP_FILE
+from analysis.names import SOURCE, SWEEP_FILE, TRIALS_FOLDER
+from analysis.trial_file import trial_folders
 from mergenet.config.yaml12 import load_yaml
-from mergenet.errors import ConfigError, UserError
-from mergenet.records.run_record import FINISHED
+from mergenet.errors import ConfigError, UserError, WriteError
+from mergenet.records.atomic import write_json
+from mergenet.records.run_record import FINISHED, METRIC, read_result
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
+from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state, read_summary
 
-STATE_FILE, SUMMARY_FILE, BASE_FILE, LOCK_FILE = "sweep.json", "summary.json", "base.yaml", ".lock"
+BASE_FILE, LOCK_FILE = "base.yaml", ".lock"
+STUDY_ID = "study_id"  # in sweep.json, and in the study that is this sweep's
+REST = "what a kill left of a sweep that was begun or deleted"
+DELETING = "being deleted"  # a status
+# All that is written straight into a sweep folder, and of it what stands there before the sweep starts
+FIRST = (LOCK_FILE, ".*.tmp*", STATE_FILE, BASE_FILE, "warm_start.json", SWEEP_FILE)
+OWN = (*FIRST, SUMMARY_FILE, "best.yaml", "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*")
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
 
@@ -73,16 +82,20 @@ def is_used(folder: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """Raises ConfigError, with the way out, if there is something in the sweep folder."""
-    if not is_used(folder):
+    """Raises ConfigError, with the way out, if there is something in the sweep folder that a new sweep would delete."""
+    if not is_used(folder) or (is_rest(folder) and only(FIRST, folder)):
         return
     must = f"the sweep folder must be new or empty, got {str(folder)!r}"
+    if is_rest(folder):
+        raise ConfigError(
+            f"{must}, which holds {REST}; delete it with overwrite=True (--overwrite), or choose another folder (--dir)"
+        )
     if not holds_sweep(folder):
         raise ConfigError(f"{must}; choose another folder (--dir)")
     status = status_of(folder)
     what, way_out = "another sweep", "choose another folder (--dir)"
     overwrite = ", or delete it with overwrite=True (--overwrite)"
-    if status == FINISHED and not read_json(folder / SUMMARY_FILE):
+    if status == FINISHED and not read_summary(folder):
         what = f"a finished sweep without a readable {SUMMARY_FILE}"
         way_out = f"`{resume_command(folder)}` writes it again, choose another folder (--dir)"
     elif status != FINISHED:
@@ -95,7 +108,7 @@ def check_folder(folder: Path) -> None:
 
 def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[str, Any] | None:
     """summary.json, if the folder holds exactly this sweep of exactly this base, finished; else None."""
-    summary = read_json(folder / SUMMARY_FILE)
+    summary = read_summary(folder)
     whole = read_state(folder).get("status") == FINISHED and holds_this_sweep(folder, sweep, base_hash)
     return summary if whole and summary else None
 
@@ -123,8 +136,8 @@ def _written(path: Path) -> SweepConfig | None:
 
 
 def check_deletable(folder: Path) -> None:
-    """Raises ConfigError unless the folder is new, empty or a sweep folder."""
-    if is_used(folder) and not (holds_sweep(folder) and "status" in read_state(folder)):
+    """Raises ConfigError unless the folder is new, empty, a sweep folder or what a kill left of one."""
+    if is_used(folder) and not is_rest(folder) and not (holds_sweep(folder) and "status" in read_state(folder)):
         raise ConfigError(
             f"overwrite=True (--overwrite) must meet a sweep folder, with {SWEEP_FILES} that can be read, "
             f"got {str(folder)!r}; choose another folder (--dir)"
@@ -132,20 +145,48 @@ def check_deletable(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Delete the sweep in the folder. Raises ConfigError, and deletes nothing, if it holds anything else."""
+    """Delete the sweep in the folder. Raises ConfigError, and deletes nothing, if it holds anything else.
+
+    What is left if this is killed says that it is being deleted: no command takes it for a sweep.
+    """
     check_deletable(folder)
-    for path in list(folder.iterdir()) if folder.exists() else ():
-        if path.name == LOCK_FILE:
-            continue
+    if not is_used(folder):
+        return
+    with contextlib.suppress(WriteError):  # a full disk: deleting makes room
+        write_json(folder / STATE_FILE, {"status": DELETING})
+    last = (STATE_FILE, LOCK_FILE)
+    for path in [path for path in folder.iterdir() if path.name not in last] + [folder / STATE_FILE]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
+
+
+def is_rest(folder: Path) -> bool:
+    """Whether the folder holds what is left of a sweep that was killed while its folder was begun or deleted."""
+    if not folder.is_dir() or holds_sweep(folder):
+        return False
+    status = read_state(folder).get("status")
+    known = status is not None or (folder / LOCK_FILE).exists()
+    return status == DELETING or (known and is_used(folder) and only(OWN, folder))
+
+
+def only(patterns: Sequence[str], folder: Path) -> bool:
+    """Whether all names in the folder match one of the patterns."""
+    return all(any(fnmatch.fnmatchcase(path.name, one) for one in patterns) for path in folder.iterdir())
+
+
+def how_to_begin(folder: Path) -> str:
+    """The way out where a command needs a sweep and the folder holds none."""
+    if is_rest(folder):
+        return f"it holds {REST}: `mergenet sweep run` with overwrite=True (--overwrite) begins a new one in it"
+    return "`mergenet sweep run` makes one"
 
 
 def holds_sweep(folder: Path) -> bool:
     """Whether the folder is of a sweep, perhaps with a damaged sweep.json."""
-    return all((folder / name).is_file() for name in (SWEEP_FILE, BASE_FILE, STATE_FILE))
+    whole = all((folder / name).is_file() for name in (SWEEP_FILE, BASE_FILE, STATE_FILE))
+    return whole and read_state(folder).get("status") != DELETING
 
 
 def status_of(folder: Path) -> str:
@@ -159,23 +200,25 @@ def load_resumable(folder: Path) -> SweepConfig:
     """
     if not holds_sweep(folder):
         raise ConfigError(
-            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to be resumed; `mergenet sweep run` makes one"
+            f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to be resumed; {how_to_begin(folder)}"
         )
     sweep = load_sweep(str(folder / SWEEP_FILE), ())
     return sweep.model_copy(update={"base": str(folder / BASE_FILE), "overrides": {}, "warm_start": ()})
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """sweep.json; empty if it is missing or damaged."""
-    return read_json(folder / STATE_FILE)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+def check_metric(sweep: SweepConfig, folder: Path) -> None:
+    """Raises ConfigError if sweep.yaml was changed: its metric must be that by which the runs select their best."""
+    for run in trial_folders(folder):
+        with contextlib.suppress(UserError):
+            own = read_result(run)[METRIC]
+            break
+    else:
+        own = None
+    if sweep.metric is None or own not in (None, sweep.metric):
+        file, want = folder / SWEEP_FILE, own or "that of the task"
+        raise ConfigError(
+            f"{file}: metric must be {want}, as in the runs, got {sweep.metric or 'nothing'}; put it back"
+        )
 
 
 def resume_command(place: Path | str | None) -> str:

@@ -160,7 +160,7 @@ def test_best_prints_the_configuration_as_a_file_on_stdout(sweep):
 
 
 def test_best_out_writes_the_file_and_tells_the_story(sweep, tmp_path):
-    out = tmp_path / "best.yaml"
+    out = tmp_path / "my best.yaml"
     lines = run("best", sweep, "--out", out).splitlines()
     assert lines[1] == "its settings: transfer.adapter.rank 8"
     assert lines[2].startswith(
@@ -168,7 +168,7 @@ def test_best_out_writes_the_file_and_tells_the_story(sweep, tmp_path):
     )
     assert lines[3].startswith("the best of 2 searched trials is optimistic")
     assert lines[4].startswith("confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: +3.50 points")
-    assert lines[-1] == f"wrote {out}; train it with: mergenet train {out}"
+    assert lines[-1] == f"wrote {out}; train it with: mergenet train '{out}'"
     assert load_config(str(out)).transfer.adapter.rank == 8
     assert out.read_text().startswith("# best trial: t1")
 

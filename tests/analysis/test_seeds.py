@@ -4,10 +4,14 @@ import json
 import statistics
 
 import pytest
+from click.testing import CliRunner
 
 from analysis.best import choose_best
+from analysis.cli import analyze
 from analysis.load import load_trials, param_columns
+from analysis.paired_tests import paired_gain
 from analysis.tables import footer, selected, show
+from mergenet.errors import UserError
 
 
 def write(write_run, folder, name, runs, rank=4):
@@ -64,6 +68,61 @@ def test_the_best_is_the_best_mean_and_the_reader_is_told(sweep, capsys):
     head, first = capsys.readouterr().out.splitlines()[:2]
     assert "sd %" in head
     assert "10.00" in first
+
+
+@pytest.fixture
+def with_baseline(sweep, write_run):
+    for place, test in enumerate((0.4, 0.3, 0.5), start=1):
+        trial = {"role": "baseline" if place == 1 else "replicate", "number": 0, "state": "complete", "params": {}}
+        trial |= {"seeds": [0, 7, 9]} if place == 1 else {}
+        run = "baseline" if place == 1 else f"baseline-seed-{place}"
+        write_run(sweep / "trials" / run, (0.5,), test, trial, {"method": "none", "seed": (0, 7, 9)[place - 1]})
+    return sweep
+
+
+def test_a_row_a_seed_to_be_paired(with_baseline):
+    """The seed is the one that trained, whatever the folder is called."""
+    table = load_trials(with_baseline, per_seed=True)
+    assert len(table) == 3 + 3 + 2 + 1 + 3
+    found = table[table["trial"] == "baseline"]
+    assert found[["role", "seed", "target_test_top1"]].values.tolist() == [
+        ["baseline", 0, 0.4],
+        ["baseline", 7, 0.3],
+        ["baseline", 9, 0.5],
+    ]
+    assert "seeds" not in table.columns
+    assert not table.duplicated(["trial", "seed"]).any()
+    for run in ("baseline-seed-2", "baseline-seed-3"):
+        file = with_baseline / "trials" / run / "trial.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": {"baseline-seed-2": 1}.get(run, 2)}))
+    table = load_trials(with_baseline, per_seed=True)
+    gain = paired_gain(table, "baseline", "t0", "target_test_top1", by="trial")
+    assert gain.num_seeds == 3
+    assert gain.mean == pytest.approx((0.1 + 0.3 - 0.1) / 3)
+
+
+def test_the_command_writes_a_row_a_seed_and_says_what_is_a_mean(with_baseline, tmp_path):
+    out = tmp_path / "runs.csv"
+    done = CliRunner().invoke(analyze, ["table", str(with_baseline), "--per-seed", "--csv", str(out)])
+    assert done.exit_code == 0, done.output
+    assert len(out.read_text().splitlines()) == 1 + 12
+    assert "best trial" not in done.output
+    assert "a line is one seed; trials are compared by their means, in the table without --per-seed" in done.output
+    caption = "BASELINE: the target trained by itself, with the seed of the search"
+    assert f"{caption}\n" in done.output
+    done = CliRunner().invoke(analyze, ["table", str(with_baseline)])
+    assert f"{caption}; the mean over 3 seeds, those of each trial\n" in done.output
+
+
+def test_a_sweep_without_a_trial_yet_says_so(tmp_path):
+    (tmp_path / "sweep.yaml").write_text("name: new\n")
+    message = f"{tmp_path} must hold a trial, and this sweep has none yet: each is a row after its first epoch; `merg"
+    for folder in (None, "trials", "trials/trial-000"):
+        if folder is not None:
+            (tmp_path / folder).mkdir()
+        with pytest.raises(UserError) as refused:
+            load_trials(tmp_path)
+        assert str(refused.value).startswith(message)
 
 
 def test_one_run_of_a_trial_is_shown_as_it_is(sweep):

@@ -1,5 +1,6 @@
 """Runs of several kinds, and what it is for two of them to be the same."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,17 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert sorted(p.name for p in (a / "checkpoints").iterdir()) == sorted(
         p.name for p in (b / "checkpoints").iterdir()
     )
+
+
+DAMAGE = ("emptied", "cut", "removed", "altered")
+
+
+def spoil(run: Path, damage: str) -> None:
+    """What may happen to epochs.jsonl, of two rows at least, without a line of it being broken."""
+    path = run / "epochs.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    if damage == "removed":
+        path.unlink()
+        return
+    altered = json.dumps({**json.loads(lines[0]), "target_val_top1": 0.999}) + "\n"
+    path.write_text({"emptied": "", "cut": "".join(lines[:-1]), "altered": "".join([altered, *lines[1:]])}[damage])

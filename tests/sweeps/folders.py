@@ -24,6 +24,9 @@ def write_run(folder: Path, name: str, values: list[float], state: str | None) -
     run.mkdir(parents=True)
     rows = [{"epoch": i, "step": i, VAL: value} for i, value in enumerate(values, start=1)]
     (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if state == "complete":
+        result = {"status": "finished", "error": None, "epochs_done": len(values), "best_epoch": len(values)}
+        (run / "result.json").write_text(json.dumps(result))
     if state is not None:
         role = next((role for role in (TRIAL, BASELINE) if name.startswith(role)), CONFIRM_BEST)
         about = {"trial_id": name, "role": role, "params": {}, "number": 0, "seed": 0, "state": state}
@@ -80,14 +83,16 @@ def write_trial(
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(dump_yaml(parse_config(job["config"], "test")))
     (run / "provenance.json").write_text("{}")
-    write_rows(run, values)
+    write_rows(run, values, state)
     trial = {"role": "trial", "number": number, "state": state, "trial_id": job["id"], "seed": 0}
     (run / "trial.json").write_text(json.dumps(trial | {"params": job["params"]}))
 
 
-def write_rows(run: Path, values: list[float | None], parameters: int = 1000) -> None:
+def write_rows(run: Path, values: list[float | None], state: str, parameters: int = 1000) -> None:
     rows = [{"epoch": i, VAL: value, "adapter_parameters": parameters} for i, value in enumerate(values, start=1)]
     (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = {"error": None, "epochs_done": len(rows), "best_epoch": None, "metric": VAL}
+    (run / "result.json").write_text(json.dumps(done | {"status": "finished" if state == "complete" else "stopped"}))
 
 
 def write_sweep(folder: Path, plan: Plan, trials: list[tuple[Any, ...]]) -> Path:

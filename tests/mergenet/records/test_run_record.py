@@ -148,6 +148,32 @@ def test_a_damaged_row_in_the_middle_is_an_error(folder: Path) -> None:
         record.read_run(folder)
 
 
+@pytest.mark.parametrize("rows", [ROWS[:1], [], [*ROWS, ROWS[1]]])
+def test_a_finished_run_has_as_many_epochs_as_its_result_says_in_older_records_too(
+    folder: Path, rows: list[dict[str, Any]]
+) -> None:
+    record.write_epochs(folder, rows)
+    message = rf"epochs\.jsonl must hold 2 epochs by result\.json, got {len(rows)}; it is damaged"
+    with pytest.raises(CheckpointError, match=message):
+        record.read_epochs(folder)
+
+
+def test_a_killed_run_may_have_one_row_more_and_older_ones_one_less(folder: Path) -> None:
+    counted = {"epochs_done": 1, "epochs_sha256": record.epochs_hash(ROWS[:1])}
+    record.write_json(folder / record.RESULT_FILE, RESULT | counted | {"status": "running"})
+    assert record.read_epochs(folder) == ROWS
+    record.write_epochs(folder, [{**ROWS[0], "seconds_target": 3.5}])
+    assert record.read_epochs(folder)[0]["step"] == 10, "times do not count"
+    record.write_json(folder / record.RESULT_FILE, RESULT | {"status": "stopped"})
+    assert len(record.read_epochs(folder)) == 1
+
+
+def test_a_row_nested_without_end_is_an_error(folder: Path) -> None:
+    (folder / record.EPOCHS_FILE).write_text("[" * 100_000 + "\n" + '{"epoch": 2}\n')
+    with pytest.raises(CheckpointError, match=r"epochs\.jsonl line 1 must be a JSON object"):
+        record.read_run(folder)
+
+
 def test_a_row_without_an_epoch_is_an_error(folder: Path) -> None:
     (folder / record.EPOCHS_FILE).write_text('{"epoch": 1}\n{"epoch": "2"}\n')
     with pytest.raises(CheckpointError, match=r"epochs\.jsonl line 2 must hold an epoch, got b'\{.*'; it is damaged"):

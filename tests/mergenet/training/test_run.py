@@ -12,11 +12,11 @@ import torch
 from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.records.checkpoint import load_latest, load_tensors
-from mergenet.records.run_record import read_run
+from mergenet.records.run_record import delete_run, read_run
 from mergenet.tasks.contents import in_a_line
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
-from tests.mergenet.runs import VARIANTS, assert_same_run, config_of, finish
+from tests.mergenet.runs import DAMAGE, VARIANTS, assert_same_run, config_of, finish, spoil
 from tests.tiny import equal, tiny_config, without_times
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -37,7 +37,7 @@ def test_a_run_leaves_these_files(folder: Path) -> None:
     record = read_run(folder)
     assert [result.row() for result in results] == record.epochs
     assert record.result.keys() == {
-        "status", "error", "epochs_done", "metric", "best_epoch",
+        "status", "error", "epochs_done", "epochs_sha256", "metric", "best_epoch",
         "target_val_top1", "target_test_top1", "target_test_top5", "target_test_loss",
     }  # fmt: skip
     assert record.result["status"] == "finished"
@@ -251,6 +251,38 @@ def test_a_foreign_folder_is_refused(folder: Path) -> None:
     assert [p.name for p in folder.iterdir()] == ["thesis.tex"]
 
 
+def test_what_a_kill_left_without_a_configuration_is_begun_anew(folder: Path, tmp_path: Path) -> None:
+    """A deletion that was killed: its checkpoints would be those of a longer run."""
+    old = finish(tiny_config({"epochs": 3, "seed": 5}), folder)
+    for name in ("config.yaml", "best.safetensors", "epochs.jsonl", "result.json"):
+        (old / name).unlink()
+    (old / ".config.1-2.tmp.yaml").touch()
+    assert_same_run(finish(tiny_config(), folder), finish(tiny_config(), tmp_path / "whole"))
+
+
+def test_the_epochs_of_a_run_that_lost_its_configuration_are_not_deleted(folder: Path) -> None:
+    (finish(tiny_config(), folder) / "config.yaml").unlink()
+    files = sorted(folder.rglob("*"))
+    with pytest.raises(CheckpointError, match=r"holds the epochs of a run and no config\.yaml; put that back, delete"):
+        finish(tiny_config(), folder)
+    assert sorted(folder.rglob("*")) == files
+
+
+def test_a_run_that_is_being_deleted_is_known_as_one_to_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(tiny_config(), folder)
+    last: list[str] = []
+    unlink = Path.unlink
+
+    def noted(path: Path, missing_ok: bool = False) -> None:
+        last.append(path.name)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", noted)
+    delete_run(folder)
+    assert not folder.exists()
+    assert last[-1] == "config.yaml"
+
+
 def test_an_empty_folder_is_used(folder: Path) -> None:
     folder.mkdir()
     assert read_run(finish(tiny_config(), folder)).result["status"] == "finished"
@@ -267,6 +299,47 @@ def test_a_finished_folder_trains_nothing(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("mergenet.training.run.Trainer", refuse)
     assert list(train_run(config, folder)) == results
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_finished_run_that_lost_epochs_has_them_again_from_its_checkpoint(damage: str, folder: Path) -> None:
+    config = tiny_config()
+    results = list(train_run(config, folder))
+    files = [folder / "epochs.jsonl", folder / "result.json"]
+    before = [path.read_bytes() for path in files]
+    spoil(folder, damage)
+    with pytest.raises(CheckpointError, match=r"epochs\.jsonl"):
+        read_run(folder)
+    with pytest.warns(UserWarning, match=r"epochs\.jsonl .*; it is made again from the last checkpoint"):
+        assert list(train_run(config, folder)) == results
+    assert [path.read_bytes() for path in files] == before
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_an_unfinished_run_that_lost_epochs_goes_on(damage: str, folder: Path, tmp_path: Path) -> None:
+    config = tiny_config({"epochs": 3})
+    running = train_run(config, folder)
+    next(running)
+    next(running)
+    running.close()
+    spoil(folder, damage)
+    with pytest.raises(CheckpointError, match=r"epochs\.jsonl"):
+        read_run(folder)
+    assert_same_run(finish(config, folder), finish(config, tmp_path / "whole"))
+
+
+def test_an_epoch_that_could_not_be_written_does_not_count(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = train_run(tiny_config({"epochs": 3}), folder)
+    next(running)
+
+    def full(*_: Any) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr("mergenet.training.run.append_epoch", full)
+    with pytest.raises(OSError, match="full"):
+        next(running)
+    record = read_run(folder)
+    assert (record.result["epochs_done"], len(record.epochs)) == (1, 1)
 
 
 def test_a_run_killed_before_the_test_split_was_read_only_tests(folder: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.training.run import train_run
 from sweeps import Sweep, SweepResult, SweepStopped
 from sweeps.execution.ray_cluster import QUIET, quiet
-from sweeps.trials.sweep_dir import SUMMARY_FILE, read_json, status_of
+from sweeps.trials.files import SUMMARY_FILE, read_json
+from sweeps.trials.sweep_dir import status_of
 from tests.sweeps.base import base_values, write_base
 
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}, "transfer.adapter.rank": {"int": [2, 4]}}

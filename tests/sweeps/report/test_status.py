@@ -1,9 +1,11 @@
 """`mergenet sweep status`: the state of a sweep from its folder alone, in every state that it can be found in."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -14,7 +16,12 @@ from sweeps.report.status import is_locked, read_status, status_lines
 from sweeps.trials.ranking import leader
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import sweep_config, write_base
-from tests.sweeps.folders import CYCLES, write_begun_sweep
+from tests.sweeps.folders import CYCLES, write_begun_sweep, write_run
+
+
+def write_summary(folder: Path, confirmation: dict[str, Any]) -> None:
+    found = {"metric": "target_val_top1", "trials": [], "baseline": None, "best": None, "seconds": {}}
+    (folder / "summary.json").write_text(json.dumps(found | {"confirmation": {"seeds": [1]} | confirmation}))
 
 
 def text(folder: Path) -> str:
@@ -87,7 +94,7 @@ def test_a_stopped_or_failed_sweep(tmp_path: Path, status: str) -> None:
 def test_a_finished_sweep_shows_what_was_confirmed(tmp_path: Path) -> None:
     write_begun_sweep(tmp_path, "finished")
     gain = {"mean": 0.01, "low": None, "high": None, "p": 1.0, "smallest_p": 1.0, "num_pairs": 1}
-    (tmp_path / "summary.json").write_text(json.dumps({"confirmation": {"target_val_top1": {"gain": gain}}}))
+    write_summary(tmp_path, {"target_val_top1": {"gain": gain}, "target_test_top1": {"gain": gain}})
     shown = text(tmp_path)
     assert "confirmed on fresh seeds: +1.00 points (one pair: no interval); too few seeds" in shown
     assert "best.yaml; mergenet analyze table" in shown
@@ -99,8 +106,7 @@ def test_controls_are_counted_and_told(tmp_path: Path) -> None:
     shown = {"mean": 0.01, "low": 0.005, "high": 0.015, "p": 0.031, "smallest_p": 0.031, "num_pairs": 6}
     control = {"seeds": [1], "target_test_top1": {"gain": shown, "best_minus_control": shown | {"p": 0.5}}}
     metrics = {metric: {"gain": shown} for metric in ("target_val_top1", "target_test_top1")}
-    found = {"confirmation": metrics | {"controls": {"noise": control}}}
-    (tmp_path / "summary.json").write_text(json.dumps(found))
+    write_summary(tmp_path, metrics | {"controls": {"noise": control}})
     assert "  test top1, controls: a gain is shown with noise for a source too: it may be reg" in text(tmp_path)
     state = json.loads((tmp_path / "sweep.json").read_text())
     (tmp_path / "sweep.json").write_text(json.dumps(state | {"status": "stopped"}))
@@ -109,7 +115,8 @@ def test_controls_are_counted_and_told(tmp_path: Path) -> None:
 
 def test_the_lead_waits_for_the_baseline(tmp_path: Path) -> None:
     write_begun_sweep(tmp_path, "stopped")
-    (tmp_path / "trials/baseline/epochs.jsonl").write_text('{"epoch": 1, "step": 1, "target_val_top1": 0.4}\n')
+    shutil.rmtree(tmp_path / "trials/baseline")
+    write_run(tmp_path, "baseline", [0.4], "running")
     assert read_status(tmp_path)["best"]["lead"] is None
     assert "no transfer is not that far yet" in text(tmp_path)
 

@@ -20,14 +20,14 @@ pytest.importorskip("optuna_dashboard")
 
 
 @contextlib.contextmanager
-def dashboard(storage: str) -> Iterator[str]:
-    """Its address, on this machine only."""
+def dashboard(folder: Path, storage: str) -> Iterator[str]:
+    """Its address, on this machine only. folder: in which it is started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "from optuna_dashboard._cli import main; main()"
     command = [sys.executable, "-c", code, storage, "--host", "127.0.0.1", "--port", str(port), "--server", "wsgiref"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -47,8 +47,10 @@ def fetch(url: str) -> bytes:
             time.sleep(0.2)
 
 
-@pytest.mark.parametrize(("storage", "url"), [("sqlite", "sqlite:///{}/study.db"), ("journal", "{}/study.journal")])
+@pytest.mark.parametrize(("storage", "url"), [("sqlite", "sqlite:///study.db"), ("journal", "study.journal")])
 def test_it_shows_trials_states_objectives_and_constraints(tmp_path: Path, storage: str, url: str) -> None:
+    tmp_path /= "50% ?"
+    tmp_path.mkdir()
     study = study_of_several(tmp_path, storage=storage, sampler="random")
     for state, size in ((TrialState.COMPLETE, 300), (TrialState.COMPLETE, 600), (TrialState.PRUNED, 300)):
         drawn = study.draw(len(study.known()))
@@ -56,7 +58,7 @@ def test_it_shows_trials_states_objectives_and_constraints(tmp_path: Path, stora
         study.tell(drawn, state, 0.5, measured(size))
     study.tell(study.draw(3), TrialState.FAIL)
     study.draw(4)
-    with dashboard(url.format(tmp_path)) as address:
+    with dashboard(tmp_path, url) as address:
         assert b"<title>Optuna Dashboard</title>" in fetch(f"{address}/dashboard")
         (listed,) = json.loads(fetch(f"{address}/api/studies"))["study_summaries"]
         found: dict[str, Any] = json.loads(fetch(f"{address}/api/studies/{listed['study_id']}"))

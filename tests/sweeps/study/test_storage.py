@@ -50,6 +50,20 @@ def test_what_one_driver_wrote_others_read(tmp_path: Path, storage: str) -> None
     assert trials[0].intermediate_values == {1: 0.25}
 
 
+@pytest.mark.parametrize("storage", ["sqlite", "journal"])
+@pytest.mark.parametrize("names", [("q?v=1", "q?v=2"), ("a%20b", "a b"), ("x#1", "x#2"), ("$$", "$"), ("é &'", "é")])
+def test_a_study_is_in_its_folder_whatever_that_is_called(tmp_path: Path, names: tuple[str, str], storage: str) -> None:
+    folders = [tmp_path / name for name in names]
+    for count, folder in enumerate(folders, start=1):
+        folder.mkdir()
+        study = opened(folder, storage)
+        for index in range(count):
+            study.draw(index)
+    assert sorted(tmp_path.iterdir()) == sorted(folders), "nothing beside them"
+    assert [len(opened(folder, storage).known()) for folder in folders] == [1, 2]
+    assert all((folder / {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}[storage]).exists() for folder in folders)
+
+
 def test_both_draw_alike(tmp_path: Path) -> None:
     drawn = []
     for storage in ("sqlite", "journal"):

@@ -28,7 +28,7 @@ PAIRS = "transfer.pairs"
 def write_seed(first: Path, values: list[float | None], state: str) -> None:
     """The second seed of a trial."""
     run = Path(shutil.copytree(first, f"{first}-seed-2"))
-    write_rows(run, values, 2000)
+    write_rows(run, values, state, 2000)
     trial = json.loads((run / "trial.json").read_text())
     (run / "trial.json").write_text(json.dumps(trial | {"role": "replicate", "state": state, "trial_id": run.name}))
 

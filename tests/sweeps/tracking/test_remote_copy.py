@@ -91,6 +91,29 @@ def test_there_and_back(url: str, folder: Path) -> None:
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_what_a_killed_fetch_left_of_another_copy_is_not_mixed_in(folder: Path, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/copy"
+    claim(url, folder, "tiny")
+    push(folder, filesystem(url), Stamps())
+    left = tmp_path / ".other.fetched/trials/trial-007"
+    left.mkdir(parents=True)
+    (left / "trial.json").write_text("{}")
+    assert not (fetch(url, tmp_path / "other") / "trials/trial-007").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("file:///copies/x#1", "must be without #, got 'file:///copies/x#1'; in a folder's name it is written %23"),
+        ("file:///copies/q?v", "after the ? only region, "),
+    ],
+)
+def test_a_url_of_which_a_part_would_be_dropped_is_refused(url: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_url(url)
+    assert message in str(refused.value)
+
+
 def test_only_what_changed_is_copied_and_what_is_gone_goes(url: str, folder: Path) -> None:
     claim(url, folder, "tiny")
     there, known = filesystem(url), Stamps()

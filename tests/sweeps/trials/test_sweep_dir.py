@@ -1,7 +1,11 @@
 """A second `mergenet sweep run`: a finished sweep is shown again, anything else in the folder is safe."""
 
 import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,9 +16,31 @@ from sweeps.cli.commands import sweep as command
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.config.loading import dump_sweep, load_sweep
+from sweeps.driver.api import check_free
+from sweeps.driver.metadata import begin
+from sweeps.execution.scratch import SCRATCH
+from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status
-from sweeps.trials.sweep_dir import check_folder, clear, load_resumable, locked, shown_path, take_lock
-from tests.sweeps.base import sweep_config, write_base
+from sweeps.study.storage import JOURNAL_FILE, NAME_FILE, STUDY_FILE
+from sweeps.study.warm_start import WARM_FILE, WarmStart
+from sweeps.trials.recorded_source import SourcePlan
+from sweeps.trials.sweep_dir import (
+    FIRST,
+    LOCK_FILE,
+    OWN,
+    check_deletable,
+    check_folder,
+    clear,
+    holds_sweep,
+    is_rest,
+    is_used,
+    load_resumable,
+    locked,
+    only,
+    shown_path,
+    take_lock,
+)
+from tests.sweeps.base import space_of, sweep_config, write_base
 
 SUMMARY = {
     "metric": "target_val_top1",
@@ -161,6 +187,90 @@ def test_overwrite_empties_the_folder_before_the_new_sweep_starts(
     write_sweep(sweep)
     assert run("--overwrite").exit_code == 0
     assert found == [[".lock", "base.yaml", "sweep.json", "sweep.yaml"]], "nothing of the old one"
+
+
+class Killed(BaseException):
+    """Nobody catches it: what follows is not done, as after SIGKILL."""
+
+
+def die_before(monkeypatch: pytest.MonkeyPatch, operation: int) -> None:
+    left = [operation]
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("replace", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+
+
+def test_a_kill_while_a_sweep_begins_leaves_a_folder_to_begin_or_resume_in(
+    sweep: SweepConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = space_of({"transfer.t_cycle": {"choice": [2, 4]}})
+    warm = WarmStart(left_out={"earlier": {"repeated": 1}})
+    plan, ends = Plan(sweep, space, SourcePlan(), "", 2, warm), []
+    for operation in range(20):
+        folder = tmp_path / f"killed-{operation}"
+        with monkeypatch.context() as patch, suppress(Killed), locked(folder):
+            die_before(patch, operation)
+            begin(plan, folder, None)
+            break
+        ends.append(holds_sweep(folder))
+        if holds_sweep(folder):
+            assert (folder / "warm_start.json").exists(), "else it would be resumed without"
+            continue
+        check_folder(folder)
+        check_free(folder)
+        check_deletable(folder)
+        for reads in (load_resumable, read_status):
+            with pytest.raises(ConfigError, match="must be a sweep folder"):
+                reads(folder)
+        clear(folder)
+        assert not is_used(folder)
+    assert ends == [False] * 4
+
+
+def test_a_kill_of_overwrite_leaves_a_folder_that_overwrite_accepts_and_nothing_else(
+    sweep: SweepConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = 0
+    for operation in range(30):
+        folder = write_sweep(sweep)
+        (folder / "notes.txt").touch()
+        with locked(folder), monkeypatch.context() as patch, suppress(Killed):
+            die_before(patch, operation)
+            clear(folder)
+            break
+        if operation:
+            assert is_rest(folder), sorted(path.name for path in folder.iterdir())
+            if only(FIRST, folder):
+                check_folder(folder)  # nothing in it would be lost
+            else:
+                with pytest.raises(ConfigError, match=r"what a kill left of a sweep .*; delete it with overwrite=True"):
+                    check_folder(folder)
+            with pytest.raises(ConfigError, match=r"what a kill left of a sweep .*: `mergenet sweep run` with overwri"):
+                load_resumable(folder)
+            killed += 1
+        clear(folder)
+        assert [path.name for path in folder.iterdir()] == [".lock"]
+        (folder / ".lock").unlink()
+        folder.rmdir()
+    assert killed > 5
+
+
+def test_every_name_in_a_sweep_folder_is_known_as_our_own(tmp_path: Path) -> None:
+    names = (WARM_FILE, STUDY_FILE, JOURNAL_FILE, NAME_FILE, "study.db-journal", f"{SCRATCH}x", ".sweep.1-2.tmp.json")
+    for name in (*names, LOCK_FILE):
+        (tmp_path / name).touch()
+    assert only(OWN, tmp_path)
+    (tmp_path / "thesis.tex").touch()
+    assert not is_rest(tmp_path)
 
 
 def test_clear_empties_a_sweep_folder_and_follows_no_link(sweep: SweepConfig) -> None:

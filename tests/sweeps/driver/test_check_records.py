@@ -1,0 +1,119 @@
+"""A sweep goes on only with what is its own: its sweep file, its base, its study, the records of its trials."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mergenet.config import Config
+from mergenet.config.loading import dump_yaml
+from mergenet.errors import ConfigError, UserError
+from sweeps.driver.check_records import check_records
+from sweeps.planning.plan import Plan
+from sweeps.study.storage import AGAIN, load_study
+from sweeps.study.study import SweepStudy
+from sweeps.trials.jobs import Jobs
+from sweeps.trials.record import write_trial
+from sweeps.trials.recorded_source import SourcePlan
+from tests.sweeps.base import space_of, sweep_config
+
+CYCLE, RANK = "transfer.t_cycle", "transfer.adapter.rank"
+SEARCH = {CYCLE: {"choice": [2, 4, 8]}, RANK: {"int": [2, 8]}}
+NARROW = {CYCLE: {"choice": [2, 4, 8]}, RANK: {"int": [2, 3]}}
+
+
+def plan_of(search: dict[str, object] = SEARCH, **base: object) -> Plan:
+    return Plan(sweep_config(search, num_trials=4), space_of(search, **base), SourcePlan(), "", 4)
+
+
+def begun(folder: Path, plan: Plan, study_id: str | None = "one", records: int = 2) -> Path:
+    """A sweep that has drawn three trials, of which some have begun. study_id: None before versions gave one."""
+    folder.mkdir()
+    state = {"status": "stopped"} | ({} if study_id is None else {"study_id": study_id})
+    (folder / "sweep.json").write_text(json.dumps(state))
+    study, jobs = SweepStudy(plan.sweep, plan.space, "max", folder), Jobs(folder, plan.space, None)
+    drawn = [study.draw(index) for index in range(3)]
+    for one in drawn[:records]:
+        job = jobs.trial(one.index, one.params)
+        write_trial(job, "running")
+        write_config(job)
+    return folder
+
+
+def write_config(job: dict[str, object]) -> None:
+    (Path(str(job["folder"])) / "config.yaml").write_text(dump_yaml(Config.model_validate(job["config"])))
+
+
+@pytest.mark.parametrize("study_id", ["one", None])
+def test_what_is_its_own_goes_on(tmp_path: Path, study_id: str | None) -> None:
+    plan = plan_of()
+    folder = begun(tmp_path / "one", plan, study_id)
+    check_records(plan, folder)
+    (folder / "study.db").unlink()
+    check_records(plan, folder)
+    assert not (folder / "study.db").exists(), "only looked at"
+
+
+def test_the_study_of_another_sweep_of_the_same_name_and_space_is_refused(tmp_path: Path) -> None:
+    plan = plan_of()
+    folder = begun(tmp_path / "one", plan, records=0)
+    begun(tmp_path / "two", plan, "two")
+    shutil.copy(tmp_path / "two/study.db", folder)
+    message = f"{folder}/study.db must be the Optuna study of this sweep, and is that of another; move it away: {AGAIN}"
+    with pytest.raises(UserError) as refused:
+        check_records(plan, folder)
+    assert str(refused.value) == message
+    with pytest.raises(UserError, match="is that of another"):
+        load_study("sqlite", "tiny", folder)
+
+
+def test_a_study_without_an_id_in_a_sweep_with_one_is_refused(tmp_path: Path) -> None:
+    plan = plan_of()
+    folder = begun(tmp_path / "one", plan, records=0)
+    begun(tmp_path / "older", plan, None)
+    shutil.copy(tmp_path / "older/study.db", folder)
+    with pytest.raises(UserError, match="is that of another"):
+        check_records(plan, folder)
+
+
+def test_a_copied_study_is_known_by_its_draws_where_versions_before_gave_no_id(tmp_path: Path) -> None:
+    """Outside of the space, or of other values than the trials that began."""
+    wide, narrow = plan_of(), plan_of(NARROW)
+    folder = begun(tmp_path / "one", narrow, None)
+    begun(tmp_path / "two", wide, None)
+    shutil.copy(tmp_path / "two/study.db", folder)
+    with pytest.raises(ConfigError, match=r"its trial-000 \(.*rank': 4\}\) is none that this search can draw; move it"):
+        check_records(narrow, folder)
+    other = begun(tmp_path / "three", wide, None, records=3)
+    sweep = wide.sweep.model_copy(update={"seed": 7})
+    begun(tmp_path / "four", Plan(sweep, wide.space, SourcePlan(), "", 4), None, records=0)
+    shutil.copy(tmp_path / "four/study.db", other)
+    with pytest.raises(ConfigError, match=r"has other values than the one in trials/; move it away"):
+        check_records(wide, other)
+
+
+def test_a_study_of_other_objectives_is_refused(tmp_path: Path) -> None:
+    plan = plan_of()
+    folder = begun(tmp_path / "one", plan)
+    sweep = plan.sweep.model_copy(update={"minimize": ("adapter_parameters",)})
+    with pytest.raises(UserError, match=r"must have the sweep's objectives target_val_top1, adapter_parameters, got"):
+        check_records(Plan(sweep, plan.space, SourcePlan(), "", 4), folder)
+
+
+def test_a_sweep_file_that_does_not_fit_what_was_trained_is_refused(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "one", plan_of())
+    file = folder / "sweep.yaml"
+    with pytest.raises(ConfigError, match=rf"^{file}: search must hold {RANK}, of which trial-000 drew 4; put it back"):
+        check_records(plan_of({CYCLE: SEARCH[CYCLE]}), folder)
+    with pytest.raises(ConfigError, match=rf"^{file}: search must be one that can draw trial-000 \({CYCLE} 2, "):
+        check_records(plan_of(NARROW), folder)
+    with pytest.raises(ConfigError, match=rf"^{file}: search must be one that can draw trial-000"):
+        check_records(plan_of(SEARCH | {"transfer.adapter.gate": {"float": [0.05, 0.5]}}), folder)
+
+
+def test_a_base_that_is_not_what_was_trained_is_refused(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "one", plan_of())
+    message = r"base\.yaml must be the base with which trial-000 trained, where epochs is 2 and not 3; put it back"
+    with pytest.raises(ConfigError, match=message):
+        check_records(plan_of(epochs=3), folder)
