@@ -58,12 +58,11 @@ from sweeps.tracking.tensorboard import EventFiles
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.best_config import write_best
 from sweeps.trials.budget import SEARCH, Budget, Clock
-from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopped
+from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopped, write_refusal
 from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import JobEvent, Listener
 from sweeps.trials.objectives import infeasible_text
-from sweeps.trials.refused_writes import write_refusal
 from sweeps.trials.results import best_record, best_trial, ended_runs, read_trials
 from sweeps.trials.sweep_dir import (
     check_deletable,

@@ -20,9 +20,9 @@ from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs
 from sweeps.execution.job_queue import NAMESPACE
+from sweeps.trials.errors import write_refusal
 from sweeps.trials.messages import GO_ON, STOP, SUSPEND, Job, JobOutcome, Row
 from sweeps.trials.record import write_trial
-from sweeps.trials.refused_writes import write_refusal
 
 Epochs = Generator[EpochResult, None, None]
 ReportEpoch = Callable[[Row, bool], str]  # an epoch and whether it was recorded before; what the job is told

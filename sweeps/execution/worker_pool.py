@@ -25,9 +25,8 @@ from sweeps.execution.job_queue import NAMESPACE, JobQueue
 from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.scratch import scratch_folder
 from sweeps.execution.worker import worker_loop
-from sweeps.trials.errors import SlotDied, Suspended
+from sweeps.trials.errors import SlotDied, Suspended, write_refusal, write_refusal_in
 from sweeps.trials.messages import SUSPEND, EndEvent, Job, JobEvent, Listener
-from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 
 MAX_LOSSES = 5  # groups that a slot may lose in a row, without an epoch finished in between, before it is given up
 

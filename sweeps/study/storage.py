@@ -27,8 +27,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError, WriteError
 from mergenet.records.atomic import write_json
+from sweeps.trials.errors import write_refusal
 from sweeps.trials.files import read_json, read_state
-from sweeps.trials.refused_writes import write_refusal
 from sweeps.trials.sweep_dir import STUDY_ID
 
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"

@@ -9,8 +9,7 @@ import pytest
 from sweeps.execution import ray_cluster
 from sweeps.execution.ray_cluster import start, way_out
 from sweeps.execution.ray_folder import SOCKET, SOCKET_BYTES, place_of_ray, ray_folder
-from sweeps.trials.errors import RayFailed
-from sweeps.trials.refused_writes import write_refusal
+from sweeps.trials.errors import RayFailed, write_refusal
 from tests.sweeps.small_disk import fill, make_writable, small_disk
 
 

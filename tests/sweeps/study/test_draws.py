@@ -11,8 +11,8 @@ from rich.console import Console
 
 import sweeps.driver.run as driver
 from sweeps.study.draws import DRAWS, PACKAGES, draw_changes, draw_facts
-from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.files import read_state
+from sweeps.trials.recorded_source import SourcePlan
 from tests.sweeps.base import space_of, sweep_config
 
 ROOT = Path(__file__).parents[3]

@@ -20,9 +20,9 @@ from sweeps.execution.tune_searcher import StudySearch
 from sweeps.execution.worker import do_job
 from sweeps.study.study import SweepStudy
 from sweeps.tracking.tensorboard import EventFiles
+from sweeps.trials.errors import write_refusal, write_refusal_in
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import EPOCHS, GO_ON, OBJECTIVE, SUSPEND, Row
-from sweeps.trials.refused_writes import write_refusal, write_refusal_in
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import space_of, sweep_config, write_base
 from tests.sweeps.small_disk import fill, make_writable, small_disk
