@@ -59,7 +59,7 @@ GOOD: list[dict[str, Any]] = [
     {"set": {"transfer.pairs.0.every": 16}},
     {"search": {"transfer.pairs": {"layers": {"source": "layer3.*", "target": "features.*", "direction": "both"}}}},
     {"search": {"transfer.pairs": {"choice": ["auto", [{"source": "fc", "target": "fc"}]]}}},
-    {"search": {"transfer.pairs": {"choice": ["fc>fc", ["fc>fc", {"source": "conv1", "target": "fc"}]]}}},
+    {"search": {"transfer.pairs": {"choice": ["fc>fc", ["fc>fc", {"source": "conv1", "target": "conv1"}]]}}},
     {"search": {"transfer.pairs": {"layers": "layer3.*<>features.*"}}, "set": {"transfer.pairs": "fc>classifier.1"}},
     {"search": {"transfer.pairs.0.direction": {"choice": ["both", "to_target"]}}},
     {"search": {"transfer.adapter": {"choice": [{"kind": "linear"}, {"kind": "lpka", "rank": 8}]}}},
