@@ -127,7 +127,7 @@ def _summary(folder: Path, console: Console) -> None:
         lines.append(f"{'source':<12} {best}; test {_all_shown(result, 'source_test_')}")
     lines.append(f"{'run folder':<12} {folder}")
     where = shlex.quote(str(folder))
-    lines += [f"{'next':<12} mergenet evaluate {where}", f"{'':<12} mergenet export {where} --format onnx"]
+    lines += [f"{'next':<12} mergenet evaluate {where}", f"{'':<12} mergenet export {where} --format safetensors"]
     console.print("\n".join(["", *lines]), soft_wrap=True)
 
 
