@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from mergenet.training.evaluate import evaluate_run
 
 from mergenet.cli.main import cli
 from mergenet.config import Config
 from mergenet.data import load_data
 from mergenet.errors import CheckpointError
+from mergenet.export.evaluate import evaluate_run
 from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
