@@ -149,7 +149,7 @@ def test_a_sweep_does_not_begin_where_it_cannot_write(disk: Path, way: str) -> N
     code, said = run(disk)
     assert code == 2
     assert said in (
-        f"error: {disk}/sweep/base.yaml could not be written: No space left on device\n",
+        f"error: {disk}/sweep/sweep.json could not be written: No space left on device\n",
         f"error: the sweep folder '{disk}/sweep' cannot be written: Read-only file system\n",
     )
     make_writable(disk, True)
