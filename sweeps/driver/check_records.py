@@ -48,13 +48,13 @@ def check_search(space: Space, drawn: Mapping[Path, Drawn], file: Path) -> None:
             if path not in space.entries:
                 raise ConfigError(
                     f"{file}: search must hold {path}, of which {run.name} drew {shown(value)}; put it back, or start "
-                    "another sweep with --dir"
+                    "another sweep, with another folder (--dir)"
                 )
         if not space.can_draw(labels_in(values)):
             text = ", ".join(f"{path} {shown(value)}" for path, value in values.items())
             raise ConfigError(
                 f"{file}: search must be one that can draw {run.name} ({text}), and cannot; put it back, move "
-                f"{run} away if it is of another sweep, or start another sweep with --dir"
+                f"{run} away if it is of another sweep, or start another sweep, with another folder (--dir)"
             )
 
 
@@ -68,7 +68,7 @@ def check_base(space: Space, drawn: Mapping[Path, Drawn], file: Path) -> None:
     for path, (theirs, mine) in differences(live, config, ()).items():
         raise ConfigError(
             f"{file} must be the base with which {run.name} trained, where {path} is {shown(theirs)} and not "
-            f"{shown(mine)}; put it back, or start another sweep with --dir"
+            f"{shown(mine)}; put it back, or start another sweep, with another folder (--dir)"
         )
 
 

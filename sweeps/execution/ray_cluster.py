@@ -199,7 +199,9 @@ def check_address(address: str | None) -> None:
     if address is None or re.fullmatch(r"auto|[^\s@/]+:[0-9]{1,5}", address):
         return
     got = "one with a user or password" if "@" in address else repr(address[:60])
-    raise ConfigError(f"--address must be auto or HOST:PORT of a running Ray, got {got}; no user and no scheme")
+    raise ConfigError(
+        f"address (--address) must be auto or HOST:PORT of a running Ray, got {got}; no user and no scheme"
+    )
 
 
 def check_reachable(address: str) -> None:

@@ -111,6 +111,7 @@ class Summary(Record):
     adapter: str | None = None
     controls_left_out: str | None = None
     failed: list[str] = Field(default_factory=list)
+    mixed: list[str] = Field(default_factory=list)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

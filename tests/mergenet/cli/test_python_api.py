@@ -110,7 +110,7 @@ def test_what_a_data_set_holds(module: str, name: str, message: str) -> None:
 
 def test_logits_of_other_classes(module: str) -> None:
     text = refused(model={"name": f"{module}:other"}, data={"name": f"{module}:fine", "image_size": 16})
-    assert text == "model.name: the network must give logits of shape (16, 3) for this batch, got (16, 5)"
+    assert text == "target.model.name: the network must give logits of shape (16, 3) for this batch, got (16, 5)"
 
 
 def test_the_line_of_the_users_module_is_named(module: str) -> None:

@@ -92,7 +92,7 @@ def test_an_address_is_refused_before_anything_is_written_and_no_password_is_sho
     folder = tmp_path / "sweep"
     done = CliRunner().invoke(cli, ["sweep", "run", "quickstart", "--dir", str(folder), "--address", address])
     assert (done.exit_code, folder.exists()) == (2, False)
-    assert done.output.startswith("error: --address must be auto or HOST:PORT of a running Ray, got ")
+    assert done.output.startswith("error: address (--address) must be auto or HOST:PORT of a running Ray, got ")
     assert "canary" not in done.output
 
 

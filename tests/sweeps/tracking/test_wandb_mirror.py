@@ -39,15 +39,30 @@ from tests.sweeps.wandb_base import (
 from tests.wandb_server import WandbServer
 
 WAY_OUT = "`mergenet sweep sync"
+BEST = {
+    "trial_id": "trial-000",
+    "number": 0,
+    "state": "complete",
+    "epochs": 2,
+    "value": 0.2,
+    "params": {"transfer.t_cycle": 4},
+}
+FAILED_ONE = {
+    "trial_id": "trial-001",
+    "number": 1,
+    "state": "failed",
+    "epochs": 0,
+    "value": None,
+    "params": {"a": "<b>"},
+}
+GAIN = {"mean": 0.05, "low": None, "high": None, "p": 0.5, "smallest_p": 1.0, "num_pairs": 1}
 SUMMARY: dict[str, Any] = {
     "metric": "target_val_top1",
-    "trials": [
-        {"trial_id": "trial-000", "state": "complete", "epochs": 2, "value": 0.2, "params": {"transfer.t_cycle": 4}},
-        {"trial_id": "trial-001", "state": "failed", "epochs": 0, "value": None, "params": {"a": "<b>"}},
-    ],
-    "baseline": {"value": 0.1},
-    "best": {"trial_id": "trial-000", "value": 0.2, "params": {"transfer.t_cycle": 4}},
-    "confirmation": {"seeds": [1], "target_test_top1": {"gain": {"mean": 0.05, "low": None, "p": 0.5}}},
+    "trials": [BEST, FAILED_ONE],
+    "baseline": BEST | {"trial_id": "baseline", "value": 0.1, "params": {}},
+    "best": BEST,
+    "confirmation": {"seeds": [1], "target_test_top1": {"gain": GAIN}},
+    "seconds": {},
 }
 
 

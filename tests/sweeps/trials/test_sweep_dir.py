@@ -233,7 +233,7 @@ def test_a_kill_while_a_sweep_begins_leaves_a_folder_to_begin_or_resume_in(
                 reads(folder)
         clear(folder)
         assert not is_used(folder)
-    assert ends == [False] * 4
+    assert ends == [False] * 5
 
 
 def test_a_kill_of_overwrite_leaves_a_folder_that_overwrite_accepts_and_nothing_else(
