@@ -61,7 +61,7 @@ SUMMARY: dict[str, Any] = {
     "trials": [BEST, FAILED_ONE],
     "baseline": BEST | {"trial_id": "baseline", "value": 0.1, "params": {}},
     "best": BEST,
-    "confirmation": {"seeds": [1], "target_test_top1": {"gain": GAIN}},
+    "confirmation": {"seeds": [1], "target_val_top1": {"gain": GAIN}, "target_test_top1": {"gain": GAIN}},
     "seconds": {},
 }
 
