@@ -3,6 +3,7 @@
 import importlib.metadata
 import inspect
 import struct
+import time
 import tomllib
 from pathlib import Path
 
@@ -62,7 +63,9 @@ def test_the_frames_of_wandbs_files(tmp_path: Path) -> None:
     run.finish()
     found = list(tmp_path.glob("wandb/*run-*_*/run-one.wandb"))
     assert len(found) == 1
-    data = found[0].read_bytes()
+    deadline = time.monotonic() + 60  # the client's own process writes, on a busy machine after `finish` has returned
+    while len(data := found[0].read_bytes()) < HEADER + FRAME.size and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert data.startswith(MAGIC)
     assert (HEADER, BLOCK, FRAME.size) == (7, 2**15, struct.calcsize("<IHB"))
     assert 0 < FRAME.unpack_from(data, HEADER)[1] <= len(data)
