@@ -58,7 +58,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def family(driver: int) -> dict[int, str]:
     """The driver and all that descend from it: process number -> command line."""
-    table = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    table = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in table.splitlines()]
     found = {driver}
     while len(more := found | {int(pid) for pid, parent, *_ in rows if int(parent) in found}) > len(found):
