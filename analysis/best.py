@@ -48,7 +48,7 @@ def choosing_metric(table: pd.DataFrame, metric: str | None = None) -> str:
         why = "the validation split chooses, the test split only reports"
         if metric in measure_columns(table):
             why += (
-                ": of many runs the best one on the split that chooses is a lucky one there, so its number is too good"
+                ": the best of many runs is selected for its luck on the split that chooses, so its number is too good"
             )
         raise UserError(f"metric must be one of {', '.join(known) or '(none measured)'}, got {metric!r}; {why}")
     if metric is None and not selecting:
