@@ -125,7 +125,8 @@ def joined_ray(address: str) -> Iterator[None]:
             )
     except Exception as error:  # OSError, ConnectionError, ValueError, RuntimeError: they have no common base
         reason = " ".join(str(error).split())[:200]
-        token = TOKEN_TEXT if "token" in f"{reason} {' '.join(said)}".lower() else ""
+        refused = "no authentication token" in reason or any("InvalidAuthToken" in line for line in said)
+        token = TOKEN_TEXT if refused else ""
         raise ConfigError(
             f"address (--address) must be that of a running Ray, as auto or HOST:6379, got {address!r} ({reason}); "
             f"{token}leave it out to run on this machine alone"

@@ -114,7 +114,7 @@ def set_up(wandb: Any) -> Any:
     """The client of this process, silent before a run has settings too, and as if no agent of W&B's had started it.
 
     Within a sweep or a launch of W&B's own (WANDB_SWEEP_ID, WANDB_LAUNCH) it drops a run's id and project, and adds
-    settings of the agent to its config, without a word.
+    the agent's settings to its config; its warnings are not heard, because it is silent.
     """
     client = wandb.setup(settings=wandb.Settings(silent=True))
     for name, value in NO_AGENT.items():
