@@ -18,6 +18,7 @@ from mergenet.learner import distributed
 from mergenet.learner.dry_run import DryRun, check_state, dry_run, is_own, place
 from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
 from mergenet.learner.rng import Stream
+from mergenet.learner.usual_ranges import cure
 from mergenet.models import build_model, check_words
 from mergenet.tasks import Batch, Outputs, Task, build_task
 
@@ -103,7 +104,7 @@ class Learner:
         prepare: Callable[[nn.Module], None] = lambda _: None,
         network: nn.Module | None = None,
     ) -> None:
-        self.role, self.config, self.device = role, config, device
+        self.role, self.config, self.run, self.device = role, config, run, device
         seed = run.seed if config.seed is None else config.seed
         with errors_of(role):
             if reads_data(role, run):
@@ -185,10 +186,10 @@ class Learner:
         """Raises TrainingDiverged once the loss stops being a number, on all workers alike."""
         total = distributed.sum_(self.loss_sum.clone()).item()
         if not math.isfinite(total):
-            raise TrainingDiverged(
-                f"{self.role} loss became {total} by step {step}; lower {self.role}.optimizer.lr "
-                f"({self.config.optimizer.lr:g}), or transfer.adapter.gate if it happens with transfer only"
-            )
+            way_out = f"lower {self.role}.optimizer.lr ({self.config.optimizer.lr:g})"
+            if self.run.method == "mergenet":
+                way_out += ", or transfer.adapter.gate if it happens with transfer only"
+            raise TrainingDiverged(f"{self.role} loss became {total} by step {step}; {cure(self.run, way_out)}")
 
     def mean_loss(self) -> float:
         """Mean training loss since the last call, over all workers."""

@@ -27,6 +27,7 @@ from mergenet.config.spec import CLASSES, Spec
 from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, Objective
+from mergenet.learner.usual_ranges import cure
 from mergenet.tasks import Batch, Outputs
 
 Settings = dict[str, float]
@@ -211,7 +212,8 @@ class Distiller:
 
     def __init__(self, config: Config, target: Learner, source: Learner, total_steps: int) -> None:
         check_tasks(config.method, target, source)
-        self.method, self.settings = config.method, config.distillation.resolved(config.method)
+        self.config, self.method = config, config.method
+        self.settings = config.distillation.resolved(config.method)
         self.warmup_steps = self.settings["warmup_fraction"] * total_steps
         self.target, self.source = target, source
         self.features = [Features(target), Features(source)] if self.method in FEATURE_METHODS else []
@@ -244,9 +246,12 @@ class Distiller:
         """Raises TrainingDiverged once the loss stops being a number, on all workers alike."""
         total = distributed.sum_(self.loss_sum.clone()).item()
         if not math.isfinite(total):
+            way_out = (
+                f"lower distillation.weight ({self.settings['weight']:g}) or target.optimizer.lr "
+                f"({self.target.config.optimizer.lr:g})"
+            )
             raise TrainingDiverged(
-                f"the loss of method {self.method} became {total} by step {step}; lower distillation.weight "
-                f"({self.settings['weight']:g}) or target.optimizer.lr ({self.target.config.optimizer.lr:g})"
+                f"the loss of method {self.method} became {total} by step {step}; {cure(self.config, way_out)}"
             )
 
     def metrics(self) -> dict[str, float]:

@@ -91,13 +91,14 @@ def train_run(
     else:
         _check_free(folder)
     trainer = Trainer(config)
-    warn_of_few_updates(trainer)
     with _held(folder):
         if known and overwrite and distributed.is_main():
             empty_run(folder)
         distributed.barrier()
         history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else _empty(folder)
         distributed.barrier()  # all workers have read before the first one writes
+        if not history:
+            warn_of_few_updates(trainer)
         if distributed.is_main():
             _open(config, folder, trainer, history)
             for role, counted in data_of(trainer).items():
@@ -137,10 +138,18 @@ def _has_its_epochs(folder: Path) -> bool:
 
 
 def warn_of_few_updates(trainer: Trainer) -> None:
-    """Warns of adapters that start from random weights and get too few updates to change them."""
+    """Warns of adapters that never transfer, or start from random weights and get too few updates to change them."""
     transfer, adapter = trainer.transfer, trainer.config.transfer.adapter
     for link in transfer.links:
-        if adapter.kind != "linear" and adapter.init is None and (reach := transfer.reach(link)) < FEW:
+        if not transfer.updates(link):
+            warnings.warn(
+                f"nothing is ever transferred through {link.name}: its steps, every {link.every} from "
+                f"transfer.start_step ({trainer.config.transfer.start_step}) on, lie beyond transfer.stop_fraction "
+                f"({trainer.config.transfer.stop_fraction:g}) of this run's {trainer.total_steps} steps; lower "
+                "transfer.start_step, or raise transfer.stop_fraction or epochs",
+                stacklevel=2,
+            )
+        elif adapter.kind != "linear" and adapter.init is None and (reach := transfer.reach(link)) < FEW:
             warnings.warn(
                 f"the adapter {link.name} gets {len(transfer.updates(link))} updates, which can move its random "
                 f"weights by {reach:.0%} of their size at most: too few to learn a map from; use adapter.kind: linear "

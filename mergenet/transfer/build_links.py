@@ -56,6 +56,11 @@ def pair_of(config: Config, link: Link) -> PairConfig:
     return config.transfer.written_pairs[int(link.name.partition("/")[0].removeprefix("pair"))]
 
 
+def is_idle(learner: Learner, layer: str) -> bool:
+    """Whether a layer's weight was seen to get no gradient."""
+    return bool({f"{layer}.weight", f"{layer}.parametrizations.weight.original1"} & learner.idle)
+
+
 def adapter_tensors(links: Sequence[Link]) -> dict[str, Tensor]:
     """All adapters, by LINK/PARAMETER, without fixed gates, which are settings and not learned."""
     return {
@@ -116,7 +121,7 @@ class Ends:
         assert learner is not None
         layer = getattr(self.pair, receives)
         check_receives(learner.network, layer, f"{self.path}.{receives}")
-        if {f"{layer}.weight", f"{layer}.parametrizations.weight.original1"} & learner.idle:
+        if is_idle(learner, layer):
             raise ConfigError(
                 f"{self.path}.{receives} must be a layer that learns, got {layer!r}, whose weight gets no gradient: "
                 "the forward pass does not use it, or it is frozen or detached; name another layer"
@@ -135,6 +140,7 @@ class Ends:
 
     def giver(self, gives: str, receives: str) -> Giver:
         layer, adapter = self.layers[gives], self.config.transfer.adapter
+        self.warn_if_idle(gives)
         learns = gives == "target" or self.config.source.kind != "frozen"
         words, estimated = self.translation(gives, receives)
         encoding = encode_giver(layer, f"{self.path}.{gives}", adapter, self.columns, learns, words)
@@ -144,6 +150,17 @@ class Ends:
             return layer.weight if recorded is None else recorded(self.pair.source, step)
 
         return Giver(encoding, weight, estimated, learns)
+
+    def warn_if_idle(self, gives: str) -> None:
+        """Of a giving layer that does not learn in a network that does."""
+        learner = self.target if gives == "target" or self.config.source.kind == "self" else self.source.trainee
+        name = getattr(self.pair, gives)
+        if learner is not None and is_idle(learner, name):
+            warnings.warn(
+                f"{self.path}.{gives}: the weight of {name} gets no gradient, so that it gives what it started with: "
+                "the forward pass does not use it, or it is frozen or detached; name another layer unless it is meant",
+                stacklevel=2,
+            )
 
     def translation(self, gives: str, receives: str) -> tuple[Tensor | None, Estimated | None]:
         """How the giver's columns become the receiver's: by word, by an estimated map, or as they come."""

@@ -1,5 +1,6 @@
 """One direction of a transfer pair: factor of a giving layer -> adapter -> factor of a receiving layer."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from mergenet.learner import distributed
 from mergenet.learner.learner import Learner
 from mergenet.learner.optim import adapter_rate, decay_groups, set_rate, stale_state
 from mergenet.learner.rng import Stream
+from mergenet.learner.usual_ranges import cure
 from mergenet.transfer.adapter import Adapter, rms
 from mergenet.transfer.encodings import Receiving
 from mergenet.transfer.giver import Giver
@@ -150,9 +152,18 @@ class Link:
         if not low <= ratio <= high:
             raise TrainingDiverged(
                 f"transfer {self.name} would write a factor of {ratio:.3g} x its starting RMS at step {pending.step} "
-                f"(allowed: {low:g} to {high:g}); lower transfer.adapter.gate ({self.config.adapter.gate:g}) or "
-                f"transfer.update.lr ({self.config.update.lr:g}), or set transfer.adapter.rms_match: true"
+                f"(allowed: {low:g} to {high:g}); {cure(self.learner.run, self._way_out(ratio))}"
             )
+
+    def _way_out(self, ratio: float) -> str:
+        """What to change, if every setting is within its usual range, after a factor of that ratio to its start."""
+        own = f"{self.learner.role}.optimizer.lr ({self.learner.config.optimizer.lr:g})"
+        adapter = f"transfer.update.lr ({self.config.update.lr:g})"
+        if not self.config.adapter.rms_match:
+            gate = f"transfer.adapter.gate ({self.config.adapter.gate:g})"
+            return f"lower {gate} or {adapter}, or set transfer.adapter.rms_match: true"
+        # the answer has the RMS that the layer has: if it is a number, the network's own steps brought it there
+        return f"lower {own}" if math.isfinite(ratio) else f"lower {adapter} or {own}"
 
     def state_dict(self) -> dict[str, Any]:
         state = {

@@ -66,4 +66,12 @@ def test_a_layer_that_gets_no_gradient_does_not_receive(way: str, encoding: str)
     message = r"^transfer\.pairs\.0\.target must be a layer that learns, got 'b', whose weight gets no gradient: "
     with pytest.raises(ConfigError, match=message):
         Trainer(config(way, "target", **{"transfer.adapter.encoding": encoding}))
-    Trainer(config(way, "source", **{"transfer.adapter.encoding": encoding}))
+    said = r"^transfer\.pairs\.0\.source: the weight of b gets no gradient, so that it gives what it started with: "
+    with pytest.warns(UserWarning, match=said):
+        Trainer(config(way, "source", **{"transfer.adapter.encoding": encoding}))
+
+
+def test_a_layer_that_learns_or_a_frozen_source_gives_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    Trainer(config("mlp", "source"))
+    Trainer(config("unused", "source", **{"source.kind": "frozen"}))
+    assert not [warning for warning in recwarn if "gets no gradient" in str(warning.message)]

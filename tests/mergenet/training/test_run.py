@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def test_a_run_that_is_closed_after_each_epoch_is_bitwise_one_that_was_not(name:
         assert record.result["epochs_done"] == len(record.epochs) == epoch
         assert "target_test_top1" not in record.result
     assert_same_run(finish(config, tmp_path / "stopped"), finish(config, tmp_path / "whole"))
+
+
+def test_advice_is_given_at_the_start_and_not_again_at_each_resume(folder: Path) -> None:
+    config = config_of("open cycle")
+    run = train_run(config, folder)
+    with pytest.warns(UserWarning, match="too few to learn a map from"):
+        next(run)
+    run.close()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        list(train_run(config, folder))
+    assert not [warning for warning in caught if "too few to learn" in str(warning.message)]
 
 
 def test_a_resumed_run_yields_the_epochs_behind_it_and_trains_only_the_rest(folder: Path) -> None:

@@ -80,7 +80,8 @@ class TestRunAway:
     def test_a_non_finite_loss_stops_the_run_in_one_line(self) -> None:
         trainer = build({"target.optimizer.lr": 1e30, "transfer.stop_fraction": 0.0})
         with pytest.raises(
-            TrainingDiverged, match=r"^target loss became (nan|inf) by step \d+; lower .* \(1e\+30\)"
+            TrainingDiverged,
+            match=r"^target loss became (nan|inf) by step \d+; lower target.optimizer.lr \(1e\+30, usual is up to 1\)$",
         ) as e:
             list(trainer.epochs())
         assert "\n" not in str(e.value)
@@ -89,6 +90,12 @@ class TestRunAway:
         trainer = build({"source.optimizer.lr": 1e30, "transfer.stop_fraction": 0.0})
         with pytest.raises(TrainingDiverged, match=r"^source loss became (nan|inf) by step"):
             list(trainer.epochs())
+
+    def test_a_rate_out_of_range_is_blamed_and_not_the_gate(self) -> None:
+        for name in ("target.optimizer.lr", "transfer.update.lr"):
+            trainer = build({name: 1e6, "transfer.adapter.rms_match": False, "transfer.update.clip_norm": 1e9})
+            with pytest.raises(TrainingDiverged, match=rf"; lower {name} \(1e\+06, usual is up to [0-9.]+\)$"):
+                list(trainer.epochs())
 
     @pytest.mark.parametrize("scale", [1e-5, 1e5])
     def test_a_collapsed_or_exploded_factor_stops_the_run(self, scale: float) -> None:

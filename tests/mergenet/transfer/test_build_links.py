@@ -163,6 +163,15 @@ def test_few_updates_of_a_random_adapter_are_warned_of() -> None:
     assert len(warned(TWO)) == 2, "one for each adapter"
 
 
+@pytest.mark.parametrize("changes", [{"transfer.start_step": 10**6}, {"transfer.stop_fraction": 0.0}])
+@pytest.mark.parametrize("kind", ["lpka", "linear"])
+def test_a_run_that_never_transfers_says_so(kind: str, changes: dict[str, Any]) -> None:
+    (message,) = warned({"transfer.adapter.kind": kind, "transfer.align": "inputs", **changes})
+    ((name, value),) = changes.items()
+    assert message.startswith("nothing is ever transferred through pair0/to_target: its steps, every 2 from ")
+    assert f"{name} ({value:g})" in message or f"{name} ({value})" in message
+
+
 def test_enough_updates_an_adapter_that_starts_as_the_identity_or_one_that_has_learned_are_not(earlier: Path) -> None:
     assert warned({"transfer.update.lr": 0.5}) == []
     assert warned({"epochs": 2000}) == []
