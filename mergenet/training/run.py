@@ -119,11 +119,11 @@ def _check_free(folder: Path) -> None:
     if not folder.exists():
         return
     if not folder.is_dir() or not all(any(path.match(one) for one in OWN) for path in folder.iterdir()):
-        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another with --out")
+        raise CheckpointError(f"{folder} must be empty or a run folder, and is neither; choose another folder (--out)")
     if read_epochs(folder) or (folder / BEST_FILE).exists():
         raise CheckpointError(
             f"{folder} holds the epochs of a run and no {CONFIG_FILE}; put that back, delete the folder, or choose "
-            "another with --out"
+            "another folder (--out)"
         )
 
 
@@ -166,7 +166,9 @@ def _held(folder: Path) -> Iterator[None]:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise WriteError(f"{folder} could not be made: {error.strerror}; choose another with --out") from None
+                raise WriteError(
+                    f"{folder} could not be made: {error.strerror}; choose another folder (--out)"
+                ) from None
             stack.enter_context(only_writer(folder, PATIENCE))
         distributed.barrier()
         yield
@@ -194,12 +196,12 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
 def check_same(config: Config, folder: Path, resume: bool = True) -> None:
     """Raises CheckpointError unless the run in the folder has this configuration and may be resumed."""
     if not resume:
-        raise CheckpointError(f"{folder} holds a run already; choose another folder with --out, or resume it")
+        raise CheckpointError(f"{folder} holds a run already; choose another folder (--out), or resume it")
     there = config_hash(load_config(str(folder / CONFIG_FILE)))
     if there != config_hash(config):
         raise CheckpointError(
             f"{folder} holds a run of another configuration (hash {there}, this one is {config_hash(config)}); "
-            "choose another folder with --out, or delete that run with overwrite=True (--overwrite)"
+            "choose another folder (--out), or delete that run with overwrite=True (--overwrite)"
         )
 
 
@@ -210,7 +212,7 @@ def check_deletable(folder: Path) -> None:
     if strange or not whole:
         got = f"the folder {sorted(strange)[0]}" if strange else f"no {PROVENANCE_FILE}"
         raise CheckpointError(
-            f"overwrite=True (--overwrite) must meet a run folder, got {got} in {folder}; choose another with --out"
+            f"overwrite=True (--overwrite) must meet a run folder, got {got} in {folder}; choose another folder (--out)"
         )
 
 
@@ -271,7 +273,7 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
     if aligned != pairs:
         raise CheckpointError(
             f"{folder} was started with other layers for transfer.pairs ({PROVENANCE_FILE} lists them) than this "
-            "version of the networks gives; train into another folder with --out"
+            "version of the networks gives; train into another folder (--out)"
         )
     if changes := differences(first, now):
         warnings.warn(

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mergenet.config import Config
@@ -24,6 +24,7 @@ def build_space(base: Config, entries: dict[str, Entry]) -> Space:
     for path in entries:
         check_path(path)
     check_rank_first(space)
+    check_drawn_once(space)
     for path in sorted(entries, key=lambda path: -len(ancestors(entries, [path]))):  # a bad value before its branch
         check_values(space, path, entries[path])
     check_cycles(space)
@@ -51,6 +52,28 @@ def check_rank_first(space: Space) -> None:
     for path in space.shaping:
         if RANK in ancestors(space.entries, [path]):
             raise ConfigError(f"search.{path}.when must not depend on {RANK}, which the layers limit; drop it")
+
+
+def check_drawn_once(space: Space) -> None:
+    """Raises ConfigError if a choice of mappings or lists gives a setting that another entry draws, and overwrites."""
+    for path, inner in itertools.permutations(space.entries, 2):
+        if not inner.startswith(f"{path}."):
+            continue
+        keys = inner.removeprefix(f"{path}.").split(".")
+        for number, value in enumerate(space.entries[path].listed):
+            if (given := setting_in(value, keys)) is not None:
+                must = f"leave {'.'.join(keys)} to search.{inner}, which would overwrite it"
+                raise rule_error(f"search.{path}.choice.{number}", must, given)
+
+
+def setting_in(value: Any, keys: Sequence[str]) -> Any:
+    """What a mapping or list gives for the setting at these keys; None if nothing."""
+    for key in keys:
+        if isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def check_values(space: Space, path: str, entry: Entry) -> None:

@@ -43,25 +43,33 @@ def raw_records(data: bytes) -> Iterator[bytes]:
             yield record
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """What was logged into a file, in order. Empty of a file that is no such file."""
+def records(path: Path) -> Iterator[Any]:
+    """W&B's own records of a file, parsed, up to where it is torn. None of a file that is no such file."""
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
     messages: Any = wandb_internal_pb2  # generated on import, so that types are unknown
 
     data = path.read_bytes()
-    found = []
     for raw in raw_records(data) if data.startswith(MAGIC) else ():
         record = messages.Record()
         try:
             record.ParseFromString(raw)
         except DecodeError:  # a torn block; what follows is not to be trusted either
-            break
-        if record.HasField("history"):
-            items = record.history.item
-            found.append({"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items})
-    return found
+            return
+        yield record
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """What was logged into a file, in order."""
+    logged = (record.history.item for record in records(path) if record.HasField("history"))
+    return [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items} for items in logged]
+
+
+def is_closed(folder: Path, run_id: str) -> bool:
+    """Whether the latest of a run's files says how the run ended, as it does unless its writer was killed."""
+    files = run_files(folder, run_id)
+    return bool(files) and any(record.HasField("exit") for record in records(files[-1]))
 
 
 def known_epochs(folder: Path, run_id: str) -> set[int]:

@@ -12,7 +12,7 @@ from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.records.run_record import EPOCH, read_run
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
-from sweeps.tracking.wandb_file import known_epochs, run_files
+from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import one_line
 from sweeps.tracking.wandb_run import ONLINE, SUMMARY, check_key, open_run, outcome, run_id, scalars
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
@@ -75,7 +75,7 @@ def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
     """Syncs one run; returns how many epochs W&B lacked."""
     (trial, rows, _), name = read_outcome(path), run_id(sweep, path.name)
     assert trial is not None
-    if sweep.wandb.mode != ONLINE and run_files(folder, name):
+    if sweep.wandb.mode != ONLINE and is_closed(folder, name):
         lacks = {row[EPOCH] for row in rows} - known_epochs(folder, name)
         if not lacks:
             return 0
@@ -91,7 +91,7 @@ def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
 
 
 def sync_summary(sweep: SweepConfig, folder: Path, summary: dict[str, Any]) -> int:
-    if sweep.wandb.mode != ONLINE and run_files(folder, run_id(sweep, SUMMARY)):
+    if sweep.wandb.mode != ONLINE and is_closed(folder, run_id(sweep, SUMMARY)):
         return 0
     mirror = open_run(sweep, folder, SUMMARY, SUMMARY, table_config(summary), sweep.wandb.mode)
     log_summary(mirror.run, summary)

@@ -248,7 +248,7 @@ def test_another_configuration_is_refused_and_changes_nothing(stopped: Path) -> 
         CheckpointError, match=r"holds a run of another configuration \(hash \w{12}, this one is \w{12}\)"
     ) as e:
         finish(tiny_config({"epochs": 4}), stopped)
-    assert "choose another folder with --out" in str(e.value)
+    assert "choose another folder (--out)" in str(e.value)
     with pytest.raises(CheckpointError, match="holds a run already"):
         list(train_run(config_of("open cycle"), stopped, resume=False))
     assert {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()} == before
@@ -258,7 +258,7 @@ def test_a_foreign_folder_is_refused(folder: Path) -> None:
     folder.mkdir()
     (folder / "thesis.tex").write_text("irreplaceable")
     with pytest.raises(
-        CheckpointError, match="must be empty or a run folder, and is neither; choose another with --out"
+        CheckpointError, match=r"must be empty or a run folder, and is neither; choose another folder \(--out\)$"
     ):
         finish(tiny_config(), folder)
     assert [p.name for p in folder.iterdir()] == ["thesis.tex"]

@@ -62,6 +62,15 @@ def draw(space: Space, number: int) -> list[Labels]:
         ({"transfer.pairs": {"choice": [[{"source": "fc"}]]}}, "transfer.pairs.0.target must be given"),
         ({"transfer.adapter.rank": {"choice": [4, "big"]}}, "rank.choice must be whole numbers, got [4, 'big']"),
         (
+            {"transfer.adapter": {"choice": [{"depth": 1}, {"rank": 3}]}, "transfer.adapter.rank": {"int": [2, 8]}},
+            "search.transfer.adapter.choice.1 must leave rank to search.transfer.adapter.rank, which would overwrite "
+            "it, got 3",
+        ),
+        (
+            {"transfer.pairs": {"choice": [[CONV | {"every": 4}]]}, "transfer.pairs.0.every": {"choice": [2, 4]}},
+            "search.transfer.pairs.choice.0 must leave 0.every to search.transfer.pairs.0.every, which",
+        ),
+        (
             {
                 "transfer.t_cycle": {"int": [2, 4]},
                 "transfer.pairs": {"choice": [[CONV | {"every": 4}]]},

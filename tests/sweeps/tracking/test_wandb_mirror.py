@@ -19,7 +19,7 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_json, write_text
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.tracking import wandb_mirror, wandb_run
-from sweeps.tracking.wandb_file import known_epochs, rows, run_files
+from sweeps.tracking.wandb_file import is_closed, known_epochs, rows, run_files
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.tracking.wandb_run import check_key, open_run
 from sweeps.tracking.wandb_sync import sync_sweep
@@ -283,6 +283,30 @@ def test_after_a_kill_each_epoch_is_there_once(
     assert sync_sweep(folder, "online", None, said.append) == 0
     assert said == ["1 runs are whole online, 0 epochs were added to 0 of them"]
     assert capfd.readouterr().err == ""
+
+
+def test_a_run_that_was_killed_before_its_end_is_closed_by_sync(server: WandbServer, tmp_path: Path) -> None:
+    """All its epochs are there, only how it ended is not."""
+    environment = os.environ | client_environment(tmp_path, server.url) | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path), "offline"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "logged\n"
+        for process in [*children("wandb-core", driver.pid), driver.pid]:
+            os.kill(process, signal.SIGKILL)
+    folder = tmp_path / "sweep"
+    record(folder, "trial-000", 3)
+    assert not is_closed(folder, "tiny-trial-000")
+    sync_sweep(folder, "offline", None, print)
+    wandb.teardown()
+    assert is_closed(folder, "tiny-trial-000")
+    files = run_files(folder, "tiny-trial-000")
+    sync_sweep(folder, "offline", None, print)
+    assert run_files(folder, "tiny-trial-000") == files, "nothing is left to do"
+    wandb_sync(folder)
+    run = server.runs["tiny-trial-000"]
+    assert (run.epochs, run.exit_code) == ([1, 2, 3], 0)
 
 
 def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path: Path) -> None:
