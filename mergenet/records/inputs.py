@@ -5,7 +5,7 @@ A hash is compared where both sides have one: older records have none of the mod
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mergenet.config import Config
@@ -19,18 +19,17 @@ MOST = 3  # changes that a message lists
 Hashes = Mapping[str, Mapping[str, str]]
 
 
-def users_modules(config: Config) -> list[str]:
-    """The modules of each "module:object" in a configuration, of the networks that it uses."""
-    networks = [config.target]
-    if config.method != "none" and config.source.kind != "self":
-        networks.append(config.source)
+def users_modules(config: Config, roles: Sequence[str] = ("target", "source")) -> list[str]:
+    """The modules of each "module:object" in a configuration, of those of the networks that it uses."""
+    used = roles if config.method != "none" and config.source.kind != "self" else ("target",)
+    networks = [getattr(config, role) for role in roles if role in used]
     names = [name for network in networks for name in (network.task, network.model.name, network.data.name)]
     return sorted({name.partition(":")[0] for name in names if ":" in name})
 
 
-def code_hashes(config: Config) -> dict[str, str]:
+def code_hashes(config: Config, roles: Sequence[str] = ("target", "source")) -> dict[str, str]:
     """Module -> hash of the source of the user's own modules and what they import; see `config/user_code.py`."""
-    if not (modules := users_modules(config)):
+    if not (modules := users_modules(config, roles)):
         return {}
     import_from_here()
     return source_hashes(modules)

@@ -24,6 +24,7 @@ from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, errors_of
 from mergenet.models import weights_hash
 from mergenet.records.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
+from mergenet.records.inputs import CODE, code_hashes, warn_of_other_code
 from mergenet.records.run_record import CHECKPOINT_FOLDER, write_json
 
 FORMAT = 1
@@ -77,6 +78,7 @@ class Recording:
                 f"({total_steps}), device and threads as this run's, got {str(self.folder)!r}; "
                 "record again with this configuration"
             )
+        warn_of_other_code(self.folder, {CODE: self.info.get(CODE, {})}, config)
         for i, pair in enumerate(config.transfer.written_pairs):
             every = pair.every or config.transfer.t_cycle
             if every % self.info["every"]:
@@ -149,8 +151,11 @@ class Recorder:
             "total_steps": total_steps,
             "source": config.source.model_dump(mode="json"),
         }
+        code = code_hashes(config, ["source"])
+        self.what |= {CODE: code} if code else {}
         embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
-        self.what |= {"embeddings": embeddings} if embeddings else {}  # recordings without any stay what they were
+        self.what |= {"embeddings": embeddings} if embeddings else {}
+        # recordings without modules of the user's, or embeddings, stay what they were
         self.tensors: dict[str, Tensor] = {}
         self.epochs: list[dict[str, float]] = []
 

@@ -1,9 +1,9 @@
 """Warm start: the study holds the trials of earlier sweeps before the first draw.
 
-Only results that would be the same here are added: those with the same base, metric and seeds per trial, and a
-configuration that this space can draw. They are read from the run records when the sweep is planned and kept in
-warm_start.json, so that a sweep that is resumed does not need the earlier folder. prior_trials.py adds them to the
-study.
+Only results that would be the same here are added: those with the same base, metric, seeds per trial and code of the
+user's own modules, and a configuration that this space can draw. They are read from the run records when the sweep is
+planned and kept in warm_start.json, so that a sweep that is resumed does not need the earlier folder. prior_trials.py
+adds them to the study.
 """
 
 import math
@@ -33,6 +33,7 @@ from mergenet.config.loading import load_config, parse_config
 from mergenet.config.rules import shown
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_json
+from mergenet.records.inputs import CODE, changes, code_hashes
 from mergenet.records.models import Record, checked
 from mergenet.records.run_record import EPOCH, read_run
 from sweeps.config import SweepConfig
@@ -49,6 +50,7 @@ SAME = ("metric", "seeds_per_trial")  # settings of a sweep that define the valu
 
 OUTSIDE, REPEATED, UNREADABLE = "outside this space", "repeated", "not readable"
 FAILED, TRAINING, NO_VALUE = "failed", "still training", "without a value"
+OTHER_CODE = "trained with other code of your modules"
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,9 @@ def read_known(folder: Path, space: Space, sweep: SweepConfig) -> PriorTrial | s
             read_outcome(run)
         records = [read_run(run) for run in (runs if state == COMPLETE else runs[:1])]
         config = parse_config(portable_config(records[0].config), str(folder))
+        own = [record.provenance for record in records if record.provenance.get(CODE)]
+        if own and any(changes(origin, {CODE: code_hashes(config)}) for origin in own):
+            return OTHER_CODE
     except UserError:
         return UNREADABLE
     rows = [record.epochs for record in records]

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from mergenet.export.evaluate import evaluate_run
 from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
+from mergenet.training.trainer import Trainer
+from mergenet.transfer.source import record_source
 
 MODULE = """
 import torch
@@ -191,3 +194,21 @@ def test_runs_of_other_code_or_data_beside_each_other_are_told(project: Path) ->
     other = config_of(target={**NETWORK, "model": {"name": "edited:net"}, "data": NETWORK["data"] | {"split_seed": 1}})
     list(train_run(other, project / "d"))
     assert len(mixed_inputs([project / "c", project / "d"])) == 0, "data that were asked for otherwise may differ"
+
+
+def test_a_recording_of_other_code_is_told(project: Path) -> None:
+    source = NETWORK | {"model": {"name": "edited:net"}, "kind": "live"}
+    transfer = {"pairs": [{"source": "1", "target": "1"}], "t_cycle": 2, "adapter": {"rank": 2}}
+    live = config_of(method="mergenet", source=source, transfer=transfer)
+    list(record_source(live, project / "recording", ["1"], 2))
+    replayed = config_of(
+        method="mergenet", source=source | {"kind": "recorded", "recording": "recording"}, transfer=transfer
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Trainer(replayed)
+    assert not [str(one.message) for one in caught if "other code" in str(one.message)]
+    (project / "editedhelp.py").write_text("SEED = 1\n")
+    forget()
+    with pytest.warns(UserWarning, match=r"^recording was trained with other code: code of editedhelp \w{12} \(was "):
+        Trainer(replayed)

@@ -132,3 +132,17 @@ def test_what_failed_trains_again_with_code_that_was_fixed_and_from_nothing(proj
     assert not Path(job["folder"]).exists()
     note_inputs(folder, plan)
     check_sweep_unchanged(folder, load_base(load_resumable(folder)), sweep().search)
+
+
+def test_trials_of_other_code_do_not_warm_a_sweep(project: Path) -> None:
+    folder = begun(project)
+    plan = plan_sweep(sweep())
+    study, jobs = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder), Jobs(folder, plan.space, None)
+    assert do_job(jobs.trial(0, study.draw(0).params), lambda *_: STOP)["state"] == "pruned"
+    later = sweep().model_copy(update={"warm_start": (str(folder),)})
+    assert len(plan_sweep(later).warm.trials) == 1
+    for name in ("sweptcode", "sweptcode_other"):
+        (project / f"{name}.py").write_text((project / f"{name}.py").read_text() + "# other\n")
+    forget()
+    warm = plan_sweep(later).warm
+    assert (warm.trials, warm.left_out) == ((), {str(folder): {"trained with other code of your modules": 1}})
