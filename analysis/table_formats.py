@@ -146,7 +146,7 @@ def to_latex(table: pd.DataFrame, metric: str, extra: Extra | None = None, confi
 def _latex(cell: str, number: bool) -> str:
     if cell == "-":
         return "--"
-    return f"${cell}$" if number and cell.strip("[]-+.,0123456789e ") == "" else cell.translate(_LATEX)
+    return cell.replace("-", "$-$").replace("%", "\\%") if number else cell.translate(_LATEX)
 
 
 def to_csv(table: pd.DataFrame) -> str:
