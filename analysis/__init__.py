@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from analysis.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
     from analysis.power import smallest_gain, smallest_p
     from analysis.table_formats import to_csv, to_latex, to_markdown
+    from analysis.verification.verdict import Verification
+    from analysis.verification.verify import verify
 
 __distribution__ = "mergenet"
 
 _HOMES = {
     "Comparison": "analysis.comparison.compare",
     "PairedDifference": "analysis.paired_tests",
+    "Verification": "analysis.verification.verdict",
     "best_trial": "analysis.best",
     "choose_best": "analysis.best",
     "compare": "analysis.comparison.compare",
@@ -37,12 +40,14 @@ _HOMES = {
     "to_csv": "analysis.table_formats",
     "to_latex": "analysis.table_formats",
     "to_markdown": "analysis.table_formats",
+    "verify": "analysis.verification.verify",
     "write_best": "analysis.best",
 }
 
 __all__ = [
     "Comparison",
     "PairedDifference",
+    "Verification",
     "best_trial",
     "choose_best",
     "compare",
@@ -59,6 +64,7 @@ __all__ = [
     "to_csv",
     "to_latex",
     "to_markdown",
+    "verify",
     "write_best",
 ]
 

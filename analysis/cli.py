@@ -117,3 +117,34 @@ def compare(
         if file is not None:
             write_file(file, text())
             click.echo(f"wrote {file}")
+
+
+@analyze.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--run", type=click.Path(path_type=Path), help="Run or sweep of FILE.  [default: the folder of FILE]")
+@click.option("--out", type=click.Path(path_type=Path), help="Keep the new run here.  [default: a temporary folder]")
+@click.pass_context
+def verify(ctx: click.Context, file: Path, run: Path | None, out: Path | None) -> None:
+    """Train FILE again and compare all metrics with those of its run.
+
+    FILE is a sweep's best.yaml, what `analyze best --out` wrote, or a run's config.yaml. Exit code 0: identical to the
+    bit, or something that is named has changed and the metrics are within the spread of the seeds; 1: they are not;
+    2: nothing could be compared.
+    """
+    from rich.console import Console
+
+    from analysis.verification.original import find_original
+    from analysis.verification.verify import folder_for, judge, train_again
+    from mergenet.cli.progress import exhaust, show_log, show_progress
+
+    original = find_original(file, run)
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(f"training {file} again, to be compared with {original.folder}", soft_wrap=True)
+    with folder_for(out) as folder:
+        results = show_progress(train_again(original, folder), original.config.epochs, console)
+        with show_log(console):
+            exhaust(results)
+        found = judge(original, folder)
+    click.echo(f"\n{found}")
+    if not found.ok:
+        ctx.exit(1)

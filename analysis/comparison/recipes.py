@@ -15,10 +15,10 @@ from analysis.names import portable_config
 from mergenet.config import Config
 from mergenet.config.choices import unused_settings
 from mergenet.config.json_schema import suggestions
-from mergenet.config.loading import field_table, load_config
+from mergenet.config.loading import field_table, parse_config
 from mergenet.errors import UserError
 from mergenet.records.inputs import CODE, DATA, WEIGHTS, changes
-from mergenet.records.run_record import CONFIG_FILE, read_provenance
+from mergenet.records.run_record import CONFIG_FILE, read_mapping, read_provenance
 
 Recipe = Mapping[str, Any]
 
@@ -31,7 +31,8 @@ TASK = ("target.task", "target.data.")
 
 def read_recipe(run: Path) -> dict[str, Any]:
     """The recipe of a run folder. Raises UserError if its configuration cannot be read."""
-    return recipe(load_config(str(run / CONFIG_FILE)))
+    file = run / CONFIG_FILE
+    return recipe(parse_config(read_mapping(file), str(file)))
 
 
 def recipe(config: Config) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Which runs are compared: folders, roles and trials of sweeps -> runs, each with the side that it belongs to."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pandas as pd
 from analysis.comparison.recipes import Recipe, in_words, varying
 from analysis.formatting import setting
 from analysis.load import load_trials
-from analysis.names import CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ROLES, ROLES, RUN
+from analysis.names import CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ROLES, ROLES, RUN, SWEEP_FILE
 from mergenet.errors import UserError, unknown_name
 
 SIDE, FOLDER, GIVEN = "side", "folder", "given"  # columns: the side, the run's folder, the folder that was given
@@ -73,9 +74,10 @@ def chosen(folder: Path, runs: pd.DataFrame, roles: Sequence[str], trials: Seque
             raise UserError(unknown_name(f"trials (--trial) in {folder}", trial, map(str, runs["trial"].unique())))
     if found.empty:
         there = ", ".join(f"{count} {role}" for role, count in runs["role"].value_counts().items())
+        waiting = f"; `mergenet sweep status {shlex.quote(str(folder))}` says how it stands"
         raise UserError(
-            f"{folder} must hold runs of role {' or '.join(wanted[:2])}, got {there}; "
-            "name others by roles=[...] (--role ROLE) or trials=[...] (--trial NAME)"
+            f"{folder} must hold runs of role {' or '.join(wanted[:2])}, got {there}; name others by roles=[...] "
+            f"(--role ROLE) or trials=[...] (--trial NAME){waiting if (folder / SWEEP_FILE).is_file() else ''}"
         )
     return found
 

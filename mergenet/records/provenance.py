@@ -27,7 +27,7 @@ PLACES = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",)
 # what else two trainings of one configuration may differ in, on one machine or two
 ENVIRONMENT = {
     **{name: ("versions", name) for name in ("mergenet", "python", "numpy", "torchvision")},
-    **{"commit": ("git_commit",), "edited since the commit": ("git_dirty",), "commit of your code": ("code_git_commit",)},
+    **{"commit": ("git_commit",), "uncommitted edits": ("git_dirty",), "commit of your code": ("code_git_commit",)},
     **PLACES,
     **{"operating system": ("platform",), "threads": ("threads",)},
 }
@@ -118,7 +118,13 @@ def environment_changes(first: dict[str, Any], now: dict[str, Any]) -> list[str]
     """
     ends = [{**origin, **origin.get("resumed", [{}])[-1]} for origin in (first, now)]
     pairs = [(name, *(_at(end, keys) for end in ends)) for name, keys in ENVIRONMENT.items()]
-    return [f"{name} {new} (was {old})" for name, old, new in pairs if old != new and None not in (old, new)]
+    return [
+        f"{name} {_word(new)} (was {_word(old)})" for name, old, new in pairs if old != new and None not in (old, new)
+    ]
+
+
+def _word(value: Any) -> Any:
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 def elsewhere(first: dict[str, Any], device: str) -> bool:
