@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import tomllib
 from datetime import UTC, datetime
@@ -124,7 +125,9 @@ def environment_changes(first: dict[str, Any], now: dict[str, Any]) -> list[str]
 
 
 def _word(value: Any) -> Any:
-    return ("no", "yes")[value] if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}", value) else value  # of a commit
 
 
 def elsewhere(first: dict[str, Any], device: str) -> bool:
