@@ -110,12 +110,14 @@ def compare(
     click.echo()
     for line in found.notes:
         click.echo(line)
-    texts = [(csv_file, lambda: table_formats.to_csv(found.table))]
-    texts.append((markdown_file, lambda: table_formats.to_markdown(found.table, found.metric)))
-    texts.append((latex_file, lambda: table_formats.to_latex(found.table, found.metric)))
+    texts = [
+        (csv_file, table_formats.to_csv(found.table)),
+        (markdown_file, table_formats.to_markdown(found.table, found.metric)),
+        (latex_file, table_formats.to_latex(found.table, found.metric)),
+    ]
     for file, text in texts:
         if file is not None:
-            write_file(file, text())
+            write_file(file, text)
             click.echo(f"wrote {file}")
 
 

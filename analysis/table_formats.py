@@ -117,7 +117,7 @@ def print_cells(
 
     shown = Table()
     for title, is_right in zip(titles, right, strict=True):
-        shown.add_column(Text(title), justify="right" if is_right else "left")
+        shown.add_column(Text(title), justify="right" if is_right else "left", overflow="fold")
     for row, style in zip(rows, styles or [None] * len(rows), strict=True):
         shown.add_row(*map(Text, row), style=style)  # Text, so that brackets in a value are not read as markup
     Console().print(shown)

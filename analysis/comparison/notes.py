@@ -7,7 +7,7 @@ from analysis.comparison.recipes import PAIR_KEY, TASK, Recipe, in_words, varyin
 from analysis.comparison.sides import FOLDER
 from analysis.names import TRIAL
 from analysis.paired_tests import POINTS, PairedDifference
-from analysis.power import LEVEL, POWER, smallest_gain
+from analysis.power import EXACT_SEEDS, LEVEL, POWER, smallest_gain, smallest_p
 from mergenet.records.run_record import is_loss, is_metric
 
 
@@ -30,6 +30,7 @@ def notes(
         lacks = "; ".join(f"{seed}: not in {sides}" for seed, sides in pairs.left_out.items())
         lines.append(f"{_seeds(len(pairs.left_out))} left out ({lacks})")
     lines += dict.fromkeys(gain.note for gain in gains.values() if gain.note)
+    lines += [f"{_seeds(len(labels))} {line}" for line in corrected_too_large(len(labels), len(gains))]
     lines += [line for side, gain in gains.items() if (line := could_show(side, gain, metric))]
     lines += mixed(pairs, recipes, base)
     lines += trained_elsewhere(pairs, base)
@@ -59,6 +60,16 @@ def selected_for_luck(pairs: Pairs) -> list[str]:
         f"{', '.join(searched)}: of a search, on its own seeds; a trial that was chosen by its value was selected for "
         "its luck as well, and only runs on fresh seeds (role confirm_best) tell what its settings gain"
     ]
+
+
+def corrected_too_large(pairs: int, sides: int) -> list[str]:
+    """That so many pairs suffice for one side but not, corrected, for all; empty if they do, or do not for one."""
+    least = sides * smallest_p(pairs)
+    if smallest_p(pairs) >= LEVEL or least < LEVEL:
+        return []
+    needed = next((n for n in range(pairs, EXACT_SEEDS + 1) if sides * smallest_p(n) < LEVEL), None)
+    takes = f"that takes {needed}" if needed else "compare fewer sides"
+    return [f"cannot give p (Holm) < {LEVEL:g} for {sides} sides together ({least:.3g} at the least); {takes}"]
 
 
 def _seeds(count: int) -> str:

@@ -169,5 +169,6 @@ def trained_elsewhere(pairs: Pairs, baseline: str) -> list[str]:
             found |= dict.fromkeys(environment_changes(first, read_provenance(Path(row[FOLDER]))))
         if found:
             more = f" and {len(found) - 4} more" if len(found) > 4 else ""
-            lines.append(f"{side} was trained elsewhere than {baseline}: {', '.join(list(found)[:4])}{more}")
+            changed = f"{', '.join(list(found)[:4])}{more}"
+            lines.append(f"{side} was trained with another version or machine than {baseline}: {changed}")
     return lines

@@ -1,5 +1,6 @@
 """What a verification found, and how it is told."""
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ class Verification:
         numbers = self._same() if self.verdict == IDENTICAL else self._different()
         changed = f"{', '.join(self.changed[:MOST])}{_more(len(self.changed) - MOST)}"
         told = [f"what has changed: {changed}"] if self.changed else []
-        return "\n".join([SENTENCES[self.verdict], numbers, *told, *map(self._interval, self.spread.index)])
+        return "\n".join(
+            [SENTENCES[self.verdict], numbers, *told, *map(self._interval, self.spread.to_dict("records"))]
+        )
 
     def _same(self) -> str:
         names = [name for name in self.result if name == self.result[METRIC] or name.startswith("target_test_")]
@@ -65,8 +68,7 @@ class Verification:
         lacks = f"; {lacking} epochs are in one of the runs only" if lacking else ""
         return f"{len(self.differences):,} of {self.compared:,} numbers of {self.original} differ, {since}{lacks}"
 
-    def _interval(self, place: int) -> str:
-        row = self.spread.loc[place]
+    def _interval(self, row: Mapping[Hashable, Any]) -> str:
         scale, digits, unit = (POINTS, 2, " %") if is_metric(row["metric"]) else (1.0, 4, "")
         was, now, low, high = (f"{scale * row[name]:.{digits}f}" for name in ("recorded", "again", "low", "high"))
         others = f"{row['n']} run{'s' if row['n'] != 1 else ''} with other seeds"

@@ -56,17 +56,17 @@ def judge(original: Original, folder: Path) -> Verification:
     """Compares the runs. What was trained must be finished."""
     again = read_run(folder)
     compared, differences = metric_differences(original.record, again)
-    changed = changes_between(original, again)
-    empty = pd.DataFrame()
-    about = (original.folder, folder, compared, differences, changed)
+    changed, empty = changes_between(original.record, again), pd.DataFrame()
+    about = (original.folder, folder, compared, differences)
     if differences.empty:
-        return Verification(IDENTICAL, *about, empty, again.result)
+        return Verification(IDENTICAL, *about, changed, empty, again.result)
+    changed += other_reasons(original, again)
     if not changed:
-        return Verification(UNEXPLAINED, *about, empty, again.result)
+        return Verification(UNEXPLAINED, *about, changed, empty, again.result)
     found = spread(original, folder)
     known = bool((found["n"] >= 2).all())
     verdict = UNKNOWN if not known else WITHIN if found["within"].all() else OUTSIDE
-    return Verification(verdict, *about, found, again.result)
+    return Verification(verdict, *about, changed, found, again.result)
 
 
 def metric_differences(first: RunRecord, second: RunRecord) -> tuple[int, pd.DataFrame]:
@@ -104,11 +104,15 @@ def _numbers(result: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name not in (EPOCHS_HASH, STATUS)}
 
 
-def changes_between(original: Original, again: RunRecord) -> list[str]:
-    """What may change the bits of a result, and is not the same: code, data, versions, machine, threads, processes."""
-    first, now = original.record.provenance, again.provenance
-    found = [*changes(first, now), *environment_changes(first, now)]
-    if first.get("git_dirty") and now.get("git_dirty"):
+def changes_between(first: RunRecord, again: RunRecord) -> list[str]:
+    """Code, data, weights, versions, machine and threads that are not those of the first run."""
+    return [*changes(first.provenance, again.provenance), *environment_changes(first.provenance, again.provenance)]
+
+
+def other_reasons(original: Original, again: RunRecord) -> list[str]:
+    """Why bits may differ though no record tells a change: edits, kernels that may, several processes."""
+    found = []
+    if original.record.provenance.get("git_dirty") and again.provenance.get("git_dirty"):
         found.append("mergenet's code was edited since its commit, both times")
     if not original.config.deterministic:
         found.append("deterministic is false: kernels may differ from run to run")
