@@ -12,38 +12,35 @@ from analysis.load import load_trials
 from analysis.names import CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ROLES, ROLES, RUN, SWEEP_FILE
 from mergenet.errors import UserError, unknown_name
 
-SIDE, FOLDER, GIVEN = "side", "folder", "given"  # columns: the side, the run's folder, the folder that was given
+SIDE, FOLDER = "side", "folder"  # columns: the side that a run belongs to, its folder
 
 
 def gather(folders: Sequence[Path], roles: Sequence[str] = (), trials: Sequence[str] = ()) -> pd.DataFrame:
-    """The runs of all folders, as `load_trials` per seed has them, with the columns GIVEN and SIDE.
+    """The runs of all folders, as `load_trials` per seed has them, with the column SIDE.
 
     Of a sweep: the runs with one of `roles` and those of `trials`; if neither is given its confirmation: no transfer,
     the best and its controls of a sweep that is alone, the best where there are several folders. The side is the role
-    or the trial of a folder that is alone, else the folder.
+    or the trial in a folder that is alone, else the folder, and where several are asked for both.
     Raises UserError for a folder without such runs, or one that is given twice.
     """
     if not folders:
         raise UserError("folders must name at least one folder of runs, got none")
-    names = folder_names(folders)
-    asked = [*roles, *trials]
     for role in roles:
         if role not in ROLES:
             raise UserError(unknown_name("roles (--role)", role, ROLES))
-    parts = []
-    for folder, name in zip(folders, names, strict=True):
-        runs = chosen(folder, load_trials(folder, per_seed=True), roles, trials, len(folders) == 1)
+    alone, asked = len(folders) == 1, [*roles, *trials]
+    parts: list[pd.DataFrame] = []
+    for folder, name in zip(folders, folder_names(folders), strict=True):
+        runs = chosen(folder, load_trials(folder, per_seed=True), roles, trials, alone)
         inside = selected_by(runs, trials)
-        several = len(folders) > 1
-        side = inside if not several and (inside != RUN).any() else pd.Series(name, index=runs.index)
-        if several and len(asked) > 1:
-            side = f"{name} " + inside
-        parts.append(runs.assign(**{GIVEN: name, SIDE: side}))
-    found = pd.concat(parts, ignore_index=True)
-    order = list(dict.fromkeys([*asked, CONFIRM_NONE, *found[SIDE]]))
-    if len(folders) == 1:  # in the order that was asked for; no transfer before the best
-        found = found.sort_values(SIDE, key=lambda sides: sides.map(order.index), kind="stable", ignore_index=True)
-    return found
+        if (inside == RUN).all() or (not alone and len(asked) < 2):
+            sides = dict.fromkeys(inside, name)
+        else:
+            sides = {what: what if alone else f"{name} {what}" for what in [*asked, CONFIRM_NONE, *inside]}
+        order = list(sides)  # as asked for; no transfer before the best
+        places = sorted(range(len(runs)), key=[order.index(what) for what in inside].__getitem__)
+        parts.append(runs.assign(**{SIDE: inside.map(sides)}).iloc[places])
+    return pd.concat(parts, ignore_index=True)
 
 
 def folder_names(folders: Sequence[Path]) -> list[str]:

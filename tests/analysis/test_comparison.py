@@ -1,6 +1,7 @@
 """Comparisons of runs on disk: which sides there are, what pairs, what is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,12 @@ def test_roles_and_trials_choose_and_a_trial_is_selected_for_its_luck(sweep: Pat
     found = compare(sweep, trials=["b0", "t1", "t0"])
     assert found.table["variant"].tolist() == ["b0", "t1", "t0"]
     assert any(note.startswith("t1, t0: of a search, on its own seeds") for note in found.notes)
+    both = compare(
+        [sweep.rename(sweep.parent / "a"), shutil.copytree(sweep.parent / "a", sweep.parent / "b")],
+        **{"roles": ["confirm_none", "confirm_best"]},
+    )
+    assert both.table["variant"].tolist() == ["a confirm_none", "a confirm_best", "b confirm_none", "b confirm_best"]
+    sweep = sweep.parent / "a"
     swapped = compare(sweep, roles=["confirm_best", "confirm_none"])
     assert swapped.table["gain"][1] == pytest.approx(-0.035)
 
