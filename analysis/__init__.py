@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.best import best_trial, choose_best, confirmed_gain, write_best
+    from analysis.comparison.compare import Comparison, compare
     from analysis.load import load_trials, measure_columns, param_columns
     from analysis.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
     from analysis.power import smallest_gain, smallest_p
+    from analysis.table_formats import to_csv, to_latex, to_markdown
+    from analysis.verification.verdict import Verification
+    from analysis.verification.verify import verify
 
 __distribution__ = "mergenet"
 
 _HOMES = {
+    "Comparison": "analysis.comparison.compare",
     "PairedDifference": "analysis.paired_tests",
+    "Verification": "analysis.verification.verdict",
     "best_trial": "analysis.best",
     "choose_best": "analysis.best",
+    "compare": "analysis.comparison.compare",
     "confirmed_gain": "analysis.best",
     "gain_over": "analysis.paired_tests",
     "holm": "analysis.paired_tests",
@@ -30,13 +37,20 @@ _HOMES = {
     "param_columns": "analysis.load",
     "smallest_gain": "analysis.power",
     "smallest_p": "analysis.power",
+    "to_csv": "analysis.table_formats",
+    "to_latex": "analysis.table_formats",
+    "to_markdown": "analysis.table_formats",
+    "verify": "analysis.verification.verify",
     "write_best": "analysis.best",
 }
 
 __all__ = [
+    "Comparison",
     "PairedDifference",
+    "Verification",
     "best_trial",
     "choose_best",
+    "compare",
     "confirmed_gain",
     "gain_over",
     "holm",
@@ -47,6 +61,10 @@ __all__ = [
     "param_columns",
     "smallest_gain",
     "smallest_p",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+    "verify",
     "write_best",
 ]
 

@@ -4,17 +4,23 @@ Two runs of one seed share data order and initial weights, so their difference i
 either run; every comparison here is of such differences. [ours]
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.load import canonical, is_missing
 from analysis.power import EXACT_SEEDS, RESAMPLES, smallest_p, smallest_p_text
+from mergenet.config.choices import unused_settings
 from mergenet.errors import UserError
 from mergenet.records.run_record import is_loss
 
 POINTS = 100.0  # metrics are fractions; 1 point = 0.01
+SPLIT = "target.data.split_seed"  # of the runs' table: by this runs pair as well as by seed
+SECTIONS = ("method", "epochs", "source", "target", "transfer", "distillation", "amp", "deterministic")  # of settings
 RNG_SEED = 0  # fixed, so that a table is the same each time it is printed
 
 
@@ -99,6 +105,13 @@ def _t_interval(differences: np.ndarray, error: float, confidence: float) -> tup
     return mean - half, mean + half
 
 
+def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean over seeds and the ends of its interval, Student's t; the ends are NaN with one seed."""
+    values = np.asarray(values, dtype=np.float64)
+    error = float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else np.nan
+    return float(values.mean()), *_t_interval(values, error, confidence)
+
+
 def _bootstrap_interval(differences: np.ndarray, tolerance: float, confidence: float) -> tuple[float, float]:
     if differences.size < 2:
         return np.nan, np.nan
@@ -156,10 +169,13 @@ def paired_gain(
     confidence: float = 0.95,
     by: str = "variant",
 ) -> PairedDifference:
-    """`variant` minus `baseline` in `metric`, paired by seed.
+    """`variant` minus `baseline` in `metric`, paired by seed, and by data split where the runs have a column for it.
 
-    runs: one finished run a row, columns `by` (that names the variant), seed and `metric`.
-    Raises UserError if a column or name is missing, a seed occurs twice, a value is missing, or seeds do not pair.
+    runs: one finished run a row, columns `by` (that names the variant), seed and `metric`. Where `by` is a setting,
+    such as method, the columns of other settings must agree within each pair; `analysis.compare` reads all settings
+    and the data from the runs' folders.
+    Raises UserError if a column or name is missing, a seed occurs twice, a value is missing, seeds do not pair, or
+    settings differ.
     """
     first = _by_seed(runs, variant, metric, by)
     second = _by_seed(runs, baseline, metric, by)
@@ -167,14 +183,26 @@ def paired_gain(
         missing = sorted(set(has.index) - set(lacks.index))
         if missing:
             raise UserError(
-                f"seeds must pair: {name!r} has seed {', '.join(map(str, missing))}, which {other!r} lacks; "
+                f"seeds must pair: {name!r} has seed {_seeds(missing)}, which {other!r} lacks; "
                 "run the missing seeds or leave these out"
             )
+    _check_settings(runs, baseline, variant, by)
     return paired_difference(first.to_numpy(), second.loc[first.index].to_numpy(), confidence)
 
 
+def _pair_columns(runs: pd.DataFrame, by: str) -> list[str]:
+    """The columns by whose values runs pair."""
+    split = SPLIT in runs.columns and by != SPLIT and not runs[SPLIT].isna().any()
+    return ["seed", SPLIT] if split else ["seed"]
+
+
+def _seeds(keys: Sequence[Any]) -> str:
+    """Seeds, with the split where runs pair by that as well."""
+    return ", ".join(f"{key[0]} of split {key[1]}" if isinstance(key, tuple) else str(key) for key in keys)
+
+
 def _by_seed(runs: pd.DataFrame, name: str, metric: str, by: str) -> pd.Series:
-    """The metric of one variant, indexed by seed."""
+    """The metric of one variant, indexed by what pairs."""
     for column in (by, "seed", metric):
         if column not in runs.columns:
             raise UserError(f"runs must have a column {column!r}, got {', '.join(map(str, runs.columns))}")
@@ -182,17 +210,38 @@ def _by_seed(runs: pd.DataFrame, name: str, metric: str, by: str) -> pd.Series:
     if rows.empty:
         known = ", ".join(sorted(map(str, runs[by].dropna().unique())))
         raise UserError(f"{by} must be one of {known or '(no run at all)'}, got {name!r}")
-    values = rows.set_index("seed")[metric].astype(float)
+    values = rows.set_index(_pair_columns(runs, by))[metric].astype(float)
     twice = sorted(set(values.index[values.index.duplicated()]))
     if twice:
-        raise UserError(f"{by} {name!r} must have one run a seed, got several of seed {', '.join(map(str, twice))}")
+        raise UserError(f"{by} {name!r} must have one run a seed, got several of seed {_seeds(twice)}")
     absent = sorted(values.index[~np.isfinite(values)])
     if absent:
         raise UserError(
-            f"{by} {name!r} must have a {metric} for every seed, got none for seed {', '.join(map(str, absent))}; "
+            f"{by} {name!r} must have a {metric} for every seed, got none for seed {_seeds(absent)}; "
             "leave out runs that did not finish"
         )
     return values
+
+
+def _check_settings(runs: pd.DataFrame, baseline: str, variant: str, by: str) -> None:
+    """Raises UserError if `by` is a setting, and the runs of a pair differ in another that the methods of both read."""
+    settings = [name for name in runs.columns if name.partition(".")[0] in SECTIONS]
+    if by not in settings:
+        return
+    keys = _pair_columns(runs, by)
+    first, second = (runs[runs[by] == name].set_index(keys) for name in (variant, baseline))
+    methods = {*first["method"], *second["method"]} if "method" in settings else {"mergenet"}
+    unused = tuple(start for method in methods for start in unused_settings(method))
+    for name in settings:
+        if name in (by, *keys) or name.startswith(unused):
+            continue
+        both = zip(first[name], second.loc[first.index, name], strict=True)
+        for new, old in both:
+            if not is_missing(new) and not is_missing(old) and canonical(new) != canonical(old):
+                raise UserError(
+                    f"runs of a pair must be alike in all but {by}, got {name} {new} with {by} {variant!r} and {old} "
+                    f"with {baseline!r}; leave one of them out, or name the variants in a column of your own"
+                )
 
 
 def gain_over(

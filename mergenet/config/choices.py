@@ -155,6 +155,13 @@ PUBLISHED: dict[str, dict[str, float]] = {
 }
 FEATURE_METHODS = ("rkd", "pkt", "spkd")  # compare penultimate features; the others compare class logits
 
+_UNUSED = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.", "source.")}
+
+
+def unused_settings(method: str) -> tuple[str, ...]:
+    """What the paths of settings begin with that a method does not read."""
+    return _UNUSED.get(method, ("transfer.",))
+
 
 def described(name: str) -> str:
     """`4 (kd, dkd), 2 (logit_std)`: the values of a setting, and the methods that use it."""

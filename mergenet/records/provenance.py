@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import subprocess
 import tomllib
 from datetime import UTC, datetime
@@ -24,6 +25,13 @@ RESUMED = (
     *(DATA, WEIGHTS_HASHES, CODE, "code_git_commit", "code_git_dirty"),
 )
 PLACES = {"torch": ("versions", "torch"), "CPU": ("cpu",), "device": ("device",), "GPU": ("gpu",)}
+# what else two trainings of one configuration may differ in, on one machine or two
+ENVIRONMENT = {
+    **{name: ("versions", name) for name in ("mergenet", "python", "numpy", "torchvision")},
+    **{"commit": ("git_commit",), "uncommitted edits": ("git_dirty",), "commit of your code": ("code_git_commit",)},
+    **PLACES,
+    **{"operating system": ("platform",), "threads": ("threads",)},
+}
 ADAPTER_FILE = "adapter.safetensors"  # of a run folder
 WEIGHTS = "source", "target", "adapter"  # what may start from weights of another training
 BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settings
@@ -102,6 +110,24 @@ def differences(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
     pairs = [(name, _at(first, keys), _at(now, keys)) for name, keys in PLACES.items()]
     pairs += [(name, short(_at(first, keys)), short(_at(now, keys))) for name, keys in hashes.items()]
     return [f"{name} {new} (was {old})" for name, old, new in pairs if old != new]
+
+
+def environment_changes(first: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Versions, commit, machine and threads in which two runs differ, by where each of them ended.
+
+    What one of them does not tell, as older records, counts as equal.
+    """
+    ends = [{**origin, **origin.get("resumed", [{}])[-1]} for origin in (first, now)]
+    pairs = [(name, *(_at(end, keys) for end in ends)) for name, keys in ENVIRONMENT.items()]
+    return [
+        f"{name} {_word(new)} (was {_word(old)})" for name, old, new in pairs if old != new and None not in (old, new)
+    ]
+
+
+def _word(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}", value) else value  # of a commit
 
 
 def elsewhere(first: dict[str, Any], device: str) -> bool:

@@ -16,14 +16,12 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 
 from analysis.measures import broken
-from mergenet.config.choices import KINDS
+from mergenet.config.choices import KINDS, unused_settings
 from mergenet.records.run_record import ADAPTER_PARAMETERS
 from sweeps.config import SweepConfig
 from sweeps.samplers.fixed import Answers, Walker, first_choice, grid_points
 from sweeps.samplers.history import PARAMS, by_index, reopened
 from sweeps.space.space import KIND, MAX_LISTED, METHOD, RANK, Labels, Space, value_at
-
-UNUSED = {"mergenet": ("distillation.",), "none": ("transfer.", "distillation.", "source.")}  # settings, by method
 
 
 def unseen_point(
@@ -57,7 +55,7 @@ def training_key(space: Space, labels: Labels) -> str:
     def value(path: str) -> object:
         return labels.get(path, value_at(space.base, path))
 
-    unused = UNUSED.get(str(value(METHOD)), ("transfer.",))
+    unused = unused_settings(str(value(METHOD)))
     used = {path: label for path, label in labels.items() if not path.startswith(unused)}
     kind = KINDS.get(str(value(KIND)))
     if kind is not None and kind.shows_whole:

@@ -26,7 +26,7 @@ def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
     code = MARK.join(text for language, file, text in blocks(PAGE) if language == "python" and not file)
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    run, found, compared, *parts = [part.splitlines() for part in done.stdout.split("# next block\n")]
+    run, found, compared, checked, *parts = [part.splitlines() for part in done.stdout.split("# next block\n")]
     for name in ("source", "baseline", "trial-000", "trial-001", "confirm-best-1", "confirm-none-2"):
         assert sum(line.startswith(f"{name} ") and " epochs " in line for line in run) == 1, name
     assert len(run) < 40, "a cell of a notebook is not flooded"
@@ -34,6 +34,8 @@ def test_the_page_runs_from_top_to_bottom(folder: Path) -> None:
     assert found[2].split() == ["0", "trial-000", "complete", found[2].split()[-1]]
     gain, low, _, p = (float(text.strip("(),")) for text in compared[0].split())
     assert low < gain and p in (0.5, 1.0), "two seeds"
+    assert checked[1].split()[:2] == ["confirm_none", "2"] and checked[2].split()[:2] == ["confirm_best", "2"]
+    assert "identical to the bit" in checked
     lines = [line for part in parts for line in part]
     epochs = [line.split() for line in lines[:4]]
     assert [epoch for epoch, _ in epochs] == ["1", "2", "3", "4"]

@@ -1,0 +1,1 @@
+"""Whether a configuration, trained again, gives the metrics that its run recorded."""
