@@ -82,7 +82,8 @@ def _read_runs(candidates: list[Path], cache: bool) -> tuple[dict[Path, Run], li
     """The runs that can be read, in their order, and why the others cannot."""
     runs: dict[Path, Run] = {}
     problems: list[str] = []
-    read = RunCache(candidates[0].parent, (*RUN_FILES, TRIAL_FILE), read_table_run) if cache else read_table_run
+    files, place = (*RUN_FILES, TRIAL_FILE), candidates[0].parent
+    read = RunCache(place, files, read_table_run, "table", ["analysis"]) if cache else read_table_run
     for path in candidates:
         try:
             runs[path] = read(path)

@@ -6,7 +6,6 @@ run_record.py, which has the messages. What is accepted here is what that one ac
 
 import hashlib
 import re
-from collections import Counter
 from itertools import chain
 from typing import Any
 
@@ -18,7 +17,7 @@ from mergenet.records.models import EpochRow
 LONGEST = 4000  # bytes of a line; Python's JSON refuses a number of more digits, this one does not
 
 _ROWS = TypeAdapter(list[EpochRow])
-_SECONDS = re.compile(rb', "seconds_\w+": [^,}]*')
+_SECONDS = re.compile(rb', "seconds_\w+": [^,}]*(?:, "seconds_\w+": [^,}]*)*')
 
 
 def quick_rows(data: bytes) -> list[dict[str, Any]] | None:
@@ -48,8 +47,8 @@ def _are_rows(rows: list[Any]) -> bool:
     """As EpochRow says. Asking it takes longest, so rows of nothing but floats beside epoch and step are not asked."""
     if not all(type(row) is dict for row in rows):
         return False
-    kinds = Counter(map(type, chain.from_iterable(map(dict.values, rows))))
-    if kinds[int] == 2 * len(rows) and kinds[int] + kinds[float] == kinds.total():
+    kinds, counts = list(map(type, chain.from_iterable(map(dict.values, rows)))), 2 * len(rows)
+    if kinds.count(int) == counts and kinds.count(float) == len(kinds) - counts:
         counted = [(row.get("epoch"), row.get("step")) for row in rows]
         if all(type(epoch) is int and epoch >= 1 and type(step) is int and step >= 0 for epoch, step in counted):
             return True

@@ -36,12 +36,15 @@ class RunCache:
     """Reads run folders of one parent folder, if they have changed since they were remembered.
 
     read: what reads one; names: the files that it looks at. What it returns must not be changed by the caller.
+    what: tells different readers apart; code: packages whose code decides what they return, beside this one.
     """
 
-    def __init__(self, parent: Path, names: Sequence[str], read: Callable[[Path], Any]) -> None:
+    def __init__(
+        self, parent: Path, names: Sequence[str], read: Callable[[Path], Any], what: str, code: Sequence[str]
+    ) -> None:
         self.names, self.read = names, read
-        self.what = f"{os.path.abspath(parent)} by {read.__module__}.{read.__qualname__}"  # noqa: PTH100 (keeps links)
-        self.path, self.code = _place(self.what), _code_hash(read)
+        self.what = f"{what} of {os.path.abspath(parent)}"  # noqa: PTH100 (does not follow links)
+        self.path, self.code = _place(self.what), _code_hash((*code, __package__))
         self.known, self.seen = self._load(), dict[str, list[Any]]()  # stamp and value, by the run's name
         self.count = self.new = 0
 
@@ -124,10 +127,10 @@ def _place(what: str) -> Path | None:
     return None
 
 
-def _code_hash(read: Callable[[Path], Any]) -> str:
-    """Of this Python and of all code beside the reader and beside the records: what it returns depends on both."""
+def _code_hash(packages: Sequence[str]) -> str:
+    """Of this Python and of the code in the folders of these packages."""
     digest = hashlib.sha256(sys.version.encode())
-    for folder in (Path(sys.modules[read.__module__].__file__ or "").parent, Path(__file__).parent):
-        for path in sorted(folder.glob("*.py")):
+    for package in packages:
+        for path in sorted(Path(sys.modules[package].__file__ or "").parent.glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
