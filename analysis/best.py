@@ -69,14 +69,12 @@ def choose_best(table: pd.DataFrame, metric: str | None = None) -> pd.Series:
         if broke := int(table[BREAKS].notna().sum()):
             found += f"; {broke} break a constraint"
         raise UserError(f"there must be a finished trial with a {metric} to choose from, got {found}")
-    mode = mode_of(metric)
-
-    def key(place: int) -> tuple[float, float, int]:
-        row = candidates.iloc[place]
-        parameters = row[ADAPTER_PARAMETERS]
-        return best_first(row[metric], mode, 0 if is_missing(parameters) else parameters, row["number"])
-
-    return candidates.iloc[min(range(len(candidates)), key=key)]
+    mode, columns = mode_of(metric), (metric, ADAPTER_PARAMETERS, "number")
+    keys = [
+        best_first(value, mode, 0 if is_missing(parameters) else parameters, number)
+        for value, parameters, number in zip(*(candidates[name] for name in columns), strict=True)
+    ]
+    return candidates.iloc[min(range(len(keys)), key=keys.__getitem__)]
 
 
 def named(table: pd.DataFrame, trial: str) -> pd.Series:

@@ -103,7 +103,9 @@ def setting(value: Any) -> str:
 
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
-    return [[cell(name, table[name].iloc[i]) for name in table.columns] for i in range(len(table))]
+    """All values as text, row by row. Made column by column: to take one value out of a table is slow."""
+    columns = [[cell(name, value) for value in table[name].array] for name in table.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def numeric(table: pd.DataFrame) -> list[bool]:
