@@ -17,8 +17,8 @@ from analysis.seeds import SD, SEEDS, folded, unfolded
 from analysis.trial_file import TRIAL_FILE
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
+from mergenet.records.many_runs import Reader, read_many
 from mergenet.records.mixed import mixed_inputs
-from mergenet.records.run_cache import RunCache
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,
@@ -39,6 +39,7 @@ COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
 REPEATED = (SEEDS, SD)  # behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
 COLUMNS = (*ABOUT, *OUTCOME, *REPEATED, *COST)
 
+READER = Reader(read_table_run, (*RUN_FILES, TRIAL_FILE), "table", ("analysis",))
 PER_SEED = "per_seed"  # in the attributes of a table: whether its rows are the seeds of trials
 
 
@@ -53,7 +54,7 @@ def load_trials(folder: Path, per_seed: bool = False, cache: bool = True) -> pd.
     to 1), seconds the sum of all phases of all epochs, step_seconds as in measures.py. Runs that cannot be read are
     left out, and reported on stderr and in `table.attrs["problems"]`; `table.attrs["mixed"]` says which code or data
     changed between the runs. cache: runs whose files have not changed since the last look are not read again, see
-    mergenet/records/run_cache.py.
+    mergenet/records/many_runs.py.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
@@ -80,18 +81,9 @@ def load_trials(folder: Path, per_seed: bool = False, cache: bool = True) -> pd.
 
 def _read_runs(candidates: list[Path], cache: bool) -> tuple[dict[Path, Run], list[str]]:
     """The runs that can be read, in their order, and why the others cannot."""
-    runs: dict[Path, Run] = {}
-    problems: list[str] = []
-    files, place = (*RUN_FILES, TRIAL_FILE), candidates[0].parent
-    read = RunCache(place, files, read_table_run, "table", ["analysis"]) if cache else read_table_run
-    for path in candidates:
-        try:
-            runs[path] = read(path)
-        except (UserError, OSError) as error:
-            problems.append(f"skipped a run: {_one_line(error)}")
-    if isinstance(read, RunCache):
-        read.save()
-    return runs, problems
+    found = dict(zip(candidates, read_many(candidates, READER, cache), strict=True))
+    problems = [f"skipped a run: {_one_line(run)}" for run in found.values() if isinstance(run, UserError)]
+    return {path: run for path, run in found.items() if not isinstance(run, UserError)}, problems
 
 
 def _row(path: Path, number: int, run: Run) -> dict[str, Any]:

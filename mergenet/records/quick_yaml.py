@@ -63,7 +63,7 @@ def _word(word: str) -> str | None:
     """The value of a word as JSON; None if it is none of JSON."""
     if _NUMBER.fullmatch(word):
         return word
-    if not word.startswith("'") and _RESOLVER.resolve(yaml.ScalarNode, word, (True, False)) == _TEXT:
+    if not word.startswith("'") and _RESOLVER.resolve(yaml.ScalarNode, word, (True, False)) == _TEXT:  # type: ignore[no-untyped-call]
         return json.dumps(word)
     return _json(word)
 

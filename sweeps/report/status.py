@@ -13,7 +13,7 @@ from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, 
 from analysis.trial_file import TRIAL_FILE, read_outcome
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.run_cache import RunCache
+from mergenet.records.many_runs import Reader, read_many
 from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCHS_FILE, FINISHED, RESULT_FILE, STEP, test_column
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
@@ -94,26 +94,35 @@ def columns_of(sweep: SweepConfig) -> tuple[str, ...]:
 def read_runs(folder: Path, columns: Sequence[str]) -> tuple[dict[str, Rows], dict[str, str], dict[str, str]]:
     """The epochs and the state of each run, by name, and of those that are damaged the reason: they have no epochs.
 
-    Of each epoch only these columns. Runs whose files are as they were at the last look are not read again.
+    Of each epoch only these columns.
     """
+    paths = sorted((folder / TRIALS_FOLDER).glob("*/"))
+    found = dict(zip((path.name for path in paths), read_many(paths, reader(columns)), strict=True)) if paths else {}
+    damaged = {name: str(run) for name, run in found.items() if isinstance(run, UserError)}
+    whole = {name: run for name, run in found.items() if name not in damaged}
+    states = {name: DAMAGED if name in damaged else str(run[0]) for name, run in found.items()}
+    runs: dict[str, Rows] = {name: list(rows_of(columns, run[1])) for name, run in whole.items()}
+    runs |= {name: [] for name in damaged}
+    return runs, states, damaged
+
+
+def reader(columns: Sequence[str]) -> Reader:
+    """Reads a run's state and, of its epochs, the values of each column."""
 
     def read(path: Path) -> list[Any]:
         trial, rows, _ = read_outcome(path)
-        kept = [{name: row[name] for name in columns if name in row} for row in rows]
-        return [RUNNING if trial is None else trial["state"], kept]
+        state = RUNNING if trial is None else trial["state"]
+        return [state, [[row.get(name) for row in rows] for name in columns]]
 
-    runs: dict[str, Rows] = {}
-    states: dict[str, str] = {}
-    damaged: dict[str, str] = {}
-    place, what = folder / TRIALS_FOLDER, f"status ({', '.join(columns)})"
-    cached = RunCache(place, (TRIAL_FILE, RESULT_FILE, EPOCHS_FILE), read, what, ["analysis", __package__])
-    for path in sorted(place.glob("*/")):
-        try:
-            states[path.name], runs[path.name] = cached(path)
-        except UserError as error:
-            runs[path.name], states[path.name], damaged[path.name] = [], DAMAGED, str(error)
-    cached.save()
-    return runs, states, damaged
+    return Reader(
+        read, (TRIAL_FILE, RESULT_FILE, EPOCHS_FILE), f"status ({', '.join(columns)})", ("analysis", "sweeps.report")
+    )
+
+
+def rows_of(columns: Sequence[str], values: list[list[Any]]) -> Iterator[dict[str, Any]]:
+    """The values by epoch again, without what is missing."""
+    for row in zip(*values, strict=True):
+        yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
 
 
 def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:
