@@ -152,7 +152,11 @@ def param_columns(table: pd.DataFrame) -> list[str]:
 def varying(table: pd.DataFrame) -> list[str]:
     """The hyper-parameters that differ between searched trials; one that some trials lack differs."""
     searched = table[table["role"].isin((TRIAL, RUN))]
-    return [column for column in param_columns(table) if len({canonical(v) for v in searched[column]}) > 1]
+    return [column for column in param_columns(table) if _differ(list(searched[column]))]
+
+
+def _differ(values: list[Any]) -> bool:
+    return any(canonical(value) != canonical(values[0]) for value in values[1:])
 
 
 def is_missing(value: object) -> bool:

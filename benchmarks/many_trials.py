@@ -7,7 +7,8 @@ read, and checked, as any other.
 
 import json
 import re
-from collections.abc import Iterator
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,42 +37,47 @@ from mergenet.records.run_record import (
 from mergenet.training.run import train_run
 
 TRAINED = 3  # epochs of the run that is varied
+CONSTANT = ("num_transfers", "adapter_parameters")
 STATE = {"status": "stopped", "error": None, "seconds": {"search": 100.0}, "source": {"recorded": False}}
 
 Rows = list[dict[str, Any]]
 
 
-def write_trials(folder: Path, num_trials: int, epochs: int, seed: int) -> Path:
-    """The folder of a sweep that was stopped after so many complete trials."""
-    folder.mkdir(parents=True)
+@dataclass(frozen=True)
+class Model:
+    """What is varied: a real run, and the text of its configuration as that of one of so many epochs."""
+
+    record: RunRecord
+    text: str
+    epochs: int
+    seed: int
+
+
+def begin_sweep(folder: Path, num_trials: int, epochs: int, seed: int) -> Model:
+    """The folder of a sweep of so many trials that was stopped, without its trials."""
+    (folder / TRIALS_FOLDER).mkdir(parents=True)
     sweep = trivial.write_sweep(folder / "file", num_trials, metric="target_val_top1")
     (folder / SWEEP_FILE).write_bytes(sweep.read_bytes())
     (folder / "base.yaml").write_bytes((sweep.parent / "base.yaml").read_bytes())
-    (folder / "sweep.json").write_text(json.dumps(STATE), encoding="utf-8")
-    record, text = trained(folder / "trained", epochs)
-    add_trials(folder, range(num_trials), record, text, epochs, seed)
-    return folder
+    write(folder / "sweep.json", STATE)
+    trained = folder / "trained"
+    with warnings.catch_warnings(action="ignore"):  # so few epochs are too few for the adapter
+        for _ in train_run(parse_config(trivial.base_values() | {"epochs": TRAINED}, "the trivial trial"), trained):
+            pass
+    text = (trained / CONFIG_FILE).read_text(encoding="utf-8")
+    return Model(read_run(trained), text.replace(f"\nepochs: {TRAINED}\n", f"\nepochs: {epochs}\n"), epochs, seed)
 
 
-def trained(folder: Path, epochs: int) -> tuple[RunRecord, str]:
-    """A real run, and the text of its configuration as that of one of so many epochs."""
-    for _ in train_run(parse_config(trivial.base_values() | {"epochs": TRAINED}, "the trivial trial"), folder):
-        pass
-    text = (folder / CONFIG_FILE).read_text(encoding="utf-8")
-    return read_run(folder), text.replace(f"\nepochs: {TRAINED}\n", f"\nepochs: {epochs}\n")
-
-
-def add_trials(folder: Path, numbers: range, record: RunRecord, text: str, epochs: int, seed: int) -> None:
-    """Trials of these numbers; equal numbers and seeds are equal trials."""
+def add_trials(folder: Path, model: Model, numbers: range) -> None:
+    """Complete trials of these numbers; equal numbers and seeds are equal trials."""
     for number in numbers:
-        random = np.random.default_rng((seed, number))
+        random = np.random.default_rng((model.seed, number))
         run = folder / TRIALS_FOLDER / f"{TRIAL}-{number:03d}"
-        run.mkdir(parents=True)
-        rows = list(varied(record.epochs, epochs, random))
-        params = drawn(random)
-        write_settings(run, record, text, params)
+        run.mkdir()
+        params, rows = drawn(random), varied(model, random)
+        write_settings(run, model, params)
         (run / EPOCHS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        write(run / RESULT_FILE, result(record.result, rows))
+        write(run / RESULT_FILE, result(model.record.result, rows))
         about = {"trial_id": run.name, "role": TRIAL, "params": params, "number": number, "seed": 0}
         write(run / TRIAL_FILE, about | {"state": COMPLETE, "error": None})
 
@@ -86,28 +92,31 @@ def drawn(random: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def varied(trained: Rows, epochs: int, random: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Rows of so many epochs: those of the trained ones in turn, each number up to a tenth smaller."""
-    for index in range(epochs):
+def varied(model: Model, random: np.random.Generator) -> Rows:
+    """Rows of all epochs: those of the trained ones in turn, each number up to a tenth smaller."""
+    trained = model.record.epochs
+    factors = random.uniform(0.9, 1.0, (model.epochs, len(trained[0]))).tolist()
+    rows = []
+    for index in range(model.epochs):
         row = trained[index % len(trained)]
-        factors = dict(zip(row, random.uniform(0.9, 1.0, len(row)).tolist(), strict=True))
-        numbers = {name: value * factors[name] for name, value in row.items() if isinstance(value, float)}
-        kept = {name: row[name] for name in ("num_transfers", "adapter_parameters")}
-        yield row | numbers | kept | {EPOCH: index + 1, STEP: trained[0][STEP] * (index + 1)}
+        numbers = {
+            name: value if name in CONSTANT else value * factor
+            for (name, value), factor in zip(row.items(), factors[index], strict=True)
+        }
+        rows.append(numbers | {EPOCH: index + 1, STEP: trained[0][STEP] * (index + 1)})
+    return rows
 
 
-def write_settings(run: Path, record: RunRecord, text: str, params: dict[str, Any]) -> None:
+def write_settings(run: Path, model: Model, params: dict[str, Any]) -> None:
     """config.yaml and provenance.json. The text is changed in place: writing YAML takes longer than all the rest."""
-    values = json.loads(json.dumps(record.config))
+    text = re.sub(r"\Aname: .*", f"name: {run.name}", model.text)
+    values = json.loads(json.dumps(model.record.config)) | {"name": run.name, "epochs": model.epochs}
     for path, value in params.items():
         section, key = path.split(".")[0], path.split(".")[-1]
         text = re.sub(rf"(\n{section}:\n(?: .*\n)*? +{key}: )[^\n]*", rf"\g<1>{value!r}", text, count=1)
         set_by_path(values, path, value)
-    text = re.sub(r"\Aname: .*", f"name: {run.name}", text)
     (run / CONFIG_FILE).write_text(text, encoding="utf-8")
-    epochs = int(re.findall(r"^epochs: (\d+)$", text, re.MULTILINE)[0])
-    config = parse_config(values | {"epochs": epochs, "name": run.name}, str(run))
-    write(run / PROVENANCE_FILE, record.provenance | {"config_hash": config_hash(config)})
+    write(run / PROVENANCE_FILE, model.record.provenance | {"config_hash": config_hash(parse_config(values, run.name))})
 
 
 def result(trained: dict[str, Any], rows: Rows) -> dict[str, Any]:
