@@ -34,7 +34,7 @@ FEWEST = 100  # runs that are worth a file
 SETTLED = 2.0  # seconds without a change; two changes within less may have one time where clocks are coarse
 WORTH = 0.02  # share of the runs that must have been read anew for the file to be written again
 KEPT = 32  # files, of as many folders; the oldest go first
-SHARED = 1500  # runs to read that are worth a second process, which takes as long to start as to read 500
+SHARED, STARTING = 800, 300  # runs to read that are worth a second process; those that are read while it starts
 
 Stamp = list[list[int] | None]  # of each file; None if it is missing
 
@@ -145,10 +145,10 @@ def _read(runs: Sequence[Path], reader: Reader) -> list[Any]:
     """In two processes if they are many; in this one where the other has not done its part."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     shared = len(runs) >= SHARED and cores > 1 and "<locals>" not in reader.read.__qualname__
-    half = len(runs) // 2 if shared else len(runs)
-    with _helper(runs[half:], reader) as their_part:
-        found = [_attempt(run, reader.read) for run in runs[:half]]
-        for run, told in zip_longest(runs[half:], their_part()):
+    mine = (len(runs) + STARTING) // 2 if shared else len(runs)
+    with _helper(runs[mine:], reader) as their_part:
+        found = [_attempt(run, reader.read) for run in runs[:mine]]
+        for run, told in zip_longest(runs[mine:], their_part()):
             value, error = told or (_attempt(run, reader.read), None)
             found.append(value if error is None else UserError(error))
     return found

@@ -61,6 +61,8 @@ def breaks(sweep: SweepConfig, runs: Sequence[Rows]) -> list[str]:
 
 def feasible(sweep: SweepConfig, runs: Mapping[str, Rows]) -> dict[str, Rows]:
     """The runs, without those of trials that break a constraint. runs: the epochs of each, by name."""
+    if not sweep.bounds:
+        return dict(runs)
     groups: dict[str, list[Rows]] = {}
     for name, rows in runs.items():
         groups.setdefault(first_of(name), []).append(rows)
