@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic_core import from_json, to_json
 
@@ -167,30 +167,38 @@ def _helper(runs: Sequence[Path], reader: Reader) -> Iterator[Callable[[], list[
 
     It is started anew, not forked, because a process with threads must not be forked; it gets and tells bytes and JSON.
     """
-    if not runs:
+    started = None
+    with contextlib.suppress(OSError):
+        started = _start(runs, reader) if runs else None
+    if started is None:
         yield list
         return
-    with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as told:
+    process, told = started
+
+    def wait() -> list[Any]:
+        if process.wait():
+            return []
+        told.seek(0)
+        return list(from_json(told.read()))
+
+    try:
+        yield wait
+    finally:
+        process.kill()
+        process.wait()
+        told.close()
+
+
+def _start(runs: Sequence[Path], reader: Reader) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+    """The process, and the file that it writes to."""
+    code = f"from {__name__} import help_reading; help_reading()"
+    command = [sys.executable, "-P", "-c", code, reader.read.__module__, reader.read.__qualname__]
+    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    with tempfile.TemporaryFile() as asked:
         asked.write(b"\0".join(map(os.fsencode, runs)))
         asked.seek(0)
-        code = f"from {__name__} import help_reading; help_reading()"
-        command = [sys.executable, "-P", "-c", code, reader.read.__module__, reader.read.__qualname__]
-        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        process = subprocess.Popen(
-            command, stdin=asked, stdout=told, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths}
-        )
-
-        def wait() -> list[Any]:
-            if process.wait():
-                return []
-            told.seek(0)
-            return list(from_json(told.read()))
-
-        try:
-            yield wait
-        finally:
-            process.kill()
-            process.wait()
+        told, environment = tempfile.TemporaryFile(), {**os.environ, "PYTHONPATH": paths}  # noqa: SIM115 (_helper closes it)
+        return subprocess.Popen(command, stdin=asked, stdout=told, stderr=subprocess.DEVNULL, env=environment), told
 
 
 def help_reading() -> None:
