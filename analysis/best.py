@@ -1,6 +1,7 @@
 """The best trial of a table as a configuration file that `mergenet train` accepts."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -19,11 +20,13 @@ from analysis.names import (
     mode_of,
     portable_config,
 )
-from analysis.paired_tests import PairedDifference, paired_gain
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, read_run, test_column
+
+if TYPE_CHECKING:
+    from analysis.paired_tests import PairedDifference
 
 
 def best_trial(folder: Path, metric: str | None = None) -> pd.Series:
@@ -69,14 +72,12 @@ def choose_best(table: pd.DataFrame, metric: str | None = None) -> pd.Series:
         if broke := int(table[BREAKS].notna().sum()):
             found += f"; {broke} break a constraint"
         raise UserError(f"there must be a finished trial with a {metric} to choose from, got {found}")
-    mode = mode_of(metric)
-
-    def key(place: int) -> tuple[float, float, int]:
-        row = candidates.iloc[place]
-        parameters = row[ADAPTER_PARAMETERS]
-        return best_first(row[metric], mode, 0 if is_missing(parameters) else parameters, row["number"])
-
-    return candidates.iloc[min(range(len(candidates)), key=key)]
+    mode, columns = mode_of(metric), (metric, ADAPTER_PARAMETERS, "number")
+    keys = [
+        best_first(value, mode, 0 if is_missing(parameters) else parameters, number)
+        for value, parameters, number in zip(*(candidates[name] for name in columns), strict=True)
+    ]
+    return candidates.iloc[min(range(len(keys)), key=keys.__getitem__)]
 
 
 def named(table: pd.DataFrame, trial: str) -> pd.Series:
@@ -111,7 +112,7 @@ def confirmed_gain(
     metric: str | None = None,
     variant: str = CONFIRM_BEST,
     baseline: str = CONFIRM_NONE,
-) -> PairedDifference:
+) -> "PairedDifference":
     """The gain of the best trial's settings over no transfer, on seeds that the search did not see.
 
     metric: the best trial's own on the test split if not given.
@@ -132,6 +133,8 @@ def confirmed_gain(
     ]
     if variant not in set(confirmed["role"][[not is_other for is_other in other]]):
         raise UserError(f"there is no finished confirmation run with the settings of trial {best['trial']}")
+    from analysis.paired_tests import paired_gain  # here, because SciPy is half of the time of a small table
+
     kept = confirmed[[not is_other for is_other in other]]
     return paired_gain(kept, baseline, variant, metric, by="role")
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,12 +19,13 @@ from analysis.names import (
     RUN,
     TRIAL,
 )
-from analysis.paired_tests import POINTS, PairedDifference
 from analysis.seeds import SD
 from mergenet.config.pair_labels import are_pairs, pairs_label
 from mergenet.errors import visible
 from mergenet.records.run_record import is_metric
 
+if TYPE_CHECKING:
+    from analysis.paired_tests import PairedDifference
 ROLE_LABELS = {
     TRIAL: "trial",
     RUN: "run",
@@ -103,7 +104,9 @@ def setting(value: Any) -> str:
 
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
-    return [[cell(name, table[name].iloc[i]) for name in table.columns] for i in range(len(table))]
+    """All values as text, row by row. Made column by column: to take one value out of a table is slow."""
+    columns = [[cell(name, value) for value in table[name].array] for name in table.columns]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def numeric(table: pd.DataFrame) -> list[bool]:
@@ -128,9 +131,11 @@ def plain(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
     )
 
 
-def gain_sentence(gain: PairedDifference, metric: str) -> str:
+def gain_sentence(gain: "PairedDifference", metric: str) -> str:
     """A metric's paired gain in points, with its intervals and what the number of seeds can show."""
     seeds = f"{gain.num_seeds} seed{'s' if gain.num_seeds != 1 else ''}"
+    from analysis.paired_tests import POINTS  # here, because it brings SciPy
+
     sentence = f"{POINTS * gain.mean:+.2f} points {metric}, {seeds}"
     if gain.num_seeds > 1:
         sentence += (
@@ -142,6 +147,8 @@ def gain_sentence(gain: PairedDifference, metric: str) -> str:
 
 
 def _interval(bounds: tuple[float, float]) -> str:
+    from analysis.paired_tests import POINTS
+
     return f"[{POINTS * bounds[0]:+.2f}, {POINTS * bounds[1]:+.2f}]"
 
 

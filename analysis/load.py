@@ -10,43 +10,24 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import STEP_SECONDS, Bounds, broken, step_seconds
-from analysis.names import (
-    COMPLETE,
-    FAILED,
-    RUN,
-    RUNNING,
-    SWEEP_FILE,
-    TRIAL,
-    TRIALS_FOLDER,
-)
+from analysis.measures import STEP_SECONDS, Bounds, broken
+from analysis.names import RUN, SWEEP_FILE, TRIAL, TRIALS_FOLDER
+from analysis.runs import RUN_FILES, Run, read_table_run
 from analysis.seeds import SD, SEEDS, folded, unfolded
-from analysis.trial_file import TRIAL_FILE, named_values, read_outcome
+from analysis.trial_file import TRIAL_FILE
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
+from mergenet.records.many_runs import Reader, read_many
 from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,
-    CONFIG_FILE,
-    EPOCH,
-    EPOCHS_FILE,
-    ERROR,
-    FINISHED,
     MEASURE,
     METRIC,
-    PROVENANCE_FILE,
-    RESULT_FILE,
     SOURCE_BEST_EPOCH,
-    STATUS,
-    STOPPED,
-    RunRecord,
     is_loss,
     measured,
-    read_run,
 )
-
-RUN_FILES = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE)
 
 # Every table has these columns. Between OUTCOME and COST are the measured metrics: target_val_* at the best epoch
 # and target_test_* of its weights (finished runs only); of a source that also receives, source_val_METRIC and
@@ -58,12 +39,11 @@ COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
 REPEATED = (SEEDS, SD)  # behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
 COLUMNS = (*ABOUT, *OUTCOME, *REPEATED, *COST)
 
+READER = Reader(read_table_run, (*RUN_FILES, TRIAL_FILE), "table", ("analysis",))
 PER_SEED = "per_seed"  # in the attributes of a table: whether its rows are the seeds of trials
-CHOSEN = (BEST_EPOCH, SOURCE_BEST_EPOCH)
-_OWN_COLUMNS = ("name", "method", "seed")  # top-level settings that are not a plain run's hyper-parameters
 
 
-def load_trials(folder: Path, per_seed: bool = False) -> pd.DataFrame:
+def load_trials(folder: Path, per_seed: bool = False, cache: bool = True) -> pd.DataFrame:
     """One row per run of a sweep folder, of a folder of run folders, or of one run folder.
 
     A trial of several seeds is one row: the mean of its runs, see `analysis.seeds.folded`. per_seed: a row for each of
@@ -73,22 +53,15 @@ def load_trials(folder: Path, per_seed: bool = False) -> pd.DataFrame:
     trial.json names or, where there is no trial.json, the settings in which the runs differ. Metrics are fractions (0
     to 1), seconds the sum of all phases of all epochs, step_seconds as in measures.py. Runs that cannot be read are
     left out, and reported on stderr and in `table.attrs["problems"]`; `table.attrs["mixed"]` says which code or data
-    changed between the runs.
+    changed between the runs. cache: runs whose files have not changed since the last look are not read again, see
+    mergenet/records/many_runs.py.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
-    rows: list[dict[str, Any]] = []
-    params: list[dict[str, Any]] = []
-    problems: list[str] = []
     candidates, bounds = run_folders(folder), read_bounds(folder)
-    for number, path in enumerate(candidates):
-        try:
-            row, values = _read(path, number)
-        except (UserError, OSError) as error:
-            problems.append(f"skipped a run: {_one_line(error)}")
-            continue
-        rows.append(row)
-        params.append(values)
+    runs, problems = _read_runs(candidates, cache)
+    rows = [_row(path, number, runs[path]) for number, path in enumerate(candidates) if path in runs]
+    params = [{name: value for name, value in run["params"].items() if name not in COLUMNS} for run in runs.values()]
     for problem in problems:
         print(problem, file=sys.stderr)
     if not rows and is_new(folder, candidates):
@@ -102,8 +75,21 @@ def load_trials(folder: Path, per_seed: bool = False) -> pd.DataFrame:
     rows = [row | {BREAKS: _breaks(row, bounds) if row["role"] == TRIAL and not per_seed else None} for row in rows]
     table = _table(rows, params, problems)
     table.attrs[PER_SEED] = per_seed
-    table.attrs["mixed"] = mixed_inputs(candidates)
+    table.attrs["mixed"] = mixed_inputs(candidates, {path: run["inputs"] for path, run in runs.items()})
     return table
+
+
+def _read_runs(candidates: list[Path], cache: bool) -> tuple[dict[Path, Run], list[str]]:
+    """The runs that can be read, in their order, and why the others cannot."""
+    found = dict(zip(candidates, read_many(candidates, READER, cache), strict=True))
+    problems = [f"skipped a run: {_one_line(run)}" for run in found.values() if isinstance(run, UserError)]
+    return {path: run for path, run in found.items() if not isinstance(run, UserError)}, problems
+
+
+def _row(path: Path, number: int, run: Run) -> dict[str, Any]:
+    """number: the run's place in the folder."""
+    named = {"trial": path.resolve().name, "number": number} if run["is_plain"] else {}
+    return run["row"] | named | {"folder": str(path)}
 
 
 def selecting_metrics(table: pd.DataFrame) -> dict[str, int]:
@@ -166,7 +152,11 @@ def param_columns(table: pd.DataFrame) -> list[str]:
 def varying(table: pd.DataFrame) -> list[str]:
     """The hyper-parameters that differ between searched trials; one that some trials lack differs."""
     searched = table[table["role"].isin((TRIAL, RUN))]
-    return [column for column in param_columns(table) if len({canonical(v) for v in searched[column]}) > 1]
+    return [column for column in param_columns(table) if _differ(list(searched[column]))]
+
+
+def _differ(values: list[Any]) -> bool:
+    return any(canonical(value) != canonical(values[0]) for value in values[1:])
 
 
 def is_missing(value: object) -> bool:
@@ -186,75 +176,9 @@ def _looks_like_run(path: Path) -> bool:
     return any((path / name).is_file() for name in (*RUN_FILES, TRIAL_FILE))
 
 
-def _read(path: Path, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A run's row and its hyper-parameters."""
-    trial, _, _ = read_outcome(path)
-    if trial is None and path.parent.name == TRIALS_FOLDER:
-        raise UserError(f"{path} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch")
-    if trial is not None and trial["state"] == FAILED and not (path / CONFIG_FILE).exists():
-        record = RunRecord(path, {}, {}, [], {})  # it failed before its first epoch: a result too
-    else:
-        record = read_run(path)
-    if trial is None:
-        status = record.result.get(STATUS)
-        trial = {
-            "trial_id": path.resolve().name,
-            "role": RUN,
-            "state": COMPLETE if status == FINISHED else status,
-            "number": number,
-            "seed": record.config.get("seed"),
-            "params": {k: v for k, v in record.config.items() if k not in _OWN_COLUMNS},
-        }
-    outcome = _outcome(record)
-    if trial["state"] == FAILED:
-        outcome = {name: value for name, value in outcome.items() if name not in CHOSEN and not MEASURE.fullmatch(name)}
-    paused = trial["state"] == RUNNING and record.result.get(STATUS) == STOPPED
-    row = {
-        "trial": trial["trial_id"],
-        "role": trial["role"],
-        "state": STOPPED if paused else trial["state"],  # it continues when its sweep is resumed
-        "number": trial["number"],
-        "seed": trial["seed"],
-        "method": record.config.get("method"),
-        "config_hash": record.provenance.get("config_hash"),
-        METRIC: record.result.get(METRIC),
-        **outcome,
-        SEEDS: len(trial[SEEDS]) if SEEDS in trial else None,
-        "error": trial.get("error") or record.result.get(ERROR),
-        "folder": str(path),
-    }
-    return row, {name: value for name, value in named_values(trial["params"]).items() if name not in COLUMNS}
-
-
-def _outcome(record: RunRecord) -> dict[str, Any]:
-    best = _best_row(record)
-    values: dict[str, Any] = {BEST_EPOCH: best.get(EPOCH), ADAPTER_PARAMETERS: best.get(ADAPTER_PARAMETERS)}
-    values |= {name: value for name, value in best.items() if name.startswith("target_val_")}
-    # result.json holds the epoch that the run selected; a killed run may have only its epochs
-    told = {name: value for name, value in record.result.items() if name in CHOSEN or MEASURE.fullmatch(name)}
-    values |= {name: value for name, value in told.items() if value is not None}
-    seconds = sum(
-        value
-        for row in record.epochs
-        for name, value in row.items()
-        if name.startswith("seconds_") and isinstance(value, int | float) and math.isfinite(value)
-    )
-    return {"epochs_done": len(record.epochs), **values, STEP_SECONDS: step_seconds(record.epochs), "seconds": seconds}
-
-
 def _breaks(row: Mapping[str, Any], bounds: Bounds) -> str | None:
     """The constraints that a trial breaks, by the mean of its runs if it has several."""
     return "; ".join(broken(bounds, {name: row.get(name) for name in bounds})) or None
-
-
-def _best_row(record: RunRecord) -> dict[str, Any]:
-    """The epoch that the run selected, or else the first best one by its metric; {} before the first."""
-    chosen, metric = record.result.get(BEST_EPOCH), record.result.get(METRIC) or ""
-    for row in record.epochs:
-        if chosen is not None and row.get(EPOCH) == chosen:
-            return row
-    scored = [row for row in record.epochs if not is_missing(row.get(metric))]
-    return max(scored, key=lambda row: row[metric], default={})
 
 
 def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: list[str]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-"""Power of paired seeds, before they are trained. A pair: the same seed with and without a change."""
+"""Power of paired seeds, before they are trained. A pair: the same seed with and without a change.
 
-from scipy import optimize, stats
+scipy is imported where it computes: `mergenet sweep status` needs the rest, and is to answer at once.
+"""
 
 LEVEL, POWER = 0.05, 0.8
 EXACT_SEEDS = 16  # up to here the sign-flip test enumerates all 2^n sign patterns (65,536 at most)
@@ -31,6 +32,8 @@ def smallest_gain(pairs: int, level: float = LEVEL, power: float = POWER) -> flo
     """
     if pairs < 2:
         return None
+    from scipy import optimize, stats
+
     critical = stats.t.ppf(1 - level / 2, pairs - 1)
 
     def missing(gain: float) -> float:

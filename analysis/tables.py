@@ -39,11 +39,12 @@ def ordered(table: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
     """
     if sort is None:
         metrics = list(selecting_metrics(table))
+        values = {name: list(table[name]) for name in metrics if name in table.columns}
         keys: list[Any] = [
-            (ROLES.index(row["role"]), metrics.index(name), *_sort_key(name, row[name]))
-            if (name := row[METRIC]) in metrics and name in table.columns
-            else (ROLES.index(row["role"]), len(metrics))
-            for _, row in table.iterrows()
+            (ROLES.index(role), metrics.index(name), *_sort_key(name, values[name][place]))
+            if name in values
+            else (ROLES.index(role), len(metrics))
+            for place, (role, name) in enumerate(zip(table["role"], table[METRIC], strict=True))
         ]
     else:
         column = _column(table, sort)

@@ -66,7 +66,8 @@ def read_outcome(run: Path) -> tuple[Trial | None, list[dict[str, Any]], dict[st
     Raises UserError if one of them is damaged, or they disagree: such a run is left out of all that is counted.
     """
     trial = read_trial_file(run)  # in this order: a run that trains writes them in the opposite one
-    result, rows = read_result(run), read_epochs(run)
+    result = read_result(run)
+    rows = read_epochs(run, result)
     if trial is not None and trial["state"] == COMPLETE and result[STATUS] != FINISHED:
         raise CheckpointError(
             f"{run / RESULT_FILE} must say {FINISHED}, as {TRIAL_FILE} says {COMPLETE}, got {result[STATUS]} or no "

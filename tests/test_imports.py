@@ -67,6 +67,12 @@ def test_what_help_and_names_need_is_light(name: str) -> None:
     assert loaded_by(name).isdisjoint(HEAVY)
 
 
+def test_a_status_answers_without_what_trains_and_a_table_without_statistics() -> None:
+    """It takes them seconds to import; SciPy comes with the first paired difference."""
+    assert loaded_by("sweeps.report.status").isdisjoint({*HEAVY, "numpy", "scipy"})
+    assert loaded_by("analysis.load", "analysis.tables").isdisjoint({"scipy"})
+
+
 @pytest.mark.parametrize("group", [analyze, sweep])
 def test_the_groups_first_line_of_help_is_not_cut_off(group: click.Group) -> None:
     assert not group.get_short_help_str(60).endswith("...")

@@ -63,6 +63,8 @@ from mergenet.records.provenance import config_hash as config_hash
 from mergenet.records.provenance import differences as differences
 from mergenet.records.provenance import provenance as provenance
 from mergenet.records.provenance import resumed as resumed
+from mergenet.records.quick_rows import quick_rows, text_hash
+from mergenet.records.quick_yaml import quick_yaml
 
 CONFIG_FILE = "config.yaml"
 PROVENANCE_FILE = "provenance.json"
@@ -141,8 +143,8 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
     Raises WriteError if the disk refuses.
     """
     path = folder / EPOCHS_FILE
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_epochs(folder, _parsed(path))
+    if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
+        write_epochs(folder, _parsed(path, data))
     try:
         write_synced(path, (json.dumps(row) + "\n").encode(), mode="ab")
     except OSError as error:
@@ -178,11 +180,17 @@ def read_run(folder: Path) -> RunRecord:
     Raises CheckpointError if the folder was not written by a run, or a file in it is damaged.
     """
     folder = Path(folder)
+    config, provenance = read_settings(folder)
+    result = read_result(folder)
+    return RunRecord(folder, config, provenance, read_epochs(folder, result), result)
+
+
+def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.yaml and provenance.json of a run folder. Raises CheckpointError if one is missing or damaged."""
     for name in (CONFIG_FILE, PROVENANCE_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder} must be a run folder, but has no {name}; `mergenet train` writes one")
-    config, provenance = read_mapping(folder / CONFIG_FILE), read_provenance(folder)
-    return RunRecord(folder, config, provenance, read_epochs(folder), read_result(folder))
+    return read_mapping(folder / CONFIG_FILE), read_provenance(folder)
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -206,34 +214,43 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return read_mapping(folder / PROVENANCE_FILE)
 
 
-def read_epochs(folder: Path) -> list[dict[str, Any]]:
+def read_epochs(folder: Path, result: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     """The rows of epochs.jsonl, none if there is no such file; a torn last line is dropped.
 
-    Raises CheckpointError if any other line is damaged, or lines are not those that result.json counts.
+    result: of `read_result`, if it was read already. Raises CheckpointError if any other line is damaged, or lines are
+    not those that result.json counts.
     """
-    result = read_result(folder)  # first: beside a run that trains, the lines may be more by now
-    rows = _parsed(folder / EPOCHS_FILE)
-    check_epochs(folder, result, rows)
+    if result is None:  # read first: beside a run that trains, the lines may be more by now
+        result = read_result(folder)
+    path = folder / EPOCHS_FILE
+    data = read_bytes(path) if path.exists() else b""
+    rows = quick_rows(data)
+    if rows is None:
+        rows = _parsed(path, data)
+    check_epochs(folder, result, rows, data)
     return rows
 
 
-def check_epochs(folder: Path, result: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+def check_epochs(folder: Path, result: dict[str, Any], rows: list[dict[str, Any]], data: bytes | None = None) -> None:
     """Raises CheckpointError unless the rows of epochs.jsonl are those that result.json counts.
 
     A run that was killed may have one more. Earlier versions counted an epoch that was not written yet, but not of a
-    run that finished.
+    run that finished. data: the file, if there is one: its text has the hash more cheaply than its rows.
     """
     path, count, written = folder / EPOCHS_FILE, result[EPOCHS_DONE], result.get(EPOCHS_HASH)
     finished = result[STATUS] == FINISHED
     lacks = len(rows) < count and (finished or written is not None)
     if lacks or (finished and len(rows) > count):
         raise CheckpointError(f"{path} must hold {count} epochs by {RESULT_FILE}, got {len(rows)}; it is damaged")
-    if written is not None and epochs_hash(rows[:count]) != written:
+    if written is None or (data is not None and text_hash(data, count) == written):
+        return
+    if epochs_hash(rows[:count]) != written:
         raise CheckpointError(f"{path} must hold the epochs of which {RESULT_FILE} has the SHA-256; it was altered")
 
 
-def _parsed(path: Path) -> list[dict[str, Any]]:
-    lines = read_bytes(path).splitlines() if path.exists() else []
+def _parsed(path: Path, data: bytes) -> list[dict[str, Any]]:
+    """The rows of the file with these bytes, line by line. Raises CheckpointError."""
+    lines = data.splitlines()
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
@@ -254,7 +271,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """A JSON or YAML file that holds one mapping."""
     text = read_bytes(path)
     try:
-        values = yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text)
+        values = quick_yaml(text) if path.suffix == ".yaml" else json.loads(text)
     except (ValueError, RecursionError, yaml.YAMLError):
         values = None
     if not isinstance(values, dict):

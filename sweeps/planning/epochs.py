@@ -6,7 +6,6 @@ import random
 from dataclasses import dataclass
 
 from sweeps.config import SweepConfig
-from sweeps.samplers.registry import num_short
 
 REPEATS = 200  # simulated searches; the mean is good to about 1 %
 
@@ -42,6 +41,8 @@ def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
     count, grace, whole = sweep.seeds_per_trial, sweep.grace_epochs, float(sweep.num_trials)
     search = whole * epochs
     if sweep.sampler == "top_k" and epochs > 1:
+        from sweeps.samplers.registry import num_short  # here, because it brings Optuna
+
         short = num_short(sweep)
         whole -= short
         search = short + whole * epochs

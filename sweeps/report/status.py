@@ -4,25 +4,25 @@ import fcntl
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.measures import Rows
+from analysis.measures import PHASES, STEP_SECONDS, Rows
 from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIALS_FOLDER, mode_of
-from analysis.trial_file import read_outcome
+from analysis.trial_file import TRIAL_FILE, read_outcome
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.run_record import FINISHED, test_column
+from mergenet.records.many_runs import Reader, read_many
+from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCHS_FILE, FINISHED, RESULT_FILE, STEP, test_column
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.planning.epochs import forecast
 from sweeps.report.live import best_text, clock, label
-from sweeps.report.summary import failed_text
 from sweeps.report.verdict import controls_verdict, gain_text, verdict
 from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.trials.files import SUMMARY_FILE, read_state, read_summary
-from sweeps.trials.objectives import feasible
+from sweeps.trials.objectives import asked, feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.sweep_dir import (
     BASE_FILE,
@@ -48,8 +48,8 @@ def read_status(folder: Path) -> dict[str, Any]:
         )
     sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
     status = KILLED if status_of(folder) == RUNNING and not alive else status_of(folder)
-    runs, states, damaged = read_runs(folder)
     check_metric(sweep, folder)
+    runs, states, damaged = read_runs(folder, columns_of(sweep))
     summary = read_summary(folder)
     if status == FINISHED and not summary:
         damaged[SUMMARY_FILE] = f"{folder / SUMMARY_FILE} must hold the results of the sweep, and cannot be read"
@@ -84,18 +84,45 @@ def is_locked(folder: Path) -> bool:
         return False
 
 
-def read_runs(folder: Path) -> tuple[dict[str, Rows], dict[str, str], dict[str, str]]:
-    """The epochs and the state of each run, by name, and of those that are damaged the reason: they have no epochs."""
-    runs: dict[str, Rows] = {}
-    states: dict[str, str] = {}
-    damaged: dict[str, str] = {}
-    for path in sorted((folder / TRIALS_FOLDER).glob("*/")):
-        try:
-            trial, runs[path.name], _ = read_outcome(path)
-            states[path.name] = RUNNING if trial is None else trial["state"]
-        except UserError as error:
-            runs[path.name], states[path.name], damaged[path.name] = [], DAMAGED, str(error)
+def columns_of(sweep: SweepConfig) -> tuple[str, ...]:
+    """Those of the epochs that a status goes by: the objective and what else the sweep measures."""
+    names = asked(sweep)
+    steps = (STEP, *PHASES) if STEP_SECONDS in names else ()
+    return tuple(dict.fromkeys((sweep.objective, ADAPTER_PARAMETERS, *names, *steps)))
+
+
+def read_runs(folder: Path, columns: Sequence[str]) -> tuple[dict[str, Rows], dict[str, str], dict[str, str]]:
+    """The epochs and the state of each run, by name, and of those that are damaged the reason: they have no epochs.
+
+    Of each epoch only these columns.
+    """
+    paths = sorted((folder / TRIALS_FOLDER).glob("*/"))
+    found = dict(zip((path.name for path in paths), read_many(paths, reader(columns)), strict=True)) if paths else {}
+    damaged = {name: str(run) for name, run in found.items() if isinstance(run, UserError)}
+    whole = {name: run for name, run in found.items() if name not in damaged}
+    states = {name: DAMAGED if name in damaged else str(run[0]) for name, run in found.items()}
+    runs: dict[str, Rows] = {name: list(rows_of(columns, run[1])) for name, run in whole.items()}
+    runs |= {name: [] for name in damaged}
     return runs, states, damaged
+
+
+def reader(columns: Sequence[str]) -> Reader:
+    """Reads a run's state and, of its epochs, the values of each column."""
+
+    def read(path: Path) -> list[Any]:
+        trial, rows, _ = read_outcome(path)
+        state = RUNNING if trial is None else trial["state"]
+        return [state, [[row.get(name) for row in rows] for name in columns]]
+
+    return Reader(
+        read, (TRIAL_FILE, RESULT_FILE, EPOCHS_FILE), f"status ({', '.join(columns)})", ("analysis", "sweeps.report")
+    )
+
+
+def rows_of(columns: Sequence[str], values: list[list[Any]]) -> Iterator[dict[str, Any]]:
+    """The values by epoch again, without what is missing."""
+    for row in zip(*values, strict=True):
+        yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
 
 
 def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:
@@ -175,6 +202,14 @@ def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
         yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"
     elif not (found["failed"] and found["status"] == FAILED):  # then it would fail again
         yield f"next: {resume_command(found['folder'])} (time left then: {left})"
+
+
+def failed_text(names: Sequence[str], folder: Path | str) -> str:
+    """Which runs have failed, and what to do if their configurations are not to blame."""
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    runs = f"{len(names)} run{'s' if len(names) > 1 else ''} failed ({some})"
+    again = f"retry_failed=True ({resume_command(folder)} --retry-failed)"
+    return f"{runs}; if the cause is mended, train them again: {again}"
 
 
 def watch(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:

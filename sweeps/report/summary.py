@@ -1,7 +1,7 @@
 """The summary of a sweep: its numbers in summary.json, and the same numbers as text."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from mergenet.records.run_record import test_column
 from sweeps.config import SweepConfig
 from sweeps.planning.plan import Plan
 from sweeps.report.live import clock, front_table, label, show, trials_table
+from sweeps.report.status import failed_text
 from sweeps.report.verdict import adapter_lines, control_lines, gain_text, verdict
 from sweeps.space.space import Space
 from sweeps.trials.budget import budget_line
 from sweeps.trials.jobs import no_controls
 from sweeps.trials.objectives import infeasible, infeasible_text, pareto_front
 from sweeps.trials.results import best_record, best_trial, confirmation, failed_runs, read_trials
-from sweeps.trials.sweep_dir import resume_command, shown_path
+from sweeps.trials.sweep_dir import shown_path
 
 
 def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[str, Any] | None) -> dict[str, Any]:
@@ -114,14 +115,6 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
         say(f"  mergenet analyze table {shlex.quote(str(folder))}")
     say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
-
-
-def failed_text(names: Sequence[str], folder: Path | str) -> str:
-    """Which runs have failed, and what to do if their configurations are not to blame."""
-    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    runs = f"{len(names)} run{'s' if len(names) > 1 else ''} failed ({some})"
-    again = f"retry_failed=True ({resume_command(folder)} --retry-failed)"
-    return f"{runs}; if the cause is mended, train them again: {again}"
 
 
 def repeated(trial: dict[str, Any]) -> bool:

@@ -4,9 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from analysis.measures import STEP_SECONDS, Rows, broken, measure
 from analysis.names import TRIAL
@@ -15,6 +13,9 @@ from mergenet.errors import ConfigError, unknown_name
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.config import SweepConfig
 from sweeps.trials.record import CurvePoint, best_value, mean
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Measured = Mapping[str, float | None]
 
@@ -60,6 +61,8 @@ def breaks(sweep: SweepConfig, runs: Sequence[Rows]) -> list[str]:
 
 def feasible(sweep: SweepConfig, runs: Mapping[str, Rows]) -> dict[str, Rows]:
     """The runs, without those of trials that break a constraint. runs: the epochs of each, by name."""
+    if not sweep.bounds:
+        return dict(runs)
     groups: dict[str, list[Rows]] = {}
     for name, rows in runs.items():
         groups.setdefault(first_of(name), []).append(rows)
@@ -76,6 +79,8 @@ def pareto_front(sweep: SweepConfig, trials: Sequence[dict[str, Any]]) -> list[d
     found = [(t, values) for t in whole if (values := values_of(sweep, t["value"], t["measured"])) is not None]
     if not found:
         return []
+    import numpy as np  # here, because `sweep status` needs the rest of this file, and is to answer at once
+
     signs = np.array([-1.0 if mode == "max" else 1.0 for mode in sweep.modes])
     points = signs * np.array([values for _, values in found])
     kept = [i for i, point in enumerate(points) if not beaten(point, points)]
@@ -86,9 +91,9 @@ def pareto_front(sweep: SweepConfig, trials: Sequence[dict[str, Any]]) -> list[d
     ]
 
 
-def beaten(point: np.ndarray, points: np.ndarray) -> bool:
+def beaten(point: "np.ndarray", points: "np.ndarray") -> bool:
     """Whether the point is dominated: another one is nowhere larger and somewhere smaller."""
-    return bool((np.all(points <= point, axis=1) & np.any(points < point, axis=1)).any())
+    return bool(((points <= point).all(axis=1) & (points < point).any(axis=1)).any())
 
 
 def infeasible(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:

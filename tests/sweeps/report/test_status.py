@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from mergenet.records import many_runs
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
 from sweeps.report.status import is_locked, read_status, status_lines
@@ -157,6 +159,34 @@ def test_a_look_leaves_the_lock_to_the_driver(tmp_path: Path) -> None:
         looker.kill()
         looker.communicate()
     assert not is_locked(tmp_path)
+
+
+def test_a_second_look_sees_what_has_changed_and_leaves_nothing_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of enough runs a look is remembered, in the user's cache folder."""
+    monkeypatch.setattr(many_runs, "FEWEST", 1)
+    monkeypatch.setattr(many_runs, "SETTLED", 0.01)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    write_begun_sweep(folder, "stopped", constraints={"step_seconds": {"max": 1.0}})
+    rows = [{"epoch": n, "step": 4 * n, "target_val_top1": 0.5 + n / 10, "seconds_target": 2.0} for n in (1, 2)]
+    (folder / "trials/trial-000/epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    time.sleep(0.05)
+    files = sorted(folder.rglob("*"))
+    found = read_status(folder)
+    assert found["best"]["trial"] == "trial-000", "its steps take half a second"
+    assert read_status(folder) == found
+    assert sorted(folder.rglob("*")) == files
+    assert any((tmp_path / "cache/mergenet").iterdir())
+    slow = [row | {"seconds_target": 8.0} for row in rows]
+    (folder / "trials/trial-000/epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in slow))
+    assert read_status(folder)["best"]["trial"] == "trial-001"
+    (folder / "trials/trial-001/trial.json").write_text("{")
+    again = read_status(folder)
+    assert list(again["damaged"]) == ["trial-001"]
+    assert again["best"] is None
 
 
 def test_the_command_as_json_and_a_foreign_folder(tmp_path: Path) -> None:
