@@ -1,4 +1,4 @@
-"""From the base's configuration to the best trial's, one parameter at a time: which of the changes were worth something.
+"""From the base to the best trial, one parameter at a time: which of the changes were worth something.
 
 Ablation with a surrogate [Biedenkapp et al. 2017, AAAI]: of the parameters in which both differ, the one whose change
 alone is predicted to gain most is changed first, then the next from there, until the best is reached.

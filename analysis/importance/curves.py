@@ -66,10 +66,10 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def stopped_trials(search: Search) -> pd.DataFrame:
     """What is known of each trial that was stopped early; no more is, because it was never finished.
 
-    Columns: trial, epoch (its last), value, behind (the best of all trials at that epoch, minus its value), needed (what
-    it would have had to gain from there on to equal the best complete trial), n (complete trials that are compared),
+    Columns: trial, epoch (its last), value, behind (how much worse it was than the best of all trials at that epoch),
+    needed (what it would have had to gain from there on to equal the best complete trial), n (complete trials),
     mean_gain and most_gain (what these gained from that epoch on), possible (needed is at most most_gain). Differences
-    are positive where the stopped trial is the worse, in the metric's own unit; NaN without a complete trial.
+    and gains are positive for the better, in the metric's own unit; NaN without a complete trial.
     """
     stopped = search.trials[search.trials["state"] == PRUNED]
     whole = whole_curves(search)

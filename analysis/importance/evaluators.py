@@ -11,7 +11,7 @@ the values of the trials permuted: `chance` is what it is worth then on average,
 largest importance over all of them, each in standard deviations (max-T, Westfall and Young 1993). [ours]
 
 The intervals resample trials with replacement. Resampling alone raises both measures, as fewer trials are distinct:
-what it adds on average is taken off again (bias-corrected percentiles, never below 0). [ours]
+what it adds on average is taken off again (percentiles, moved by that bias). [ours]
 """
 
 import datetime
@@ -33,7 +33,7 @@ PED_ANOVA, FANOVA = "PED-ANOVA", "fANOVA"
 RNG_SEED = 0  # fixed, so that a table is the same each time it is printed
 LEVEL = 0.05
 TARGET, TARGET_TRIALS = 0.1, 5  # PED-ANOVA: the best tenth, but at least 5 trials, as Optuna advises, at most half
-TREES, DEPTH = 12, 5  # of fANOVA: whole trees take minutes for 1,000 trials, and a main effect shows in few splits
+TREES, DEPTH = 10, 5  # of fANOVA: whole trees take minutes for 1,000 trials, and a main effect shows in few splits
 
 
 Point = tuple[dict[str, Any], dict[str, "BaseDistribution"]]  # what a trial drew, and from what
@@ -89,10 +89,10 @@ class Evaluator(NamedTuple):
     resamples: int
 
 
-# for 1,000 trials PED-ANOVA takes 10 ms, fANOVA 100 ms: about ten seconds each
+# As many as 1,000 trials allow in some seconds: of these one PED-ANOVA takes 10 ms, one fANOVA 50 (benchmarks.importance)
 EVALUATORS = {
-    PED_ANOVA: Evaluator(ped_anova_points, ped_anova, permutations=399, resamples=200),
-    FANOVA: Evaluator(fanova_points, fanova, permutations=99, resamples=50),
+    PED_ANOVA: Evaluator(ped_anova_points, ped_anova, permutations=199, resamples=100),
+    FANOVA: Evaluator(fanova_points, fanova, permutations=99, resamples=40),
 }
 
 
@@ -128,7 +128,7 @@ def _evaluated(search: Search, name: str, permutations: int, resamples: int, con
     own = computed(every, every)
     null = np.array([computed(every, rng.permutation(every)) for _ in range(permutations)])
     again = np.array([computed(rows, rows) for rows in rng.integers(len(every), size=(resamples, len(every)))])
-    low, high = _interval(own, again, confidence)
+    low, high = _interval(own, again, confidence, most=1.0 if name == FANOVA else np.inf)
     table = pd.DataFrame({"parameter": paths, "importance": own, "low": low, "high": high})
     table["chance"], table["chance_high"] = null.mean(axis=0), np.quantile(null, 0.95, axis=0)
     table["p_value"] = max_t(own, null)
@@ -160,11 +160,12 @@ def max_t(own: np.ndarray, null: np.ndarray) -> np.ndarray:
     return (1 + (largest[:, None] >= reached[None, :] - 1e-9).sum(axis=0)) / (1 + len(null))
 
 
-def _interval(own: np.ndarray, again: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+def _interval(own: np.ndarray, again: np.ndarray, confidence: float, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """most: the largest importance that there can be."""
     tail = (1 - confidence) / 2
     bias = again.mean(axis=0) - own
-    low, high = np.quantile(again, [tail, 1 - tail], axis=0) - bias
-    return np.maximum(low, 0.0), np.maximum(high, 0.0)
+    low, high = np.clip(np.quantile(again, [tail, 1 - tail], axis=0) - bias, 0.0, most)
+    return low, high
 
 
 def _importance(evaluator: Evaluator, points: Sequence[Point], values: np.ndarray) -> dict[str, float]:

@@ -61,6 +61,5 @@ def pareto(search: Search, cost: str = COST[0]) -> pd.DataFrame:
     table["goal"] = search.sign * table["value"]
     table = table.sort_values([cost, "goal"], ascending=[True, False], kind="stable", ignore_index=True)
     goal = table.pop("goal").to_numpy(dtype=float)
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(goal)[:-1]])
-    table["front"] = goal > before
+    table["front"] = goal > np.concatenate([[-np.inf], np.maximum.accumulate(goal)[:-1]])
     return table

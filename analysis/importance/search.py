@@ -75,8 +75,8 @@ class Search:
 
     @property
     def unit(self) -> str:
-        """Of differences of the metric."""
-        return "points" if is_metric(self.metric) else ""
+        """Of differences of the metric as they are shown."""
+        return " points" if is_metric(self.metric) else ""
 
     @property
     def scale(self) -> float:
