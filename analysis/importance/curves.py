@@ -14,7 +14,7 @@ from analysis.importance.search import Search
 from analysis.names import COMPLETE, PRUNED
 from mergenet.errors import UserError
 
-RESAMPLES = 400
+RESAMPLES = 200
 MIN_WHOLE = 3  # complete trials of a rank correlation
 
 
@@ -43,7 +43,8 @@ def rank_correlations(search: Search, confidence: float = 0.95) -> pd.DataFrame:
     epochs = search.last_epoch
     rows = np.random.default_rng(RNG_SEED).integers(len(whole), size=(RESAMPLES, len(whole)))
     table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in whole])
-    again = np.array([_spearman(table[rows, epoch], table[rows, -1]) for epoch in range(epochs)])
+    last = _ranks(table[rows, -1])
+    again = np.array([_correlation(_ranks(table[rows, epoch]), last) for epoch in range(epochs)])
     low, high = np.quantile(again, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
     found = {"epoch": range(1, epochs + 1), "n": len(whole), "correlation": agreement(whole, epochs)}
     return pd.DataFrame({**found, "low": low, "high": high})
@@ -55,12 +56,16 @@ def whole_curves(search: Search) -> list[dict[int, float]]:
     return [search.curves[name] for name in names if len(search.curves[name]) == search.last_epoch]
 
 
-def _spearman(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Of each row, around their mean."""
+    ranks = rankdata(values, axis=1)
+    return np.asarray(ranks - ranks.mean(axis=1, keepdims=True))
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Row by row; 0 where a row is constant."""
-    a, b = (rankdata(values, axis=1) for values in (one, other))
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    size = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return (a * b).sum(axis=1) / np.where(size > 0, size, 1.0)
+    size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    return np.asarray((one * other).sum(axis=1) / np.where(size > 0, size, 1.0))
 
 
 def stopped_trials(search: Search) -> pd.DataFrame:

@@ -89,7 +89,7 @@ class Evaluator(NamedTuple):
     resamples: int
 
 
-# As many as 1,000 trials allow in some seconds: of these one PED-ANOVA takes 10 ms, one fANOVA 50 (benchmarks.importance)
+# as many as 1,000 trials allow in some seconds: one PED-ANOVA takes 10 ms then, one fANOVA 50 (benchmarks.importance)
 EVALUATORS = {
     PED_ANOVA: Evaluator(ped_anova_points, ped_anova, permutations=199, resamples=100),
     FANOVA: Evaluator(fanova_points, fanova, permutations=99, resamples=40),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io as pio
 from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
@@ -82,6 +83,8 @@ def marginals(found: Findings, template: str = LIGHT) -> go.Figure:
     for place, name in enumerate(paths):
         at = {"row": place // columns + 1, "col": place % columns + 1}
         _marginal(figure, found, table[table["parameter"] == name], at)
+    color = pio.templates[template].layout.colorway[0]
+    figure.update_traces(line_color=color, marker_color=color, error_y_color=color, selector={"name": "predicted"})
     figure.update_yaxes(title_text=search.label, col=1)
     figure.update_layout(height=120 + 280 * (-(-len(paths) // columns)))
     return _finished(figure, template, found, f"n = {len(search.used)} trials", legend=False)
@@ -152,7 +155,7 @@ def learning_curves(found: Findings, template: str = LIGHT) -> go.Figure:
     ranked = sorted(curves, key=lambda name: search.sign * curves[name][max(curves[name])], reverse=True)
     shown = [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, MOST_CURVES).astype(int))]
     rungs = sorted({max(curves[name]) for name in shown})
-    colors = sample_colorscale(SCALE, np.linspace(0.15, 0.9, len(rungs)).tolist())
+    colors = sample_colorscale(SCALE, np.linspace(0.3, 0.9, len(rungs)).tolist())
     figure = go.Figure()
     for rung, color in zip(rungs, colors, strict=True):
         names = [name for name in shown if max(curves[name]) == rung]
@@ -235,7 +238,7 @@ FIGURES = (
     Figure(
         "marginals",
         "Each parameter by itself",
-        "The trials, and the value that a forest predicts for each setting with the other parameters as they were drawn.",
+        "The trials, and what a forest predicts for each setting with the other parameters as they were drawn.",
         marginals,
     ),
     Figure(

@@ -17,7 +17,7 @@ from analysis.importance.surrogate import Surrogate, fit_surrogate, marginal_cur
 
 @dataclass(frozen=True)
 class Findings:
-    """The tables of one search, by the functions of the same names. A part that the trials do not allow raises UserError."""
+    """The tables of one search, by the functions of the same names; UserError for one that its trials do not allow."""
 
     search: Search
 

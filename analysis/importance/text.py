@@ -91,7 +91,7 @@ def _left_out_of(found: Findings) -> list[str]:
         elif path not in assessed(search, FANOVA):
             drew = int(search.used[path].notna().sum())
             lines.append(
-                f"{found.names[path]} is drawn in {drew} trials only: {FANOVA} leaves it out, {PED_ANOVA} compares these"
+                f"{found.names[path]} was drawn by {drew} only: {PED_ANOVA} compares these, {FANOVA} leaves it out"
             )
     return lines
 
@@ -99,12 +99,9 @@ def _left_out_of(found: Findings) -> list[str]:
 def _means(found: Findings) -> list[str]:
     search, count = found.search, len(found.search.used)
     top = int(np.ceil(target_quantile(count) * count))
-    times = "; ".join(
-        f"{name} {e.permutations} times, {e.resamples} for the interval" for name, e in EVALUATORS.items()
-    )
+    times = "; ".join(f"{name} {e.permutations}" for name, e in EVALUATORS.items())
     lines = [
-        f"{PED_ANOVA}: how the best {top} of {count} trials differ from all; {FANOVA}: share of what a forest predicts, "
-        "by each parameter alone",
+        f"{PED_ANOVA}: how far the best {top} of {count} trials lie from all of them; {FANOVA}: share of the variance",
         f"chance: what 95 % of permuted objectives stay below ({times}); p is corrected for the number of parameters",
     ]
     if search.epoch is None and (search.trials["state"] == PRUNED).any():
@@ -171,8 +168,8 @@ def stopping_lines(found: Findings) -> list[str]:
     if n == 0:
         return [*lines, "what it risked is not known without a complete trial"]
     lines.append(
-        f"{stopped - possible} of {stopped} would have had to gain more after their last epoch than any of {n} complete "
-        "trials did, to be the best"
+        f"to be the best, {stopped - possible} of {stopped} would have had to gain more after their last epoch than "
+        f"any of {n} complete trials did"
     )
     if possible:
         lines.append(f"the other {possible} could have been, by at most {scale * facts['risked']:.2f}{unit}")
