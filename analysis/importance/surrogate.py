@@ -48,10 +48,8 @@ def fit_surrogate(search: Search, resamples: int = RESAMPLES) -> Surrogate:
     points, goal, rng = codes(search, search.used), search.goal, np.random.default_rng(RNG_SEED)
     drawn = rng.integers(len(goal), size=(resamples, len(goal)))
     forest = _forest(TREES).fit(points, goal)
-    seen_by_all = np.isnan(forest.oob_prediction_)
-    left = goal[~seen_by_all] - forest.oob_prediction_[~seen_by_all]
-    r2 = 1 - float(np.mean(left**2)) / float(np.var(goal))
-    return Surrogate(search, forest, [_forest(RESAMPLED_TREES).fit(points[rows], goal[rows]) for rows in drawn], r2)
+    resampled = [_forest(RESAMPLED_TREES).fit(points[rows], goal[rows]) for rows in drawn]
+    return Surrogate(search, forest, resampled, float(forest.oob_score_))
 
 
 def _forest(trees: int) -> "RandomForestRegressor":

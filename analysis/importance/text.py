@@ -101,7 +101,7 @@ def _means(found: Findings) -> list[str]:
     top = int(np.ceil(target_quantile(count) * count))
     times = "; ".join(f"{name} {e.permutations}" for name, e in EVALUATORS.items())
     lines = [
-        f"{PED_ANOVA}: how far the best {top} of {count} trials lie from all of them; {FANOVA}: share of the variance",
+        f"{PED_ANOVA}: how far the best {top} of {count} trials lie from all; {FANOVA}: share of variance explained",
         f"chance: what 95 % of permuted objectives stay below ({times}); p is corrected for the number of parameters",
     ]
     if search.epoch is None and (search.trials["state"] == PRUNED).any():
