@@ -72,7 +72,7 @@ def verdict(found: Findings, table: pd.DataFrame) -> list[str]:
     """Which parameters explain more than chance, by which evaluator, and which do not."""
     known = table.dropna(subset=["p_value"])
     shown = known[known["p_value"] <= LEVEL]
-    by = {path: list(rows["evaluator"]) for path, rows in shown.groupby("parameter", sort=False)}
+    by = {str(path): list(rows["evaluator"]) for path, rows in shown.groupby("parameter", sort=False)}
     others = [path for path in dict.fromkeys(known["parameter"]) if path not in by]
     lines = [f"{found.names[path]} explains more than chance, by {' and '.join(names)}" for path, names in by.items()]
     if others:
