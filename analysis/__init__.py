@@ -1,4 +1,4 @@
-"""Tables, paired gains and the best configuration, from the records of runs and sweeps on disk.
+"""Tables, paired gains, what mattered and the best configuration, from the records of runs and sweeps on disk.
 
     from analysis import load_trials, paired_gain
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.best import best_trial, choose_best, confirmed_gain, write_best
     from analysis.comparison.compare import Comparison, compare
+    from analysis.importance.figures import FIGURES, write_figures
+    from analysis.importance.findings import Findings, what_mattered
     from analysis.load import load_trials, measure_columns, param_columns
     from analysis.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
     from analysis.power import smallest_gain, smallest_p
@@ -22,6 +24,8 @@ __distribution__ = "mergenet"
 
 _HOMES = {
     "Comparison": "analysis.comparison.compare",
+    "FIGURES": "analysis.importance.figures",
+    "Findings": "analysis.importance.findings",
     "PairedDifference": "analysis.paired_tests",
     "Verification": "analysis.verification.verdict",
     "best_trial": "analysis.best",
@@ -41,11 +45,15 @@ _HOMES = {
     "to_latex": "analysis.table_formats",
     "to_markdown": "analysis.table_formats",
     "verify": "analysis.verification.verify",
+    "what_mattered": "analysis.importance.findings",
     "write_best": "analysis.best",
+    "write_figures": "analysis.importance.figures",
 }
 
 __all__ = [
     "Comparison",
+    "FIGURES",
+    "Findings",
     "PairedDifference",
     "Verification",
     "best_trial",
@@ -65,7 +73,9 @@ __all__ = [
     "to_latex",
     "to_markdown",
     "verify",
+    "what_mattered",
     "write_best",
+    "write_figures",
 ]
 
 

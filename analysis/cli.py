@@ -1,4 +1,4 @@
-"""`mergenet analyze`: the results of sweeps as tables, compared, and their best configurations.
+"""`mergenet analyze`: the results of sweeps as tables, compared, their best configurations, and what mattered.
 
 pandas and scipy are imported when a command runs, so that `mergenet --help` stays fast.
 """
@@ -13,9 +13,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
 
-@click.group(short_help="Tables and the best of runs and sweeps.")
+@click.group(short_help="Tables, the best, and what mattered in sweeps.")
 def analyze() -> None:
-    """Read the records of runs and sweeps: tables, gains, the best configuration."""
+    """Read the records of runs and sweeps: tables, gains, the best configuration, what mattered."""
 
 
 @analyze.command()
@@ -40,6 +40,46 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
     if csv_file is not None:
         tables.write_csv(trials, csv_file)
         click.echo(f"wrote {csv_file} ({len(trials)} rows)")
+
+
+@analyze.command(short_help="What mattered in a sweep.")
+@FOLDER
+@click.option("--metric", help="What is to be explained: a column target_val_... of the table. Default: what selects.")
+@click.option(
+    "--epoch",
+    type=int,
+    metavar="N",
+    help="Explain the best value up to epoch N, of all trials that trained as long, stopped early or not. "
+    "Default: that of complete trials.",
+)
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the table here.")
+@click.option("--figures", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Write figures here.")
+@click.option(
+    "--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Of the figures."
+)
+def importance(
+    folder: Path, metric: str | None, epoch: int | None, csv_file: Path | None, figures: Path | None, theme: str
+) -> None:
+    """What mattered in the sweep of DIR: which parameters explain the value, and which do no more than chance.
+
+    Also the way from the base to the best step by step, from which epoch on the ranking is settled, and what early
+    stopping saved and risked.
+    """
+    from analysis import tables
+    from analysis.importance.findings import what_mattered
+    from analysis.importance.text import report
+
+    found = what_mattered(folder, metric, epoch)
+    for line in report(found):
+        click.echo(line)
+    if csv_file is not None:
+        tables.write_csv(found.importances, csv_file)
+        click.echo(f"wrote {csv_file} ({len(found.importances)} rows)")
+    if figures is not None:
+        from analysis.importance.figures import DARK, LIGHT, write_figures
+
+        for line in write_figures(found, figures, DARK if theme == "dark" else LIGHT):
+            click.echo(line)
 
 
 @analyze.command()

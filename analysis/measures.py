@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.names import mode_of
-from mergenet.records.run_record import ADAPTER_PARAMETERS, STEP
+from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCH, STEP
 
 STEP_SECONDS, VAL_LOSS = "step_seconds", "target_val_loss"
 COSTS = (ADAPTER_PARAMETERS, STEP_SECONDS, VAL_LOSS)  # what a sweep can minimize beside its metric
@@ -53,6 +53,17 @@ def best_row(rows: Rows, metric: str) -> Mapping[str, Any] | None:
     """The first best epoch by the metric, whose weights are kept."""
     scored = [row for row in rows if row.get(metric) is not None]
     return (max if mode_of(metric) == "max" else min)(scored, key=lambda row: row[metric], default=None)
+
+
+def best_so_far(rows: Rows, metric: str) -> dict[int, float]:
+    """The objective of a trial: the best finite value up to each epoch that has one."""
+    better = max if mode_of(metric) == "max" else min
+    found: dict[int, float] = {}
+    for row in rows:
+        value = row.get(metric)
+        if value is not None and math.isfinite(value):
+            found[int(row[EPOCH])] = better([value, *found.values()])
+    return found
 
 
 def excesses(bounds: Bounds, measured: Mapping[str, float | None]) -> dict[str, float]:

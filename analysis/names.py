@@ -5,6 +5,7 @@ from typing import Any
 from mergenet.records.run_record import is_loss
 
 SWEEP_FILE = "sweep.yaml"
+BASE_FILE = "base.yaml"
 TRIALS_FOLDER = "trials"
 
 # roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.importance.curves import agreement
+from analysis.measures import best_so_far
 from analysis.names import COMPLETE
 from analysis.seeds import is_replicate
 from benchmarks import common
 from mergenet.config.loading import load_config
 from mergenet.errors import DataError, UserError
 from sweeps.config.loading import load_sweep
-from sweeps.schedulers.grace import agreement
-from sweeps.study.warm_start import best_so_far
 from sweeps.trials.results import ended_runs
 from sweeps.trials.sweep_dir import BASE_FILE
 

@@ -1,26 +1,13 @@
 """The grace period, after which trials may be stopped: set, or measured on the first complete trials."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
-import numpy as np
-from scipy.stats import spearmanr
+from analysis.importance.curves import agreement
 
 Curves = dict[int, dict[int, float]]  # trial number -> epoch -> objective; more is better
 
 MIN_TRIALS = 5  # complete trials that it is measured on
 AGREEMENT = 0.8  # Spearman's rank correlation with the last epoch
-
-
-def agreement(trials: Sequence[Mapping[int, float]], epochs: int) -> list[float]:
-    """Spearman's correlation of each epoch's values with those of the last, over trials that have all epochs.
-
-    0 where all values are equal, because such an epoch gives no ranking.
-    """
-    table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in trials])
-    last = table[:, -1]
-    if np.ptp(last) == 0:
-        return [0.0] * epochs
-    return [0.0 if np.ptp(column) == 0 else float(spearmanr(column, last).statistic) for column in table.T]
 
 
 def complete(curves: Curves, epochs: int) -> list[dict[int, float]]:

@@ -6,7 +6,6 @@ planned and kept in warm_start.json, so that a sweep that is resumed does not ne
 adds them to the study.
 """
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,14 +15,13 @@ from typing import Any
 
 from pydantic import Field
 
-from analysis.measures import STEP_SECONDS
+from analysis.measures import STEP_SECONDS, best_so_far
 from analysis.names import (
     COMPLETE,
     PRUNED,
     RUNNING,
     SWEEP_FILE,
     TRIAL,
-    mode_of,
     portable_config,
 )
 from analysis.seeds import combined, replicate_pattern
@@ -35,7 +33,7 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_json
 from mergenet.records.inputs import CODE, changes, code_hashes
 from mergenet.records.models import Record, checked
-from mergenet.records.run_record import EPOCH, read_run
+from mergenet.records.run_record import read_run
 from sweeps.config import SweepConfig
 from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.config.loading import load_sweep
@@ -201,17 +199,6 @@ def read_known(folder: Path, space: Space, sweep: SweepConfig) -> PriorTrial | s
     if labels is None or not the_same(space.config(labels), config):
         return OUTSIDE
     return PriorTrial(str(folder.parent.parent), folder.name, labels, values, state == COMPLETE, found)
-
-
-def best_so_far(rows: Iterable[Mapping[str, Any]], metric: str) -> dict[int, float]:
-    """The objective of a trial: the best finite value up to each epoch that has one."""
-    better = max if mode_of(metric) == "max" else min
-    found: dict[int, float] = {}
-    for row in rows:
-        value = row.get(metric)
-        if value is not None and math.isfinite(value):
-            found[int(row[EPOCH])] = better([value, *found.values()])
-    return found
 
 
 def the_same(one: Config, other: Config) -> bool:

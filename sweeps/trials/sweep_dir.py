@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from analysis.names import BASE_FILE as BASE_FILE
 from analysis.names import SOURCE, SWEEP_FILE, TRIALS_FOLDER
 from analysis.trial_file import trial_folders
 from mergenet.config.yaml12 import load_yaml
@@ -23,7 +24,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state, read_summary
 
-BASE_FILE, LOCK_FILE = "base.yaml", ".lock"
+LOCK_FILE = ".lock"
 STUDY_ID = "study_id"  # in sweep.json, and in the study that is this sweep's
 REST = "what a kill left of a sweep that was begun or deleted"
 DELETING = "being deleted"  # a status

@@ -10,11 +10,11 @@ import optuna
 import pytest
 
 from analysis.best import best_trial
+from analysis.measures import best_so_far
 from mergenet.config.loading import load_config
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
 from sweeps.config.loading import dump_sweep, load_sweep
-from sweeps.study.warm_start import best_so_far
 from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 from tests.sweeps.sweep_command import CANARY, Done, holding, sweep_command, without_seconds
 

@@ -10,9 +10,10 @@ from optuna.trial import TrialState
 from ray import cloudpickle
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from analysis.importance.curves import agreement
 from mergenet.records.run_record import EPOCH
 from sweeps.schedulers.early_stopping import RULES, EpochScheduler, TrialEpoch, bracket_of, build_scheduler, rungs
-from sweeps.schedulers.grace import MIN_TRIALS, agreement, measured_grace
+from sweeps.schedulers.grace import MIN_TRIALS, measured_grace
 from sweeps.trials.messages import OBJECTIVE
 from tests.sweeps.base import sweep_config
 from tests.sweeps.spaces import SEARCH

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from analysis.measures import best_so_far
 from mergenet.errors import ConfigError
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 from sweeps.planning.checks import plan_sweep
@@ -16,7 +17,7 @@ from sweeps.planning.plan import Plan
 from sweeps.report.plan_text import plan_lines, warm_lines
 from sweeps.samplers.history import WARM
 from sweeps.study.study import SweepStudy
-from sweeps.study.warm_start import WARM_FILE, WarmStart, best_so_far, load_warm_start, write_warm_start
+from sweeps.study.warm_start import WARM_FILE, WarmStart, load_warm_start, write_warm_start
 from sweeps.trials.sweep_dir import load_resumable
 from tests.sweeps.base import CONV, HEAD, MEASURED
 from tests.sweeps.folders import VAL, planned, write_rows, write_sweep, write_trial

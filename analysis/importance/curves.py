@@ -1,0 +1,115 @@
+"""Epochs against the last one: when the ranking is settled, what early stopping saved, and what it risked.
+
+All curves are the best value so far, which is what the search compares, of each trial's first seed.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import rankdata, spearmanr
+
+from analysis.importance.evaluators import RNG_SEED
+from analysis.importance.search import Search
+from analysis.names import COMPLETE, PRUNED
+from mergenet.errors import UserError
+
+RESAMPLES = 200
+MIN_WHOLE = 3  # complete trials of a rank correlation
+
+
+def agreement(trials: Sequence[Mapping[int, float]], epochs: int) -> list[float]:
+    """Spearman's correlation of each epoch's values with those of the last, over trials that have all epochs.
+
+    0 where all values are equal, because such an epoch gives no ranking.
+    """
+    table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in trials])
+    last = table[:, -1]
+    if np.ptp(last) == 0:
+        return [0.0] * epochs
+    return [0.0 if np.ptp(column) == 0 else float(spearmanr(column, last).statistic) for column in table.T]
+
+
+def rank_correlations(search: Search, confidence: float = 0.95) -> pd.DataFrame:
+    """How well each epoch ranks the complete trials as the last one does: epoch, n, correlation, low, high.
+
+    The interval resamples trials. Where the sweep stopped trials early, the complete ones are those that were ahead:
+    among them ranks differ by less, and the correlation of all trials would be higher.
+    Raises UserError with fewer than three complete trials that have a value at every epoch.
+    """
+    whole = whole_curves(search)
+    if len(whole) < MIN_WHOLE:
+        raise UserError(f"rank correlations must have at least {MIN_WHOLE} complete trials, got {len(whole)}")
+    epochs = search.last_epoch
+    rows = np.random.default_rng(RNG_SEED).integers(len(whole), size=(RESAMPLES, len(whole)))
+    table = np.array([[curve[epoch] for epoch in range(1, epochs + 1)] for curve in whole])
+    last = _ranks(table[rows, -1])
+    again = np.array([_correlation(_ranks(table[rows, epoch]), last) for epoch in range(epochs)])
+    low, high = np.quantile(again, [(1 - confidence) / 2, (1 + confidence) / 2], axis=1)
+    found = {"epoch": range(1, epochs + 1), "n": len(whole), "correlation": agreement(whole, epochs)}
+    return pd.DataFrame({**found, "low": low, "high": high})
+
+
+def whole_curves(search: Search) -> list[dict[int, float]]:
+    """Of the complete trials with a value at every epoch."""
+    names = search.trials["trial"][search.trials["state"] == COMPLETE]
+    return [search.curves[name] for name in names if len(search.curves[name]) == search.last_epoch]
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Of each row, around their mean."""
+    ranks = rankdata(values, axis=1)
+    return np.asarray(ranks - ranks.mean(axis=1, keepdims=True))
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Row by row; 0 where a row is constant."""
+    size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    return np.asarray((one * other).sum(axis=1) / np.where(size > 0, size, 1.0))
+
+
+def stopped_trials(search: Search) -> pd.DataFrame:
+    """What is known of each trial that was stopped early; no more is, because it was never finished.
+
+    Columns: trial, epoch (its last), value, behind (how much worse it was than the best of all trials at that epoch),
+    needed (what it would have had to gain from there on to equal the best complete trial), n (complete trials),
+    mean_gain and most_gain (what these gained from that epoch on), possible (needed is at most most_gain). Differences
+    and gains are positive for the better, in the metric's own unit; NaN without a complete trial.
+    """
+    stopped = search.trials[search.trials["state"] == PRUNED]
+    whole = whole_curves(search)
+    rows = [_stopped(search, str(name), whole) for name in stopped["trial"] if search.curves[name]]
+    columns = ["trial", "epoch", "value", "behind", "needed", "n", "mean_gain", "most_gain", "possible"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _stopped(search: Search, name: str, whole: Sequence[Mapping[int, float]]) -> tuple[object, ...]:
+    sign, curve = search.sign, search.curves[name]
+    epoch = max(curve)
+    value = sign * curve[epoch]
+    behind = max(sign * other[epoch] for other in search.curves.values() if epoch in other) - value
+    if not whole:
+        return name, epoch, curve[epoch], behind, np.nan, 0, np.nan, np.nan, False
+    last = np.array([sign * other[search.last_epoch] for other in whole])
+    gains = last - [sign * other[epoch] for other in whole]
+    needed, most = float(last.max() - value), float(gains.max())
+    return name, epoch, curve[epoch], behind, needed, len(whole), float(gains.mean()), most, bool(needed <= most)
+
+
+def early_stopping(search: Search) -> dict[str, float]:
+    """trained and whole: epochs trained, and those of whole trainings, over complete and stopped trials.
+
+    stopped: trials. possible: those that could have won had they gained as much as the complete trial that gained most;
+    risked: by how much the best of them would then lead, 0 if none does. An estimate: the complete trials are those
+    that were ahead, and what they gained need not be what the stopped ones would have.
+    """
+    ended = search.trials[search.trials["state"].isin((COMPLETE, PRUNED))]
+    stopped = stopped_trials(search)
+    lead = (stopped["most_gain"] - stopped["needed"]).max()
+    return {
+        "trained": int(ended["epochs_done"].sum()),
+        "whole": len(ended) * search.last_epoch,
+        "stopped": len(stopped),
+        "possible": int(stopped["possible"].sum()),
+        "risked": max(float(lead), 0.0) if len(stopped) and np.isfinite(lead) else 0.0,
+    }

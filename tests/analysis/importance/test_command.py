@@ -1,0 +1,55 @@
+import csv
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mergenet.cli.main import cli
+from tests.analysis.importance.sweeps import by_gate, drawn, write_sweep
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    done = CliRunner().invoke(cli, ["analyze", "importance", *map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_the_command_says_what_matters_and_what_does_not(folder: Path, tmp_path: Path) -> None:
+    lines = run(folder, "--csv", tmp_path / "table.csv").splitlines()
+    assert lines[0] == (
+        "what explains val top1 %, over 24 of 32 trials (left out: 6 stopped early, 1 failed, 1 still training)"
+    )
+    assert lines[2].split()[:3] == ["parameter", "n", "PED-ANOVA"]
+    assert lines[3].split()[:2] == ["gate", "24"], "the one that is told from chance comes first"
+    assert "gate explains more than chance, by PED-ANOVA and fANOVA" in lines
+    assert "not told from chance by 24 trials: rank" in lines
+    assert any(line.startswith("complete trials are those that early stopping let pass") for line in lines)
+    assert any(line.startswith("from the base to the best (trial-") for line in lines)
+    assert any(line.startswith("ranking: from epoch 1 on that of epoch 4 (Spearman 1.00") for line in lines)
+    assert "early stopping: 6 trials stopped, 108 of 120 epochs trained (10% saved)" in lines
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["evaluator"] for row in rows} == {"PED-ANOVA", "fANOVA"}
+    assert float(rows[0]["importance"]) > float(rows[0]["chance_high"])
+
+
+def test_too_few_trials_and_a_wrong_option_exit_with_2(folder: Path, tmp_path: Path) -> None:
+    few = write_sweep(tmp_path / "few", drawn(4), by_gate)
+    assert "must hold at least 10 complete trials" in run(few, code=2)
+    assert "--epoch (epoch=) must be from 1 to 4" in run(folder, "--epoch", 9, code=2)
+    assert len(run(folder, "--metric", "nothing", code=2).splitlines()) == 1
+
+
+def test_a_path_without_a_step_and_no_early_stopping_are_said(tmp_path: Path) -> None:
+    from tests.analysis.importance.sweeps import BASE, GATE, RANK
+
+    points = [*drawn(11), {GATE: 0.5, RANK: 9}]
+    base = BASE | {"transfer": {"pairs": BASE["transfer"]["pairs"], "adapter": {"gate": 0.5, "rank": 9}}}
+    lines = run(write_sweep(tmp_path / "s", points, by_gate, base=base)).splitlines()
+    assert "the best has the base's own values: there is no step" in lines
+    assert lines[-1] == "early stopping: no trial was stopped"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_help_names_the_themes(theme: str) -> None:
+    assert theme in run("--help")

@@ -1,0 +1,96 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from analysis.importance.evaluators import importances
+from analysis.importance.search import Search, load_search
+from mergenet.errors import UserError
+from tests.analysis.folders import make_run
+from tests.analysis.importance.sweeps import GATE, RANK, by_gate, drawn, write_sweep
+
+
+def test_complete_trials_have_the_value_and_others_say_why_not(search: Search) -> None:
+    assert len(search.used) == 24
+    assert search.left_out() == {"stopped early": 6, "failed": 1, "still training": 1}
+    assert search.trials[GATE].notna().all() and search.trials[RANK].notna().all()
+    assert search.used["value"].to_list() == pytest.approx([by_gate({GATE: gate}) for gate in search.used[GATE]])
+
+
+def test_with_an_epoch_all_count_that_trained_as_long(folder: Path) -> None:
+    search = load_search(folder, epoch=2)
+    assert len(search.used) == 30
+    assert search.left_out() == {"failed": 1, "fewer than 2 epochs": 1}
+    assert search.used["value"].to_list() == pytest.approx([0.5 * by_gate({GATE: g}) for g in search.used[GATE]])
+
+
+def test_a_value_that_is_no_number_is_left_out_and_counted(tmp_path: Path, folder: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    path = copy / "trials/trial-003/result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_val_top1": None}))
+    rows = (copy / "trials/trial-003/epochs.jsonl").read_text()
+    (copy / "trials/trial-003/epochs.jsonl").write_text(
+        "".join(json.dumps({**json.loads(row), "target_val_top1": float("nan")}) + "\n" for row in rows.splitlines())
+    )
+    search = load_search(copy)
+    assert len(search.used) == 23
+    assert search.left_out()["without a finite value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("count", "states", "message"),
+    [
+        (
+            1,
+            [],
+            r"must hold at least 10 complete trials .* got 1 \(of 1: 1 complete\); search with a larger num_trials$",
+        ),
+        (
+            12,
+            ["complete"] * 3 + ["pruned"] * 9,
+            r"got 3 \(of 12: 3 complete, 9 pruned\); --epoch 2 \(epoch=2\) explains what 12 trials had reached",
+        ),
+        (12, ["failed"] * 12, r"got 0 \(of 12: 12 failed\); search with a larger num_trials$"),
+        (12, ["running"] * 12, r"got 0 \(of 12: 12 running\); --epoch 1 \(epoch=1\) explains what 12 trials"),
+    ],
+)
+def test_too_few_trials_are_refused_in_one_line(tmp_path: Path, count: int, states: list[str], message: str) -> None:
+    folder = write_sweep(tmp_path / "s", drawn(count), by_gate, states)
+    with pytest.raises(UserError, match=message) as caught:
+        importances(load_search(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_equal_values_and_equal_settings_leave_nothing_to_explain(tmp_path: Path) -> None:
+    same = write_sweep(tmp_path / "same", drawn(10), lambda _: 0.5)
+    with pytest.raises(UserError, match=r"got 10 trials with 0\.5 each; there is nothing to explain"):
+        importances(load_search(same))
+    values = iter(range(10))
+    alike = write_sweep(tmp_path / "alike", drawn(1) * 10, lambda _: 0.5 + 0.01 * next(values))
+    with pytest.raises(UserError, match="must hold trials of different settings, got 10 with the same"):
+        importances(load_search(alike))
+
+
+def test_bad_input_is_one_line(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(UserError, match=r"--epoch \(epoch=\) must be from 1 to 4, .* got 5"):
+        load_search(folder, epoch=5)
+    with pytest.raises(UserError, match=r"metric must be one of target_val_top1, .* got 'accuracy'"):
+        load_search(folder, metric="accuracy")
+    with pytest.raises(UserError, match=r"metric must be one of .* the validation split chooses"):
+        load_search(folder, metric="target_test_top1")
+    make_run(tmp_path / "runs" / "a")
+    with pytest.raises(UserError, match=r"runs must be a sweep folder, whose sweep\.yaml says what was searched"):
+        load_search(tmp_path / "runs")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="must hold runs, found none"):
+        load_search(tmp_path / "empty")
+
+
+def test_runs_of_different_tasks_need_a_metric_and_others_are_left_out(tmp_path: Path, folder: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    trial = {"role": "trial", "number": 90, "state": "complete", "params": {GATE: 0.1, RANK: 4}}
+    make_run(copy / "trials/trial-090", (0.9,), 0.9, trial, {GATE: 0.1, RANK: 4}, metric="f1")
+    with pytest.raises(UserError, match="the runs must have one metric to choose by"):
+        load_search(copy)
+    assert len(load_search(copy, metric="target_val_top1").used) == 24
