@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import click
 import pandas as pd
 
 from analysis import formatting
@@ -21,6 +20,7 @@ from analysis.load import (
 from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, ROLES, RUN, TRIAL, mode_of
 from analysis.seeds import SD, SEEDS
+from analysis.table_formats import print_cells, to_csv
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
@@ -30,8 +30,6 @@ from mergenet.records.run_record import (
     is_metric,
     test_column,
 )
-
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet's formula begins with
 
 
 def ordered(table: pd.DataFrame, sort: str | None = None) -> pd.DataFrame:
@@ -95,21 +93,8 @@ def _selecting(table: pd.DataFrame, prefix: str) -> list[str]:
 def show(table: pd.DataFrame, rich_output: bool) -> None:
     """Print the table, with lines and colours for a terminal, as aligned text for anything else."""
     titles, rows = formatting.headers(list(table.columns), param_columns(table)), formatting.cells(table)
-    right = formatting.numeric(table)
-    if not rich_output:
-        click.echo(formatting.plain(titles, rows, right))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table()
-    for title, is_right in zip(titles, right, strict=True):
-        shown.add_column(Text(title), justify="right" if is_right else "left")
-    for row, role in zip(rows, table["role"], strict=True):
-        # Text, so that brackets in a value are not read as markup
-        shown.add_row(*map(Text, row), style=None if role in (TRIAL, RUN) else "bold cyan")
-    Console().print(shown)
+    styles = [None if role in (TRIAL, RUN) else "bold cyan" for role in table["role"]]
+    print_cells(titles, rows, formatting.numeric(table), rich_output, styles)
 
 
 def footer(table: pd.DataFrame) -> list[str]:
@@ -217,13 +202,5 @@ def _beside(what: str, table: pd.DataFrame, best: pd.Series, variant: str, basel
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """All columns at full precision, metrics as fractions, lists as JSON; raises UserError if it cannot.
-
-    A text that a spreadsheet would take for a formula gets a ' before it.
-    """
-    flat = table.copy()
-    for name in param_columns(table):
-        flat[name] = [canonical(v) if isinstance(v, list | dict) else v for v in flat[name]]
-    for name in flat.columns[[not pd.api.types.is_numeric_dtype(kind) for kind in flat.dtypes]]:
-        flat[name] = [f"'{v}" if isinstance(v, str) and v.startswith(FORMULA) else v for v in flat[name]]
-    write_file(path, flat.to_csv(index=False))
+    """`to_csv` into a file; raises UserError if it cannot."""
+    write_file(path, to_csv(table))
