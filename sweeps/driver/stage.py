@@ -62,6 +62,7 @@ class Desk:
 
     @classmethod
     def of(cls, plan: Plan, folder: Path, console: Console, mirror: Mirror, view: type[View] = View) -> "Desk":
+        """view: the kind of live view."""
         spent = read_state(folder).get("seconds", {})
         clock = Clock(spent, lambda seconds: write_status(folder, plan, RUNNING, seconds=seconds))
         budget = Budget(plan.sweep, folder, lambda: clock.seconds().get(SEARCH, 0.0))

@@ -4,7 +4,7 @@ import fcntl
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +177,12 @@ def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
         yield f"next: {resume_command(found['folder'])} (time left then: {left})"
 
 
-def watch(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
+def watch(
+    folder: Path, seconds: float, read: Callable[[Path], dict[str, Any]] = read_status
+) -> Iterator[dict[str, Any]]:
     """Yields the status again and again, until no driver is running."""
     while True:
-        found = read_status(folder)
+        found = read(folder)
         yield found
         if not found["driver"]:
             return

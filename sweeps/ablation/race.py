@@ -1,0 +1,55 @@
+"""Racing: a variant that is clearly worse than the centre gets no more seeds. [ours]
+
+After the seeds of each look the paired differences variant - centre are tested, one-sided, by a t test. Of two variants
+that train alike the difference of a pair is symmetric around 0, where the t test keeps its level also for few pairs.
+Look k of a variant spends alpha / (variants k (k + 1)), which sums up to alpha over all variants and over looks without
+an end (Bonferroni): whatever the number of seeds will be, the chance that any variant that is not worse is dropped is
+at most alpha. Only the first seeds of a look are looked at, so that a resumed ablation decides the same.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from analysis.power import LEVEL
+
+FIRST_LOOK, LOOK_EVERY = 4, 2  # seeds
+
+
+def looks(seeds: int) -> Iterator[int]:
+    """The numbers of seeds after which there is a look, without the last seed: nothing is saved then."""
+    return iter(range(FIRST_LOOK, seeds, LOOK_EVERY))
+
+
+def level_of(look: int, variants: int, alpha: float = LEVEL) -> float:
+    """look: from 1."""
+    return alpha / (variants * look * (look + 1))
+
+
+def is_worse(values: Sequence[float], centre: Sequence[float], mode: str, level: float) -> bool:
+    """One-sided paired t test. mode: direction of the metric. Equal differences have no test: then it is not."""
+    differences = np.asarray(values) - np.asarray(centre)
+    if len(differences) < 2 or np.ptp(differences) <= 1e-12 * max(1.0, float(np.abs(centre).max())):
+        return False
+    side = "less" if mode == "max" else "greater"
+    return bool(stats.ttest_1samp(differences, 0.0, alternative=side).pvalue < level)
+
+
+def dropped_at(
+    curves: Mapping[str, Mapping[int, float]], centre: str, seeds: Sequence[int], mode: str, alpha: float = LEVEL
+) -> dict[str, int]:
+    """Variant -> number of seeds after which it is dropped, of all looks before the last of the seeds that are there.
+
+    curves: of each variant, seed -> value; a seed that failed is missing, and so is its pair. seeds: in order.
+    """
+    others = [name for name in curves if name != centre]
+    dropped: dict[str, int] = {}
+    for look, count in enumerate(looks(len(seeds) + 1), start=1):
+        level = level_of(look, len(others), alpha)
+        for name in others:
+            pairs = [seed for seed in seeds[:count] if seed in curves[name] and seed in curves[centre]]
+            mine, theirs = ([curves[one][seed] for seed in pairs] for one in (name, centre))
+            if name not in dropped and is_worse(mine, theirs, mode, level):
+                dropped[name] = count
+    return dropped
