@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sweeps.ablation.centre import Centre, factors, load_centre
 from sweeps.ablation.folder import adjusted, check_free, is_this, read_variants
 from sweeps.ablation.plan import AblationPlan, check_reference, estimate, plan_ablation, tried
-from sweeps.ablation.result import AblationResult
+from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.schema import AblationConfig, parse_ablation
 from sweeps.ablation.variants import build_variants
 from sweeps.driver.api import left_as_found, told
@@ -103,7 +103,7 @@ class Ablation:
     def _begin(
         self, folder: Path, console: "Console", overwrite: bool, address: str | None, pair_sd: float | None
     ) -> None:
-        from sweeps.ablation.report import plan_lines
+        from sweeps.ablation.results.text import plan_lines
         from sweeps.ablation.run import run_ablation
         from sweeps.report.live import say
 

@@ -38,8 +38,10 @@ def shared_sources(variants: Sequence[Variant]) -> list[SharedSource]:
     groups: dict[str, list[tuple[Variant, Config, SourcePlan]]] = {}
     for variant in variants:
         config = written(variant.checked)
-        plan = SourcePlan() if config is None else plan_source(Space(config.model_dump(mode="json"), {}))
-        if config is not None and plan.record:
+        if config is None or config.method != "mergenet":
+            continue
+        plan = plan_source(Space(config.model_dump(mode="json"), {}))
+        if plan.record:
             groups.setdefault(source_key(config), []).append((variant, config, plan))
     found = []
     for number, group in enumerate(groups.values(), start=1):

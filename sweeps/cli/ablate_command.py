@@ -142,14 +142,14 @@ def resume_ablation(folder: Path, console: "Console", address: str | None, retry
 
 
 def _print_plan(found: dict[str, Any], as_json: bool) -> None:
-    from sweeps.ablation.report import plan_lines
+    from sweeps.ablation.results.text import plan_lines
 
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(plan_lines(found)))
 
 
 def _print_result(folder: Path, options: dict[str, Any]) -> None:
-    from sweeps.ablation.report import NAME
-    from sweeps.ablation.result import AblationResult
+    from sweeps.ablation.results.result import AblationResult
+    from sweeps.ablation.results.text import NAME
 
     result = AblationResult.load(folder, options["metric"])
     result.write()

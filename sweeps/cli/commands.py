@@ -227,7 +227,7 @@ def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
     read, lines = status.read_status, status.status_lines
     with failures(lambda: None):
         if holds_ablation(folder):
-            from sweeps.ablation import status as ablation
+            from sweeps.ablation.results import status as ablation
 
             read, lines = ablation.read_status, ablation.status_lines
         for number, found in enumerate(status.watch(folder, watch, read) if watch else [read(folder)]):

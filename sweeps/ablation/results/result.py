@@ -77,7 +77,7 @@ class AblationResult:
     @cached_property
     def dropped(self) -> dict[str, int]:
         """Of a race: variant -> number of seeds after which it got no more."""
-        from sweeps.ablation.table import values_of
+        from sweeps.ablation.results.table import values_of
 
         if not self.config.race:
             return {}
@@ -87,15 +87,15 @@ class AblationResult:
 
     @cached_property
     def table(self) -> "pd.DataFrame":
-        """One variant a row: see `sweeps.ablation.table.ablation_table`."""
-        from sweeps.ablation.table import ablation_table
+        """One variant a row: see `sweeps.ablation.results.table.ablation_table`."""
+        from sweeps.ablation.results.table import ablation_table
 
         return ablation_table(self.runs, self.variants, self.metric, self.dropped)
 
     @cached_property
     def interactions(self) -> "pd.DataFrame":
         """What two changes together add to the sum of each alone; empty if none were asked for."""
-        from sweeps.ablation.table import interaction_table
+        from sweeps.ablation.results.table import interaction_table
 
         return interaction_table(self.runs, self.variants, self.config.interactions, self.metric)
 
@@ -115,28 +115,28 @@ class AblationResult:
 
     def markdown(self) -> str:
         from analysis.table_formats import to_markdown
-        from sweeps.ablation.report import shown_columns
-        from sweeps.ablation.table import EXTRA
+        from sweeps.ablation.results.table import EXTRA
+        from sweeps.ablation.results.text import shown_columns
 
         return to_markdown(shown_columns(self.table), self.metric, EXTRA)
 
     def latex(self) -> str:
         r"""For a paper; needs \usepackage{booktabs}."""
         from analysis.table_formats import to_latex
-        from sweeps.ablation.report import shown_columns
-        from sweeps.ablation.table import EXTRA
+        from sweeps.ablation.results.table import EXTRA
+        from sweeps.ablation.results.text import shown_columns
 
         return to_latex(shown_columns(self.table), self.metric, EXTRA)
 
     def write(self) -> None:
         """The table as files in the folder."""
-        from sweeps.ablation.report import write_tables
+        from sweeps.ablation.results.text import write_tables
 
         write_tables(self.folder, self.metric, self.table, self.interactions, self.facts)
 
     def show(self, rich: bool) -> None:
         """Print the table and what it shows. rich: with lines and colours."""
-        from sweeps.ablation.report import print_result
+        from sweeps.ablation.results.text import print_result
 
         left_out = [vars(one) for one in self.left_out]
         print_result(shown_path(self.folder), self.metric, self.table, self.interactions, left_out, rich)

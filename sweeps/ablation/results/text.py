@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import table_formats
 from mergenet.records.atomic import write_json, write_text
-from sweeps.ablation.table import EXTRA, verdict_lines
+from sweeps.ablation.results.table import EXTRA, verdict_lines
 from sweeps.report.live import show_params
 from sweeps.report.plan_text import duration, size
 
