@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sweeps.ablation.centre import Centre, factors, load_centre
 from sweeps.ablation.folder import adjusted, check_free, is_this, read_variants
-from sweeps.ablation.plan import AblationPlan, check_reference, estimate, plan_ablation, tried
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.schema import AblationConfig, parse_ablation
 from sweeps.ablation.variants import build_variants
@@ -21,6 +20,8 @@ from sweeps.trials.sweep_dir import check_deletable, holds_ablation
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from sweeps.ablation.plan import AblationPlan
 
 Say = Callable[[str], None]
 
@@ -117,8 +118,9 @@ class Ablation:
 
     def _estimated(
         self, folder: Path, pair_sd: float | None, elsewhere: bool = False
-    ) -> tuple[AblationPlan, dict[str, Any]]:
+    ) -> tuple["AblationPlan", dict[str, Any]]:
         """The plan of the variants that can train, each tried out for a few steps; and its numbers."""
+        from sweeps.ablation.plan import check_reference, estimate, plan_ablation, tried  # torch
         from sweeps.ablation.reuse import find_runs
 
         variants, left_out = build_variants(self.centre.config, self.config)
@@ -158,6 +160,7 @@ def go_on(
 
     Raises as `run_sweep`, and CheckpointError if data or code have changed since it began.
     """
+    from sweeps.ablation.plan import plan_ablation  # torch
     from sweeps.ablation.run import resume_ablation
 
     check_address(address)

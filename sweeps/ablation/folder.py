@@ -10,13 +10,12 @@ ablation.csv, .md, .tex, .json    the table, once it is there; interactions.csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.names import RUNNING
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError, WriteError
 from mergenet.records.atomic import remove, write_json, write_text
-from sweeps.ablation.plan import AblationPlan
 from sweeps.ablation.schema import ADJUSTABLE, AblationConfig, dump_ablation, fixed, load_ablation, parse_ablation
 from sweeps.ablation.variants import LeftOut, Variant, as_record, from_record
 from sweeps.driver.metadata import note_inputs, write_status
@@ -32,6 +31,9 @@ from sweeps.trials.sweep_dir import (
     only,
 )
 
+if TYPE_CHECKING:
+    from sweeps.ablation.plan import AblationPlan  # torch
+
 
 def check_free(folder: Path) -> None:
     """Raises ConfigError unless the folder is new, empty, or what a kill left of one that was begun."""
@@ -43,7 +45,7 @@ def check_free(folder: Path) -> None:
         )
 
 
-def write_new(plan: AblationPlan, folder: Path) -> None:
+def write_new(plan: "AblationPlan", folder: Path) -> None:
     """The files that the folder holds from the start, ablation.yaml last. Raises WriteError, and leaves none then."""
     try:
         write_status(folder, plan.as_sweep, RUNNING, base_hash=plan.as_sweep.base_hash)
@@ -108,7 +110,7 @@ def adjusted(folder: Path, changes: dict[str, Any]) -> AblationConfig:
     return parse_ablation(there.model_dump(mode="json") | changes, "the ablation")
 
 
-def write_adjusted(folder: Path, plan: AblationPlan) -> None:
+def write_adjusted(folder: Path, plan: "AblationPlan") -> None:
     text = dump_ablation(plan.ablation)
     if (folder / ABLATION_FILE).read_text(encoding="utf-8") != text:
         write_text(folder / ABLATION_FILE, text)
