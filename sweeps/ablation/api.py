@@ -12,7 +12,7 @@ from sweeps.ablation.centre import Centre, factors, load_centre
 from sweeps.ablation.folder import adjusted, check_free, is_this, read_variants
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.schema import AblationConfig, parse_ablation
-from sweeps.ablation.variants import build_variants
+from sweeps.ablation.variants import LeftOut, Variant, build_variants
 from sweeps.driver.api import left_as_found, told
 from sweeps.execution.ray_cluster import check_address
 from sweeps.planning.inputs import check_sweep_unchanged
@@ -29,8 +29,12 @@ Say = Callable[[str], None]
 class Ablation:
     """One factor at a time around a configuration, and the components of the method, each with the same seeds."""
 
-    def __init__(self, centre: Centre, config: AblationConfig) -> None:
+    def __init__(
+        self, centre: Centre, config: AblationConfig, variants: Sequence[Variant], left_out: Sequence[LeftOut] = ()
+    ) -> None:
+        """variants: the first is that to which the others are compared. `load` and `best_of` make all of it."""
         self.centre, self.config = centre, config
+        self.variants, self.left_out = list(variants), list(left_out)
 
     @classmethod
     def load(
@@ -65,7 +69,21 @@ class Ablation:
             "interactions": [list(pair) for pair in pairs],
         }
         reuse = [str(folder) for folder in settings.pop("reuse", ())]
-        return cls(centre, parse_ablation({**keys, **settings, "reuse": [*own, *reuse]}, "the ablation"))
+        config = parse_ablation({**keys, **settings, "reuse": [*own, *reuse]}, "the ablation")
+        return cls(centre, config, *build_variants(centre.config, config))
+
+    @classmethod
+    def best_of(cls, folder: str | Path, top: int = 3, seeds: int = 8, **settings: Any) -> Self:
+        """The best trials of a sweep beside no transfer, on fresh seeds, before one is named: see `rejects`.
+
+        seeds: that choose; as many more tell the gain of the one that is named. settings: as for `load`.
+        """
+        from sweeps.ablation.best_of import best_trials  # torch
+
+        centre, variants, left_out = best_trials(Path(folder), top)
+        reuse = [str(centre.sweep), *map(str, settings.pop("reuse", ()))]
+        keys = {"name": centre.name, "top": top, "seeds": seeds, **settings, "reuse": reuse}
+        return cls(centre, parse_ablation(keys, "the confirmation"), variants, left_out)
 
     def plan(self, folder: str | Path | None = None, pair_sd: float | None = None) -> dict[str, Any]:
         """What it will cost and can show: the facts of `mergenet sweep ablate --dry-run --json`. Creates nothing.
@@ -123,7 +141,7 @@ class Ablation:
         from sweeps.ablation.plan import check_reference, estimate, plan_ablation, tried  # torch
         from sweeps.ablation.reuse import find_runs
 
-        variants, left_out = build_variants(self.centre.config, self.config)
+        variants, left_out = self.variants, self.left_out
         check_reference(variants)
         plan_ablation(self.config, variants, left_out, elsewhere)  # the settings, before anything is built
         measured, cannot = tried(variants, self.config.slots)
@@ -135,9 +153,7 @@ class Ablation:
         return plan, estimate(plan, measured, folder, list(reused.runs), pair_sd or self.centre.pair_sd(plan.metric))
 
     def _is_in(self, folder: Path) -> bool:
-        return holds_ablation(folder) and is_this(
-            folder, self.config, build_variants(self.centre.config, self.config)[0]
-        )
+        return holds_ablation(folder) and is_this(folder, self.config, self.variants)
 
     def _folder(self, folder: str | Path | None) -> Path:
         return Path("sweep-results") / self.config.name if folder is None else Path(folder)

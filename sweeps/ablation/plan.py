@@ -92,7 +92,7 @@ def as_sweep(ablation: AblationConfig, variants: Sequence[Variant]) -> SweepConf
         "base": BASE_FILE,
         "search": {path: {"choice": choice} for path, choice in values.items()},
         "num_trials": len(variants),
-        "seeds_per_trial": ablation.seeds,
+        "seeds_per_trial": ablation.num_seeds,
         "slots": ablation.slots,
         "scheduler": "none",
         "confirm_seeds": 0,

@@ -7,7 +7,7 @@ an end (Bonferroni): whatever the number of seeds will be, the chance that any v
 at most alpha. Only the first seeds of a look are looked at, so that a resumed ablation decides the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from scipy import special
@@ -15,6 +15,8 @@ from scipy import special
 from analysis.power import LEVEL
 
 FIRST_LOOK, LOOK_EVERY = 4, 2  # seeds
+
+Curves = Mapping[str, Mapping[int, float | None]]  # variant -> seed of a run that has ended -> value; None: it failed
 
 
 def looks(seeds: int) -> Iterator[int]:
@@ -37,20 +39,25 @@ def is_worse(values: Sequence[float], centre: Sequence[float], mode: str, level:
     return bool(special.stdtr(n - 1, t) < level)  # Student's cumulative distribution
 
 
-def dropped_at(
-    curves: Mapping[str, Mapping[int, float]], centre: str, seeds: Sequence[int], mode: str, alpha: float = LEVEL
-) -> dict[str, int]:
-    """Variant -> number of seeds after which it is dropped, of all looks before the last of the seeds that are there.
+def dropped_at(curves: Curves, centre: str, seeds: Sequence[int], mode: str, alpha: float = LEVEL) -> dict[str, int]:
+    """Variant -> number of seeds after which it is dropped, by the looks at the given seeds.
 
-    curves: of each variant, seed -> value; a seed that failed is missing, and so is its pair. seeds: in order.
+    seeds: in order. There is no look where a run has not ended yet: a resumed ablation takes it once it has.
     """
     others = [name for name in curves if name != centre]
     dropped: dict[str, int] = {}
     for look, count in enumerate(looks(len(seeds) + 1), start=1):
+        racing = [name for name in others if name not in dropped]
+        if not all_ended([curves[name] for name in (centre, *racing)], seeds[:count]):
+            return dropped
         level = level_of(look, len(others), alpha)
-        for name in others:
-            pairs = [seed for seed in seeds[:count] if seed in curves[name] and seed in curves[centre]]
-            mine, theirs = ([curves[one][seed] for seed in pairs] for one in (name, centre))
-            if name not in dropped and is_worse(mine, theirs, mode, level):
+        for name in racing:
+            both = [(curves[name][seed], curves[centre][seed]) for seed in seeds[:count]]
+            pairs = [(mine, theirs) for mine, theirs in both if mine is not None and theirs is not None]
+            if is_worse([mine for mine, _ in pairs], [theirs for _, theirs in pairs], mode, level):
                 dropped[name] = count
     return dropped
+
+
+def all_ended(curves: Iterable[Mapping[int, float | None]], seeds: Sequence[int]) -> bool:
+    return all(seed in curve for curve in curves for seed in seeds)

@@ -17,7 +17,8 @@ from analysis.trial_file import ended_trial, read_outcome, trial_of, write_trial
 from mergenet.errors import UserError
 from sweeps.ablation.folder import check_free, write_adjusted, write_new
 from sweeps.ablation.plan import AblationPlan
-from sweeps.ablation.race import dropped_at, looks
+from sweeps.ablation.race import looks
+from sweeps.ablation.rejects import given_up, phases
 from sweeps.ablation.reuse import Found, clear_unfinished, copy_run, find_runs
 from sweeps.driver.metadata import note_inputs, write_status
 from sweeps.driver.stage import Desk, guarded, training
@@ -126,7 +127,8 @@ def train_rounds(plan: AblationPlan, jobs: Jobs, desk: Desk, slots: "WorkerPool"
         if count < len(plan.seeds):
             for name, at in dropped(plan, jobs, count).items():
                 if at == count:
-                    desk.view.say(f"{name}: clearly worse after {at} seeds, it gets no more")
+                    why = "rejected" if plan.ablation.top is not None else "clearly worse"
+                    desk.view.say(f"{name}: {why} after {at} seeds, it gets no more")
 
 
 def left(plan: AblationPlan, jobs: Jobs, count: int) -> list[Job]:
@@ -148,6 +150,8 @@ def rounds(plan: AblationPlan) -> Iterator[int]:
     total = len(plan.seeds)
     if plan.ablation.budget_hours is not None:
         yield from range(1, total)
+    elif plan.ablation.top is not None:
+        yield from dict.fromkeys([*phases(len(plan.variants) - 1, plan.ablation.seeds), plan.ablation.seeds])
     elif plan.ablation.race:
         yield from looks(total)
     yield total
@@ -170,23 +174,20 @@ def record_sources(plan: AblationPlan, jobs: Jobs, desk: Desk, slots: "WorkerPoo
 
 
 def dropped(plan: AblationPlan, jobs: Jobs, count: int) -> dict[str, int]:
-    """Variants that get no more seeds, by the looks at the first `count` of them: variant -> seeds after which."""
-    if not plan.ablation.race:
-        return {}
+    """Variants that get no more seeds, by the first `count` of them: variant -> seeds after which."""
     curves = {name: validated(found, plan.metric) for name, found in jobs.items()}
-    return dropped_at(curves, plan.variants[0].name, plan.seeds[:count], plan.as_sweep.sweep.mode)
+    return given_up(plan.ablation, curves, plan.seeds[:count], plan.as_sweep.sweep.mode)
 
 
-def validated(jobs: Sequence[Job], metric: str) -> dict[int, float]:
-    """Seed -> the validation metric of the runs that trained to their end."""
-    found = {}
-    for job in filter(complete, jobs):
+def validated(jobs: Sequence[Job], metric: str) -> dict[int, float | None]:
+    """Seed -> the validation metric of the runs that have ended; None of those that failed."""
+    found: dict[int, float | None] = {}
+    for job in filter(ended, jobs):
         try:
-            value = read_outcome(Path(job["folder"]))[2].get(metric)
+            value = read_outcome(Path(job["folder"]))[2].get(metric) if complete(job) else None
         except UserError:  # damaged: as good as failed
-            continue
-        if value is not None:
-            found[int(job["config"]["seed"])] = float(value)
+            value = None
+        found[int(job["config"]["seed"])] = value
     return found
 
 

@@ -46,11 +46,14 @@ class AblationConfig(Strict):
     budget_hours: Annotated[float, Field(gt=0)] | None = Field(
         None, description="hours of training after which no further seed begins; null: no limit"
     )
+    top: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="in the place of factors and components: the best so many trials of a sweep (rejects.py)"
+    )
     reuse: tuple[str, ...] = Field((), description="sweep folders whose runs are reused where they are the same")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not self.values and not self.components:
+        if self.top is None and not self.values and not self.components:
             raise rule("values", "name a factor where components is false", {}, "or set components: true")
         for one, other in self.interactions:
             for path in (one, other):
@@ -59,6 +62,11 @@ class AblationConfig(Strict):
             if one == other:
                 raise rule("interactions", "be pairs of two factors", [one, other])
         return self
+
+    @property
+    def num_seeds(self) -> int:
+        """Seeds in all: those that choose among trials are not those that tell the gain of the chosen one."""
+        return self.seeds if self.top is None else 2 * self.seeds
 
 
 def parse_ablation(values: Mapping[str, Any], origin: str) -> AblationConfig:

@@ -26,12 +26,16 @@ ORIGIN = "the ablation"
 
 @dataclass(frozen=True)
 class Variant:
-    """name: of its run folders. label: for tables. changes: dotted path -> value. config: whole, plain values."""
+    """name: of its run folders. label: for tables. changes: dotted path -> value. config: whole, plain values.
+
+    search_value: of a trial of a sweep, by which it was among the best.
+    """
 
     name: str
     label: str
     changes: dict[str, Any]
     config: dict[str, Any]
+    search_value: float | None = None
 
     @property
     def checked(self) -> Config:

@@ -158,3 +158,44 @@ def _print_result(folder: Path, options: dict[str, Any]) -> None:
         return
     click.echo()
     result.show(rich=sys.stdout.isatty())
+
+
+@click.command("confirm")
+@click.argument("sweep", metavar="SWEEP_DIR", type=click.Path(path_type=Path))
+@click.option("--top", type=click.IntRange(1, 100), default=3, show_default=True, help="So many of the best trials.")
+@click.option("--seeds", type=int, default=8, show_default=True, help="Fresh seeds that choose, and as many that tell.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Folder [default: sweep-results/NAME-best].")
+@click.option("--max-concurrent", "slots", type=int, default=2, show_default=True, help="Runs at the same time.")
+@click.option("--dry-run", is_flag=True, help="Print what it costs and can show; nothing is created.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan (--dry-run) or the result as JSON.")
+@click.option("--overwrite", is_flag=True, help="Delete what the folder holds of an earlier one, then run.")
+@click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+def confirm_command(
+    sweep: Path,
+    top: int,
+    seeds: int,
+    folder: Path | None,
+    slots: int,
+    overwrite: bool,
+    address: str | None,
+    **how: bool,
+) -> None:
+    """Train the best trials of a sweep on fresh seeds beside no transfer before one of them is named the best.
+
+    The best of many trials was selected for its luck as well. Phase after phase the worst on fresh seeds is rejected
+    (successive rejects); the one that is left is named, and its gain comes from further seeds that had no part in that.
+    Shows how much each value of the search was luck, and writes best.yaml.
+    """
+    from sweeps.cli.commands import failures
+
+    place = folder
+    with failures(lambda: place):
+        from sweeps.ablation.api import Ablation
+
+        confirmation = Ablation.best_of(sweep, top, seeds, slots=slots)
+        if how["dry_run"]:
+            _print_plan(confirmation.plan(folder), how["as_json"])
+            return
+        place = folder or Path("sweep-results") / confirmation.config.name
+        result = confirmation.run(place, overwrite=overwrite, address=address, quiet=how["as_json"])
+        _print_result(result.folder, {"metric": None, "as_json": how["as_json"]})

@@ -11,7 +11,7 @@ import click
 
 from mergenet.cli.group import Failure
 from mergenet.errors import UserError
-from sweeps.cli.ablate_command import ablate_command
+from sweeps.cli.ablate_command import ablate_command, confirm_command
 from sweeps.cli.file_commands import init_command, keys_command
 from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
 
@@ -27,6 +27,7 @@ def sweep() -> None:
 
 
 sweep.add_command(ablate_command)
+sweep.add_command(confirm_command)
 sweep.add_command(init_command)
 sweep.add_command(keys_command)
 

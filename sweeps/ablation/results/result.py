@@ -5,11 +5,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from analysis.names import mode_of
+from analysis.names import COMPLETE, FAILED, mode_of
 from mergenet.errors import ConfigError, unknown_name
 from mergenet.records.run_record import METRIC, is_metric, test_column
 from sweeps.ablation.folder import load_folder, read_variants
-from sweeps.ablation.race import dropped_at
+from sweeps.ablation.rejects import given_up
 from sweeps.ablation.schema import AblationConfig
 from sweeps.ablation.variants import LeftOut, Variant
 from sweeps.planning.plan import seeds_after
@@ -72,18 +72,21 @@ class AblationResult:
     @cached_property
     def seeds(self) -> list[int]:
         base = self.variants[0].config
-        return [int(base["seed"]), *seeds_after(base, self.config.seeds - 1)]
+        return [int(base["seed"]), *seeds_after(base, self.config.num_seeds - 1)]
 
     @cached_property
     def dropped(self) -> dict[str, int]:
-        """Of a race: variant -> number of seeds after which it got no more."""
+        """Of a race or of rejects: variant -> number of seeds after which it got no more."""
+        selecting = str(self.runs[METRIC].dropna().iloc[0])
+        curves = {one.name: self._curve(one.name, selecting) for one in self.variants}
+        return given_up(self.config, curves, self.seeds[:-1], mode_of(selecting))
+
+    def _curve(self, name: str, metric: str) -> dict[int, float | None]:
         from sweeps.ablation.results.table import values_of
 
-        if not self.config.race:
-            return {}
-        selecting = str(self.runs[METRIC].dropna().iloc[0])
-        curves = {one.name: values_of(self.runs, one.name, selecting) for one in self.variants}
-        return dropped_at(curves, self.variants[0].name, self.seeds[:-1], mode_of(selecting))
+        ended = self.runs[(self.runs["trial"] == name) & self.runs["state"].isin((COMPLETE, FAILED))]
+        values = values_of(self.runs, name, metric)
+        return {int(seed): values.get(int(seed)) for seed in ended["seed"]}
 
     @cached_property
     def table(self) -> "pd.DataFrame":
@@ -109,6 +112,7 @@ class AblationResult:
             "seeds": self.seeds,
             "reused": reused,
             "dropped": self.dropped,
+            "best": self.best,
             "left_out": [vars(one) for one in self.left_out],
             "seconds": read_state(self.folder).get("seconds", {}),
         }
@@ -129,17 +133,29 @@ class AblationResult:
         return to_latex(shown_columns(self.table), self.metric, EXTRA)
 
     def write(self) -> None:
-        """The table as files in the folder."""
+        """The table as files in the folder; best.yaml, if one of the best trials of a sweep is named."""
+        from sweeps.ablation.results.named import write_named
         from sweeps.ablation.results.text import write_tables
 
         write_tables(self.folder, self.metric, self.table, self.interactions, self.facts)
+        if self.config.top is not None:
+            write_named(self.folder, self.variants, self.dropped)
+
+    @property
+    def best(self) -> str | None:
+        """Of the best trials of a sweep the one that is best on fresh seeds; None while that is open."""
+        from sweeps.ablation.results.named import named
+
+        return None if self.config.top is None else named(self.variants, self.dropped)
 
     def show(self, rich: bool) -> None:
         """Print the table and what it shows. rich: with lines and colours."""
+        from sweeps.ablation.results.named import lines
         from sweeps.ablation.results.text import print_result
 
         left_out = [vars(one) for one in self.left_out]
-        print_result(shown_path(self.folder), self.metric, self.table, self.interactions, left_out, rich)
+        more = lines(self.runs, self.variants, self.seeds, self.dropped) if self.config.top is not None else ()
+        print_result(shown_path(self.folder), self.metric, self.table, self.interactions, left_out, rich, more)
 
     def __repr__(self) -> str:
         what = f"{len(self.variants) - 1} variants, {self.config.seeds} seeds"

@@ -100,7 +100,7 @@ def costs_of(runs: pd.DataFrame, name: str) -> dict[str, Any]:
 def note_of(runs: pd.DataFrame, name: str, dropped: Mapping[str, int]) -> str:
     mine = runs[runs["trial"] == name]
     failed = int((mine["state"] == FAILED).sum())
-    parts = [f"dropped after {dropped[name]} seeds"] if name in dropped else []
+    parts = [f"no more after {dropped[name]} seeds"] if name in dropped else []
     parts += [f"{failed} of {len(mine)} failed"] if failed else []
     return "; ".join(parts)
 

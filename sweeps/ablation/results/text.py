@@ -1,6 +1,6 @@
 """An ablation's plan and its result as text, and the files that hold its table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,18 @@ def write_tables(folder: Path, metric: str, table: pd.DataFrame, more: pd.DataFr
 
 
 def print_result(
-    folder: Path, metric: str, table: pd.DataFrame, more: pd.DataFrame, left_out: list[dict[str, str]], rich: bool
+    folder: Path,
+    metric: str,
+    table: pd.DataFrame,
+    more: pd.DataFrame,
+    left_out: list[dict[str, str]],
+    rich: bool,
+    named: Iterable[str] = (),
 ) -> None:
-    """The table, what it shows, and where it is."""
+    """The table, what it shows, and where it is. named: lines about the best trials of a sweep, in place of tests."""
     table_formats.print_table(shown_columns(table), metric, EXTRA, rich_output=rich)
     click.echo(f"gain: minus {table['variant'].iloc[0]}, paired by seed; p of the sign-flip test")
-    for line in verdict_lines(table, metric):
+    for line in named or verdict_lines(table, metric):
         click.echo(line)
     if len(more):
         click.echo("\ninteractions: what two changes together add to the sum of each alone, paired by seed")

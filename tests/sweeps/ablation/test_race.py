@@ -66,9 +66,17 @@ def test_a_decision_does_not_change_with_more_seeds():
 
 
 def test_seeds_that_failed_on_either_side_make_no_pair():
-    centre, other = {0: 1.0, 1: 1.1, 2: 0.9, 3: 1.0}, {0: 0.0, 1: 0.1, 3: 0.02}
+    centre, other = {0: 1.0, 1: 1.1, 2: 0.9, 3: 1.0}, {0: 0.0, 1: 0.1, 2: None, 3: 0.02}
     assert dropped_at({"centre": centre, "other": other}, "centre", [0, 1, 2, 3], "max") == {"other": 4}
-    assert dropped_at({"centre": {0: 1.0}, "other": other}, "centre", [0, 1, 2, 3], "max") == {}
+    few = {0: 1.0, 1: None, 2: None, 3: None}
+    assert dropped_at({"centre": few, "other": other}, "centre", [0, 1, 2, 3], "max") == {}
+
+
+def test_nothing_is_decided_before_all_runs_of_a_look_have_ended():
+    centre, worse = {0: 1.0, 1: 1.1, 2: 0.9, 3: 1.0}, {0: 0.0, 1: 0.1, 2: -0.1, 3: 0.02}
+    curves = {"centre": centre, "worse": worse, "slow": {0: 1.0, 1: 1.0, 2: 1.0}}
+    assert dropped_at(curves, "centre", [0, 1, 2, 3], "max") == {}
+    assert dropped_at(curves | {"slow": centre}, "centre", [0, 1, 2, 3], "max") == {"worse": 4}
 
 
 def test_equal_differences_have_no_test():
