@@ -68,7 +68,7 @@ class Ablation:
             "components": everything if components is None else components,
             "interactions": [list(pair) for pair in pairs],
         }
-        reuse = [str(folder) for folder in settings.pop("reuse", ())]
+        reuse = [str(Path(folder).absolute()) for folder in settings.pop("reuse", ())]
         config = parse_ablation({**keys, **settings, "reuse": [*own, *reuse]}, "the ablation")
         return cls(centre, config, *build_variants(centre.config, config))
 
@@ -81,7 +81,7 @@ class Ablation:
         from sweeps.ablation.best_of import best_trials  # torch
 
         centre, variants, left_out = best_trials(Path(folder), top)
-        reuse = [str(centre.sweep), *map(str, settings.pop("reuse", ()))]
+        reuse = [str(centre.sweep), *(str(Path(one).absolute()) for one in settings.pop("reuse", ()))]
         keys = {"name": centre.name, "top": top, "seeds": seeds, **settings, "reuse": reuse}
         return cls(centre, parse_ablation(keys, "the confirmation"), variants, left_out)
 

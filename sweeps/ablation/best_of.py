@@ -48,7 +48,7 @@ def best_trials(folder: Path, top: int) -> tuple[Centre, list[Variant], list[Lef
     best = Config.model_validate(found[0].config)
     none = parse_config(without_transfer(found[0].config), str(folder)).model_dump(mode="json")
     reference = Variant(folder_name(NO_TRANSFER, set()), NO_TRANSFER, {"method": "none"}, none)
-    return Centre(best, f"{sweep.name}-best"[:100], sweep=shown_path(folder)), [reference, *found], left_out
+    return Centre(best, f"{sweep.name}-best"[:100], sweep=folder.absolute()), [reference, *found], left_out
 
 
 def _variant(trial: dict[str, Any], config: Config) -> Variant:

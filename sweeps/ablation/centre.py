@@ -20,7 +20,7 @@ from sweeps.space.space import SHARED, value_at
 from sweeps.trials.files import read_summary
 from sweeps.trials.jobs import with_seed
 from sweeps.trials.recorded_source import pin_source
-from sweeps.trials.sweep_dir import BASE_FILE, holds_sweep, how_to_begin, resume_command, shown_path, status_of
+from sweeps.trials.sweep_dir import BASE_FILE, holds_sweep, how_to_begin, resume_command, status_of
 
 BEST_FILE = "best.yaml"
 
@@ -75,7 +75,7 @@ def _of_sweep(folder: Path, best: Path, overrides: Sequence[str]) -> Centre:
     base = load_config(str(folder / BASE_FILE)).model_dump(mode="json")
     first = seeds_after(base, sweep.seeds_per_trial)[-1]  # that of its confirmation, whose runs can be reused
     config = load_config(str(best), overrides)
-    return Centre(placed(config, first), f"{sweep.name}-ablation"[:100], dict(sweep.search), shown_path(folder))
+    return Centre(placed(config, first), f"{sweep.name}-ablation"[:100], dict(sweep.search), folder.absolute())
 
 
 def placed(config: Config, seed: int) -> Config:

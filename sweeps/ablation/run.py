@@ -13,7 +13,7 @@ from rich.console import Console
 
 from analysis.names import COMPLETE, RUNNING
 from analysis.seeds import SEEDS, first_of
-from analysis.trial_file import ended_trial, read_outcome, trial_of, write_trial_file
+from analysis.trial_file import ended_trial, read_outcome, trial_folders, trial_of, write_trial_file
 from mergenet.errors import UserError
 from sweeps.ablation.folder import check_free, write_adjusted, write_new
 from sweeps.ablation.plan import AblationPlan
@@ -105,7 +105,8 @@ def reuse(plan: AblationPlan, jobs: Jobs, folder: Path) -> Found:
     """Copies the runs of earlier sweeps that are the same."""
     clear_unfinished(folder)
     missing = [job for found in jobs.values() for job in found if not Path(job["folder"]).exists()]
-    found = find_runs(missing, [Path(one) for one in plan.ablation.reuse]) if missing else Found()
+    folders = [Path(one) for one in plan.ablation.reuse if trial_folders(Path(one))]  # one may be gone by now
+    found = find_runs(missing, folders) if missing else Found()
     for job in missing:
         if job["id"] in found.runs:
             copy_run(found.runs[job["id"]], job, folder)

@@ -6,15 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.load import load_trials
+from analysis.seeds import first_of
+from mergenet.config.loading import load_config
 from sweeps import Ablation, AblationResult
 from sweeps.ablation.results.result import AblationResult as Result
-from tests.sweeps.base import write_base
+from sweeps.config.loading import dump_sweep
+from tests.pages import blocks
+from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.sweep_command import COMMAND, sweep_command, sweep_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -124,3 +129,44 @@ def test_runs_of_an_earlier_folder_are_reused_and_the_python_api_says_the_same(
         assert one["target_test_top1"].tolist() == other["target_test_top1"].tolist()
     assert r"\toprule" in result.latex() and result.markdown().startswith("| variant |")
     assert ablation.run("b", quiet=True).table.equals(result.table), "a finished one is only read"
+
+
+@pytest.fixture(scope="module")
+def swept(place: Path) -> Path:
+    """A finished sweep of two trials, under the name that docs/analysis.md uses."""
+    write_base(place)
+    search = {"transfer.t_cycle": {"choice": [2, 4]}}
+    keys: dict[str, Any] = {"num_trials": 2, "scheduler": "none", "confirm_seeds": 2}
+    (place / "tiny.yaml").write_text(dump_sweep(sweep_config(search, **keys)))
+    done, _ = sweep_command(place, "run", "tiny.yaml", "--dir", "sweep-results/quickstart")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / "sweep-results/quickstart"
+
+
+@pytest.mark.usefixtures("swept")
+def test_the_page_runs_around_the_best_of_a_sweep_and_reuses_its_confirmation(place: Path) -> None:
+    code = "\n".join(text for language, _, text in blocks("analysis.md") if language == "python")
+    shorter = code.replace("seeds=8", "seeds=3")
+    assert shorter != code
+    done = subprocess.run(
+        [sys.executable, "-c", shorter], cwd=place, env=sweep_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "reused: 2 runs of sweep-results/quickstart" in done.stdout.splitlines()
+    assert r"\toprule" in done.stdout
+    result = AblationResult.load(place / "results/cycles")
+    assert result.table["n"].tolist() == [3] * len(result.variants)
+
+
+@pytest.mark.usefixtures("swept")
+def test_the_best_trials_are_confirmed_before_one_is_named(place: Path) -> None:
+    done, _ = sweep_command(place, "confirm", "sweep-results/quickstart", "--top", "2", "--seeds", "2", "--dir", "best")
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = AblationResult.load(place / "best")
+    assert result.best in ("trial-000", "trial-001")
+    assert sum(" in the search, " in line for line in done.stdout.splitlines()) == 2
+    assert sum("rejected after 2 seeds" in line for line in done.stdout.splitlines()) == 1
+    trained = Counter(first_of(path.name) for path in (place / "best/trials").iterdir())
+    loser = {"trial-000": "trial-001", "trial-001": "trial-000"}[str(result.best)]
+    assert trained == {"no-transfer": 4, str(result.best): 4, loser: 2}
+    assert load_config(str(place / "best/best.yaml")).transfer.t_cycle in (2, 4)
