@@ -51,8 +51,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Comparison",
     "FIGURES",
+    "Comparison",
     "Findings",
     "PairedDifference",
     "Verification",

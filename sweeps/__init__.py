@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sweeps.ablation.api import Ablation
+    from sweeps.ablation.results.result import AblationResult
     from sweeps.config import SweepConfig
     from sweeps.driver.api import Sweep
     from sweeps.driver.result import BestTrial, SweepResult
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 __distribution__ = "mergenet"
 
 _HOMES = {
+    "Ablation": "sweeps.ablation.api",
+    "AblationResult": "sweeps.ablation.results.result",
     "BestTrial": "sweeps.driver.result",
     "SlotDied": "sweeps.trials.errors",
     "Sweep": "sweeps.driver.api",
@@ -29,6 +33,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Ablation",
+    "AblationResult",
     "BestTrial",
     "SlotDied",
     "Sweep",

@@ -11,6 +11,7 @@ import click
 
 from mergenet.cli.group import Failure
 from mergenet.errors import UserError
+from sweeps.cli.ablate_command import ablate_command, confirm_command
 from sweeps.cli.file_commands import init_command, keys_command
 from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
 
@@ -25,6 +26,8 @@ def sweep() -> None:
     """Search over MergeNet's settings: trials in parallel, early stopping, a confirmed best."""
 
 
+sweep.add_command(ablate_command)
+sweep.add_command(confirm_command)
 sweep.add_command(init_command)
 sweep.add_command(keys_command)
 
@@ -157,13 +160,18 @@ def resume_command(place: str, address: str | None, to: Path | None, retry: bool
         raise click.UsageError(f"--dir says where a copy is fetched to; {place} is a folder already")
     folder = Path(place)
     with failures(lambda: folder):
+        from sweeps.cli.ablate_command import resume_ablation
         from sweeps.driver.start import go_on
+        from sweeps.trials.sweep_dir import holds_ablation
 
         if "://" in place:
             from sweeps.tracking.remote_copy import fetch
 
             folder = fetch(place, to)
-        go_on(folder, console, address, retry)
+        if holds_ablation(folder):
+            resume_ablation(folder, console, address, retry)
+        else:
+            go_on(folder, console, address, retry)
 
 
 @sweep.command("launch")
@@ -215,13 +223,19 @@ def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
     Only reads the folder; a running sweep is not disturbed.
     """
     from sweeps.report import status
+    from sweeps.trials.sweep_dir import holds_ablation
 
+    read, lines = status.read_status, status.status_lines
     with failures(lambda: None):
-        for number, found in enumerate(status.watch(folder, watch) if watch else [status.read_status(folder)]):
+        if holds_ablation(folder):
+            from sweeps.ablation.results import status as ablation
+
+            read, lines = ablation.read_status, ablation.status_lines
+        for number, found in enumerate(status.watch(folder, watch, read) if watch else [read(folder)]):
             if as_json:
                 click.echo(json.dumps(found))
             else:
-                click.echo(("\n" if number else "") + "\n".join(status.status_lines(found)))
+                click.echo(("\n" if number else "") + "\n".join(lines(found)))
 
 
 @sweep.command("sync")
@@ -282,9 +296,9 @@ def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
 
 
 def holds(folder: Path | None) -> bool:
-    from sweeps.trials.sweep_dir import holds_sweep
+    from sweeps.trials.sweep_dir import holds_ablation, holds_sweep
 
-    return folder is not None and holds_sweep(folder)
+    return folder is not None and (holds_sweep(folder) or holds_ablation(folder))
 
 
 def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:

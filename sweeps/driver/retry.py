@@ -4,7 +4,7 @@ from pathlib import Path
 
 from analysis.names import FAILED, PRUNED, RUNNING, TRIAL
 from analysis.seeds import first_of, is_replicate
-from analysis.trial_file import trial_folders, trial_of, write_trial_file
+from analysis.trial_file import Trial, trial_folders, trial_of, write_trial_file
 from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.checkpoint import load_latest
@@ -27,6 +27,16 @@ def retry_failed(plan: Plan, folder: Path) -> list[str]:
     with storage_errors(plan.sweep.storage, folder):
         study = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder, load_warm_start(folder).trials)
         study.retry({trial["number"] for run, trial in runs.items() if trial["role"] == TRIAL and run.name in failed})
+    return reset(runs, failed)
+
+
+def reset_failed(folder: Path) -> list[str]:
+    """The same where no study has to be told, as in an ablation: each of its runs stands for itself."""
+    return reset({run: trial for run in trial_folders(folder) if (trial := trial_of(run)) is not None}, set())
+
+
+def reset(runs: dict[Path, Trial], failed: set[str]) -> list[str]:
+    """Runs that have failed train again, and the stopped seeds of the trials in failed. Returns their names."""
     again = []
     for run, trial in runs.items():
         stopped = trial["state"] == PRUNED and is_replicate(run.name) and first_of(run.name) in failed

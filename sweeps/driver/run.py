@@ -12,21 +12,17 @@ A sweep that was stopped or killed resumes from these: every step below is taken
 read from their records instead of trained.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from analysis.names import FAILED, RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
-from mergenet.errors import WriteError
+from analysis.names import RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
 from mergenet.records.atomic import write_json
-from mergenet.records.run_record import FINISHED, STOPPED
-from sweeps.config import SweepConfig
 from sweeps.driver.check_records import check_records
-from sweeps.driver.metadata import begin, note_inputs, note_status, write_status
-from sweeps.driver.signals import interruptible
+from sweeps.driver.metadata import begin, note_inputs, write_status
+from sweeps.driver.stage import Desk, guarded, training
 from sweeps.driver.steps import (
     adapter_trainings,
     confirm,
@@ -36,40 +32,24 @@ from sweeps.driver.steps import (
     train_adapter,
     wait_source,
 )
-from sweeps.driver.watchdog import watched
-from sweeps.execution.ray_cluster import (
-    check_running,
-    check_workers,
-    cluster_gpus,
-    cluster_text,
-    is_up,
-    joined_ray,
-    local_ray,
-    quiet,
-)
-from sweeps.execution.resources import groups_of, num_cpus, worker_range
-from sweeps.planning.checks import num_gpus
 from sweeps.planning.plan import Plan, more_seeds
-from sweeps.report.live import View, say
+from sweeps.report.live import say
 from sweeps.report.summary import print_summary, summarize
 from sweeps.study.draws import DRAWS, draw_changes
-from sweeps.tracking.remote_copy import Copy, claim
-from sweeps.tracking.tensorboard import EventFiles
-from sweeps.tracking.wandb_mirror import Mirror
+from sweeps.tracking.remote_copy import claim
 from sweeps.trials.best_config import write_best
-from sweeps.trials.budget import SEARCH, Budget, Clock
-from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopped, write_refusal
+from sweeps.trials.budget import SEARCH
+from sweeps.trials.errors import SweepFailed
 from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state
 from sweeps.trials.jobs import Jobs
-from sweeps.trials.messages import JobEvent, Listener
+from sweeps.trials.messages import Listener
 from sweeps.trials.objectives import infeasible_text
-from sweeps.trials.results import best_record, best_trial, ended_runs, read_trials
+from sweeps.trials.results import best_record, best_trial, read_trials
 from sweeps.trials.sweep_dir import (
     check_deletable,
     check_folder,
     clear,
     locked,
-    resume_command,
     shown_path,
 )
 
@@ -98,7 +78,7 @@ def run_sweep(
         if copy_to is not None:
             claim(copy_to, folder, plan.sweep.name)
         begin(plan, folder, copy_to)
-        return _watched(plan, folder, console, address, listeners)
+        return _train(plan, folder, console, address, listeners)
 
 
 def resume_sweep(
@@ -129,104 +109,50 @@ def resume_sweep(
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
             note_inputs(folder, plan)
         write_status(folder, plan, RUNNING)
-        return _watched(plan, folder, console, address)
+        return _train(plan, folder, console, address)
 
 
-def _watched(
+def _train(
     plan: Plan, folder: Path, console: Console, address: str | None, listeners: Sequence[Listener] = ()
 ) -> dict[str, Any]:
-    died = (
-        "error: the sweep's driver was killed, or processes of Ray that it needs were, as happens when memory runs "
-        f"out; what has trained is kept, `{resume_command(shown_path(folder))}` goes on from there"
+    return guarded(
+        plan,
+        folder,
+        console,
+        listeners,
+        lambda mirror, more: _run(Desk.of(plan, folder, console, mirror), console, address, more),
     )
-    with watched(died), Copy(read_state(folder).get("copy"), folder, lambda text: say(console, text)) as copy:
-        return _guarded(plan, folder, console, address, (copy, *listeners))
 
 
-def _guarded(
-    plan: Plan, folder: Path, console: Console, address: str | None, listeners: Sequence[Listener]
-) -> dict[str, Any]:
-    try:
-        with closing(Mirror(plan.sweep, folder, lambda text: say(console, text))) as mirror:
-            summary = _run(plan, folder, console, mirror, address, listeners)
-        write_status(folder, plan, FINISHED)
-    except (SweepStopped, KeyboardInterrupt):
-        note_status(folder, plan, STOPPED)
-        raise
-    except BaseException as error:
-        reason = write_refusal(error)
-        note_status(folder, plan, FAILED if reason is None else STOPPED, reason or str(error))
-        if reason is None:
-            raise
-        raise SweepPaused(
-            f"{reason}; nothing is lost: make room, or make it writable, and "
-            f"`{resume_command(shown_path(folder))}` goes on from there"
-        ) from error
-    return summary
-
-
-def _run(
-    plan: Plan, folder: Path, console: Console, mirror: Mirror, address: str | None, listeners: Sequence[Listener]
-) -> dict[str, Any]:
+def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[Listener]) -> dict[str, Any]:
+    plan, folder, view = desk.plan, desk.folder, desk.view
     sweep, shared = plan.sweep, None if address is None else folder
-    clock = Clock(
-        read_state(folder).get("seconds", {}), lambda seconds: write_status(folder, plan, RUNNING, seconds=seconds)
-    )
-    budget = Budget(sweep, folder, lambda: clock.seconds().get(SEARCH, 0.0))
-    view = View(console, sweep, plan.num_jobs, budget)
-    view.remember(ended_runs(folder))
-    files = EventFiles(folder, view.say)
-
-    told: list[Listener] = [budget, view, mirror, files, *listeners, clock.beat]
-
-    def listener(event: JobEvent) -> None:
-        for listens in told:
-            listens(event)
-
     if plan.shortage is not None:
         view.say(plan.shortage)
-    clock.begin("ray")
-    with quiet(), view, closing(files), session(sweep, address, view.say):
-        # after `quiet`: ray reads its environment when it is imported
-        from sweeps.execution.worker_pool import WorkerPool
-
-        check_workers()
-        clock.begin("slots")
-        if shared is not None:
-            view.say(f"joined Ray at {address}: {cluster_text()}")
-        groups = groups_of(sweep, plan.space.base, num_gpus() if shared is None else cluster_gpus())
-        try:
-            with WorkerPool(sweep.slots, listener, groups, shared) as slots, interruptible(slots.suspend, view.say):
-                recording = str(folder / SOURCE) if plan.source.record else None
-                jobs = Jobs(folder, plan.space, recording, tuple(more_seeds(plan)))
-                slots.wait_ready(1)
-                clock.begin("source")
-                submit_source(plan, jobs, slots, view)
-                baselines = [jobs.baseline(), *jobs.replicates(jobs.baseline())]
-                for job in baselines:  # while the source trains: these need none
-                    slots.submit(job)
-                wait_source(plan, slots)
-                clock.begin(SEARCH)
-                search(plan, jobs, slots, budget.spent, shared, view.say)
-                clock.begin("confirm")
-                best = best_trial(read_trials(folder, sweep, TRIAL), sweep.objective)
-                trainings = [] if best is None else adapter_trainings(plan, jobs, best)
-                wanted = [] if best is None else confirmations(plan, jobs, best, trainings)
-                view.searched(len(trainings) + len(wanted))
-                if best is not None:
-                    write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
-                    confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
-                slots.wait([job["id"] for job in baselines])
-        except Suspended as suspended:
-            if str(suspended):
-                raise WriteError(str(suspended)) from None
-            raise SweepStopped(f"go on with it by `{resume_command(shown_path(folder))}`") from None
-        finally:
-            clock.begin(None)
-    summary = summarize(plan, folder, clock.seconds(), budget.facts())
+    with training(desk, address, listeners) as slots:
+        recording = str(folder / SOURCE) if plan.source.record else None
+        jobs = Jobs(folder, plan.space, recording, tuple(more_seeds(plan)))
+        desk.clock.begin("source")
+        submit_source(plan, jobs, slots, view)
+        baselines = [jobs.baseline(), *jobs.replicates(jobs.baseline())]
+        for job in baselines:  # while the source trains: these need none
+            slots.submit(job)
+        wait_source(plan, slots)
+        desk.clock.begin(SEARCH)
+        search(plan, jobs, slots, desk.budget.spent, shared, view.say)
+        desk.clock.begin("confirm")
+        best = best_trial(read_trials(folder, sweep, TRIAL), sweep.objective)
+        trainings = [] if best is None else adapter_trainings(plan, jobs, best)
+        wanted = [] if best is None else confirmations(plan, jobs, best, trainings)
+        view.searched(len(trainings) + len(wanted))
+        if best is not None:
+            write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
+            confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
+        slots.wait([job["id"] for job in baselines])
+    summary = summarize(plan, folder, desk.clock.seconds(), desk.budget.facts())
     write_json(folder / SUMMARY_FILE, summary)
-    mirror.summarize(summary)
-    mirror.close()  # its messages come before the summary
+    desk.mirror.summarize(summary)
+    desk.mirror.close()  # its messages come before the summary
     print_summary(folder, summary, console)
     if best is None:
         raise SweepFailed(no_best(summary, folder))
@@ -239,11 +165,3 @@ def no_best(summary: dict[str, Any], folder: Path) -> str:
     if summary["infeasible"]["infeasible"]:
         return f"{infeasible_text(summary['infeasible'])}, so none is the best; all records are kept in {trials}"
     return f"no trial trained to its end; their messages are in {trials}"
-
-
-def session(sweep: SweepConfig, address: str | None, tell: Callable[[str], None]) -> AbstractContextManager[None]:
-    """A Ray session: this process's if it has one; else a new one on this machine, or the one at an address."""
-    if is_up():
-        check_running(sweep.slots * worker_range(sweep)[1], address)
-        tell(f"uses the Ray that this process has started, and leaves it running: {cluster_text()}")
-    return local_ray(num_cpus(sweep)) if address is None else joined_ray(address)

@@ -45,22 +45,22 @@ class Plan:
 
 def more_seeds(plan: Plan) -> list[int]:
     """The further seeds of a trial beside the base's, the same for all trials."""
-    return _seeds_after(plan.space.base, plan.sweep.seeds_per_trial - 1)
+    return seeds_after(plan.space.base, plan.sweep.seeds_per_trial - 1)
 
 
 def fresh_seeds(plan: Plan) -> list[int]:
     """Seeds that no trial had, so that the selection of the best trial cannot have profited from them."""
     more = plan.sweep.seeds_per_trial - 1
-    return _seeds_after(plan.space.base, more + plan.sweep.confirm_seeds)[more:]
+    return seeds_after(plan.space.base, more + plan.sweep.confirm_seeds)[more:]
 
 
 def adapter_seeds(plan: Plan) -> list[int]:
     """Seeds that train the adapter: neither those of the search nor the fresh seeds, on which it is tested."""
     before = plan.sweep.seeds_per_trial - 1 + plan.sweep.confirm_seeds
-    return _seeds_after(plan.space.base, before + plan.sweep.adapter_seeds)[before:]
+    return seeds_after(plan.space.base, before + plan.sweep.adapter_seeds)[before:]
 
 
-def _seeds_after(base: dict[str, Any], count: int) -> list[int]:
+def seeds_after(base: dict[str, Any], count: int) -> list[int]:
     """The numbers that follow the base's seed, except the target's own seed, if it has one."""
     first = int(base["seed"])
     following = ((first + i) % 2**32 for i in itertools.count(1))

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mergenet.errors import UserError
 
 STEPS = 16  # about; whole transfer cycles where they are shorter
 
@@ -43,8 +45,20 @@ class Measured:
 
 def measure(values: dict[str, Any], layers: Sequence[str]) -> Measured:
     """values: a configuration. layers: those of the source to record. Raises UserError; creates nothing."""
+    (found,) = measure_each([(values, layers)])
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+def measure_each(wanted: Iterable[tuple[dict[str, Any], Sequence[str]]]) -> Iterator[Measured | UserError]:
+    """The same for several configurations, one after another in one process; in place of what one raises its error."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(probe, values, list(layers)).result()
+        for values, layers in wanted:
+            try:
+                yield pool.submit(probe, values, list(layers)).result()
+            except UserError as error:
+                yield error
 
 
 def probe(values: dict[str, Any], layers: list[str]) -> Measured:

@@ -148,7 +148,7 @@ class View:
         """The live status: a bar over all jobs, trials by state, the best so far, the time left."""
         with self.lock:
             done = sum(state not in UNDONE for _, state in self.states.values())
-            counts = Counter(state for job, state in self._trial_states().items() if job.startswith(TRIAL))
+            counts = Counter(state for job, state in self._trial_states().items() if self.states[job][0] == TRIAL)
             running = [job for job, (_, state) in self.states.items() if state == "running"]
             text = ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) or "none yet"
             lost = f"; workers lost {self.lost} times" if self.lost else ""

@@ -4,7 +4,7 @@ import fcntl
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,10 +212,12 @@ def failed_text(names: Sequence[str], folder: Path | str) -> str:
     return f"{runs}; if the cause is mended, train them again: {again}"
 
 
-def watch(folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
+def watch(
+    folder: Path, seconds: float, read: Callable[[Path], dict[str, Any]] = read_status
+) -> Iterator[dict[str, Any]]:
     """Yields the status again and again, until no driver is running."""
     while True:
-        found = read_status(folder)
+        found = read(folder)
         yield found
         if not found["driver"]:
             return

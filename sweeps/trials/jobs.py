@@ -48,6 +48,10 @@ class Jobs:
         values = self.space.config(labels).model_dump(mode="json") | {"name": name}
         return self._with_seeds(self._job(name, TRIAL, values, self.space.values(labels), number))
 
+    def named(self, name: str, params: dict[str, Any], number: int) -> Job:
+        """The base itself as a trial with a name of its own: one of a list of configurations that no space draws."""
+        return self._with_seeds(self._job(name, TRIAL, self.space.base, params, number))
+
     def baseline(self) -> Job:
         """The baseline: the same target without transfer, with the base's recipe and seed."""
         return self._with_seeds(self._job(BASELINE, BASELINE, without_transfer(self.space.base)))

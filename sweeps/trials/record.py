@@ -16,6 +16,11 @@ def write_trial(job: Job, state: str, error: str | None = None) -> None:
     """trial.json beside the run's own files; not before its first epoch, because a run starts in an empty folder."""
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
+    write_trial_file(folder, trial_values(job, state, error))
+
+
+def trial_values(job: Job, state: str, error: str | None = None) -> dict[str, Any]:
+    """What trial.json says of a job."""
     trial = {
         "trial_id": job["id"],
         "role": job["role"],
@@ -25,7 +30,7 @@ def write_trial(job: Job, state: str, error: str | None = None) -> None:
         "state": state,
         "error": error,
     }
-    write_trial_file(folder, trial | ({SEEDS: job["seeds"]} if "seeds" in job else {}))
+    return trial | ({SEEDS: job["seeds"]} if "seeds" in job else {})
 
 
 def best_value(rows: Iterable[Mapping[str, Any]], metric: str) -> float | None:

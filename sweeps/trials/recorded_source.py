@@ -10,7 +10,6 @@ from typing import Any
 
 from mergenet.config import Config
 from mergenet.config.choices import PUBLISHED
-from mergenet.transfer.pairs import by_activations
 from sweeps.space.possible_values import reachable
 from sweeps.space.space import CYCLE, Space, transfers
 
@@ -44,6 +43,8 @@ def plan_source(space: Space) -> SourcePlan:
 
 def why_not(space: Space, configs: list[Config]) -> str:
     """The first reason against a recording; empty if there is none."""
+    from mergenet.transfer.pairs import by_activations  # torch
+
     kind = space.base["source"]["kind"]
     if kind != "live":
         return {"recorded": "is recorded already"}.get(kind, f"does not train (source.kind: {kind})")

@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.measures import broken
 from analysis.names import (
+    BASELINE,
     COMPLETE,
     CONFIRM_ADAPTER,
     CONFIRM_BEST,
@@ -100,7 +101,7 @@ def ended_runs(folder: Path) -> dict[str, tuple[str, list[dict[str, Any]]]]:
     """Runs of the search that have ended, each seed one: name -> state, epochs. Unreadable ones are left out."""
     found = {}
     for run in trial_folders(folder):
-        trial = ended_trial(run) if run.name.startswith(TRIAL) else None
+        trial = None if run.name.startswith(BASELINE) else ended_trial(run)
         if trial is not None and trial["role"] in (TRIAL, REPLICATE):
             with suppress(CheckpointError):  # torn: the run itself will report it
                 found[run.name] = (trial["state"], read_epochs(run))

@@ -25,12 +25,14 @@ from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state, read_summary
 
 LOCK_FILE = ".lock"
+ABLATION_FILE, VARIANTS_FILE = "ablation.yaml", "variants.json"  # of an ablation (sweeps/ablation)
 STUDY_ID = "study_id"  # in sweep.json, and in the study that is this sweep's
 REST = "what a kill left of a sweep that was begun or deleted"
 DELETING = "being deleted"  # a status
 # All that is written straight into a sweep folder, and of it what stands there before the sweep starts
-FIRST = (LOCK_FILE, ".*.tmp*", STATE_FILE, BASE_FILE, "warm_start.json", SWEEP_FILE)
-OWN = (*FIRST, SUMMARY_FILE, "best.yaml", "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*")
+FIRST = (LOCK_FILE, ".*.tmp*", STATE_FILE, BASE_FILE, "warm_start.json", SWEEP_FILE, VARIANTS_FILE, ABLATION_FILE)
+ABLATION_OWN = (f"{SOURCE}-*", "ablation.*", "interactions.*", ".reused-*")
+OWN = (*FIRST, SUMMARY_FILE, "best.yaml", "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*", *ABLATION_OWN)
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
 
@@ -138,7 +140,8 @@ def _written(path: Path) -> SweepConfig | None:
 
 def check_deletable(folder: Path) -> None:
     """Raises ConfigError unless the folder is new, empty, a sweep folder or what a kill left of one."""
-    if is_used(folder) and not is_rest(folder) and not (holds_sweep(folder) and "status" in read_state(folder)):
+    known = (holds_sweep(folder) or holds_ablation(folder)) and "status" in read_state(folder)
+    if is_used(folder) and not is_rest(folder) and not known:
         raise ConfigError(
             f"overwrite=True (--overwrite) must meet a sweep folder, with {SWEEP_FILES} that can be read, "
             f"got {str(folder)!r}; choose another folder (--dir)"
@@ -165,7 +168,7 @@ def clear(folder: Path) -> None:
 
 def is_rest(folder: Path) -> bool:
     """Whether the folder holds what is left of a sweep that was killed while its folder was begun or deleted."""
-    if not folder.is_dir() or holds_sweep(folder):
+    if not folder.is_dir() or holds_sweep(folder) or holds_ablation(folder):
         return False
     status = read_state(folder).get("status")
     known = status is not None or (folder / LOCK_FILE).exists()
@@ -190,6 +193,12 @@ def holds_sweep(folder: Path) -> bool:
     return whole and read_state(folder).get("status") != DELETING
 
 
+def holds_ablation(folder: Path) -> bool:
+    """The same of an ablation, which is no sweep: its variants are a list, and it has no study."""
+    whole = all((folder / name).is_file() for name in (ABLATION_FILE, BASE_FILE, STATE_FILE))
+    return whole and read_state(folder).get("status") != DELETING
+
+
 def status_of(folder: Path) -> str:
     return str(read_state(folder).get("status", f"unknown, {STATE_FILE} is damaged"))
 
@@ -199,6 +208,10 @@ def load_resumable(folder: Path) -> SweepConfig:
 
     Raises ConfigError if there is none to resume.
     """
+    if holds_ablation(folder):
+        raise ConfigError(
+            f"{str(folder)!r} must be a sweep folder, got an ablation; `{resume_command(folder)}` resumes it"
+        )
     if not holds_sweep(folder):
         raise ConfigError(
             f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to be resumed; {how_to_begin(folder)}"

@@ -183,7 +183,7 @@ def test_overwrite_empties_the_folder_before_the_new_sweep_starts(
     def instead(_plan: object, folder: Path, *_: object) -> None:
         found.append(sorted(path.name for path in folder.iterdir()))
 
-    monkeypatch.setattr("sweeps.driver.run._guarded", instead)
+    monkeypatch.setattr("sweeps.driver.run._train", instead)
     write_sweep(sweep)
     assert run("--overwrite").exit_code == 0
     assert found == [[".lock", "base.yaml", "sweep.json", "sweep.yaml"]], "nothing of the old one"

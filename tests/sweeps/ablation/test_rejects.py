@@ -1,0 +1,138 @@
+"""Successive rejects: who is rejected when, and that the one that is named is told by seeds that did not choose it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mergenet.config import Config
+from mergenet.errors import ConfigError
+from sweeps.ablation.best_of import best_trials
+from sweeps.ablation.folder import adjusted, write_new
+from sweeps.ablation.plan import plan_ablation
+from sweeps.ablation.rejects import given_up, phases, rejected_at
+from sweeps.ablation.results.named import lines, write_named
+from sweeps.ablation.results.result import AblationResult
+from sweeps.ablation.run import left, rounds
+from tests.sweeps.ablation.ablations import ablation_of, write_finished
+from tests.sweeps.folders import planned, write_sweep
+
+CYCLES = {"transfer.t_cycle": {"choice": [2, 4, 8]}}
+
+
+def test_the_phases_are_those_of_the_paper():
+    assert phases(3, 8) == [6, 8]  # ceil(16 / 3), 16 / 2
+    assert phases(5, 8) == [4, 4, 6, 8]
+    assert phases(1, 8) == []
+
+
+def test_the_worst_of_each_phase_is_rejected_and_a_failed_run_is_the_worst():
+    seeds = [1, 2, 3, 4, 5, 6, 7, 8]
+    curves = {name: dict.fromkeys(seeds, value) for name, value in (("none", 0.9), ("a", 0.5), ("b", 0.7), ("c", 0.6))}
+    assert rejected_at(curves, "none", seeds, 8, "max") == {"a": 6, "c": 8}
+    assert rejected_at(curves, "none", seeds, 8, "min") == {"b": 6, "c": 8}
+    assert rejected_at(curves | {"b": curves["b"] | {3: None}}, "none", seeds, 8, "max") == {"b": 6, "a": 8}
+    assert rejected_at(curves, "none", seeds[:6], 8, "max") == {"a": 6}
+    assert rejected_at(curves | {"c": {1: 0.6}}, "none", seeds, 8, "max") == {}, "not before all have ended"
+    equal = curves | {"b": curves["a"], "c": curves["a"]}
+    assert rejected_at(equal, "none", seeds, 8, "max") == {"c": 6, "b": 8}, "of equals the first in the search stays"
+
+
+def test_a_candidate_that_is_better_is_named_more_often_than_by_the_search_alone():
+    rng = np.random.default_rng(0)
+    seeds, hits, lucky = list(range(8)), 0, 0
+    for _ in range(300):
+        true = np.array([0.0, 0.5, 1.0, 0.0])
+        order = np.argsort(-(true + rng.normal(size=4)))  # by one seed of the search
+        curves = {str(i): dict(zip(seeds, true[i] + rng.normal(size=8), strict=True)) for i in order}
+        out = rejected_at({"none": {}} | curves, "none", seeds, 8, "max")
+        hits += "2" not in out
+        lucky += order[0] == 2
+    assert hits > 1.3 * lucky
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Three trials that finished, by validation 0.6, 0.8, 0.7, and one that was stopped early."""
+    (tmp_path / "in").mkdir()
+    plan = planned(tmp_path / "in", CYCLES, num_trials=4)
+    trials = [({"transfer.t_cycle": cycle}, [0.5, value]) for cycle, value in ((2, 0.6), (4, 0.8), (8, 0.7))]
+    return write_sweep(tmp_path / "sweep", plan, [*trials, ({"transfer.t_cycle": 2}, [0.99], "pruned")])
+
+
+def confirmation(sweep, top=3, seeds=3):
+    _, variants, left_out = best_trials(sweep, top)
+    ablation = ablation_of(components=False, top=top, seeds=seeds)
+    return plan_ablation(ablation, variants, left_out)
+
+
+def test_the_best_trials_stand_beside_no_transfer_with_fresh_seeds(sweep):
+    plan = confirmation(sweep, top=2)
+    assert [one.label for one in plan.variants] == ["no transfer", "trial-001", "trial-002"]
+    assert [one.search_value for one in plan.variants] == [None, 0.8, 0.7]
+    none, best, other = (one.config for one in plan.variants)
+    assert (none["method"], best["transfer"]["t_cycle"], other["transfer"]["t_cycle"]) == ("none", 4, 8)
+    assert none["transfer"] == best["transfer"]
+    assert plan.seeds == (1, 2, 3, 4, 5, 6), "three that choose, three that tell"
+
+
+def test_more_trials_than_finished_are_told_and_none_is_an_error(sweep):
+    plan = confirmation(sweep, top=9)
+    assert len(plan.variants) == 4
+    assert vars(plan.left_out[0]) == {"label": "top 9", "reason": "the sweep has 3 finished trials with transfer"}
+    for path in sweep.glob("trials/*/trial.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "failed"}))
+    with pytest.raises(ConfigError, match="must hold a finished trial with transfer to confirm, got none"):
+        best_trials(sweep, 3)
+
+
+def test_seeds_decide_the_phases_and_cannot_change(sweep, tmp_path):
+    folder = tmp_path / "best"
+    folder.mkdir()
+    write_new(confirmation(sweep), folder)
+    with pytest.raises(ConfigError, match=r"seeds must stay 3 in .*: they decide which trial is rejected when"):
+        adjusted(folder, {"seeds": 8})
+
+
+def test_the_winners_curse_and_the_gain_on_seeds_that_did_not_choose(sweep, tmp_path):
+    folder = tmp_path / "best"
+    folder.mkdir()
+    plan = confirmation(sweep)
+    write_new(plan, folder)
+    assert list(rounds(plan)) == [2, 3, 6]
+    fresh = {"no-transfer": 0.5, "trial-001": 0.55, "trial-002": 0.65, "trial-000": 0.6}
+    jobs = plan.jobs(folder)
+    for count in rounds(plan):
+        for job in left(plan, jobs, count):
+            seed = job["config"]["seed"]
+            bonus = 0.2 if seed <= 3 and "trial-002" in job["id"] else 0.0  # luck on the seeds that choose
+            write_finished(job, fresh[job["id"].partition("-seed")[0]] + bonus + seed / 1000)
+    trained = {name: sum(path.name.partition("-seed")[0] == name for path in folder.glob("trials/*")) for name in jobs}
+    assert trained == {"no-transfer": 6, "trial-001": 2, "trial-002": 6, "trial-000": 3}
+    result = AblationResult.load(folder)
+    assert result.best == "trial-002"
+    said = list(lines(result.runs, result.variants, result.seeds, result.dropped))
+    assert said[1] == ("  trial-001: 80.00 % in the search, 55.15 % on 2 fresh seeds, -24.85 points; rejected after 2")
+    assert "  trial-002: 70.00 % in the search, 85.20 % on 3 fresh seeds, +15.20 points; is named" in said
+    assert said[-1].startswith("  test top1 +15.00 points, 3 seeds, 95% interval [+15.00, +15.00] (t), p 0.25")
+    path = write_named(folder, result.variants, result.dropped)
+    assert path is not None
+    from mergenet.config.loading import load_config
+
+    assert load_config(str(path)) == Config.model_validate(plan.variants[2].config)
+
+
+def test_none_is_named_before_the_phases_have_ended(sweep, tmp_path):
+    folder = tmp_path / "best"
+    folder.mkdir()
+    plan = confirmation(sweep)
+    write_new(plan, folder)
+    for runs in plan.jobs(folder).values():
+        write_finished(runs[0], 0.5)
+    result = AblationResult.load(folder)
+    assert result.best is None
+    assert list(lines(result.runs, result.variants, result.seeds, result.dropped))[-1].startswith("none is named yet")
+
+
+def test_without_race_and_rejects_nothing_is_given_up():
+    assert given_up(ablation_of(), {"centre": {}, "x": {}}, [1, 2], "max") == {}
