@@ -15,6 +15,7 @@ from analysis.names import (
     CONFIRM_BEST,
     CONFIRM_NONE,
     CONTROL_OF,
+    POINTS,
     REPLICATE,
     RUN,
     TRIAL,
@@ -134,8 +135,6 @@ def plain(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 def gain_sentence(gain: "PairedDifference", metric: str) -> str:
     """A metric's paired gain in points, with its intervals and what the number of seeds can show."""
     seeds = f"{gain.num_seeds} seed{'s' if gain.num_seeds != 1 else ''}"
-    from analysis.paired_tests import POINTS  # here, because it brings SciPy
-
     sentence = f"{POINTS * gain.mean:+.2f} points {metric}, {seeds}"
     if gain.num_seeds > 1:
         sentence += (
@@ -147,8 +146,6 @@ def gain_sentence(gain: "PairedDifference", metric: str) -> str:
 
 
 def _interval(bounds: tuple[float, float]) -> str:
-    from analysis.paired_tests import POINTS
-
     return f"[{POINTS * bounds[0]:+.2f}, {POINTS * bounds[1]:+.2f}]"
 
 

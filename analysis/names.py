@@ -4,6 +4,7 @@ from typing import Any
 
 from mergenet.records.run_record import is_loss
 
+POINTS = 100.0  # metrics are fractions; 1 point = 0.01
 SWEEP_FILE = "sweep.yaml"
 BASE_FILE = "base.yaml"
 TRIALS_FOLDER = "trials"

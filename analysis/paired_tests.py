@@ -13,12 +13,12 @@ import pandas as pd
 from scipy import stats
 
 from analysis.load import canonical, is_missing
+from analysis.names import POINTS
 from analysis.power import EXACT_SEEDS, RESAMPLES, smallest_p, smallest_p_text
 from mergenet.config.choices import unused_settings
 from mergenet.errors import UserError
 from mergenet.records.run_record import is_loss
 
-POINTS = 100.0  # metrics are fractions; 1 point = 0.01
 SPLIT = "target.data.split_seed"  # of the runs' table: by this runs pair as well as by seed
 SECTIONS = ("method", "epochs", "source", "target", "transfer", "distillation", "amp", "deterministic")  # of settings
 RNG_SEED = 0  # fixed, so that a table is the same each time it is printed

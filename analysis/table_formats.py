@@ -22,7 +22,7 @@ import pandas as pd
 
 from analysis import formatting
 from analysis.load import canonical, is_missing
-from analysis.paired_tests import POINTS
+from analysis.names import POINTS
 from mergenet.errors import visible
 from mergenet.records.run_record import is_metric
 

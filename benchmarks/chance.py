@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import integrate, optimize, special, stats
 
-from analysis.paired_tests import POINTS
+from analysis.names import POINTS
 
 FAR = 12.0  # standard deviations; beyond them a normal density is 0 in double precision sums
 CONFIDENCE = 0.95

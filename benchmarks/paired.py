@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.paired_tests import POINTS, holm, paired_difference
+from analysis.names import POINTS
+from analysis.paired_tests import holm, paired_difference
 from analysis.power import LEVEL
 
 # What is compared, by the key of a row: metrics of the target, and of a source that also receives

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.paired_tests import POINTS
+from analysis.names import POINTS
 from benchmarks import chance, common, paired_runs
 from benchmarks.chance import Curves, Leads, Paired
 from benchmarks.paired_runs import WITHOUT, Setting

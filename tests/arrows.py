@@ -30,7 +30,7 @@ ARROWS: dict[str, dict[str, str]] = {
         "planning": "config execution samplers space study tracking trials",
         "report": "config planning space trials",
         "driver": "config execution planning report schedulers space study tracking trials",
-        "ablation": "config driver execution planning report samplers space tracking trials",
+        "ablation": "config driver execution planning report space tracking trials",
         "cli": "ablation config driver planning report space tracking trials",
     },
 }

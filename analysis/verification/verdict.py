@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.formatting import cell
-from analysis.paired_tests import POINTS
+from analysis.names import POINTS
 from analysis.verification.spread import LEVEL
 from mergenet.records.run_record import EPOCH, METRIC, is_metric
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergenet.config import Config
-from mergenet.config.choices import KINDS, PUBLISHED
+from mergenet.config.choices import KINDS, PUBLISHED, unused_settings
 from mergenet.config.loading import parse_config, set_by_path
 from mergenet.errors import ConfigError, UserError
 from sweeps.ablation.components import Proposal, components
@@ -117,10 +117,9 @@ def one_line(error: UserError) -> str:
 def training_key(config: Config) -> str:
     """Equal for configurations that train the same: settings that the method does not use are left out."""
     from mergenet.transfer.adapter import pairings_of  # torch
-    from sweeps.samplers.deduplicate import UNUSED  # optuna
 
     values = config.model_dump(mode="json", exclude={"name"})
-    for section in UNUSED.get(config.method, ("transfer.",)):
+    for section in unused_settings(config.method):
         del values[section.removesuffix(".")]
     if config.method in PUBLISHED:
         values["distillation"] = config.distillation.resolved(config.method)

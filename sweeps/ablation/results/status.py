@@ -20,7 +20,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     """All facts. Raises ConfigError if the folder holds no ablation."""
     ablation, (variants, _) = load_folder(folder), read_variants(folder)
     state, alive = read_state(folder), is_locked(folder)
-    _, states, damaged = read_runs(folder)
+    _, states, damaged = read_runs(folder, ())
     by_variant = {one.name: Counter[str]() for one in variants}
     for name, run_state in states.items():
         by_variant.setdefault(first_of(name), Counter())[run_state] += 1

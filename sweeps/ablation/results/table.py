@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis.load import is_missing
 from analysis.measures import STEP_SECONDS
-from analysis.names import COMPLETE, FAILED
-from analysis.paired_tests import POINTS, PairedDifference, holm, paired_difference
+from analysis.names import COMPLETE, FAILED, POINTS
+from analysis.paired_tests import PairedDifference, holm, paired_difference
 from analysis.power import LEVEL, POWER, smallest_gain, smallest_p_text
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.ablation.variants import Variant
