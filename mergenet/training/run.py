@@ -18,6 +18,7 @@ from mergenet.learner import distributed
 from mergenet.records.atomic import only_writer, write_text
 from mergenet.records.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
 from mergenet.records.inputs import CODE, DATA, check_unchanged, code_hashes
+from mergenet.records.repair import repair_epochs
 from mergenet.records.run_record import (
     ADAPTER_FILE,
     BEST_EPOCH,
@@ -128,12 +129,15 @@ def _check_free(folder: Path) -> None:
 
 
 def _has_its_epochs(folder: Path) -> bool:
-    """Of a finished run. If not, its last checkpoint has them."""
+    """Of a finished run. If it lacks them, its last checkpoint may have them; else it trains again."""
     try:
         read_epochs(folder)
     except CheckpointError as error:
         warnings.warn(f"{error}; it is made again from the last checkpoint", stacklevel=3)
-        return False
+        try:
+            return repair_epochs(folder)
+        except CheckpointError:
+            return False
     return True
 
 
@@ -220,7 +224,7 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
     """Loads the latest valid checkpoint; returns its epochs."""
     checkpoints = folder / CHECKPOINT_FOLDER
     state = load_latest(checkpoints) if checkpoints.exists() else None
-    if state is None:
+    if state is None or "trainer" not in state:  # the latter of a run that has ended, see records/kept.py
         return []
     if (folder / PROVENANCE_FILE).exists():
         now = {DATA: _data_hashes(trainer), CODE: code_hashes(trainer.config)}

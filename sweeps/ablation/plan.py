@@ -18,7 +18,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import parse_sweep
 from sweeps.execution.resources import check_executor
 from sweeps.planning.checks import check_device, check_folder_names, num_gpus, with_metric
-from sweeps.planning.cost import HOUR, KEPT_CHECKPOINTS, START_SECONDS, TRIAL_SECONDS, crowding, epoch_seconds
+from sweeps.planning.cost import HOUR, START_SECONDS, TRAINING_CHECKPOINTS, TRIAL_SECONDS, crowding, epoch_seconds
 from sweeps.planning.cost import free_disk as free_disk
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.planning.probe import Measured, measure_each
@@ -191,15 +191,16 @@ def recording_seconds(plan: AblationPlan, source: SharedSource, measured: Measur
 
 
 def disk(plan: AblationPlan, measured: Mapping[str, Measured], left: Mapping[str, int]) -> int:
-    """Bytes of checkpoints and best networks of the runs that train."""
+    """Bytes of the best networks of the runs that train, and of the checkpoints while they do."""
     recorded = {name for source in plan.sources for name in source.variants}
-    total = 0
+    total, largest = 0, 0
     for name, count in left.items():
         found = measured[name]
         source = 0 if name in recorded else found.source_bytes
         checkpoint = found.target_bytes + found.network_bytes + found.adapter_bytes + source
-        total += count * (KEPT_CHECKPOINTS * checkpoint + found.network_bytes)
-    return total
+        largest = max(largest, checkpoint) if count else largest
+        total += count * found.network_bytes
+    return total + min(plan.as_sweep.sweep.slots, sum(left.values())) * TRAINING_CHECKPOINTS * largest
 
 
 def statistics(seeds: int, compared: int, pair_sd: float | None = None) -> dict[str, Any]:

@@ -238,6 +238,29 @@ def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
                 click.echo(("\n" if number else "") + "\n".join(lines(found)))
 
 
+@sweep.command("prune")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--keep",
+    type=click.Choice(["none", "best", "last"]),
+    default="best",
+    show_default=True,
+    help="Beside the records: nothing; the weights of the best epoch; these, and the last checkpoint.",
+)
+def prune_command(folder: Path, keep: str) -> None:
+    """Delete what the ended runs of the sweep in DIR no longer need: checkpoints, of which two lie in each run.
+
+    Records stay, so that tables, resume and reports are what they were. Sweeps tidy themselves (keep_checkpoints); this
+    is for those that ran before, or that kept more. Runs that failed or have not ended are left alone.
+    """
+    from sweeps.driver.kept import prune_sweep
+    from sweeps.report.plan_text import size
+
+    with failures(lambda: None):
+        runs, freed = prune_sweep(folder, keep)
+    click.echo(f"freed {size(freed)} in {runs} runs")
+
+
 @sweep.command("sync")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--project", help="Project on W&B [default: that of the sweep].")

@@ -47,3 +47,18 @@ SCHEDULER_FACTS = {
     "median": Facts(),
     "none": Facts(),
 }
+
+
+@dataclass(frozen=True)
+class KeepFacts(Facts):
+    """checkpoints: how many, with all tensors, a run that has ended keeps."""
+
+    checkpoints: int = 0
+
+
+KEEP_FACTS = {
+    "none": KeepFacts("nothing, so that it can be neither evaluated nor exported"),
+    "best": KeepFacts("the weights of its best epoch"),
+    "last": KeepFacts("these, and its last checkpoint", 1),
+    "all": KeepFacts("these, and both checkpoints that it had in training", 2),
+}

@@ -42,7 +42,7 @@ from mergenet.config import Seed, Strict
 from mergenet.config.choices import OneOf, in_words
 from mergenet.config.rules import rule
 from mergenet.errors import unknown_name
-from sweeps.config.choices import SAMPLER_FACTS, SCHEDULER_FACTS
+from sweeps.config.choices import KEEP_FACTS, SAMPLER_FACTS, SCHEDULER_FACTS
 from sweeps.space.conditions import check_conditions
 from sweeps.space.entry import Count, Entry
 
@@ -177,6 +177,9 @@ class SweepConfig(Strict):
         0,
         description="runs of the best configuration that train one adapter, one after another, each with a seed of its "
         "own; the fresh seeds then train with that adapter, too",
+    )
+    keep_checkpoints: Annotated[str, OneOf(KEEP_FACTS)] = Field(
+        "best", description=f"what a run that has ended keeps beside its records; {in_words(KEEP_FACTS)}"
     )
     seed: Seed = Field(0, description="seed of the search; the trials' own seed is that of the base")
     wandb: WandbConfig = Field(default_factory=WandbConfig)

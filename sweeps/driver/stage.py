@@ -16,6 +16,7 @@ from analysis.names import FAILED, RUNNING
 from mergenet.errors import WriteError
 from mergenet.records.run_record import FINISHED, STOPPED
 from sweeps.config import SweepConfig
+from sweeps.driver.kept import Keeper, prune
 from sweeps.driver.metadata import note_status, write_status
 from sweeps.driver.signals import interruptible
 from sweeps.driver.watchdog import watched
@@ -118,12 +119,14 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
     """
     plan, view, clock = desk.plan, desk.view, desk.clock
     files = EventFiles(desk.folder, view.say)
-    told: list[Listener] = [desk.budget, view, desk.mirror, files, *listeners, clock.beat]
+    keeper = Keeper(desk.folder, plan.sweep.keep_checkpoints)
+    told: list[Listener] = [desk.budget, view, desk.mirror, files, keeper, *listeners, clock.beat]
 
     def listener(event: JobEvent) -> None:
         for listens in told:
             listens(event)
 
+    prune(desk.folder, plan.sweep.keep_checkpoints)  # what a killed driver had no time for
     clock.begin("ray")
     with quiet(), view, closing(files), session(plan.sweep, address, view.say):
         # after `quiet`: ray reads its environment when it is imported

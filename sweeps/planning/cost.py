@@ -11,6 +11,7 @@ from mergenet.records.run_record import ADAPTER_PARAMETERS
 from mergenet.training.advice import lines
 from mergenet.transfer.phase import transfer_steps
 from sweeps.config import SweepConfig
+from sweeps.config.choices import KEEP_FACTS
 from sweeps.execution.resources import num_cpus, worker_gpus, worker_range
 from sweeps.planning.checks import num_gpus, plan_sweep
 from sweeps.planning.epochs import Epochs, forecast
@@ -24,7 +25,7 @@ from sweeps.trials.objectives import asked
 # measured on 2 cores: until the first worker group is up, and what a trial takes beyond its training
 START_SECONDS = 15.0
 TRIAL_SECONDS = {"slots": 0.3, "per_trial": 12.0}
-KEPT_CHECKPOINTS = 2  # of a run; see mergenet.records.checkpoint
+TRAINING_CHECKPOINTS = 2  # of a run in training; see mergenet.records.checkpoint
 HOUR = 3600.0
 
 
@@ -173,7 +174,7 @@ def times(plan: Plan, measured: Measured, epochs: Epochs) -> dict[str, Any]:
 
 
 def disk(plan: Plan, measured: Measured, folder: Path) -> dict[str, int]:
-    """Bytes, from the sizes of all tensors that are written."""
+    """Bytes at most, from the sizes of all tensors that are written: of what has ended, and of what trains beside."""
     source = 0 if plan.source.record else measured.source_bytes
     none = measured.target_bytes + measured.network_bytes  # a checkpoint holds the best network, too
     trial = none + measured.adapter_bytes + source
@@ -181,10 +182,11 @@ def disk(plan: Plan, measured: Measured, folder: Path) -> dict[str, int]:
     sweep = plan.sweep
     runs = count * sweep.num_trials + sweep.adapter_seeds + sweep.num_confirmations - sweep.confirm_seeds
     without = count + plan.sweep.confirm_seeds
+    kept, slots = KEEP_FACTS[sweep.keep_checkpoints].checkpoints, min(sweep.slots, runs + without)
     points = math.ceil(measured.steps_per_epoch * plan.epochs / max(1, plan.source.every))
     return {
-        "checkpoints": KEPT_CHECKPOINTS * (runs * trial + without * none),
-        "best_networks": (runs + without) * measured.network_bytes,
+        "checkpoints": kept * (runs * trial + without * none) + (TRAINING_CHECKPOINTS - kept) * slots * trial,
+        "best_networks": 0 if sweep.keep_checkpoints == "none" else (runs + without) * measured.network_bytes,
         "recording": points * measured.layers_bytes if plan.source.record else 0,
         "free": free_disk(folder),
     }

@@ -86,7 +86,7 @@ def test_controls_cost_what_the_best_costs(tmp_path: Path) -> None:
     seconds = 12 * (2 * 3.5 + 1.0 + 0.3)
     for key in ("hours", "trial_hours"):
         assert 3600 * (controls["time"][key] - without["time"][key]) == pytest.approx(seconds, abs=0.8)
-    assert controls["disk"]["checkpoints"] - without["disk"]["checkpoints"] == 2 * 12 * (1000 + 400 + 100)
+    assert controls["disk"]["checkpoints"] == without["disk"]["checkpoints"], "what has ended keeps none"
     assert controls["disk"]["best_networks"] - without["disk"]["best_networks"] == 12 * 400
     lines = list(plan_lines(controls))
     assert "trials: 4 of the search, 1 without transfer, 24 to confirm the best" in lines
@@ -101,12 +101,18 @@ def test_a_budget_caps_the_hours(tmp_path: Path) -> None:
 
 
 def test_disk(tmp_path: Path) -> None:
-    """10 runs with transfer, 7 without; two checkpoints each, with the best network inside; 10 points of 64 bytes."""
+    """10 runs with transfer, 7 without; a checkpoint has the best network inside; 10 points of 64 bytes."""
     disk = found(tmp_path)["disk"]
-    assert disk["checkpoints"] == 2 * (10 * (1000 + 400 + 100) + 7 * (1000 + 400))
+    trial, none = 1000 + 400 + 100, 1000 + 400
+    assert disk["checkpoints"] == 2 * trial, "of the one that trains"
+    assert found(tmp_path, slots=3)["disk"]["checkpoints"] == 3 * 2 * trial
     assert disk["best_networks"] == 17 * 400
     assert disk["recording"] == 10 * 64
     assert disk["free"] > 0
+    kept = {keep: found(tmp_path, keep_checkpoints=keep)["disk"] for keep in ("none", "last", "all")}
+    assert kept["all"]["checkpoints"] == 2 * (10 * trial + 7 * none)
+    assert kept["last"]["checkpoints"] == 10 * trial + 7 * none + trial
+    assert kept["none"] | {"best_networks": 17 * 400} == disk
 
 
 def test_several_seeds_a_trial(tmp_path: Path) -> None:
@@ -114,7 +120,7 @@ def test_several_seeds_a_trial(tmp_path: Path) -> None:
     one, three = found(tmp_path), found(tmp_path, seeds_per_trial=3)
     assert three["epochs"]["full"] - one["epochs"]["full"] == 2 * (4 + 1) * 2
     assert three["epochs"]["trainings"] == 12
-    assert three["disk"]["checkpoints"] == 2 * (18 * (1000 + 400 + 100) + 9 * (1000 + 400))
+    assert three["disk"]["best_networks"] == (18 + 9) * 400
     assert three["time"]["trial_hours"] > one["time"]["trial_hours"]
     text = "\n".join(plan_lines(three))
     assert "  3 seeds of each trial that reaches its last epoch, and without transfer: about 12 trainings of" in text
