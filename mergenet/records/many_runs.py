@@ -85,8 +85,8 @@ class CacheFile:
 
     def save(self, runs: dict[str, Any]) -> None:
         """Writes those that JSON gives back, and deletes what too many other folders have left there."""
-        body = _json({name: found for name, found in runs.items() if _comes_back(found)})
-        with contextlib.suppress(OSError, RuntimeError):
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # the last where a folder's name is no text
+            body = _json({name: found for name, found in runs.items() if _comes_back(found)})
             path = self.path.expanduser()
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:

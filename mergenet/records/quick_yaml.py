@@ -1,4 +1,4 @@
-"""config.yaml of many runs, read like `yaml.safe_load` and forty times faster.
+"""config.yaml of many runs, read like `yaml.safe_load` and many times faster.
 
 The configurations of a sweep differ in a few numbers and names. So a text is cut into its shape and the words at the
 ends of its lines, `key: word` or `- word`. PyYAML reads each shape once, with a marker in place of each word, and each

@@ -214,6 +214,11 @@ def test_where_nothing_can_be_written_everything_is_read(
     assert (looks(), looks()) == (ALL, ALL)
 
 
+def test_a_folder_whose_name_is_no_text_is_read(tmp_path: Path) -> None:
+    looks = Looks(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")))
+    assert (looks(), looks()) == (ALL, ALL)
+
+
 def test_a_read_only_sweep_is_remembered_as_well(tmp_path: Path) -> None:
     looks = Looks(tmp_path / "runs")
     for path in [*(tmp_path / "runs").rglob("*"), tmp_path / "runs"]:
