@@ -50,7 +50,7 @@ class Run(TypedDict):
 
 def read_table_run(path: Path) -> Run:
     """Reads a run folder. Raises UserError if it is none, or if it is damaged."""
-    trial, rows, result = read_outcome(path)
+    trial, rows, result = read_outcome(path, whole=False)
     if trial is None and path.parent.name == TRIALS_FOLDER:
         raise UserError(f"{path} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch")
     if trial is not None and trial["state"] == FAILED and not (path / CONFIG_FILE).exists():
@@ -106,9 +106,15 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
     # result.json holds the epoch that the run selected; a killed run may have only its epochs
     told = {name: value for name, value in record.result.items() if name in CHOSEN or MEASURE.fullmatch(name)}
     values |= {name: value for name, value in told.items() if value is not None}
-    times = (row[name] for row in record.epochs for name in _phases(tuple(row)))
-    seconds = sum(value for value in times if value is not None and math.isfinite(value))
-    return {"epochs_done": len(record.epochs), **values, STEP_SECONDS: step_seconds(record.epochs), "seconds": seconds}
+    cost = {STEP_SECONDS: step_seconds(record.epochs), "seconds": _seconds(record.epochs)}
+    return {"epochs_done": len(record.epochs), **values, **cost}
+
+
+def _seconds(epochs: list[dict[str, Any]]) -> float:
+    """All times of all epochs, without those that are no finite number."""
+    times = [row[name] for row in epochs for name in _phases(tuple(row)) if row[name] is not None]
+    whole = sum(times)
+    return whole if math.isfinite(whole) else sum(filter(math.isfinite, times))
 
 
 @lru_cache(maxsize=64)

@@ -60,14 +60,14 @@ def trial_folders(sweep: Path) -> list[Path]:
     return [path.parent for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
 
 
-def read_outcome(run: Path) -> tuple[Trial | None, list[dict[str, Any]], dict[str, Any]]:
-    """trial.json, the epochs and result.json of a run: what every command goes by.
+def read_outcome(run: Path, whole: bool = True) -> tuple[Trial | None, list[dict[str, Any]], dict[str, Any]]:
+    """trial.json, the epochs and result.json of a run: what every command goes by. whole: as in `read_epochs`.
 
     Raises UserError if one of them is damaged, or they disagree: such a run is left out of all that is counted.
     """
     trial = read_trial_file(run)  # in this order: a run that trains writes them in the opposite one
     result = read_result(run)
-    rows = read_epochs(run, result)
+    rows = read_epochs(run, result, whole)
     if trial is not None and trial["state"] == COMPLETE and result[STATUS] != FINISHED:
         raise CheckpointError(
             f"{run / RESULT_FILE} must say {FINISHED}, as {TRIAL_FILE} says {COMPLETE}, got {result[STATUS]} or no "

@@ -63,7 +63,7 @@ from mergenet.records.provenance import config_hash as config_hash
 from mergenet.records.provenance import differences as differences
 from mergenet.records.provenance import provenance as provenance
 from mergenet.records.provenance import resumed as resumed
-from mergenet.records.quick_rows import quick_rows, text_hash
+from mergenet.records.quick_rows import quick_rows, quick_times, text_hash
 from mergenet.records.quick_yaml import quick_yaml
 
 CONFIG_FILE = "config.yaml"
@@ -214,16 +214,21 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return read_mapping(folder / PROVENANCE_FILE)
 
 
-def read_epochs(folder: Path, result: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+def read_epochs(folder: Path, result: dict[str, Any] | None = None, whole: bool = True) -> list[dict[str, Any]]:
     """The rows of epochs.jsonl, none if there is no such file; a torn last line is dropped.
 
-    result: of `read_result`, if it was read already. Raises CheckpointError if any other line is damaged, or lines are
-    not those that result.json counts.
+    result: of `read_result`, if it was read already. whole: if not, all rows but that of the best epoch may have
+    nothing but epoch, step and times. Raises CheckpointError if any other line is damaged, or lines are not those that
+    result.json counts.
     """
     if result is None:  # read first: beside a run that trains, the lines may be more by now
         result = read_result(folder)
     path = folder / EPOCHS_FILE
     data = read_bytes(path) if path.exists() else b""
+    if not whole and result.get(EPOCHS_HASH) and result[BEST_EPOCH]:
+        rows = quick_times(data, result[EPOCHS_DONE], result[EPOCHS_HASH], result[BEST_EPOCH])
+        if rows is not None:
+            return rows
     rows = quick_rows(data)
     if rows is None:
         rows = _parsed(path, data)

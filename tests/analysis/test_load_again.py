@@ -32,6 +32,7 @@ def with_care() -> Iterator[None]:
     """As before there was another way: line by line, and by PyYAML alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_record, "quick_rows", lambda _: None)
+        patch.setattr(run_record, "quick_times", lambda *_: None)
         patch.setattr(run_record, "text_hash", lambda *_: None)
         patch.setattr(run_record, "quick_yaml", yaml.safe_load)
         yield

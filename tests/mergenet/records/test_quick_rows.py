@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from mergenet.errors import CheckpointError
 from mergenet.records import run_record as record
-from mergenet.records.quick_rows import quick_rows, text_hash
+from mergenet.records.quick_rows import quick_rows, quick_times, text_hash
 
 NUMBERS = st.floats() | st.none() | st.integers(-3, 2**70)
+COUNTS = ("epoch", "step")
 COLUMNS = ("target_val_top1", "seconds_target", "seconds_adapter", "gate", "seconds_source")
 counted = st.fixed_dictionaries({"epoch": st.integers(1, 9), "step": st.integers(0, 99)})
 rows = st.lists(st.builds(dict, counted, **dict.fromkeys(COLUMNS, NUMBERS)), max_size=4)
@@ -72,11 +73,26 @@ def read(folder: Path) -> str:
         return str(error)
 
 
+def read_parts(folder: Path) -> list[dict[str, Any]] | None:
+    """As for a table; None if it is refused."""
+    try:
+        return record.read_epochs(folder, whole=False)
+    except CheckpointError:
+        return None
+
+
 def check(folder: Path, data: bytes, result: dict[str, Any]) -> str:
     """What is read at once is what is read with care alone. Returns it."""
     (folder / record.EPOCHS_FILE).write_bytes(data)
     record.write_json(folder / record.RESULT_FILE, result)
-    found = read(folder)
+    found, parts = read(folder), read_parts(folder)
+    if parts is None:
+        assert not found.startswith("[")
+    else:
+        for row, part in zip(record.read_epochs(folder), parts, strict=True):
+            best = part.keys() == row.keys()
+            kept = {name: row[name] for name in row if best or name in COUNTS or name.startswith("seconds_")}
+            assert repr(kept) == repr(part)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record, "quick_rows", lambda _: None)
         patch.setattr(record, "text_hash", lambda *_: None)
@@ -84,8 +100,8 @@ def check(folder: Path, data: bytes, result: dict[str, Any]) -> str:
     return found
 
 
-def result_of(count: int, sha256: str | None, status: str = "finished") -> dict[str, Any]:
-    done = {"status": status, "error": None, "epochs_done": count, "best_epoch": None, "metric": "target_val_top1"}
+def result_of(count: int, sha256: str | None, status: str = "finished", best: int | None = None) -> dict[str, Any]:
+    done = {"status": status, "error": None, "epochs_done": count, "best_epoch": best, "metric": "target_val_top1"}
     return done if sha256 is None else done | {"epochs_sha256": sha256}
 
 
@@ -115,6 +131,41 @@ def test_odd_lines_are_what_they_are_line_by_line(
     check(tmp_path_factory.mktemp("odd"), data, result_of(len(texts), None, "running"))
 
 
+def written(number: int, **more: Any) -> dict[str, Any]:
+    return {"epoch": number, "step": 4 * number, "target_val_top1": 1e-05, "seconds_target": 0.25, "gate": 0.5} | more
+
+
+@pytest.mark.parametrize(
+    ("more", "at_once"),
+    [
+        ({}, True),
+        ({"target_val_top1": None, "gate": float("nan"), "seconds_target": -0.0, "x": float("-inf")}, True),
+        ({"seconds_target": None}, True),
+        ({"seconds_adapter": 1.5}, False),  # behind the gate: not with the other time
+        ({"x": "a text"}, False),
+        ({"x": True}, False),
+        ({"x": [1]}, False),
+        ({"seconds_target": "1, 2"}, False),
+        ({"step": 4.0}, False),
+        ({"step": -1}, False),
+        ({"epoch": 0}, False),
+    ],
+    ids=str,
+)
+def test_a_table_s_part_of_the_rows(tmp_path: Path, more: dict[str, Any], at_once: bool) -> None:
+    """Also of rows whose right hash was written, but which are none: they are refused as before."""
+    told = [written(1), written(2), written(3, **more)]
+    data = "".join(json.dumps(row) + "\n" for row in told).encode()
+    found = check(tmp_path, data, result_of(3, record.epochs_hash(told), best=2))
+    taken = quick_times(data, 3, record.epochs_hash(told), 2)
+    assert (taken is not None) is at_once
+    if taken is not None:
+        assert (taken[1], taken[0].keys()) == (told[1], {"epoch", "step", "seconds_target"})
+        assert found.startswith("[")
+        assert quick_times(data, 3, record.epochs_hash(told), 4) is None, "no such epoch"
+        assert quick_times(data, 2, record.epochs_hash(told[:2]), 2) is None, "a killed run's last row is not counted"
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_damage_is_seen_wherever_it_is(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -125,7 +176,7 @@ def test_damage_is_seen_wherever_it_is(tmp_path_factory: pytest.TempPathFactory,
     place = data.draw(st.integers(0, len(whole) - 2))
     whole[place] = data.draw(st.integers(0, 255).filter(lambda byte: byte != whole[place]))
     folder = tmp_path_factory.mktemp("damaged")
-    found = check(folder, bytes(whole), result_of(3, record.epochs_hash(told)))
+    found = check(folder, bytes(whole), result_of(3, record.epochs_hash(told), best=2))
     if not found.startswith("["):
         assert "damaged" in found or "altered" in found
     else:  # a time, which is in no hash
