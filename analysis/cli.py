@@ -93,8 +93,25 @@ def importance(
     "Default: that by which the runs select their best epochs.",
 )
 @click.option("--trial", "name", metavar="NAME", help="This trial instead of the best, such as one of a Pareto front.")
-def best(folder: Path, out: Path | None, metric: str | None, name: str | None) -> None:
-    """The best finished trial of DIR, and its configuration as `mergenet train` accepts it."""
+@click.option(
+    "--confirm",
+    "top",
+    type=click.IntRange(1, 100),
+    metavar="K",
+    help="Train the best K trials on fresh seeds first, and name the best of these: `mergenet sweep confirm DIR`.",
+)
+@click.pass_context
+def best(
+    ctx: click.Context, folder: Path, out: Path | None, metric: str | None, name: str | None, top: int | None
+) -> None:
+    """The best finished trial of DIR, and its configuration as `mergenet train` accepts it.
+
+    It was selected for its luck as well: with --confirm it is the best on fresh seeds.
+    """
+    if top is not None:
+        given = {"--out": out, "--metric": metric, "--trial": name}
+        confirm(ctx, folder, top, [option for option, value in given.items() if value is not None])
+        return
     from analysis import tables
     from analysis.best import choose_best, choosing_metric, config_text, named, write_config
     from analysis.load import load_trials
@@ -190,3 +207,15 @@ def verify(ctx: click.Context, file: Path, run: Path | None, out: Path | None) -
     click.echo(f"\n{found}")
     if not found.ok:
         ctx.exit(1)
+
+
+def confirm(ctx: click.Context, folder: Path, top: int, others: list[str]) -> None:
+    """`mergenet sweep confirm`, found by its name: this package trains nothing itself."""
+    if others:
+        raise click.UsageError(f"--confirm must stand alone, got {others[0]} too; mergenet sweep confirm --help")
+    command = ctx.find_root().command
+    for word in ("sweep", "confirm"):
+        command = command.get_command(ctx, word) if isinstance(command, click.Group) else None
+        if command is None:
+            raise click.UsageError("--confirm must find mergenet sweep confirm, and this command line has none")
+    ctx.invoke(command, sweep=folder, top=top)

@@ -321,3 +321,14 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(tmp_path, write_
         write_run(tmp_path / "runs" / name, settings={"target.model.weights": f"\x1b[31m{name}"})
     assert "\\x1b[31ma" in (shown := run("table", tmp_path / "runs"))
     assert "\x1b" not in shown
+
+
+def test_best_confirms_by_the_command_of_sweeps(sweep):
+    done = CliRunner().invoke(cli, ["analyze", "best", str(sweep), "--confirm", "2"])
+    alone = CliRunner().invoke(cli, ["sweep", "confirm", str(sweep), "--top", "2"])
+    assert (done.exit_code, done.output) == (alone.exit_code, alone.output)
+    assert done.exit_code == 2 and done.output.startswith("error: "), done.output
+    done = CliRunner().invoke(cli, ["analyze", "best", str(sweep), "--confirm", "2", "--out", "x.yaml"])
+    assert done.output.startswith("error: --confirm must stand alone, got --out too; mergenet sweep confirm --help")
+    done = CliRunner().invoke(analyze, ["best", str(sweep), "--confirm", "2"])
+    assert "and this command line has none" in done.output
