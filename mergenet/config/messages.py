@@ -77,7 +77,7 @@ def _pattern(context: dict[str, Any]) -> str:
     meaning = {
         "auto|cpu": "be auto, cpu, cuda or cuda:N",
         "A-Za-z": "be letters, digits, dots, dashes and underscores, the first a letter or digit",
-        "x00": "be a path, not empty and without a null character",
+        "x00": "be a path, not empty, without a null character and names of over 255",
     }
     return next(words for part, words in meaning.items() if part in context["pattern"])
 

@@ -22,7 +22,8 @@ from mergenet.config.pair_labels import pairs_of
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator in use takes
-PathText = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+# longer ones are refused by the system, in an error of its own
+PathText = Annotated[str, Field(max_length=4000, pattern=r"^(/|[^\x00/])[^\x00/]{0,254}(/[^\x00/]{0,255})*$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

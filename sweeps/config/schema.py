@@ -41,6 +41,7 @@ from analysis.names import CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_
 from mergenet.config import Seed, Strict
 from mergenet.config.choices import OneOf, in_words
 from mergenet.config.rules import rule
+from mergenet.config.sections import PathText
 from mergenet.errors import unknown_name
 from sweeps.config.choices import KEEP_FACTS, SAMPLER_FACTS, SCHEDULER_FACTS
 from sweeps.space.conditions import check_conditions
@@ -88,8 +89,7 @@ class SweepConfig(Strict):
         max_length=100,
         description="name of the sweep, its folder's and on W&B",
     )
-    base: str = Field(
-        min_length=1,
+    base: PathText = Field(
         description="training configuration that is varied: a preset of `mergenet train`, or a YAML file, looked for "
         "beside the sweep file first",
     )
@@ -108,7 +108,7 @@ class SweepConfig(Strict):
         description="validation metric that trials are ranked by, target_val_...: the one that selects the target's "
         "best epoch, also if null",
     )
-    warm_start: tuple[str, ...] = Field(
+    warm_start: tuple[PathText, ...] = Field(
         (), description="folders of earlier sweeps of the same base, whose trials the study holds from the start"
     )
     minimize: tuple[Literal["adapter_parameters", "step_seconds", "target_val_loss"], ...] = Field(

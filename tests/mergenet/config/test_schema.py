@@ -232,7 +232,10 @@ def test_yaml_that_is_refused(text: str, message: str) -> None:
         ({"target": {"optimizer": {"milestones": 3}}}, "target.optimizer.milestones must be a list, got 3"),
         ({"target": {"optimizer": {"milestones": [2]}}}, "target.optimizer.milestones.0 must be <= 1.0, got 2"),
         ({"source": {"data": {"root": ""}}},
-         "source.data.root must be a path, not empty and without a null character, got ''"),
+         "source.data.root must be a path, not empty, without a null character and names of over 255, got ''"),
+        ({"target": {"model": {"weights": f"a/{'x' * 300}"}}},
+         "target.model.weights must be a path, not empty, without a null character and names of over 255, got "
+         f"'a/{'x' * 54}..."),
         ({"transfer": {"t_cycle": 0}},
          "transfer.t_cycle must be >= 1, got 0; to train without transfer set method: none"),
         ({"transfer": {"pairs": [{"source": "a"}]}}, "transfer.pairs.0.target must be given, got nothing"),
