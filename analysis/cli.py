@@ -213,9 +213,10 @@ def confirm(ctx: click.Context, folder: Path, top: int, others: list[str]) -> No
     """`mergenet sweep confirm`, found by its name: this package trains nothing itself."""
     if others:
         raise click.UsageError(f"--confirm must stand alone, got {others[0]} too; mergenet sweep confirm --help")
-    command = ctx.find_root().command
+    command: click.Command | None = ctx.find_root().command
     for word in ("sweep", "confirm"):
         command = command.get_command(ctx, word) if isinstance(command, click.Group) else None
         if command is None:
             raise click.UsageError("--confirm must find mergenet sweep confirm, and this command line has none")
+    assert command is not None
     ctx.invoke(command, sweep=folder, top=top)

@@ -117,4 +117,8 @@ def read_trial_file(run: Path) -> Trial | None:
     if trial["role"] not in ROLES:
         raise UserError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}")
     checked(TrialFile, trial, str(path), "the file is damaged; `mergenet sweep resume` makes it again")
+    if run.parent.name == TRIALS_FOLDER and trial["trial_id"] != run.name:
+        raise UserError(
+            f"{path} must be of {run.name}, got that of {trial['trial_id']!r}; `mergenet sweep resume` makes it again"
+        )
     return trial

@@ -33,7 +33,6 @@ from benchmarks.mutations import DAMAGE, found_at, garbled, mutated, places
 from mergenet.cli.main import cli
 from mergenet.config.loading import dump_yaml, load_config, read_values
 from mergenet.errors import UserError
-from sweeps.config.base import load_base
 from sweeps.config.loading import dump_sweep, load_sweep
 
 NAME = "robustness"
@@ -205,13 +204,9 @@ def resume(folder: Path) -> Outcome:
     """The checks of `mergenet sweep resume` up to where training goes on, and what it makes again."""
     from sweeps.driver.check_records import check_records
     from sweeps.driver.repair import repair_runs
-    from sweeps.planning.checks import plan_sweep
-    from sweeps.planning.inputs import check_sweep_unchanged
-    from sweeps.trials.sweep_dir import load_resumable
+    from sweeps.driver.start import resumable_plan
 
-    config = load_resumable(folder)
-    check_sweep_unchanged(folder, load_base(config), config.search)
-    check_records(plan_sweep(config, begun=True), folder)
+    check_records(resumable_plan(folder), folder)
     return FINE, f"made again: {', '.join(repair_runs(folder)) or 'nothing'}"
 
 

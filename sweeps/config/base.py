@@ -34,7 +34,7 @@ def _about_base(message: str, base: str) -> str:
     for name in ("the preset must ", f"{printable(base)} must "):
         if message.startswith(name):
             rule, semicolon, way_out = message.removeprefix(name).partition("; ")
-            got = "" if ", got" in rule else f", got {printable(base)!r}"
+            got = f" (in {printable(base)})" if ", got" in rule else f", got {printable(base)!r}"
             return f"base must {rule}{got}{semicolon}{way_out}"
     return f"base: {message}"  # errors in its YAML; the message names file and line
 

@@ -29,8 +29,7 @@ Drawn = Mapping[str, Any]  # path -> value, as in trial.json
 
 def check_records(plan: Plan, folder: Path) -> None:
     """Raises ConfigError, with what does not fit, unless the sweep of the plan is the one that the folder holds."""
-    trials = {run: trial for run in trial_folders(folder) if (trial := trial_of(run)) and trial["role"] == TRIAL}
-    drawn: dict[Path, Drawn] = {run: trial["params"] for run, trial in trials.items()}
+    drawn = drawn_in(folder)
     check_search(plan.space, drawn, folder / SWEEP_FILE)
     check_base(plan.space, drawn, folder / BASE_FILE)
     if (folder / FILES.get(plan.sweep.storage, NAME_FILE)).is_file():
@@ -39,6 +38,12 @@ def check_records(plan: Plan, folder: Path) -> None:
             study = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder, warm)
             known = {run.name: values for run, values in drawn.items()}
             check_study(plan.space, study.known(), known, place_of(plan.sweep.storage, folder))
+
+
+def drawn_in(folder: Path) -> dict[Path, Drawn]:
+    """What each trial of the search drew, by its run folder."""
+    trials = {run: trial for run in trial_folders(folder) if (trial := trial_of(run)) and trial["role"] == TRIAL}
+    return {run: trial["params"] for run, trial in trials.items()}
 
 
 def check_search(space: Space, drawn: Mapping[Path, Drawn], file: Path) -> None:

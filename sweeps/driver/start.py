@@ -11,7 +11,9 @@ from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.execution.ray_cluster import check_address
 from sweeps.planning.inputs import check_sweep_unchanged
+from sweeps.space.checks import build_space
 from sweeps.trials.sweep_dir import (
+    BASE_FILE,
     check_deletable,
     check_folder,
     finished_summary,
@@ -22,6 +24,8 @@ from sweeps.trials.sweep_dir import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from sweeps.planning.plan import Plan
 
 
 def finished(config: SweepConfig, folder: Path) -> dict[str, Any] | None:
@@ -70,10 +74,21 @@ def go_on(folder: Path, console: "Console", address: str | None = None, retry: b
     Raises as `run_sweep`, and CheckpointError if data have changed since it began, or code: with retry that may.
     """
     check_address(address)
-    config = load_resumable(folder)
-    check_sweep_unchanged(folder, load_base(config), config.search, fixed=retry)
+    plan = resumable_plan(folder, elsewhere=address is not None, retry=retry)
     from sweeps.driver.run import resume_sweep
+
+    return resume_sweep(plan, folder, console, address, retry)
+
+
+def resumable_plan(folder: Path, elsewhere: bool = False, retry: bool = False) -> "Plan":
+    """The plan of the sweep in a folder, which goes on as it began: with the same base, data and code."""
+    from sweeps.driver.check_records import check_base, drawn_in  # optuna
+
+    config = load_resumable(folder)
+    base = load_base(config)
+    drawn = {run: values for run, values in drawn_in(folder).items() if values.keys() <= config.search.keys()}
+    check_base(build_space(base, config.search), drawn, folder / BASE_FILE)  # data that differ follow from it
+    check_sweep_unchanged(folder, base, config.search, fixed=retry)
     from sweeps.planning.checks import plan_sweep
 
-    plan = plan_sweep(config, elsewhere=address is not None, begun=True)
-    return resume_sweep(plan, folder, console, address, retry)
+    return plan_sweep(config, elsewhere=elsewhere, begun=True)

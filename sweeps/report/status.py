@@ -145,7 +145,9 @@ def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: di
     planned = forecast(sweep, of_a_run, recorded)
     searching = not any(name.startswith((f"{ADAPTER}-", "confirm-")) for name in epochs)
     searched = sum(count for name, count in epochs.items() if name.startswith(TRIAL))
-    source = len(list((folder / SOURCE).glob("epoch-*.safetensors"))) if recorded else 0
+    whole = (folder / SOURCE / "recording.json").is_file()  # written last
+    files = (folder / SOURCE).glob("epoch-*.safetensors")
+    source = (of_a_run if whole else len(list(files))) if recorded else 0
     done = sum(epochs.values()) + source
     seconds = state.get("seconds", {})
     search = max(planned.search, searched) if searching else searched

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from analysis.trial_file import read_trial_file
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError, UserError
+from sweeps.config.loading import dump_sweep
 from sweeps.driver.check_records import check_records
+from sweeps.driver.start import resumable_plan
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import AGAIN, load_study
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.record import write_trial
 from sweeps.trials.recorded_source import SourcePlan
-from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.base import space_of, sweep_config, write_base
 
 CYCLE, RANK = "transfer.t_cycle", "transfer.adapter.rank"
 SEARCH = {CYCLE: {"choice": [2, 4, 8]}, RANK: {"int": [2, 8]}}
@@ -117,3 +120,28 @@ def test_a_base_that_is_not_what_was_trained_is_refused(tmp_path: Path) -> None:
     message = r"base\.yaml must be the base with which trial-000 trained, where epochs is 2 and not 3; put it back"
     with pytest.raises(ConfigError, match=message):
         check_records(plan_of(epochs=3), folder)
+
+
+def test_a_base_that_was_edited_is_named_before_the_data_that_follow_from_it(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "sweep", plan := plan_of())
+    (folder / "sweep.yaml").write_text(dump_sweep(plan.sweep))
+    write_base(folder)
+    text = (folder / "base.yaml").read_text()
+    assert "train_fraction: 0.2" in text
+    (folder / "base.yaml").write_text(text.replace("train_fraction: 0.2", "train_fraction: 0.3"))
+    with pytest.raises(
+        ConfigError, match=r"base\.yaml must be the base with which trial-000 trained, where .*0\.2 and"
+    ):
+        resumable_plan(folder)
+    (folder / "base.yaml").write_bytes(b"\xff" + text.encode())
+    with pytest.raises(ConfigError, match=r"^base must be UTF-8 text, got another byte .* \(in .*base\.yaml\)$"):
+        resumable_plan(folder)
+
+
+def test_the_record_of_another_trial_is_damaged(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "sweep", plan_of())
+    shutil.copy(folder / "trials/trial-001/trial.json", folder / "trials/trial-000/trial.json")
+    with pytest.raises(UserError, match=r"trial\.json must be of trial-000, got that of 'trial-001'; "):
+        read_trial_file(folder / "trials/trial-000")
+    copied = shutil.copytree(folder / "trials/trial-001", tmp_path / "kept-for-later")
+    assert (read_trial_file(copied) or {})["trial_id"] == "trial-001", "a copy elsewhere may have another name"
