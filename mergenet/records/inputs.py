@@ -6,6 +6,7 @@ A hash is compared where both sides have one: older records have none of the mod
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mergenet.config import Config
@@ -44,20 +45,22 @@ def changes(first: Hashes, now: Hashes, kinds: tuple[str, ...] = (DATA, CODE, WE
         for name in sorted(was.keys() & new.keys()):
             what = f"code of {name}" if kind == CODE else f"{name}'s {word}"
             if was[name] != new[name]:
-                found.append(f"{what} {short(new[name])} (was {short(was[name])})")
+                ends = short(new[name]), short(was[name])
+                mine, theirs = (new[name], was[name]) if ends[0] == ends[1] else ends
+                found.append(f"{what} {mine} (was {theirs})")
     return found
 
 
-def check_unchanged(place: object, first: Hashes, now: Hashes, *kinds: str) -> None:
+def check_unchanged(record: Path, first: Hashes, now: Hashes, *kinds: str) -> None:
     """Raises CheckpointError, with the way out, if a folder's results come from other code or data than there is now.
 
-    place: the folder. kinds: of hashes, all if none are given.
+    record: the file in it that has the hashes. kinds: of hashes, all if none are given.
     """
     if found := changes(first, now, kinds or (DATA, CODE, WEIGHTS)):
         more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
         raise CheckpointError(
-            f"{place} was begun with other code or data: {', '.join(found[:MOST])}{more}; go back to those, or begin "
-            "anew with overwrite=True (--overwrite), which deletes what is there"
+            f"{record.parent} was begun with other code or data ({record.name}): {', '.join(found[:MOST])}{more}; go back "
+            "to those, or begin anew with overwrite=True (--overwrite), which deletes what is there"
         )
 
 

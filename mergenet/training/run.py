@@ -228,7 +228,7 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
         return []
     if (folder / PROVENANCE_FILE).exists():
         now = {DATA: _data_hashes(trainer), CODE: code_hashes(trainer.config)}
-        check_unchanged(folder, read_provenance(folder), now)
+        check_unchanged(folder / PROVENANCE_FILE, read_provenance(folder), now)
     trainer.load_state_dict(state["trainer"])
     return [EpochResult(**row) for row in state["history"]]
 

@@ -24,15 +24,15 @@ def data_hashes(config: Config) -> dict[str, str]:
 def check_finished(config: Config, folder: Path) -> None:
     """`check_inputs` of a finished run."""
     if (folder / PROVENANCE_FILE).is_file():
-        check_inputs(folder, read_provenance(folder), config, code_hashes(config))
+        check_inputs(folder / PROVENANCE_FILE, read_provenance(folder), config, code_hashes(config))
 
 
-def check_inputs(place: Path, first: Hashes, config: Config, code: Mapping[str, str]) -> None:
+def check_inputs(record: Path, first: Hashes, config: Config, code: Mapping[str, str]) -> None:
     """Raises CheckpointError if training would give other numbers now; warns of what cannot be read any more.
 
-    first: what the numbers in `place` come from. code: hashes of the user's modules now. The data are loaded.
+    record: the file that has them; first: what the numbers in its folder come from. code: hashes of the user's modules now. The data are loaded.
     """
-    check_unchanged(place, first, {CODE: code})
+    check_unchanged(record, first, {CODE: code})
     looks: dict[str, Callable[[], dict[str, str]]] = {
         DATA: lambda: data_hashes(config),
         WEIGHTS: lambda: weights_hashes(config),
@@ -44,6 +44,6 @@ def check_inputs(place: Path, first: Hashes, config: Config, code: Mapping[str, 
             now = look()
         except UserError as error:
             what = kind.partition("_")[0]
-            warnings.warn(f"whether the {what} of {place} have changed since is unknown: {error}", stacklevel=2)
+            warnings.warn(f"whether the {what} of {record.parent} have changed since is unknown: {error}", stacklevel=2)
         else:
-            check_unchanged(place, first, {kind: now})
+            check_unchanged(record, first, {kind: now})

@@ -52,6 +52,8 @@ def load_sweep(
 
 def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
     """A checked sweep. folder: relative paths are looked up there first. Raises ConfigError."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
     try:
         sweep = SweepConfig.model_validate_json(json.dumps(with_pairs(values, origin)), strict=True)
     except ValidationError as error:

@@ -11,7 +11,7 @@ from mergenet.config.user_code import source_hashes
 from mergenet.records.inputs import CODE, DATA, WEIGHTS, Hashes, users_modules
 from mergenet.records.provenance import weights_hashes
 from sweeps.space.entry import Entry
-from sweeps.trials.files import read_state
+from sweeps.trials.files import STATE_FILE, read_state
 
 INPUTS = "inputs"  # in sweep.json
 OWN = re.compile(r"([A-Za-z_][\w.]*):\w+")  # module:object
@@ -35,7 +35,7 @@ def check_sweep_unchanged(folder: Path, base: Config, search: Search, fixed: boo
 
     first = read_state(folder).get(INPUTS)
     if isinstance(first, dict):
-        check_inputs(folder, first, base, {} if fixed else code_of(base, search))
+        check_inputs(folder / STATE_FILE, first, base, {} if fixed else code_of(base, search))
 
 
 def code_of(base: Config, search: Search) -> dict[str, str]:

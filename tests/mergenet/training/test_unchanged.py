@@ -153,7 +153,7 @@ def test_the_command_says_it_in_one_line(project: Path) -> None:
     (project / "edited.py").write_text(MODULE + "\n# other\n")
     refused = CliRunner().invoke(cli, command)
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
-    assert refused.output.startswith("error: run was begun with other code or data: code of edited ")
+    assert refused.output.startswith("error: run was begun with other code or data (provenance.json): code of edited ")
     forget()
     with pytest.warns(UserWarning, match="run was trained with other code: code of edited"):
         evaluate_run(Path("run"), "test")
