@@ -59,8 +59,8 @@ def check_unchanged(record: Path, first: Hashes, now: Hashes, *kinds: str) -> No
     if found := changes(first, now, kinds or (DATA, CODE, WEIGHTS)):
         more = f" and {len(found) - MOST} more" if len(found) > MOST else ""
         raise CheckpointError(
-            f"{record.parent} was begun with other code or data ({record.name}): {', '.join(found[:MOST])}{more}; go back "
-            "to those, or begin anew with overwrite=True (--overwrite), which deletes what is there"
+            f"{record.parent} was begun with other code or data ({record.name}): {', '.join(found[:MOST])}{more}; go "
+            "back to those, or begin anew with overwrite=True (--overwrite), which deletes what is there"
         )
 
 

@@ -30,7 +30,8 @@ def check_finished(config: Config, folder: Path) -> None:
 def check_inputs(record: Path, first: Hashes, config: Config, code: Mapping[str, str]) -> None:
     """Raises CheckpointError if training would give other numbers now; warns of what cannot be read any more.
 
-    record: the file that has them; first: what the numbers in its folder come from. code: hashes of the user's modules now. The data are loaded.
+    first: what the numbers in a folder come from; record: the file that has it. code: hashes of the user's modules
+    now. The data are loaded.
     """
     check_unchanged(record, first, {CODE: code})
     looks: dict[str, Callable[[], dict[str, str]]] = {

@@ -90,7 +90,8 @@ def end(folder: Path) -> None:
 def test_a_sweep_of_other_code_is_refused(project: Path, module: str) -> None:
     folder = begun(project)
     (project / f"{module}.py").write_text((project / f"{module}.py").read_text() + "# other\n")
-    said = rf"sweep was begun with other code or data \(sweep\.json\): code of {module} \w{{12}} \(was \w{{12}}\); .* .--overwrite"
+    changed = rf"code of {module} \w{{12}} \(was \w{{12}}\)"
+    said = rf"sweep was begun with other code or data \(sweep\.json\): {changed}; .* .--overwrite"
     with pytest.raises(CheckpointError, match=said):
         go_on(folder, Console(file=StringIO()))
     assert finished(sweep(), folder) is None
