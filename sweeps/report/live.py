@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.names import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
+from analysis.report.verdict import label as label
 from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
 from analysis.trial_file import named_values
 from mergenet.config.pair_labels import in_a_word
@@ -200,10 +201,6 @@ def best_text(best: dict[str, Any] | None, metric: str) -> str:
 
 def show_lead(metric: str, lead: float) -> str:
     return f"{100 * lead:+.2f} points" if is_metric(metric) else f"{lead:+.4g}"
-
-
-def label(metric: str) -> str:
-    return metric.replace("target_", "").replace("_", " ")
 
 
 def show(metric: str, value: float | None) -> str:

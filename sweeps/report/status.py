@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis.measures import Rows
 from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIALS_FOLDER, mode_of
+from analysis.report.verdict import controls_verdict, gain_text, verdict
 from analysis.trial_file import read_outcome
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
@@ -19,7 +20,6 @@ from sweeps.config.loading import load_sweep
 from sweeps.planning.epochs import forecast
 from sweeps.report.live import best_text, clock, label
 from sweeps.report.summary import failed_text
-from sweeps.report.verdict import controls_verdict, gain_text, verdict
 from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.trials.files import SUMMARY_FILE, read_state, read_summary
 from sweeps.trials.objectives import feasible

@@ -6,10 +6,14 @@ from typing import Any
 from analysis.names import mode_of
 from analysis.power import LEVEL, smallest_p, smallest_p_text
 from mergenet.records.run_record import is_metric, test_column
-from sweeps.report.live import label
 
 CONTROLS = {"shuffled": "the source shuffled", "noise": "noise for a source", "none": "no source"}
 SHORT = {"shuffled": "shuffled", "noise": "noise", "none": "no source"}
+
+
+def label(metric: str) -> str:
+    """target_val_top1 -> val top1."""
+    return metric.replace("target_", "").replace("_", " ")
 
 
 def shown(gain: dict[str, Any], mode: str) -> str | None:
@@ -47,7 +51,7 @@ def gain_text(metric: str, gain: dict[str, Any]) -> str:
 def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
     """The controls compared with no transfer, and the best with the controls, on both splits.
 
-    found: what `results.confirmation` returned. metric: on validation.
+    found: of confirmation.py, or of summary.json. metric: on validation.
     """
     controls, names = found.get("controls", {}), (metric, test_column(metric))
     if not controls:
@@ -75,7 +79,7 @@ def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
 def adapter_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
     """The gain of the adapter that was trained over adapter_seeds, and whether training it that way has helped.
 
-    found: what `results.confirmation` returned. metric: on validation.
+    found: of confirmation.py, or of summary.json. metric: on validation.
     """
     trained, names = found.get("adapter"), (metric, test_column(metric))
     if trained is None:
