@@ -6,6 +6,7 @@ from mergenet.records.run_record import is_loss
 
 SWEEP_FILE = "sweep.yaml"
 BASE_FILE = "base.yaml"
+STATE_FILE = "sweep.json"
 TRIALS_FOLDER = "trials"
 
 # roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;
