@@ -142,7 +142,8 @@ def gain_card(evidence: Evidence) -> Card:
         "the data split are those of the search",
     ]
     tone = tones.get(shown(gain, mode_of(test)) or "", OPEN)
-    return Card("gain", question, f"{label(test)} {gain_text(test, gain)}", tone, details, [])
+    answered = gain_text(test, gain).partition(" (t)")[0]
+    return Card("gain", question, f"{label(test)} {answered}", tone, details, [])
 
 
 def mattered_card(evidence: Evidence) -> Card:
@@ -152,9 +153,9 @@ def mattered_card(evidence: Evidence) -> Card:
     table = found.importances
     told = list(dict.fromkeys(table["parameter"][table["p_value"] <= LEVEL]))
     names = ", ".join(found.names[path] for path in told)
-    details = [*mattered_lines(found, table), *_way(found)]
+    details = [*(mattered_lines(found, table) if told else []), *_way(found)]
     count = len(found.search.used)
-    details.append(f"by {PED_ANOVA} over {count} trials with a value; `mergenet analyze importance` has fANOVA too")
+    details.append(f"by {PED_ANOVA} over {count} trials with a value; mergenet analyze importance has fANOVA too")
     answered = names or f"no searched setting is told from chance by {count} trials"
     return Card("mattered", question, answered, GOOD if told else OPEN, details, [])
 

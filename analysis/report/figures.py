@@ -1,5 +1,6 @@
 """The figures of a report: plotly's own, without the colours of a theme. The page adds a template, light or dark."""
 
+import html
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,12 +19,16 @@ from mergenet.records.run_record import METRIC, is_metric, test_column
 
 @dataclass(frozen=True)
 class Section:
-    """A figure with what it shows; figure: plotly's data and layout, None where `why_not` says why."""
+    """A figure with what it shows; figure: plotly's data and layout, None where `why_not` says why.
+
+    caption: of what it is made, such as the number of trials.
+    """
 
     name: str
     title: str
     explanation: str
     figure: dict[str, Any] | None = None
+    caption: str = ""
     why_not: str = ""
 
 
@@ -41,21 +46,26 @@ def sections(evidence: Evidence) -> Iterator[Section]:
 
 def _section(name: str, title: str, explanation: str, draw: Callable[[], go.Figure]) -> Section:
     try:
-        return Section(name, title, explanation, bare(draw()))
+        figure = bare(draw())
     except UserError as error:
         return Section(name, title, explanation, why_not=str(error))
+    caption = figure["layout"].pop("title", {}).get("text", "")
+    return Section(name, title, explanation, figure, html.unescape(caption))
 
 
 def bare(figure: go.Figure) -> dict[str, Any]:
-    """data and layout as plain values, without a template."""
+    """data and layout as plain values, without a template; a legend takes no width."""
+    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"})
     found: dict[str, Any] = json.loads(str(figure.to_json()))
     found["layout"].pop("template", None)
+    found["layout"].setdefault("margin", {}).update(t=min(found["layout"].get("margin", {}).get("t", 60), 60))
     return found
 
 
 def templates() -> dict[str, Any]:
     """plotly's template for each theme, over the page's own background."""
-    clear = {"paper_bgcolor": "rgba(0, 0, 0, 0)", "plot_bgcolor": "rgba(0, 0, 0, 0)"}
+    nothing = "rgba(0, 0, 0, 0)"
+    clear = {"paper_bgcolor": nothing, "plot_bgcolor": nothing, "modebar": {"bgcolor": nothing, "color": GREY}}
     found = {theme: pio.templates[name].to_plotly_json() for theme, name in (("light", LIGHT), ("dark", DARK))}
     return {theme: {**one, "layout": {**one["layout"], **clear}} for theme, one in found.items()}
 
@@ -83,7 +93,7 @@ def gains(evidence: Evidence) -> go.Figure:
     figure.add_vline(x=0, line={"color": GREY, "dash": "dot"})
     unit = "points" if is_metric(test) else "in the metric"
     figure.update_xaxes(title_text=f"{label(test)}, {unit}")
-    height = 150 + 45 * len(rows)
+    height = 110 + 45 * len(rows)
     return figure.update_layout(height=height, margin={"t": 20, "r": 30}, yaxis={"automargin": True})
 
 

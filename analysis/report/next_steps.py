@@ -137,7 +137,7 @@ def _source(evidence: Evidence, test: str) -> Iterator[Step]:
 
 
 def _edges(evidence: Evidence) -> Iterator[Step]:
-    """Ranges at whose end the best lies; not of a setting that is not told from chance."""
+    """Ranges at whose end the best lies."""
     best = evidence.best
     if evidence.found is None or best is None:
         return
@@ -145,12 +145,11 @@ def _edges(evidence: Evidence) -> Iterator[Step]:
     row = search.trials[search.trials["trial"] == best["trial"]]
     for path, parameter in search.parameters.items():
         label = row[path].iloc[0] if len(row) else None
-        at = None if label is None or _means_nothing(evidence, path) else edge(parameter, label)
+        at = None if label is None else edge(parameter, label)
         if at is not None:
-            yield Step(
-                f"the best has {path} {setting(label)}, at the {at} edge of what was searched "
-                f"({_searched(parameter)}): widen it there, where the setting allows it"
-            )
+            what = f"the best has {path} {setting(label)}, at the {at} edge of what was searched"
+            but = ", though it is not told from chance yet" if _means_nothing(evidence, path) else ""
+            yield Step(f"{what} ({_searched(parameter)}): widen it there, where the setting allows it{but}")
 
 
 def edge(parameter: Parameter, label: Label) -> str | None:

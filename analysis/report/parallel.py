@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from analysis import formatting
 from analysis.importance.figures import SCALE
@@ -22,6 +23,7 @@ from mergenet.records.run_record import is_metric, test_column
 
 MOST_LABELS = 30  # ticks of a choice; of more, evenly spaced ones
 MOST_CHARACTERS = 18  # of a tick
+SHADES = np.linspace(0.2, 0.88, 8).tolist()  # of the scale: seen on white and on black
 NOT_DRAWN = -0.08  # below the axis, in its lengths: a trial that did not draw the setting
 
 Dimension = dict[str, Any]
@@ -41,11 +43,13 @@ def parallel_coordinates(evidence: Evidence) -> go.Figure:
     drawn = found.search.trials.set_index("trial").reindex(table["trial"])
     value = _measured(table, metric)
     dimensions = [_dimension(found, path, drawn[path]) for path in found.search.parameters]
-    dimensions.append({"label": "epochs", "values": [int(n) for n in table["epochs_done"]]})
+    if table["epochs_done"].nunique() > 1:
+        dimensions.append({"label": "epochs", "values": [int(n) for n in table["epochs_done"]]})
     test = test_column(metric)
-    others = [name for name in (test,) if name in table.columns and table[name].notna().sum() > 1]
-    dimensions += [_measured(table, name) for name in others] + [value]
-    line = {"color": value["values"], "colorscale": SCALE, "reversescale": mode_of(metric) == "min", "showscale": True}
+    dimensions += [_measured(table, test)] if test in table.columns and table[test].nunique() > 1 else []
+    dimensions.append(value)
+    scale = [[one, color] for one, color in zip(np.linspace(0, 1, 8), sample_colorscale(SCALE, SHADES), strict=True)]
+    line = {"color": value["values"], "colorscale": scale, "reversescale": mode_of(metric) == "min", "showscale": True}
     line |= {"colorbar": {"title": {"text": html.escape(str(value["label"]))}, "thickness": 12}}
     trace = go.Parcoords(dimensions=dimensions, line=line, ids=list(map(str, table["trial"])))
     trace.update(labelfont={"size": 13}, tickfont={"size": 11}, unselected={"line": {"opacity": 0.06}})
@@ -63,7 +67,7 @@ def _measured(table: pd.DataFrame, name: str) -> Dimension:
     shown = [plain(float(bottom if np.isnan(value) else value)) for value in values]
     ticks = np.linspace(low, high, 5)
     found: Dimension = {"label": f"{label(name)} %" if is_metric(name) else label(name), "values": shown}
-    found |= {"range": [plain(bottom), plain(low + span)]}
+    found |= {"range": [plain(bottom), plain(low + span)], "tickformat": ".4~g"}
     return found | ({"tickvals": [bottom, *ticks], "ticktext": ["-", *(f"{t:.4g}" for t in ticks)]} if lacks else {})
 
 

@@ -39,7 +39,7 @@ def link(folder: Path | str, page: Path) -> str:
 
 
 def trials(evidence: Evidence, page: Path) -> dict[str, Any]:
-    """columns: name, title, kind ("percent", "number" or "text"); rows: a list of cells each; links: the folder of each.
+    """columns: name, title, kind ("percent", "number" or "text"); rows: a list of cells each; links: their folders.
 
     has: of each row the places in `files` of those that are there.
 

@@ -7,6 +7,7 @@ The sweep folder:
     source/        the recorded source                .lock         held by the driver
     trials/NAME/   a run folder + trial.json          best.yaml     the best trial for `mergenet train`
     summary.json   what is printed at the end     warm_start.json   trials of earlier sweeps, if asked for
+    report.html, report.md   the answer with its evidence, for people
 
 A sweep that was stopped or killed resumes from these: every step below is taken again, and runs that have ended are
 read from their records instead of trained.
@@ -51,6 +52,7 @@ from sweeps.execution.resources import groups_of, num_cpus, worker_range
 from sweeps.planning.checks import num_gpus
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.report.live import View, say
+from sweeps.report.page import write_page
 from sweeps.report.summary import print_summary, summarize
 from sweeps.study.draws import DRAWS, draw_changes
 from sweeps.tracking.remote_copy import Copy, claim
@@ -225,6 +227,7 @@ def _run(
             clock.begin(None)
     summary = summarize(plan, folder, clock.seconds(), budget.facts())
     write_json(folder / SUMMARY_FILE, summary)
+    view.say(write_page(shown_path(folder), FAILED if best is None else FINISHED))
     mirror.summarize(summary)
     mirror.close()  # its messages come before the summary
     print_summary(folder, summary, console)

@@ -18,7 +18,7 @@ from analysis.report.verdict import show as show
 from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
 from analysis.trial_file import named_values
 from mergenet.config.pair_labels import in_a_word
-from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
+from mergenet.records.run_record import is_metric
 from sweeps.config import SweepConfig
 from sweeps.trials.budget import Budget, budget_line
 from sweeps.trials.messages import SUSPEND, EndEvent, JobEvent, Row

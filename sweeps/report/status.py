@@ -170,7 +170,8 @@ def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
     if found["damaged"] and not found["driver"]:
         yield f"next: {resume_command(found['folder'])} (makes again what is damaged, or says what to do)"
     elif found["status"] == FINISHED:
-        yield f"next: mergenet train {shlex.quote(found['folder'] + '/best.yaml')}; mergenet analyze table {folder}"
+        train = f"mergenet train {shlex.quote(found['folder'] + '/best.yaml')}"
+        yield f"next: {train}; mergenet analyze table {folder}; mergenet analyze report {folder} --open"
     elif found["driver"]:
         yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"
     elif not (found["failed"] and found["status"] == FAILED):  # then it would fail again

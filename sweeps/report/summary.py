@@ -113,6 +113,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say("next:")
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
         say(f"  mergenet analyze table {shlex.quote(str(folder))}")
+        say(f"  mergenet analyze report {shlex.quote(str(folder))} --open")
     say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
 
 

@@ -30,7 +30,18 @@ REST = "what a kill left of a sweep that was begun or deleted"
 DELETING = "being deleted"  # a status
 # All that is written straight into a sweep folder, and of it what stands there before the sweep starts
 FIRST = (LOCK_FILE, ".*.tmp*", STATE_FILE, BASE_FILE, "warm_start.json", SWEEP_FILE)
-OWN = (*FIRST, SUMMARY_FILE, "best.yaml", "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*")
+OWN = (
+    *FIRST,
+    SUMMARY_FILE,
+    "report.html",
+    "report.md",
+    "best.yaml",
+    "study.*",
+    SOURCE,
+    TRIALS_FOLDER,
+    "wandb",
+    ".mergenet-ray-*",
+)
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
 

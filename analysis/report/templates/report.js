@@ -4,17 +4,17 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const { columns, rows, links, has, files } = data.table;
   const at = (id) => document.getElementById(id);
-  const PAGE = 50;
+  const PAGE = 50; // rows
+  const PAPER = 680, LOW = 320; // pixels, of a figure that is printed: A4 and Letter, less their margins
 
   // Theme: the reader's system decides until the button is pressed; figures follow by their template.
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const theme = () => root.dataset.theme || (dark.matches ? "dark" : "light");
   const drawn = () => [...document.querySelectorAll(".figure.drawn")];
-  const recolour = (name) => drawn().map((one) => Plotly.relayout(one, { template: data.templates[name] }));
   const themed = () => {
     at("theme").textContent = theme() === "dark" ? "Light" : "Dark";
-    return Promise.all(recolour(theme()));
+    for (const one of drawn()) Plotly.relayout(one, { template: data.templates[theme()] });
   };
   try {
     const kept = localStorage.getItem("mergenet-theme");
@@ -28,12 +28,13 @@
   dark.addEventListener("change", themed);
 
   // Figures are drawn when they come into view, and all of them before the page is printed, in light colours.
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
   const draw = (one) => {
     if (one.classList.contains("drawn")) return;
     one.classList.add("drawn");
     const { data: traces, layout } = data.figures[one.dataset.figure];
-    Plotly.newPlot(one, traces, { ...layout, template: data.templates[theme()] }, config);
+    const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger scrolls the page
+    Plotly.newPlot(one, traces, { ...layout, dragmode, template: data.templates[theme()] }, config);
     if (one.dataset.figure === "parallel") one.on("plotly_restyle", () => brush(one));
     else one.on("plotly_click", (event) => find(event.points[0]));
   };
@@ -41,8 +42,19 @@
     for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); draw(entry.target); }
   }, { rootMargin: "300px" });
   document.querySelectorAll(".figure").forEach((one) => seen.observe(one));
-  addEventListener("beforeprint", () => { document.querySelectorAll(".figure").forEach(draw); recolour("light"); });
-  addEventListener("afterprint", themed);
+  addEventListener("beforeprint", () => {
+    document.querySelectorAll(".figure").forEach(draw);
+    for (const one of drawn()) {
+      const height = data.figures[one.dataset.figure].layout.height || LOW;
+      Plotly.relayout(one, { template: data.templates.light, autosize: false, width: PAPER, height });
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const one of drawn()) {
+      const height = data.figures[one.dataset.figure].layout.height || null;
+      Plotly.relayout(one, { template: data.templates[theme()], autosize: true, width: null, height });
+    }
+  });
 
   // What is shown of the table
   const name = columns.findIndex((column) => column.name === "trial");
