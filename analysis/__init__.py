@@ -1,4 +1,4 @@
-"""Tables, paired gains and the best configuration, from the records of runs and sweeps on disk.
+"""Tables, paired gains, what mattered and the best configuration, from the records of runs and sweeps on disk.
 
     from analysis import load_trials, paired_gain
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.best import best_trial, choose_best, confirmed_gain, write_best
+    from analysis.importance.figures import FIGURES, write_figures
+    from analysis.importance.findings import Findings, what_mattered
     from analysis.load import load_trials, measure_columns, param_columns
     from analysis.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
     from analysis.power import smallest_gain, smallest_p
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __distribution__ = "mergenet"
 
 _HOMES = {
+    "FIGURES": "analysis.importance.figures",
+    "Findings": "analysis.importance.findings",
     "PairedDifference": "analysis.paired_tests",
     "best_trial": "analysis.best",
     "choose_best": "analysis.best",
@@ -30,10 +34,14 @@ _HOMES = {
     "param_columns": "analysis.load",
     "smallest_gain": "analysis.power",
     "smallest_p": "analysis.power",
+    "what_mattered": "analysis.importance.findings",
     "write_best": "analysis.best",
+    "write_figures": "analysis.importance.figures",
 }
 
 __all__ = [
+    "FIGURES",
+    "Findings",
     "PairedDifference",
     "best_trial",
     "choose_best",
@@ -47,7 +55,9 @@ __all__ = [
     "param_columns",
     "smallest_gain",
     "smallest_p",
+    "what_mattered",
     "write_best",
+    "write_figures",
 ]
 
 

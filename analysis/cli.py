@@ -1,4 +1,4 @@
-"""`mergenet analyze`: the results of a sweep as a table, and its best configuration.
+"""`mergenet analyze`: the results of a sweep as a table, its best configuration, and what mattered in it.
 
 pandas and scipy are imported when a command runs, so that `mergenet --help` stays fast.
 """
@@ -12,9 +12,9 @@ import click
 FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
 
-@click.group(short_help="Tables and the best of runs and sweeps.")
+@click.group(short_help="Tables, the best, and what mattered in sweeps.")
 def analyze() -> None:
-    """Read the records of runs and sweeps: tables, gains, the best configuration."""
+    """Read the records of runs and sweeps: tables, gains, the best configuration, what mattered."""
 
 
 @analyze.command()

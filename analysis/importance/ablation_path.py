@@ -40,8 +40,8 @@ def ablation_path(surrogate: Surrogate, confidence: float = 0.95) -> pd.DataFram
     table = pd.DataFrame(
         {
             "parameter": ["", *changed],
-            "before": [None, *(point[path] for point, path in zip(points, changed, strict=False))],
-            "after": [None, *(best[path] for path in changed)],
+            "before": _labels([None, *(point[path] for point, path in zip(points, changed, strict=False))]),
+            "after": _labels([None, *(best[path] for path in changed)]),
             "predicted": found[0],
             "worth": [*nothing, *worth[0]],
             "low": [*nothing, *low],
@@ -50,6 +50,10 @@ def ablation_path(surrogate: Surrogate, confidence: float = 0.95) -> pd.DataFram
     )
     table.attrs = {"best": search.best["trial"], "value": float(search.best["value"]), "held": held}
     return table
+
+
+def _labels(values: list[Label | None]) -> pd.Series:
+    return pd.Series(values, dtype=object)  # numbers of two parameters are not to become one type
 
 
 def endpoints(search: Search) -> tuple[Point, Point, list[str]]:

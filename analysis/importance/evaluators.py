@@ -223,7 +223,7 @@ def max_t(own: np.ndarray, null: np.ndarray) -> np.ndarray:
     mean, spread = null.mean(axis=0), np.maximum(null.std(axis=0, ddof=1), 1e-12)
     largest = ((null - mean) / spread).max(axis=1)
     reached = (own - mean) / spread
-    return (1 + (largest[:, None] >= reached[None, :] - 1e-9).sum(axis=0)) / (1 + len(null))
+    return np.asarray((1 + (largest[:, None] >= reached[None, :] - 1e-9).sum(axis=0)) / (1 + len(null)))
 
 
 def _interval(own: np.ndarray, again: np.ndarray, confidence: float, most: float) -> tuple[np.ndarray, np.ndarray]:

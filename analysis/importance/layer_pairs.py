@@ -25,7 +25,7 @@ def layer_pairs(search: Search) -> pd.DataFrame:
     rows = [
         (pair["source"], pair["target"], row["value"])
         for _, row in search.used.iterrows()
-        for pair in _pairs(search, row[paths].dropna().to_dict())
+        for pair in _pairs(search, {path: row[path] for path in paths if row[path] is not None})
     ]
     if not rows:
         raise UserError(f"{PAIRS} must be written out in the trials for values by layer pair, and are not")
@@ -36,11 +36,14 @@ def layer_pairs(search: Search) -> pd.DataFrame:
 
 
 def _pairs(search: Search, drawn: dict[str, Any]) -> list[dict[str, Any]]:
-    """The pairs of a trial: the base's with what it drew, the whole list before what lies inside."""
+    """The pairs of a trial: the base's with what it drew, the whole list before what lies inside; [] if not written."""
     base = search.base.get("transfer", {}).get("pairs") if isinstance(search.base, dict) else None
-    values = {"transfer": {"pairs": copy.deepcopy(base)}}
-    for path in sorted(drawn, key=len):
-        set_by_path(values, path, copy.deepcopy(pairs_of(drawn[path])))
+    values: dict[str, Any] = {"transfer": {"pairs": copy.deepcopy(base)}}
+    try:
+        for path in sorted(drawn, key=len):
+            set_by_path(values, path, pairs_of(drawn[path]))
+    except ValueError:  # a name that no label can hold
+        return []
     found = values["transfer"]["pairs"]
     return list(found) if are_pairs(found) else []
 

@@ -187,8 +187,8 @@ def _curve(run: Path, metric: str) -> dict[int, float]:
 def _value(row: pd.Series, metric: str, epoch: int | None, curve: dict[int, float]) -> float:
     """NaN where there is none."""
     if epoch is None:
-        value = row[metric] if row["state"] == COMPLETE else None
-        return float(value) if not is_missing(value) and math.isfinite(value) else math.nan
+        value = math.nan if row["state"] != COMPLETE or is_missing(row[metric]) else float(row[metric])
+        return value if math.isfinite(value) else math.nan
     known = [value for at, value in curve.items() if at <= epoch]
     return known[-1] if known and row["state"] != FAILED and row["epochs_done"] >= epoch else math.nan
 

@@ -22,7 +22,8 @@ Label = str | int | float | bool
 
 
 def label_of(value: Any) -> Label:
-    return "null" if value is None else in_a_word(value)  # None itself: not drawn
+    label = in_a_word(value)
+    return "null" if label is None else label  # None itself: not drawn
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,8 @@ def _parameter(path: str, entry: dict[str, Any], drawn: Iterable[Label]) -> Para
     for kind in ("int", "float"):
         if kind in entry:
             low, high = map(float, entry[kind])
-            about = {"log": bool(entry.get("log")), "step": int(entry.get("step") or 1)}
-            return Parameter(path, (), low, high, kind == "int", **about, when=when)
+            step = int(entry.get("step") or 1)
+            return Parameter(path, (), low, high, kind == "int", bool(entry.get("log")), step, when)
     listed = list(dict.fromkeys(map(label_of, entry.get("choice", []))))
     seen = sorted(set(drawn), key=canonical)
     return Parameter(path, tuple(listed if set(seen) <= set(listed) else seen), when=when)

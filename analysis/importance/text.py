@@ -33,10 +33,11 @@ def _or_why_not(section: Callable[[Findings], list[str]], found: Findings) -> li
 def importance_lines(found: Findings) -> list[str]:
     search = found.search
     out = ", ".join(f"{count} {reason}" for reason, count in search.left_out().items())
-    of = f" of {len(search.trials)}, {out} left out" if out else ""
+    of = f" of {len(search.trials)}" if out else ""
+    left_out = f" (left out: {out})" if out else ""
     table = found.importances
     return [
-        f"what explains {search.label}, over {len(search.used)} trials{of}",
+        f"what explains {search.label}, over {len(search.used)}{of} trials{left_out}",
         "",
         importance_table(found),
         "",
@@ -71,7 +72,7 @@ def verdict(found: Findings, table: pd.DataFrame) -> list[str]:
     """Which parameters explain more than chance, by which evaluator, and which do not."""
     known = table.dropna(subset=["p_value"])
     shown = known[known["p_value"] <= LEVEL]
-    by = {path: list(rows["evaluator"]) for path, rows in shown.groupby("parameter", sort=False)}
+    by = {str(path): list(rows["evaluator"]) for path, rows in shown.groupby("parameter", sort=False)}
     others = [path for path in dict.fromkeys(known["parameter"]) if path not in by]
     lines = [f"{found.names[path]} explains more than chance, by {' and '.join(names)}" for path, names in by.items()]
     if others:
@@ -169,7 +170,7 @@ def stopping_lines(found: Findings) -> list[str]:
         return [*lines, "what it risked is not known without a complete trial"]
     lines.append(
         f"to be the best, {stopped - possible} of {stopped} would have had to gain more after their last epoch than "
-        f"any of {n} complete trials did"
+        + (f"any of {n} complete trials did" if n > 1 else "the one complete trial did")
     )
     if possible:
         lines.append(f"the other {possible} could have been, by at most {scale * facts['risked']:.2f}{unit}")

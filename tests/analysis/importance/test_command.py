@@ -17,7 +17,7 @@ def run(*arguments: object, code: int = 0) -> str:
 def test_the_command_says_what_matters_and_what_does_not(folder: Path, tmp_path: Path) -> None:
     lines = run(folder, "--csv", tmp_path / "table.csv").splitlines()
     assert lines[0] == (
-        "what explains val top1 %, over 24 trials of 32, 6 stopped early, 1 failed, 1 still training left out"
+        "what explains val top1 %, over 24 of 32 trials (left out: 6 stopped early, 1 failed, 1 still training)"
     )
     assert lines[2].split()[:3] == ["parameter", "n", "PED-ANOVA"]
     assert lines[3].split()[:2] == ["gate", "24"], "the one that is told from chance comes first"

@@ -110,6 +110,7 @@ def test_nothing_is_found_where_nothing_is() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("effect", [0.0, 3.0])
 def test_false_positives_and_power_in_many_sweeps(effect: float) -> None:
     rng = np.random.default_rng(6)

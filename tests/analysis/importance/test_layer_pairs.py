@@ -56,7 +56,7 @@ def test_no_trial_on_the_front_is_beaten(search: Search) -> None:
 
 
 def test_an_unknown_or_unmeasured_cost_is_refused(search: Search) -> None:
-    with pytest.raises(UserError, match="cost must be one of .*step_seconds, got 'hours'"):
+    with pytest.raises(UserError, match=r"cost must be one of .*step_seconds, got 'hours'"):
         pareto(search, "hours")
     with pytest.raises(UserError, match="got step_seconds, which none of 24 has"):
         pareto(dataclasses.replace(search, trials=search.trials.assign(step_seconds=float("nan"))))
