@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -70,10 +70,10 @@ def brush(driver: "Chrome", axis: int, start: float, end: float) -> None:
     box = driver.execute_script(find, axis)
     x, y = box["x"] + box["width"] / 2, box["y"]
     actions = ActionChains(driver, duration=50)
-    actions.w3c_actions.pointer_action.move_to_location(int(x), int(y + start * box["height"]))
-    actions.w3c_actions.pointer_action.pointer_down()
+    pointer: Any = actions.w3c_actions.pointer_action
+    pointer.move_to_location(int(x), int(y + start * box["height"]))
+    pointer.pointer_down()
     for share in (0.25, 0.5, 0.75, 1.0):
-        at = start + share * (end - start)
-        actions.w3c_actions.pointer_action.move_to_location(int(x), int(y + at * box["height"]))
-    actions.w3c_actions.pointer_action.pointer_up()
+        pointer.move_to_location(int(x), int(y + (start + share * (end - start)) * box["height"]))
+    pointer.pointer_up()
     actions.perform()

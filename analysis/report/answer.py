@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import formatting
-from analysis.importance.evaluators import LEVEL, PED_ANOVA
+from analysis.importance.evaluators import LEVEL
 from analysis.importance.findings import Findings
 from analysis.importance.space import base_labels
 from analysis.importance.text import verdict as mattered_lines
@@ -155,7 +155,7 @@ def mattered_card(evidence: Evidence) -> Card:
     names = ", ".join(found.names[path] for path in told)
     details = [*(mattered_lines(found, table) if told else []), *_way(found)]
     count = len(found.search.used)
-    details.append(f"by {PED_ANOVA} over {count} trials with a value; mergenet analyze importance has fANOVA too")
+    details.append(f"over {count} trials with a value; mergenet analyze importance takes more permutations")
     answered = names or f"no searched setting is told from chance by {count} trials"
     return Card("mattered", question, answered, GOOD if told else OPEN, details, [])
 

@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import plotly.graph_objects as go
@@ -41,7 +42,7 @@ def sections(evidence: Evidence) -> Iterator[Section]:
     yield _section("parallel", title, told, lambda: parallel_coordinates(evidence))
     found = evidence.found
     for one in FIGURES if found is not None else ():
-        yield _section(one.name, one.title, one.explanation, lambda draw=one.draw: draw(found))
+        yield _section(one.name, one.title, one.explanation, partial(one.draw, found))
 
 
 def _section(name: str, title: str, explanation: str, draw: Callable[[], go.Figure]) -> Section:

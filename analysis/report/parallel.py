@@ -1,7 +1,7 @@
 """Parallel coordinates of a sweep's trials: an axis for each setting, the epochs and the value; plotly brushes."""
 
 import html
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,12 @@ def _measured(table: pd.DataFrame, name: str) -> Dimension:
     return found | ({"tickvals": [bottom, *ticks], "ticktext": ["-", *(f"{t:.4g}" for t in ticks)]} if lacks else {})
 
 
-def _dimension(found: Findings, path: str, column: Sequence[Label | None]) -> Dimension:
+def _dimension(found: Findings, path: str, column: pd.Series) -> Dimension:
     """A searched setting on the scale on which it was drawn, from 0 to 1."""
     parameter = found.search.parameters[path]
-    codes = [float("nan") if is_missing(one) else parameter.code(one) for one in column]
-    lacks = any(np.isnan(code) for code in codes)
-    values = [plain(NOT_DRAWN if np.isnan(code) else code) for code in codes]
+    codes = [math.nan if one is None or is_missing(one) else parameter.code(one) for one in column]
+    lacks = any(map(math.isnan, codes))
+    values = [plain(NOT_DRAWN if math.isnan(code) else code) for code in codes]
     ticks, texts = zip(*_ticks(parameter), strict=True)
     extra = ([NOT_DRAWN], ["-"]) if lacks else ([], [])
     return {
