@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,15 @@ from mergenet.errors import UserError
 from tests.analysis.importance.sweeps import GATE, RANK, by_gate, drawn
 from tests.analysis.report.sweeps import BASE, reported
 
+FEW = ["complete"] * 4  # too few for importances, which take a second
+
 
 def cards(told: Answer) -> dict[str, Card]:
     return {card.name: card for card in told.cards}
+
+
+def few(place: Path, gains: dict[str, float] | None = None, **more: Any) -> Path:
+    return reported(place / "s", gains, states=FEW, points=drawn(4), **more)
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +72,12 @@ def test_the_settings_are_beside_those_of_the_base(told: Answer) -> None:
 
 
 def test_a_control_that_gains_too_is_regularisation(tmp_path: Path) -> None:
-    card = cards(answer(gather(reported(tmp_path / "s", {"best": 0.03, "shuffled": 0.03}))))["source"]
+    card = cards(answer(gather(few(tmp_path, {"best": 0.03, "shuffled": 0.03}))))["source"]
     assert "may be regularisation, not the source" in card.answer and card.tone == OPEN
 
 
 def test_a_loss_is_not_called_a_gain(tmp_path: Path) -> None:
-    told = cards(answer(gather(reported(tmp_path / "s", {"best": -0.03, "noise": -0.03}))))
+    told = cards(answer(gather(few(tmp_path, {"best": -0.03, "noise": -0.03}))))
     assert told["gain"].tone == BAD and "a loss is shown" in told["gain"].details[0]
     assert told["source"].answer == "there is no gain to attribute"
 
@@ -97,18 +104,18 @@ def test_one_trial_chose_nothing(tmp_path: Path) -> None:
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    card = cards(answer(gather(reported(tmp_path / "s", {"best": 0.03}, seeds=1))))["gain"]
+    card = cards(answer(gather(few(tmp_path, {"best": 0.03}, seeds=1))))["gain"]
     assert card.answer == "test top1 +3.10 points (one pair: no interval)" and card.tone == OPEN
 
 
 def test_a_sweep_that_has_not_ended_says_so(tmp_path: Path) -> None:
-    told = answer(gather(reported(tmp_path / "s", status="running")))
-    assert told.state.startswith("sweep, running: 32 trials")
+    told = answer(gather(few(tmp_path, status="running")))
+    assert told.state.startswith("sweep, running: 4 trials")
     assert told.warnings[0].startswith("the sweep has not ended (running): all of this is as of now")
 
 
 def test_the_sweep_itself_may_say_how_it_ended(folder: Path, tmp_path: Path) -> None:
-    running = reported(tmp_path / "s", status="running")
+    running = few(tmp_path, status="running")
     assert not gather(running, "finished").is_running and gather(running).is_running
     assert not gather(folder).is_running
 
@@ -125,7 +132,7 @@ def test_runs_of_no_sweep_are_told_too(tmp_path: Path) -> None:
 
 
 def test_a_damaged_run_is_told(tmp_path: Path) -> None:
-    folder = reported(tmp_path / "s")
+    folder = few(tmp_path)
     (folder / "trials/trial-003/trial.json").write_text("{")
     assert any("1 runs could not be read" in line for line in answer(gather(folder)).warnings)
 
@@ -141,7 +148,7 @@ def test_a_folder_without_runs_is_one_line(tmp_path: Path) -> None:
 
 def test_a_base_that_has_not_what_was_searched_shows_a_dash(tmp_path: Path) -> None:
     base = {**BASE, "transfer": {}}
-    told = answer(gather(reported(tmp_path / "s", base=base)))
+    told = answer(gather(few(tmp_path, base=base)))
     assert [one.base for one in told.settings] == ["-", "-"]
 
 

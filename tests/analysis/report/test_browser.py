@@ -28,7 +28,7 @@ def browser() -> Iterator["Chrome"]:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page beside 70 trials: more than a page of its table."""
     states = [*STATES, *["complete"] * 38]
     folder = tmp_path_factory.mktemp("shown") / "known"
@@ -37,12 +37,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shown(browser: "Chrome", written: Path) -> "Chrome":
+def shown(browser: "Chrome", many: Path) -> "Chrome":
     """The page, opened anew at 1280 pixels in the light theme."""
     look(browser, 1280)
-    browser.get(written.as_uri())
+    browser.get(many.as_uri())
     browser.execute_script("localStorage.clear()")
-    browser.get(written.as_uri())
+    browser.get(many.as_uri())
     return browser
 
 
@@ -181,14 +181,14 @@ def test_pages_follow_one_another(shown: "Chrome") -> None:
     assert column(shown, "trial") == first and not shown.find_element("id", "previous").is_enabled()
 
 
-def test_links_open_the_files_of_a_run(shown: "Chrome", written: Path) -> None:
+def test_links_open_the_files_of_a_run(shown: "Chrome", many: Path) -> None:
     row = shown.find_element("css selector", "#table tbody tr")
     links = {link.text: str(link.get_attribute("href")) for link in row.find_elements("tag name", "a")}
     assert {"config", "epochs", "result", "provenance"} < links.keys()
     trial = next(iter(links))
     shown.get(links["result"])
     assert json.loads(shown.find_element("tag name", "pre").text) == json.loads(
-        (written.parent / "trials" / trial / "result.json").read_text()
+        (many.parent / "trials" / trial / "result.json").read_text()
     )
     shown.get(links[trial])
     assert "epochs.jsonl" in shown.find_element("tag name", "body").text, "the folder"

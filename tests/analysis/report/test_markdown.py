@@ -6,10 +6,8 @@ from tests.analysis.importance.sweeps import drawn
 from tests.analysis.report.sweeps import reported
 
 
-def test_it_holds_the_answer_and_the_differences(folder: Path, tmp_path: Path) -> None:
-    _, file = write_report(folder, tmp_path / "out.html")
-    assert file == tmp_path / "out.md"
-    lines = file.read_text().splitlines()
+def test_it_holds_the_answer_and_the_differences(written: Path) -> None:
+    lines = written.with_suffix(".md").read_text().splitlines()
     assert lines[0] == "## known"
     assert "**What does it gain over no transfer?** test top1 +3.00 points, 95 % interval \\[+2.75, +3.25\\]" in lines
     assert any(line.startswith("| best minus shuffled | +3.40 points") for line in lines)
@@ -18,8 +16,9 @@ def test_it_holds_the_answer_and_the_differences(folder: Path, tmp_path: Path) -
     assert widths == {2}, "no cell breaks its table"
 
 
-def test_links_lead_to_the_runs(folder: Path, tmp_path: Path) -> None:
-    _, file = write_report(folder, tmp_path / "out.html")
+def test_links_lead_to_the_runs(small: Path, tmp_path: Path) -> None:
+    _, file = write_report(small, tmp_path / "out.html")
+    assert file == tmp_path / "out.md"
     (line,) = (line for line in file.read_text().splitlines() if line.startswith("- runs: "))
     for part in line.split("](<")[1:]:
         assert (tmp_path / part.partition(">")[0]).is_dir()

@@ -12,6 +12,8 @@ from analysis.report.next_steps import Step, edge, next_steps
 from tests.analysis.importance.sweeps import GATE, RANK, drawn
 from tests.analysis.report.sweeps import reported
 
+FEW = ["complete"] * 4  # too few for importances, which take a second
+
 
 def steps(folder: Path) -> list[Step]:
     return next_steps(gather(folder))
@@ -25,14 +27,14 @@ def test_a_gain_of_the_source_is_to_be_trained(folder: Path) -> None:
 
 
 def test_a_best_without_fresh_seeds_is_to_be_confirmed(tmp_path: Path) -> None:
-    folder = reported(tmp_path / "my sweep", states=["complete"] * 12, points=drawn(12))
+    folder = reported(tmp_path / "my sweep", states=FEW, points=drawn(4))
     first = steps(folder)[0]
     assert "not confirmed on fresh seeds: set confirm_seeds: 8" in first.sentence and "2/2^8" in first.sentence
     assert first.command == f"mergenet sweep resume {shlex.quote(str(folder))}"
 
 
 def test_no_gain_tells_what_the_seeds_could_have_shown(tmp_path: Path) -> None:
-    folder = reported(tmp_path / "s", {"best": 0.0}, states=["complete"] * 12, points=drawn(12))
+    folder = reported(tmp_path / "s", {"best": 0.0}, states=FEW, points=drawn(4))
     sentence = steps(folder)[0].sentence
     assert sentence.startswith("no gain is shown; 6 seeds of this spread show a difference of ")
     assert "in 80% of the cases" in sentence and "set confirm_seeds: 12" in sentence
@@ -42,7 +44,7 @@ def test_no_gain_tells_what_the_seeds_could_have_shown(tmp_path: Path) -> None:
 
 
 def test_too_few_seeds_are_told(tmp_path: Path) -> None:
-    folder = reported(tmp_path / "s", {"best": 0.03}, seeds=3, states=["complete"] * 12, points=drawn(12))
+    folder = reported(tmp_path / "s", {"best": 0.03}, seeds=3, states=FEW, points=drawn(4))
     assert steps(folder)[0].sentence.startswith("3 seeds cannot show anything at the 5 % level: set confirm_seeds: 8")
 
 
@@ -56,20 +58,20 @@ def test_too_few_seeds_are_told(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_controls_show_decides(gains: dict[str, float], said: str, tmp_path: Path) -> None:
-    folder = reported(tmp_path / "s", gains, states=["complete"] * 12, points=drawn(12))
+    folder = reported(tmp_path / "s", gains, states=FEW, points=drawn(4))
     assert said in steps(folder)[0].sentence
 
 
 def test_a_sweep_that_has_not_ended_is_only_led_to_its_end(tmp_path: Path) -> None:
-    running = steps(reported(tmp_path / "running", status="running"))
+    running = steps(reported(tmp_path / "running", status="running", states=["complete", "running"], points=drawn(2)))
     assert running[0].command.endswith("running --html") and "mergenet sweep status" in running[0].command
     paused = steps(reported(tmp_path / "paused", status="stopped", states=["complete"] * 2, points=drawn(2)))
     assert [step.command for step in paused] == [f"mergenet sweep resume {tmp_path / 'paused'}"]
 
 
 def test_a_best_at_the_edge_names_the_path_and_the_range(tmp_path: Path) -> None:
-    points = [*drawn(14), {GATE: 0.5, RANK: 9}]
-    sentences = [step.sentence for step in steps(reported(tmp_path / "s", states=["complete"] * 15, points=points))]
+    points = [*drawn(4), {GATE: 0.5, RANK: 9}]
+    sentences = [step.sentence for step in steps(reported(tmp_path / "s", states=["complete"] * 5, points=points))]
     assert any(f"the best has {GATE} 0.5, at the upper edge of what was searched (0.02 to 0.5)" in s for s in sentences)
     assert not any(RANK in sentence for sentence in sentences)
 
