@@ -82,6 +82,27 @@ def importance(
             click.echo(line)
 
 
+@analyze.command(short_help="A page with the answer, the evidence, every run.")
+@FOLDER
+@click.option("--out", type=click.Path(path_type=Path), help="Write the page here.  [default: DIR/report.html]")
+@click.option("--open", "opened", is_flag=True, help="Open it in a browser.")
+def report(folder: Path, out: Path | None, opened: bool) -> None:
+    """Write the report of DIR as one HTML file that needs no network: first the answer, then the evidence.
+
+    The best configuration, its gain with interval, what mattered, whether it is the source, what to run next; then
+    figures and a table of all runs. Beside it the same answer as markdown, for a pull request.
+    """
+    from analysis.report.page import write_report
+
+    page, text = write_report(folder, out)
+    click.echo(f"wrote {page} and {text.name}")
+    if opened:
+        import webbrowser
+
+        if not webbrowser.open(page.absolute().as_uri()):
+            click.echo("no browser could be started: open the file by hand")
+
+
 @analyze.command()
 @FOLDER
 @click.option("--out", type=click.Path(path_type=Path), help="Write the configuration here. Default: standard output.")

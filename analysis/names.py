@@ -7,6 +7,7 @@ from mergenet.records.run_record import is_loss
 POINTS = 100.0  # metrics are fractions; 1 point = 0.01
 SWEEP_FILE = "sweep.yaml"
 BASE_FILE = "base.yaml"
+STATE_FILE = "sweep.json"
 TRIALS_FOLDER = "trials"
 
 # roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;

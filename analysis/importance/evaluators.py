@@ -123,11 +123,15 @@ EVALUATORS = {
 
 
 def importances(
-    search: Search, permutations: int | None = None, resamples: int | None = None, confidence: float = 0.95
+    search: Search,
+    permutations: int | None = None,
+    resamples: int | None = None,
+    confidence: float = 0.95,
+    evaluators: Sequence[str] = tuple(EVALUATORS),
 ) -> pd.DataFrame:
     """A row for each evaluator and searched parameter, the most important first.
 
-    permutations, resamples: instead of each evaluator's own number (EVALUATORS).
+    permutations, resamples: instead of each evaluator's own number. evaluators: names of EVALUATORS.
     Columns: evaluator, parameter, n (trials with a value that drew it), importance, share (of the evaluator's sum,
     which is what Optuna prints), low and high (interval at `confidence`), chance, chance_high, p_value. NaN where an
     evaluator leaves a parameter out: both one that never varied, fANOVA also one that some of the trials did not draw.
@@ -135,8 +139,14 @@ def importances(
     """
     search.check()
     tables = [
-        _evaluated(search, name, permutations or one.permutations, resamples or one.resamples, confidence)
-        for name, one in EVALUATORS.items()
+        _evaluated(
+            search,
+            name,
+            permutations or EVALUATORS[name].permutations,
+            resamples or EVALUATORS[name].resamples,
+            confidence,
+        )
+        for name in evaluators
     ]
     return pd.concat(tables, ignore_index=True)
 

@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots
 
 from analysis import formatting
 from analysis.best import write_file
-from analysis.importance.evaluators import EVALUATORS
+from analysis.importance.evaluators import FANOVA, PED_ANOVA
 from analysis.importance.findings import Findings
 from mergenet.errors import UserError
 
@@ -27,6 +27,8 @@ LIGHT, DARK = "plotly_white", "plotly_dark"
 GREY = "#8a8a8a"  # of marks beside the data: seen on white and on black
 SCALE = "Viridis"
 MOST_CURVES = 400  # learning curves in a figure; of more, evenly spaced ones by their last value
+MOST_DOTS = 1000  # trials in each panel of the marginal curves; of more, evenly spaced ones by their value
+AXES = {PED_ANOVA: "Pearson divergence", FANOVA: "share of variance"}
 UNITS = {"step_seconds": "seconds a step", "adapter_parameters": "adapter parameters", "seconds": "seconds of training"}
 
 
@@ -42,8 +44,9 @@ class Figure(NamedTuple):
 def importance(found: Findings, template: str = LIGHT) -> go.Figure:
     """Bars with intervals, one panel an evaluator; a grey line where 95 % of permuted objectives stay below."""
     table = found.importances.dropna(subset=["importance"])
-    figure = make_subplots(1, len(EVALUATORS), subplot_titles=list(EVALUATORS), horizontal_spacing=0.2)
-    for column, name in enumerate(EVALUATORS, start=1):
+    evaluators = list(dict.fromkeys(table["evaluator"]))
+    figure = make_subplots(1, len(evaluators), subplot_titles=evaluators, horizontal_spacing=0.2)
+    for column, name in enumerate(evaluators, start=1):
         rows = table[table["evaluator"] == name].iloc[::-1]
         names = [found.names[path] for path in rows["parameter"]]
         error = {"array": rows["high"] - rows["importance"], "arrayminus": rows["importance"] - rows["low"]}
@@ -53,8 +56,7 @@ def importance(found: Findings, template: str = LIGHT) -> go.Figure:
         mark = {"symbol": "line-ns-open", "size": 22, "color": GREY, "line": {"width": 3}}
         chance = go.Scatter(x=rows["chance_high"], y=names, mode="markers", marker=mark, name="chance (95 %)")
         figure.add_traces([bars, chance], rows=1, cols=column)
-    figure.update_xaxes(title_text="Pearson divergence", col=1)
-    figure.update_xaxes(title_text="share of variance", col=2)
+        figure.update_xaxes(title_text=AXES[name], col=column)
     return _finished(figure, template, found, f"n = {len(found.search.used)} trials", legend=False)
 
 
@@ -93,7 +95,7 @@ def marginals(found: Findings, template: str = LIGHT) -> go.Figure:
 def _marginal(figure: go.Figure, found: Findings, curve: pd.DataFrame, at: dict[str, int]) -> None:
     search, name = found.search, curve["parameter"].iloc[0]
     parameter = search.parameters[name]
-    drew = search.used[search.used[name].notna()]
+    drew = _spaced(search.used[search.used[name].notna()])
     known = [_text(label) if parameter.choices else label for label in drew[name]]
     grid = [_text(label) if parameter.choices else label for label in curve["value"]]
     mean, low, high = (search.scale * curve[column] for column in ("mean", "low", "high"))
@@ -110,6 +112,12 @@ def _marginal(figure: go.Figure, found: Findings, curve: pd.DataFrame, at: dict[
     figure.add_scatter(x=grid, y=low, fill="tonexty", fillcolor="rgba(138, 138, 138, 0.25)", **line, **at)
     figure.add_scatter(x=grid, y=mean, mode="lines", name="predicted", **at)
     figure.update_xaxes(type="log" if parameter.log else "linear", **at)
+
+
+def _spaced(trials: pd.DataFrame) -> pd.DataFrame:
+    """At most MOST_DOTS of them."""
+    places = np.unique(np.linspace(0, len(trials) - 1, min(len(trials), MOST_DOTS)).astype(int))
+    return trials.sort_values("value", kind="stable").iloc[places]
 
 
 def layer_pairs(found: Findings, template: str = LIGHT) -> go.Figure:

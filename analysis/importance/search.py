@@ -140,15 +140,17 @@ class Search:
         return dict(reasons)
 
 
-def load_search(folder: str | Path, metric: str | None = None, epoch: int | None = None) -> Search:
+def load_search(
+    folder: str | Path, metric: str | None = None, epoch: int | None = None, table: pd.DataFrame | None = None
+) -> Search:
     """The search of a sweep folder, from its records alone.
 
     metric: a validation metric of the table; that which selects the best epochs if not given. epoch: explain the best
     value up to this epoch, of all trials that trained as long and did not fail, instead of that of complete trials;
-    with several seeds per trial that of the first. Raises UserError.
+    with several seeds per trial that of the first. table: that of the folder, if it has been loaded. Raises UserError.
     """
     folder = Path(folder)
-    table = load_trials(folder)
+    table = load_trials(folder) if table is None else table
     found = table[table["role"] == TRIAL].sort_values(["number", "trial"], kind="stable", ignore_index=True)
     drawn = [_labels(Path(run)) for run in found["folder"]]
     parameters = read_parameters(folder, {path: [d[path] for d in drawn if path in d] for path in _paths(drawn)})

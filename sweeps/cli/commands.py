@@ -217,12 +217,14 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, one line per look.")
 @click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again until no driver is running.")
-def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
+@click.option("--html", is_flag=True, help="Also write report.html and report.md into DIR, as far as the sweep is.")
+def status_command(folder: Path, as_json: bool, watch: float | None, html: bool) -> None:
     """Show the status of the sweep in DIR, from any shell: trial states, best so far, time left, what to do next.
 
-    Only reads the folder; a running sweep is not disturbed.
+    Only reads the folder, but for --html; a running sweep is not disturbed.
     """
     from sweeps.report import status
+    from sweeps.report.page import write_page
     from sweeps.trials.sweep_dir import holds_ablation
 
     read, lines = status.read_status, status.status_lines
@@ -236,6 +238,8 @@ def status_command(folder: Path, as_json: bool, watch: float | None) -> None:
                 click.echo(json.dumps(found))
             else:
                 click.echo(("\n" if number else "") + "\n".join(lines(found)))
+            if html:
+                click.echo(write_page(folder), err=as_json)
 
 
 @sweep.command("prune")

@@ -7,6 +7,7 @@ The sweep folder:
     source/        the recorded source                .lock         held by the driver
     trials/NAME/   a run folder + trial.json          best.yaml     the best trial for `mergenet train`
     summary.json   what is printed at the end     warm_start.json   trials of earlier sweeps, if asked for
+    report.html, report.md   the answer with its evidence, for people
 
 A sweep that was stopped or killed resumes from these: every step below is taken again, and runs that have ended are
 read from their records instead of trained.
@@ -18,8 +19,9 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.names import RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
+from analysis.names import FAILED, RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
 from mergenet.records.atomic import write_json
+from mergenet.records.run_record import FINISHED
 from sweeps.driver.check_records import check_records
 from sweeps.driver.metadata import begin, note_inputs, write_status
 from sweeps.driver.stage import Desk, guarded, training
@@ -34,6 +36,7 @@ from sweeps.driver.steps import (
 )
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.report.live import say
+from sweeps.report.page import write_page
 from sweeps.report.summary import print_summary, summarize
 from sweeps.study.draws import DRAWS, draw_changes
 from sweeps.tracking.remote_copy import claim
@@ -151,6 +154,7 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
         slots.wait([job["id"] for job in baselines])
     summary = summarize(plan, folder, desk.clock.seconds(), desk.budget.facts())
     write_json(folder / SUMMARY_FILE, summary)
+    view.say(write_page(shown_path(folder), FAILED if best is None else FINISHED))
     desk.mirror.summarize(summary)
     desk.mirror.close()  # its messages come before the summary
     print_summary(folder, summary, console)

@@ -1,1 +1,1 @@
-"""What a person sees: live lines, status, plan, summary, verdict."""
+"""What a person sees: live lines, status, plan, summary."""

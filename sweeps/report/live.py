@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.names import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
+from analysis.report.verdict import label as label
+from analysis.report.verdict import show as show
 from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
 from analysis.trial_file import named_values
 from mergenet.config.pair_labels import in_a_word
-from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
+from mergenet.records.run_record import is_metric
 from sweeps.config import SweepConfig
 from sweeps.trials.budget import Budget, budget_line
 from sweeps.trials.messages import SUSPEND, EndEvent, JobEvent, Row
@@ -200,19 +202,6 @@ def best_text(best: dict[str, Any] | None, metric: str) -> str:
 
 def show_lead(metric: str, lead: float) -> str:
     return f"{100 * lead:+.2f} points" if is_metric(metric) else f"{lead:+.4g}"
-
-
-def label(metric: str) -> str:
-    return metric.replace("target_", "").replace("_", " ")
-
-
-def show(metric: str, value: float | None) -> str:
-    """A metric in percent, a number of parameters as an integer, anything else as it is."""
-    if value is None:
-        return "-"
-    if metric == ADAPTER_PARAMETERS:
-        return f"{value:.0f}"
-    return f"{100 * value:.2f} %" if is_metric(metric) else f"{value:.4g}"
 
 
 def show_params(params: dict[str, Any]) -> str:

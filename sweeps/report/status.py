@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis.measures import PHASES, STEP_SECONDS, Rows
 from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIALS_FOLDER, mode_of
+from analysis.report.verdict import controls_verdict, gain_text, verdict
 from analysis.trial_file import TRIAL_FILE, read_outcome
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
@@ -19,7 +20,6 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.planning.epochs import forecast
 from sweeps.report.live import best_text, clock, label
-from sweeps.report.verdict import controls_verdict, gain_text, verdict
 from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.trials.files import SUMMARY_FILE, read_state, read_summary
 from sweeps.trials.objectives import asked, feasible
@@ -199,7 +199,8 @@ def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:
     if found["damaged"] and not found["driver"]:
         yield f"next: {resume_command(found['folder'])} (makes again what is damaged, or says what to do)"
     elif found["status"] == FINISHED:
-        yield f"next: mergenet train {shlex.quote(found['folder'] + '/best.yaml')}; mergenet analyze table {folder}"
+        train = f"mergenet train {shlex.quote(found['folder'] + '/best.yaml')}"
+        yield f"next: {train}; mergenet analyze table {folder}; mergenet analyze report {folder} --open"
     elif found["driver"]:
         yield f"time left: {left}; next: wait, or look again with mergenet sweep status {folder} --watch 10"
     elif not (found["failed"] and found["status"] == FAILED):  # then it would fail again

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.names import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, TRIAL, TRIALS_FOLDER, mode_of
+from analysis.report.verdict import adapter_lines, control_lines, gain_text, verdict
 from analysis.seeds import SD
 from analysis.trial_file import ended_trial, trial_folders
 from mergenet.records.mixed import mixed_inputs
@@ -16,7 +17,6 @@ from sweeps.config import SweepConfig
 from sweeps.planning.plan import Plan
 from sweeps.report.live import clock, front_table, label, show, trials_table
 from sweeps.report.status import failed_text
-from sweeps.report.verdict import adapter_lines, control_lines, gain_text, verdict
 from sweeps.space.space import Space
 from sweeps.trials.budget import budget_line
 from sweeps.trials.jobs import no_controls
@@ -114,6 +114,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         say("next:")
         say(f"  mergenet train {shlex.quote(str(folder / 'best.yaml'))}")
         say(f"  mergenet analyze table {shlex.quote(str(folder))}")
+        say(f"  mergenet analyze report {shlex.quote(str(folder))} --open")
     say(f"took {clock(sum(summary['seconds'].values()))}; all records are in {folder}")
 
 

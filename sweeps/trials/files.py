@@ -1,16 +1,17 @@
 """sweep.json and summary.json, as they are read: what they hold, key by key. One that is wrong is as good as none."""
 
-import json
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from analysis.names import STATE_FILE as STATE_FILE
 from mergenet.errors import CheckpointError
+from mergenet.records.atomic import read_json as read_json
 from mergenet.records.models import Record, checked
 from mergenet.records.run_record import test_column
 
-STATE_FILE, SUMMARY_FILE = "sweep.json", "summary.json"
+SUMMARY_FILE = "summary.json"
 
 
 class State(Record):
@@ -134,12 +135,3 @@ def as_written(model: type[Record], values: dict[str, Any]) -> dict[str, Any]:
     except CheckpointError:
         return {}
     return values
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a file; empty if there is none or it is no such file."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}

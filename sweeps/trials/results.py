@@ -1,6 +1,5 @@
 """The results of a sweep, read from the records of its runs: trials, the best trial, the confirmation."""
 
-import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from analysis.names import (
     mode_of,
 )
 from analysis.paired_tests import paired_difference
+from analysis.report.verdict import as_gain
 from analysis.seeds import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
 from analysis.trial_file import ended_trial, read_outcome, state_of, trial_folders
 from mergenet.errors import CheckpointError
@@ -181,11 +181,7 @@ def beside_both(
 
 
 def gain(best: list[float], none: list[float]) -> dict[str, Any]:
-    """The mean paired difference with Student's t interval, None with one pair, and the sign-flip p."""
-    found = paired_difference(np.array(best), np.array(none))
-    low, high = (None if math.isnan(bound) else bound for bound in found.interval)
-    p = {"p": found.p_value, "smallest_p": found.smallest_p}
-    return {"num_pairs": found.num_seeds, "mean": found.mean, "low": low, "high": high, **p}
+    return as_gain(paired_difference(np.array(best), np.array(none)))
 
 
 def values_of(side: dict[int, dict[str, Any]], seeds: list[int], metric: str, sweep: SweepConfig) -> list[float]:

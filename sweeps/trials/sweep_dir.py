@@ -32,7 +32,8 @@ DELETING = "being deleted"  # a status
 # All that is written straight into a sweep folder, and of it what stands there before the sweep starts
 FIRST = (LOCK_FILE, ".*.tmp*", STATE_FILE, BASE_FILE, "warm_start.json", SWEEP_FILE, VARIANTS_FILE, ABLATION_FILE)
 ABLATION_OWN = (f"{SOURCE}-*", "ablation.*", "interactions.*", ".reused-*")
-OWN = (*FIRST, SUMMARY_FILE, "best.yaml", "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*", *ABLATION_OWN)
+RESULTS = (SUMMARY_FILE, "report.html", "report.md", "best.yaml")
+OWN = (*FIRST, *RESULTS, "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*", *ABLATION_OWN)
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 
 

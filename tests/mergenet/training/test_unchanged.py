@@ -96,7 +96,9 @@ def test_a_run_of_other_code_or_data_is_refused_until_they_are_back(
     before = (project / name).read_text()
     (project / name).write_text(text)
     kept = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with pytest.raises(CheckpointError, match=rf"begun with other code or data \(provenance\.json\): {said}; go back .* .--overwrite"):
+    with pytest.raises(
+        CheckpointError, match=rf"other code or data \(provenance\.json\): {said}; go back .* .--overwrite"
+    ):
         list(train_run(config_of(), folder))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == kept
     forget()

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import CONFIRM_ADAPTER
+from analysis.report.verdict import adapter_lines
 from sweeps.driver.steps import adapter_trainings, confirm, confirmations, train_adapter
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds, more_seeds
-from sweeps.report.verdict import adapter_lines
 from sweeps.trials.messages import Job, JobOutcome
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import confirmation

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from analysis.report.verdict import control_lines, controls_verdict
 from sweeps.driver.steps import confirm, confirmations
 from sweeps.planning.plan import Plan
 from sweeps.report.summary import controls_left_out, print_confirmation
-from sweeps.report.verdict import control_lines, controls_verdict
 from sweeps.space.space import Space
 from sweeps.tracking.wandb_summary import numbers
 from sweeps.trials.jobs import no_controls

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from analysis.report.verdict import gain_text, verdict
 from sweeps.report.live import View, show, show_params, trials_table
-from sweeps.report.verdict import gain_text, verdict
 from sweeps.tracking.wandb_run import scalars
 from sweeps.tracking.wandb_summary import numbers, trials_html
 from sweeps.trials.budget import Budget

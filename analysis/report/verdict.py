@@ -1,15 +1,39 @@
 """The verdict on the paired differences of a confirmation, in words."""
 
+import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.names import mode_of
 from analysis.power import LEVEL, smallest_p, smallest_p_text
-from mergenet.records.run_record import is_metric, test_column
-from sweeps.report.live import label
+from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric, test_column
+
+if TYPE_CHECKING:
+    from analysis.paired_tests import PairedDifference
 
 CONTROLS = {"shuffled": "the source shuffled", "noise": "noise for a source", "none": "no source"}
 SHORT = {"shuffled": "shuffled", "noise": "noise", "none": "no source"}
+
+
+def label(metric: str) -> str:
+    """target_val_top1 -> val top1."""
+    return metric.replace("target_", "").replace("_", " ")
+
+
+def show(metric: str, value: float | None) -> str:
+    """A metric in percent, a number of parameters as an integer, anything else as it is."""
+    if value is None:
+        return "-"
+    if metric == ADAPTER_PARAMETERS:
+        return f"{value:.0f}"
+    return f"{100 * value:.2f} %" if is_metric(metric) else f"{value:.4g}"
+
+
+def as_gain(found: "PairedDifference") -> dict[str, Any]:
+    """As summary.json has it: the mean with Student's t interval, None with one pair, and the sign-flip p."""
+    low, high = (None if math.isnan(bound) else bound for bound in found.interval)
+    p = {"p": found.p_value, "smallest_p": found.smallest_p}
+    return {"num_pairs": found.num_seeds, "mean": found.mean, "low": low, "high": high, **p}
 
 
 def shown(gain: dict[str, Any], mode: str) -> str | None:
@@ -47,7 +71,7 @@ def gain_text(metric: str, gain: dict[str, Any]) -> str:
 def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
     """The controls compared with no transfer, and the best with the controls, on both splits.
 
-    found: what `results.confirmation` returned. metric: on validation.
+    found: of confirmation.py, or of summary.json. metric: on validation.
     """
     controls, names = found.get("controls", {}), (metric, test_column(metric))
     if not controls:
@@ -75,7 +99,7 @@ def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
 def adapter_lines(found: dict[str, Any], metric: str) -> Iterator[str]:
     """The gain of the adapter that was trained over adapter_seeds, and whether training it that way has helped.
 
-    found: what `results.confirmation` returned. metric: on validation.
+    found: of confirmation.py, or of summary.json. metric: on validation.
     """
     trained, names = found.get("adapter"), (metric, test_column(metric))
     if trained is None:

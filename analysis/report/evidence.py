@@ -1,0 +1,126 @@
+"""All that is known of a folder of runs, read once: what the answer and the figures of a report are made of."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.best import choose_best, choosing_metric, searched
+from analysis.importance.evaluators import FANOVA, PED_ANOVA, importances
+from analysis.importance.findings import Findings
+from analysis.importance.search import load_search
+from analysis.importance.space import read_base
+from analysis.importance.surrogate import Surrogate, fit_surrogate
+from analysis.load import load_trials
+from analysis.names import STATE_FILE, SWEEP_FILE, TRIAL
+from analysis.report.confirmation import confirmation
+from mergenet.config.yaml12 import load_yaml
+from mergenet.errors import UserError
+from mergenet.records.atomic import read_json
+from mergenet.records.run_record import FINISHED
+
+# permutations and resamples of each, so that a report is made in seconds; `analyze importance` takes more
+TIMES = {PED_ANOVA: (99, 50), FANOVA: (19, 20)}
+FOREST_RESAMPLES = 20
+
+
+class Quick(Findings):
+    """What mattered, with fewer permutations and resamples."""
+
+    @cached_property
+    def importances(self) -> pd.DataFrame:
+        tables = [importances(self.search, *times, evaluators=[name]) for name, times in TIMES.items()]
+        return pd.concat(tables, ignore_index=True)
+
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        return fit_surrogate(self.search, FOREST_RESAMPLES)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """table: of `load_trials`. sweep: sweep.yaml as plain values, empty for a folder that is no sweep's.
+
+    status: of sweep.json, empty without one. best, found, confirmed: None where `why_not` says why, under the same
+    name; under "importances", why `found` cannot tell these.
+    """
+
+    folder: Path
+    table: pd.DataFrame
+    sweep: dict[str, Any]
+    base: Any
+    status: str
+    metric: str | None
+    best: pd.Series | None
+    found: Findings | None
+    confirmed: dict[str, Any] | None
+    why_not: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return str(self.sweep.get("name") or self.folder.resolve().name)
+
+    @property
+    def is_sweep(self) -> bool:
+        return bool(self.sweep)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a driver is at work, or was killed at it: its records are not whole yet."""
+        return self.is_sweep and self.status not in ("", FINISHED)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The trials of the search; of a folder that is no sweep's, all runs."""
+        return self.table[self.table["role"] == TRIAL] if self.is_sweep else self.table
+
+    @property
+    def told(self) -> Findings | None:
+        """What mattered; None where `why_not` says why that is not told."""
+        return None if "importances" in self.why_not else self.found
+
+    @property
+    def finished(self) -> int:
+        """How many trials the best was chosen from."""
+        return 0 if self.metric is None else len(searched(self.table, self.metric))
+
+
+def gather(folder: Path, status: str = "") -> Evidence:
+    """Everything about a sweep folder, or another folder of runs. status: instead of that in sweep.json.
+
+    Raises UserError if it holds no run that can be read.
+    """
+    folder = Path(folder)
+    table, why_not = load_trials(folder), dict[str, str]()
+    metric = best = found = confirmed = None
+    try:
+        metric = choosing_metric(table)
+        best = choose_best(table, metric)
+    except UserError as error:
+        why_not["best"] = str(error)
+    try:
+        found = Quick(load_search(folder, metric, table=table))
+        found.search.check()
+    except UserError as error:
+        why_not["importances"] = str(error)
+    try:
+        confirmed = confirmation(table, best) if best is not None else None
+        why_not |= {"confirmed": "there is no best trial to be confirmed"} if best is None else {}
+    except UserError as error:
+        why_not["confirmed"] = str(error)
+    sweep = _sweep(folder)
+    status = status or str(read_json(folder / STATE_FILE).get("status", ""))
+    return Evidence(folder, table, sweep, read_base(folder), status, metric, best, found, confirmed, why_not)
+
+
+def _sweep(folder: Path) -> dict[str, Any]:
+    """sweep.yaml; empty if there is none. Raises UserError if it is damaged."""
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        return {}
+    values = load_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must be a sweep file, a mapping; the file is damaged")
+    return values

@@ -1,0 +1,157 @@
+"""What the first screen says, for sweeps whose truth is known."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.report.answer import BAD, GOOD, OPEN, Answer, Card, answer
+from analysis.report.evidence import gather
+from mergenet.errors import UserError
+from tests.analysis.importance.sweeps import GATE, RANK, by_gate, drawn
+from tests.analysis.report.sweeps import BASE, reported
+
+FEW = ["complete"] * 4  # too few for importances, which take a second
+
+
+def cards(told: Answer) -> dict[str, Card]:
+    return {card.name: card for card in told.cards}
+
+
+def few(place: Path, gains: dict[str, float] | None = None, **more: Any) -> Path:
+    return reported(place / "s", gains, states=FEW, points=drawn(4), **more)
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> Answer:
+    return answer(gather(folder))
+
+
+def test_the_best_is_named_with_how_it_was_chosen(told: Answer, folder: Path) -> None:
+    best, card = gather(folder).best, cards(told)["best"]
+    assert best is not None and card.tone == GOOD
+    assert card.answer == f"{best['trial']}: val top1 {100 * best['target_val_top1']:.2f} %"
+    assert "chosen by the highest val top1 of 24 finished of 32" in card.details[1]
+    assert any("selected for its luck" in line for line in card.details)
+    assert [name for name, _ in card.runs] == [best["trial"], "baseline"]
+
+
+def test_what_selection_added_is_told_by_fresh_seeds(told: Answer, folder: Path) -> None:
+    best = gather(folder).best
+    assert best is not None
+    mean = 0.5 + 0.001 * 2.5 + 0.03  # the noise of six seeds adds to nothing
+    change = 100 * (mean - best["target_val_top1"])
+    line = f"on 6 fresh seeds its settings reach {100 * mean:.2f} % on average ({change:+.2f} points)"
+    assert line in cards(told)["best"].details
+
+
+def test_the_gain_has_its_interval_and_what_the_seeds_show(told: Answer) -> None:
+    card = cards(told)["gain"]
+    assert card.answer == "test top1 +3.00 points, 95 % interval [+2.75, +3.25]" and card.tone == GOOD
+    assert card.details[0] == "a gain is shown at the 5 % level (p 0.031, 6 seeds)"
+    assert any("p 0.0312" in line for line in card.details)
+
+
+def test_the_parameter_that_decides_is_named_and_the_other_is_not(told: Answer) -> None:
+    card = cards(told)["mattered"]
+    assert card.answer == "gate" and card.tone == GOOD
+    assert "not told from chance by 24 trials: rank" in card.details
+    assert any(line.startswith("gate from 0.02 to ") for line in card.details)
+
+
+def test_the_source_is_answered_by_the_controls(told: Answer) -> None:
+    card = cards(told)["source"]
+    assert card.answer == "it is the source, as far as these controls tell" and card.tone == GOOD
+    assert "no gain is shown with the source shuffled or noise for a source" in card.details[0]
+
+
+def test_the_settings_are_beside_those_of_the_base(told: Answer) -> None:
+    assert [one.path for one in told.settings] == [GATE, RANK]
+    assert [one.base for one in told.settings] == ["0.02", "2"]
+
+
+def test_a_control_that_gains_too_is_regularisation(tmp_path: Path) -> None:
+    card = cards(answer(gather(few(tmp_path, {"best": 0.03, "shuffled": 0.03}))))["source"]
+    assert "may be regularisation, not the source" in card.answer and card.tone == OPEN
+
+
+def test_a_loss_is_not_called_a_gain(tmp_path: Path) -> None:
+    told = cards(answer(gather(few(tmp_path, {"best": -0.03, "noise": -0.03}))))
+    assert told["gain"].tone == BAD and "a loss is shown" in told["gain"].details[0]
+    assert told["source"].answer == "there is no gain to attribute"
+
+
+def test_what_cannot_be_said_is_said(tmp_path: Path) -> None:
+    told = cards(answer(gather(reported(tmp_path / "s", states=["complete"] * 3, points=drawn(3)))))
+    assert told["gain"].answer == "not known"
+    assert "no seed has been trained to its end both with the best settings and without" in told["gain"].details[0]
+    assert told["mattered"].answer == "not told"
+    assert "must hold at least 10 complete trials" in told["mattered"].details[0]
+    assert told["source"].answer == "not tested"
+
+
+def test_a_sweep_of_which_all_failed_has_no_best(tmp_path: Path) -> None:
+    told = answer(gather(reported(tmp_path / "s", states=["failed"] * 4, points=drawn(4), status="failed")))
+    assert cards(told)["best"].answer == "there is none yet"
+    assert "got 4 failed" in cards(told)["best"].details[0]
+    assert told.settings == []
+
+
+def test_one_trial_chose_nothing(tmp_path: Path) -> None:
+    told = cards(answer(gather(reported(tmp_path / "s", states=["complete"], points=drawn(1)))))
+    assert "it is the only one that has finished: nothing was chosen" in told["best"].details
+
+
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    card = cards(answer(gather(few(tmp_path, {"best": 0.03}, seeds=1))))["gain"]
+    assert card.answer == "test top1 +3.10 points (one pair: no interval)" and card.tone == OPEN
+
+
+def test_a_sweep_that_has_not_ended_says_so(tmp_path: Path) -> None:
+    told = answer(gather(few(tmp_path, status="running")))
+    assert told.state.startswith("sweep, running: 4 trials")
+    assert told.warnings[0].startswith("the sweep has not ended (running): all of this is as of now")
+
+
+def test_the_sweep_itself_may_say_how_it_ended(folder: Path, tmp_path: Path) -> None:
+    running = few(tmp_path, status="running")
+    assert not gather(running, "finished").is_running and gather(running).is_running
+    assert not gather(folder).is_running
+
+
+def test_runs_of_no_sweep_are_told_too(tmp_path: Path) -> None:
+    from tests.analysis.folders import make_run
+
+    for rank in (2, 4):
+        make_run(tmp_path / f"run-{rank}", (0.5, 0.1 * rank), settings={RANK: rank})
+    told = answer(gather(tmp_path))
+    assert told.state.startswith("runs of no sweep: 2 runs")
+    assert "must be a sweep folder" in cards(told)["mattered"].details[0]
+    assert [one.path for one in told.settings] == [RANK]
+
+
+def test_a_damaged_run_is_told(tmp_path: Path) -> None:
+    folder = few(tmp_path)
+    (folder / "trials/trial-003/trial.json").write_text("{")
+    assert any("1 runs could not be read" in line for line in answer(gather(folder)).warnings)
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="must hold runs, found none"):
+        gather(tmp_path)
+    (tmp_path / "sweep.yaml").write_text("- a\n")
+    (tmp_path / "trials").mkdir()
+    with pytest.raises(UserError, match="this sweep has none yet"):
+        gather(tmp_path)
+
+
+def test_a_base_that_has_not_what_was_searched_shows_a_dash(tmp_path: Path) -> None:
+    base = {**BASE, "transfer": {}}
+    told = answer(gather(few(tmp_path, base=base)))
+    assert [one.base for one in told.settings] == ["-", "-"]
+
+
+def test_numbers_are_plain_data(told: Answer) -> None:
+    json.dumps([vars(card) for card in told.cards])
+    assert by_gate({GATE: 0.5, RANK: 2}) == pytest.approx(0.6)
