@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.best import best_trial, choose_best, confirmed_gain, write_best
     from analysis.comparison.compare import Comparison, compare
+    from analysis.comparison.variants import variant
     from analysis.load import load_trials, measure_columns, param_columns
     from analysis.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
     from analysis.power import smallest_gain, smallest_p
@@ -40,6 +41,7 @@ _HOMES = {
     "to_csv": "analysis.table_formats",
     "to_latex": "analysis.table_formats",
     "to_markdown": "analysis.table_formats",
+    "variant": "analysis.comparison.variants",
     "verify": "analysis.verification.verify",
     "write_best": "analysis.best",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "to_csv",
     "to_latex",
     "to_markdown",
+    "variant",
     "verify",
     "write_best",
 ]

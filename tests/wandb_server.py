@@ -64,8 +64,9 @@ class Run:
     def resume_status(self) -> Values:
         last = [json.dumps(self.history[max(self.history)])] if self.history else []
         counts = {"eventsLineCount": 0, "logLineCount": 0, "historyTail": json.dumps(last), "eventsTail": "[]"}
-        known = {"summaryMetrics": json.dumps(self.summary), "tags": [], "wandbConfig": json.dumps({"t": 1})}
+        known = {"summaryMetrics": json.dumps(self.summary), "wandbConfig": json.dumps({"t": 1})}
         about = {"group": self.about.get("groupName"), "jobType": self.about.get("jobType")}
+        about |= {"tags": self.about.get("tags") or [], "notes": self.about.get("notes")}
         return self.bucket() | counts | known | about
 
 

@@ -18,19 +18,9 @@ from mergenet.errors import CheckpointError
 from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
+from sweeps.tracking.wandb_about import INTERRUPTED, SUMMARY, ending_of, run_id, scalars
 from sweeps.tracking.wandb_file import known_epochs
-from sweeps.tracking.wandb_run import (
-    DISABLED,
-    INTERRUPTED,
-    OFFLINE,
-    SUMMARY,
-    MirrorRun,
-    NameTaken,
-    open_run,
-    outcome,
-    run_id,
-    scalars,
-)
+from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, RowEvent, StartEvent
 from sweeps.trials.sweep_dir import shown_path
@@ -110,13 +100,14 @@ class Mirror:
             "seed": event["seed"],
             "method": event["method"],
             "number": event["number"],
+            "config": event["config"],
         }
         self.jobs[event["job"]] = Open(about)
 
     def _start(self, event: StartEvent) -> None:
         """Opens a run for a job; if its workers were lost, the job starts a second time and its run continues."""
         if (job := self.jobs.get(event["job"])) is not None and job.run is None:
-            job.run = self._open(event["job"], event["role"], scalars(job.about))
+            job.run = self._open(event["job"], event["role"], scalars(job.about, self.sweep))
 
     def _log(self, event: RowEvent) -> None:
         if (job := self.jobs.get(event["job"])) is None or job.run is None:
@@ -130,7 +121,7 @@ class Mirror:
     def _end(self, name: str, state: str, error: str | None) -> None:
         job = self.jobs.get(name)
         if job is not None and job.run is not None:
-            ended = outcome(self.folder, name, state, error)
+            ended = ending_of(self.sweep, self.folder, job.about, state, error, job.run.project_url)
             try:
                 job.run.finish(ended)
             except TimeoutError as trouble:
@@ -170,14 +161,16 @@ class Mirror:
         self._say_once("dead", f"wandb: its process died ({one_line(error)}); the runs go on offline, and training too")
         for name, job in self.jobs.items():
             if job.run is not None:
-                job.run = open_run(self.sweep, self.folder, name, job.about["role"], scalars(job.about), OFFLINE)
+                job.run = open_run(
+                    self.sweep, self.folder, name, job.about["role"], scalars(job.about, self.sweep), OFFLINE
+                )
                 for row in job.rows:
                     job.run.log(row)
 
     def _summarize(self, summary: dict[str, Any]) -> None:
         run = self._open(SUMMARY, SUMMARY, table_config(summary))
         log_summary(run.run, summary)
-        run.finish(how_it_ended(summary))
+        run.finish(how_it_ended(summary, self.sweep, self.folder, run.project_url))
 
     def _close(self) -> None:
         for name in list(self.jobs):

@@ -12,9 +12,10 @@ from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.records.run_record import EPOCH, read_run
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
+from sweeps.tracking.wandb_about import SUMMARY, ending_of, run_id, scalars
 from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import one_line
-from sweeps.tracking.wandb_run import ONLINE, SUMMARY, check_key, open_run, outcome, run_id, scalars
+from sweeps.tracking.wandb_run import ONLINE, check_key, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
 from sweeps.trials.files import SUMMARY_FILE, read_summary
 from sweeps.trials.sweep_dir import SWEEP_FILES, check_metric, holds_sweep, how_to_begin, locked, resume_command
@@ -80,12 +81,13 @@ def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
         if not lacks:
             return 0
     try:
-        method = read_run(path).config.get("method")
+        config = read_run(path).config
     except CheckpointError:  # failed before its run began
-        method = None
-    mirror = open_run(sweep, folder, path.name, trial["role"], scalars(trial | {"method": method}), sweep.wandb.mode)
+        config = {}
+    about = scalars(trial | {"method": config.get("method"), "config": config}, sweep)
+    mirror = open_run(sweep, folder, path.name, trial["role"], about, sweep.wandb.mode)
     added = sum(mirror.log(row) for row in rows)
-    mirror.finish(outcome(folder, path.name, trial["state"], trial["error"]))
+    mirror.finish(ending_of(sweep, folder, trial, trial["state"], trial["error"], mirror.project_url))
     mark_synced(sweep, folder, name)
     return added
 
@@ -95,7 +97,7 @@ def sync_summary(sweep: SweepConfig, folder: Path, summary: dict[str, Any]) -> i
         return 0
     mirror = open_run(sweep, folder, SUMMARY, SUMMARY, table_config(summary), sweep.wandb.mode)
     log_summary(mirror.run, summary)
-    mirror.finish(how_it_ended(summary))
+    mirror.finish(how_it_ended(summary, sweep, folder, mirror.project_url))
     mark_synced(sweep, folder, run_id(sweep, SUMMARY))
     return 0
 

@@ -11,6 +11,7 @@ from mergenet.records.models import Record, checked
 from mergenet.records.run_record import test_column
 
 STATE_FILE, SUMMARY_FILE = "sweep.json", "summary.json"
+COMMAND = "command"  # in sweep.json: the one that began the sweep, as it may be shown elsewhere; none from Python
 
 
 class State(Record):
@@ -24,6 +25,7 @@ class State(Record):
     base_hash: str = Field("", description="text")
     study_id: str = Field("", description="text")
     copy_url: str | None = Field(None, alias="copy", description="a URL or null")
+    command: str | None = Field(None, description="text or null")
 
 
 class TrialSummary(Record):
