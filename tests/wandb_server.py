@@ -70,6 +70,47 @@ class Run:
         return self.bucket() | counts | known | about
 
 
+@dataclass
+class Artifact:
+    """A version of one."""
+
+    id: str
+    name: str
+    kind: str
+    digest: str
+    version: int
+    metadata: Values
+    aliases: set[str] = field(default_factory=set)
+    state: str = "PENDING"
+
+    def fragment(self) -> Values:
+        entity = ENTITY | {"__typename": "Entity"}
+        project = {"__typename": "Project", "id": "p1", "internalId": "1", "name": "mergenet", "entity": entity}
+        sequence = {"__typename": "ArtifactSequence", "id": f"S-{self.name}", "name": self.name, "project": project}
+        alias = {"__typename": "ArtifactAlias", "artifactCollection": sequence}
+        return {
+            "__typename": "Artifact",
+            "id": self.id,
+            "artifactSequence": sequence,
+            "versionIndex": self.version,
+            "artifactType": {"name": self.kind},
+            "description": None,
+            "metadata": json.dumps(self.metadata),
+            "ttlDurationSeconds": -1,
+            "ttlIsInherited": True,
+            "tags": [],
+            "historyStep": None,
+            "state": self.state,
+            "size": 1,
+            "digest": self.digest,
+            "commitHash": None,
+            "fileCount": 1,
+            "createdAt": "2026-01-01T00:00:00",
+            "updatedAt": None,
+            "aliases": [alias | {"id": name, "alias": name} for name in sorted(self.aliases)],
+        }
+
+
 class WandbServer:
     """Use as a context manager; `url` is what WANDB_BASE_URL must be."""
 
@@ -77,7 +118,7 @@ class WandbServer:
         self.runs: dict[str, Run] = {}
         self.files: dict[str, bytes] = {}
         self.bodies: list[bytes] = []
-        self.artifacts = 0
+        self.artifacts: list[Artifact] = []
         self.down = self.refuse_artifacts = False
         self.lock = threading.RLock()
         self.http = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"server_": self}))
@@ -148,11 +189,30 @@ class WandbServer:
         run = self.run(asked["project"], asked["run"])
         return {"createRunFiles": {"runID": run.id, "uploadHeaders": [], "files": files}}
 
-    def create_artifact(self, _asked: Values) -> Values:
-        self.artifacts += 1
-        sequence = {"id": "S1", "latestArtifact": None}
-        artifact = {"id": f"A{self.artifacts}", "state": "PENDING", "artifactSequence": sequence}
-        return {"createArtifact": {"artifact": artifact}}
+    def create_artifact(self, asked: Values) -> Values:
+        """Of equal content there is one version, which takes over the aliases."""
+        given = asked["input"]
+        name, kind, digest = (given[key] for key in ("artifactCollectionName", "artifactTypeName", "digest"))
+        found = next((one for one in self.artifacts if (one.name, one.digest) == (name, digest)), None)
+        if found is None:
+            version = sum(one.name == name for one in self.artifacts)
+            found = Artifact(f"A{len(self.artifacts) + 1}", name, kind, digest, version, json.loads(given["metadata"]))
+            self.artifacts.append(found)
+        aliases = {one["alias"] for one in given["aliases"]}
+        for one in self.artifacts:
+            if one.name == name:
+                one.aliases -= aliases
+        found.aliases |= aliases
+        sequence = {"id": f"S-{name}", "latestArtifact": None}
+        return {"createArtifact": {"artifact": {"id": found.id, "state": found.state, "artifactSequence": sequence}}}
+
+    def commit_artifact(self, asked: Values) -> Values:
+        found = self.artifact(asked["artifactID"])
+        found.state = "COMMITTED"
+        return {"commitArtifact": {"artifact": {"id": found.id, "digest": found.digest}}}
+
+    def artifact(self, id: str) -> "Artifact":
+        return next(one for one in self.artifacts if one.id == id)
 
     def manifest(self, key: str) -> Values:
         url = f"{self.url}/upload/manifest/{len(self.files)}"
@@ -162,7 +222,7 @@ class WandbServer:
     def artifact_files(self, asked: Values) -> Values:
         nodes = []
         for file in asked["input"]["artifactFiles"]:
-            name, url = file["name"], f"{self.url}/upload/artifact/{file['name']}"
+            name, url = file["name"], f"{self.url}/upload/artifact/{file['artifactID']}/{file['name']}"
             node = {"id": "f", "name": name, "displayName": name, "uploadUrl": url, "uploadHeaders": []}
             more = {"uploadMultipartUrls": None, "storagePath": name, "artifact": {"id": file["artifactID"]}}
             nodes.append({"node": node | more})
@@ -182,7 +242,8 @@ OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
     "CreateArtifactManifest": lambda server, _: server.manifest("create"),
     "UpdateArtifactManifest": lambda server, _: server.manifest("update"),
     "CreateArtifactFiles": WandbServer.artifact_files,
-    "CommitArtifact": lambda _, asked: {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": "d"}}},
+    "CommitArtifact": WandbServer.commit_artifact,
+    "ArtifactByID": lambda server, asked: {"artifact": server.artifact(asked["id"]).fragment()},
     "FetchArtifactDigestAlgorithm": lambda _, __: {"project": None},
     "XXHashDigestsEnabled": lambda _, __: {"entity": None},
     "OrgFeatureFlags": lambda _, __: {"organization": None},

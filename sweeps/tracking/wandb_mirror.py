@@ -19,6 +19,7 @@ from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
 from sweeps.tracking.wandb_about import INTERRUPTED, SUMMARY, ending_of, run_id, scalars
+from sweeps.tracking.wandb_artifacts import log_artifacts
 from sweeps.tracking.wandb_file import known_epochs
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
@@ -170,6 +171,10 @@ class Mirror:
     def _summarize(self, summary: dict[str, Any]) -> None:
         run = self._open(SUMMARY, SUMMARY, table_config(summary))
         log_summary(run.run, summary)
+        if run.run.offline:
+            self._say_once("offline", f"wandb: artifacts are not written offline; {self._way_out()}")
+        else:
+            log_artifacts(run.run, self.sweep, self.folder, summary, self.say)
         run.finish(how_it_ended(summary, self.sweep, self.folder, run.project_url))
 
     def _close(self) -> None:

@@ -11,6 +11,7 @@ from mergenet.records.models import Record, checked
 from mergenet.records.run_record import test_column
 
 STATE_FILE, SUMMARY_FILE = "sweep.json", "summary.json"
+BEST_FILE, REPORT_FILE = "best.yaml", "report.html"
 COMMAND = "command"  # in sweep.json: the one that began the sweep, as it may be shown elsewhere; none from Python
 
 

@@ -20,6 +20,31 @@ from tests.sweeps.base import CONV, base_config, sweep_config, write_base
 KEY = "c0ffee" * 6 + "c0ff"  # of 40 digits, as the client wants it
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
 PARAMS = {"transfer.pairs": [CONV], "transfer.t_cycle": 4}
+BEST = {
+    "trial_id": "trial-000",
+    "number": 0,
+    "state": "complete",
+    "epochs": 2,
+    "value": 0.2,
+    "params": {"transfer.t_cycle": 4},
+}
+FAILED_ONE = {
+    "trial_id": "trial-001",
+    "number": 1,
+    "state": "failed",
+    "epochs": 0,
+    "value": None,
+    "params": {"a": "<b>"},
+}
+GAIN = {"mean": 0.05, "low": None, "high": None, "p": 0.5, "smallest_p": 1.0, "num_pairs": 1}
+SUMMARY: dict[str, Any] = {
+    "metric": "target_val_top1",
+    "trials": [BEST, FAILED_ONE],
+    "baseline": BEST | {"trial_id": "baseline", "value": 0.1, "params": {}},
+    "best": BEST,
+    "confirmation": {"seeds": [1], "target_val_top1": {"gain": GAIN}, "target_test_top1": {"gain": GAIN}},
+    "seconds": {},
+}
 PROVENANCE = {
     "config_hash": "0123456789ab",
     "data_hashes": {"target": "ab" * 32},

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from tests.sweeps.base import CONV, base_config, sweep_config
 from tests.sweeps.wandb_base import (
     KEY,
     SEARCH,
+    SUMMARY,
     begin,
-    client,
     client_environment,
     end,
     epochs,
@@ -41,51 +40,6 @@ from tests.sweeps.wandb_base import (
 from tests.wandb_server import Run, WandbServer
 
 WAY_OUT = "`mergenet sweep sync"
-BEST = {
-    "trial_id": "trial-000",
-    "number": 0,
-    "state": "complete",
-    "epochs": 2,
-    "value": 0.2,
-    "params": {"transfer.t_cycle": 4},
-}
-FAILED_ONE = {
-    "trial_id": "trial-001",
-    "number": 1,
-    "state": "failed",
-    "epochs": 0,
-    "value": None,
-    "params": {"a": "<b>"},
-}
-GAIN = {"mean": 0.05, "low": None, "high": None, "p": 0.5, "smallest_p": 1.0, "num_pairs": 1}
-SUMMARY: dict[str, Any] = {
-    "metric": "target_val_top1",
-    "trials": [BEST, FAILED_ONE],
-    "baseline": BEST | {"trial_id": "baseline", "value": 0.1, "params": {}},
-    "best": BEST,
-    "confirmation": {"seeds": [1], "target_val_top1": {"gain": GAIN}, "target_test_top1": {"gain": GAIN}},
-    "seconds": {},
-}
-
-
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with client(tmp_path, monkeypatch):
-        yield tmp_path
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    with WandbServer() as made, client(tmp_path, monkeypatch, made.url):
-        yield made
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives up on W&B after seconds, and tries again at once."""
-    monkeypatch.setattr(wandb_run, "INIT_SECONDS", 2)
-    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 2)
-    monkeypatch.setattr(wandb_mirror, "RETRY_SECONDS", 0)
 
 
 def wandb_sync(folder: Path) -> None:
@@ -419,7 +373,7 @@ def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path
     assert numbers == {"best_trial": "trial-000", "baseline_value": 0.1, "gain_target_test_top1_mean": 0.05}
     (table,) = [body.decode() for name, body in server.files.items() if name.endswith(".html")]
     assert "<tr><td>trial-001</td><td>failed</td><td>0</td><td></td><td></td><td>&lt;b&gt;</td></tr>" in table
-    assert server.artifacts == 0
+    assert server.artifacts == []
     assert all(path.with_suffix(".wandb.synced").exists() for path in folder.glob("wandb/run-*/*.wandb"))
 
 
