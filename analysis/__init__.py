@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from analysis.table_formats import to_csv, to_latex, to_markdown
     from analysis.verification.verdict import Verification
     from analysis.verification.verify import verify
+    from analysis.wandb_runs.table import load_wandb
 
 __distribution__ = "mergenet"
 
@@ -32,6 +33,7 @@ _HOMES = {
     "gain_over": "analysis.paired_tests",
     "holm": "analysis.paired_tests",
     "load_trials": "analysis.load",
+    "load_wandb": "analysis.wandb_runs.table",
     "measure_columns": "analysis.load",
     "paired_difference": "analysis.paired_tests",
     "paired_gain": "analysis.paired_tests",
@@ -57,6 +59,7 @@ __all__ = [
     "gain_over",
     "holm",
     "load_trials",
+    "load_wandb",
     "measure_columns",
     "paired_difference",
     "paired_gain",

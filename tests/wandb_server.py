@@ -27,7 +27,7 @@ class Server(ThreadingHTTPServer):
 
 @dataclass
 class Run:
-    """history: line number -> row. state: running, finished, failed or preempting, as W&B would show it."""
+    """history: line number -> row. died: it stopped to report, as W&B sees when heartbeats stay away."""
 
     project: str
     name: str
@@ -36,7 +36,29 @@ class Run:
     history: dict[int, Values] = field(default_factory=dict)
     about: Values = field(default_factory=dict)
     preempting: bool = False
+    died: bool = False
     exit_code: int | None = None
+
+    @property
+    def state(self) -> str:
+        """As W&B shows it."""
+        if self.exit_code is None:
+            return "crashed" if self.died else "running"
+        ended = "preempted" if self.preempting else "failed"
+        return ended if self.exit_code else "finished"
+
+    def node(self) -> Values:
+        """What the public API is told."""
+        about = {"group": self.about.get("groupName"), "jobType": self.about.get("jobType"), "state": self.state}
+        about |= {"tags": self.about.get("tags") or [], "notes": self.about.get("notes")}
+        times = dict.fromkeys(("createdAt", "heartbeatAt"), "2026-01-01T00:00:00")
+        values = {"summaryMetrics": json.dumps(self.summary), "systemMetrics": "{}", "historyKeys": self.history_keys}
+        user = {"user": {"name": "stand-in", "username": "stand-in"}}
+        return self.bucket() | about | times | values | user | {"projectId": "1", "commit": None, "readOnly": False}
+
+    @property
+    def history_keys(self) -> Values:
+        return {"lastStep": max((row["_step"] for row in self.history.values()), default=-1), "keys": {}}
 
     @property
     def id(self) -> str:
@@ -183,6 +205,27 @@ class WandbServer:
         bucket = None if run is None else run.resume_status()
         return {"model": {"id": "p1", "name": asked["project"], "entity": ENTITY, "bucket": bucket}}
 
+    def list_runs(self, asked: Values) -> Values:
+        """A page of the runs in a project; of filters only the group's, which is all that is asked for."""
+        filters = json.loads(asked["filters"])
+        assert filters.keys() <= {"group"}
+        known = [run for run in self.runs.values() if run.project == asked["project"]]
+        if not known:
+            return {"project": None}
+        found = [run for run in known if filters.get("group") in (None, run.about.get("groupName"))]
+        first = int(asked["cursor"] or 0)
+        page = found[first : first + asked["perPage"]]
+        last = first + len(page)
+        edges = [{"node": run.node(), "cursor": str(place)} for place, run in enumerate(page, start=first + 1)]
+        about = {"internalId": "1", "runCount": len(found), "readOnly": False}
+        return {"project": about | {"runs": {"edges": edges, "pageInfo": page_info(last, last < len(found))}}}
+
+    def history_page(self, asked: Values) -> Values:
+        """Whole rows, of steps in a range."""
+        lines = [row for _, row in sorted(self.runs[asked["run"]].history.items())]
+        inside = [row for row in lines if asked["minStep"] <= row["_step"] < asked["maxStep"]]
+        return {"project": {"run": {"history": [json.dumps(row) for row in inside[: asked["pageSize"]]]}}}
+
     def upload_urls(self, asked: Values) -> Values:
         names = asked["files"]
         files = [{"name": name, "uploadUrl": f"{self.url}/upload/{asked['run']}/{name}"} for name in names]
@@ -229,6 +272,14 @@ class WandbServer:
         return {"createArtifactFiles": {"files": {"edges": nodes}}}
 
 
+def page_info(cursor: int, more: bool) -> Values:
+    return {"endCursor": str(cursor), "hasNextPage": more}
+
+
+def in_run(**found: Any) -> Values:
+    return {"project": {"run": found}}
+
+
 OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
     "ServerFeaturesQuery": lambda _, __: {"serverInfo": {"features": []}},
     "Viewer": lambda _, __: {"viewer": VIEWER | {"teams": {"edges": []}, "apiKeys": {"edges": []}}},
@@ -236,6 +287,10 @@ OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
     "GetDefaultEntity": lambda _, __: {"viewer": {"id": "u1", "entity": "stand-in"}},
     "UpsertBucket": WandbServer.upsert,
     "RunResumeStatus": WandbServer.resume_status,
+    "Runs": WandbServer.list_runs,
+    "RunHistoryKeys": lambda server, asked: in_run(historyKeys=server.runs[asked["name"]].history_keys),
+    "RunParquetHistory": lambda _, __: in_run(parquetHistory={"parquetUrls": [], "liveData": []}),
+    "HistoryPage": WandbServer.history_page,
     "CreateRunFiles": WandbServer.upload_urls,
     "MarkRunFilesUploaded": lambda _, __: {"markRunFilesUploaded": {"success": True}},
     "CreateArtifact": WandbServer.create_artifact,

@@ -15,6 +15,22 @@ from analysis.measures import STEP_SECONDS, step_seconds
 from analysis.names import CONFIRM_ROLES, CONTROL_OF, FAILED, REPLICATE, RUNNING, TRIALS_FOLDER, mode_of
 from analysis.seeds import SEEDS, first_of
 from analysis.trial_file import named_values, trial_of
+from analysis.wandb_runs.tracked import (
+    CONFIG_HASH,
+    CONSTRAINTS,
+    INTERRUPTED,
+    METHOD,
+    NUM_SEEDS,
+    NUMBER,
+    REPLICATE_OF,
+    ROLE,
+    SEARCHED,
+    SEED,
+    SUMMARY_ROLE,
+    SUMMARY_RUN,
+    TRIAL_ID,
+    VARIANT,
+)
 from mergenet.config.loading import parse_config
 from mergenet.config.pair_labels import in_a_word
 from mergenet.errors import CheckpointError, ConfigError
@@ -34,15 +50,10 @@ from sweeps.trials.files import COMMAND, read_state
 from sweeps.trials.messages import SUSPEND
 from sweeps.trials.record import best_value
 
-SUMMARY = "summary"  # the run of the whole sweep
-INTERRUPTED = "interrupted"
 ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
 OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
-# keys of the configuration beside ABOUT, METRIC and the searched settings
-VARIANT, SEARCHED, SUMMARY_RUN, CONSTRAINTS = "variant", "searched", "summary_run", "constraints"
-NUM_SEEDS, CONFIG_HASH = "num_seeds", "config_hash"
 OWN_NOTES = "Of the sweep "  # what our notes begin with
-ABOUT = ("trial_id", "role", "number", "seed", "method")
+ABOUT = (TRIAL_ID, ROLE, NUMBER, SEED, METHOD)
 
 
 @dataclass(frozen=True)
@@ -67,8 +78,8 @@ def scalars(about: Mapping[str, Any], sweep: SweepConfig) -> dict[str, Any]:
     """
     drawn = named_values(about.get("params", {}))
     axes = {path.replace(".", "_"): in_a_word(value) for path, value in drawn.items()}
-    of = {"replicate_of": first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
-    fixed = {METRIC: sweep.objective, SUMMARY_RUN: run_id(sweep, SUMMARY), SEARCHED: ", ".join(drawn)}
+    of = {REPLICATE_OF: first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
+    fixed = {METRIC: sweep.objective, SUMMARY_RUN: run_id(sweep, SUMMARY_ROLE), SEARCHED: ", ".join(drawn)}
     bounds = {CONSTRAINTS: json.dumps(sweep.bounds)} if sweep.constraints else {}
     group = {VARIANT: found} if (found := variant_of(about.get("config"), sweep)) else {}
     return axes | of | fixed | bounds | group | {key: about[key] for key in ABOUT if about.get(key) is not None}
@@ -102,7 +113,7 @@ def notes_of(
 
     project_url: None where W&B has not said it, as offline. provenance: of the run, once it has one.
     """
-    summary, origin = run_id(sweep, SUMMARY), provenance or {}
+    summary, origin = run_id(sweep, SUMMARY_ROLE), provenance or {}
     link = summary if project_url is None else f"[{summary}]({project_url}/runs/{urllib.parse.quote(summary)})"
     command = read_state(folder).get(COMMAND)
     lines = [f"{OWN_NOTES}{sweep.name}; its table, its best and its artifacts: run {link}."]

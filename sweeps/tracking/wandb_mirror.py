@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
+from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
-from sweeps.tracking.wandb_about import INTERRUPTED, SUMMARY, ending_of, run_id, scalars
+from sweeps.tracking.wandb_about import ending_of, run_id, scalars
 from sweeps.tracking.wandb_artifacts import log_artifacts
 from sweeps.tracking.wandb_file import known_epochs
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
@@ -63,7 +64,7 @@ class Mirror:
     def summarize(self, summary: dict[str, Any]) -> None:
         """Mirrors the summary of the sweep, as report/summary.py makes it, in the sweep's own run."""
         if not self.closed:
-            self.background(lambda: self._guarded(SUMMARY, lambda: self._summarize(summary)))
+            self.background(lambda: self._guarded(SUMMARY_ROLE, lambda: self._summarize(summary)))
 
     def close(self) -> None:
         """Wait for pending calls. Jobs that have not ended were interrupted. A second call does nothing."""
@@ -169,7 +170,7 @@ class Mirror:
                     job.run.log(row)
 
     def _summarize(self, summary: dict[str, Any]) -> None:
-        run = self._open(SUMMARY, SUMMARY, table_config(summary))
+        run = self._open(SUMMARY_ROLE, SUMMARY_ROLE, table_config(summary))
         log_summary(run.run, summary)
         if run.run.offline:
             self._say_once("offline", f"wandb: artifacts are not written offline; {self._way_out()}")

@@ -4,10 +4,7 @@ Epochs that W&B already has, from an earlier driver or `mergenet sweep sync`, ar
 the step at which the run continues (an epoch is a step), offline the run's files are read.
 """
 
-import logging
 import shutil
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import COMPLETE, FAILED, PRUNED
+from analysis.wandb_runs.client import check_reachable, set_up
+from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
-from sweeps.tracking.wandb_about import INTERRUPTED, OWN_NOTES, SUMMARY, Ending, axis_of, notes_of, run_id, tags_of
+from sweeps.tracking.wandb_about import OWN_NOTES, Ending, axis_of, notes_of, run_id, tags_of
 from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files
 from sweeps.trials.messages import Row
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
 STATES = {COMPLETE, PRUNED, FAILED, INTERRUPTED}  # tags, of which a run has one
-NO_AGENT = {"sweep_id": None, "sweep_param_path": None, "launch": False, "launch_config_path": None}
-INIT_SECONDS, FINISH_SECONDS, PROBE_SECONDS = 20, 30, 5
+INIT_SECONDS, FINISH_SECONDS = 20, 30
 
 
 class NameTaken(UserError):
@@ -93,7 +91,6 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
     if mode == OFFLINE:
         drop_empty(folder, name)
     known = known_epochs(folder, name) if mode == OFFLINE else set()
-    logging.getLogger("wandb").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = set_up(wandb)
@@ -123,34 +120,12 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
                 "give the sweep another name, or another wandb.project"
             ) from None
     opened = MirrorRun(run, known | set(range(1, run.starting_step + 1)))
-    if role != SUMMARY:
+    if role != SUMMARY_ROLE:
         run.define_metric(EPOCH)
         run.define_metric("*", step_metric=EPOCH)
         opened.define([sweep.objective])
     opened.describe(tags_of(role), notes_of(sweep, folder, opened.project_url))
     return opened
-
-
-def set_up(wandb: Any) -> Any:
-    """The client of this process, silent before a run has settings too, and as if no agent of W&B's had started it.
-
-    Within a sweep or a launch of W&B's own (WANDB_SWEEP_ID, WANDB_LAUNCH) it drops a run's id and project, and adds
-    the agent's settings to its config; its warnings are not heard, because it is silent.
-    """
-    client = wandb.setup(settings=wandb.Settings(silent=True))
-    for name, value in NO_AGENT.items():
-        setattr(client.settings, name, value)
-    return client
-
-
-def check_reachable(base_url: str) -> None:
-    """Raises OSError if there is no server. A run that could not be opened cannot be opened offline: it is "in use"."""
-    try:
-        with urllib.request.urlopen(f"{base_url}/graphql", timeout=PROBE_SECONDS):
-            pass
-    except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            raise OSError(f"{base_url}: HTTP {error.code}") from None
 
 
 def settings(wandb: Any) -> Any:

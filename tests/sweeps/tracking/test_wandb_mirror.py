@@ -15,12 +15,13 @@ import wandb
 from click.testing import CliRunner
 
 from analysis.comparison.variants import variant_hash
+from analysis.wandb_runs.framing import rows
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_json, write_text
 from mergenet.records.command import shareable
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.tracking import wandb_mirror, wandb_run
-from sweeps.tracking.wandb_file import is_closed, known_epochs, rows, run_files
+from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.tracking.wandb_run import check_key, open_run
 from sweeps.tracking.wandb_sync import sync_sweep
