@@ -141,6 +141,7 @@ class WandbServer:
         self.files: dict[str, bytes] = {}
         self.bodies: list[bytes] = []
         self.artifacts: list[Artifact] = []
+        self.views: dict[str, Values] = {}
         self.down = self.refuse_artifacts = False
         self.lock = threading.RLock()
         self.http = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"server_": self}))
@@ -257,6 +258,12 @@ class WandbServer:
     def artifact(self, id: str) -> "Artifact":
         return next(one for one in self.artifacts if one.id == id)
 
+    def upsert_view(self, asked: Values) -> Values:
+        """A saved view of a workspace, by its name."""
+        new = asked["name"] not in self.views
+        self.views[asked["name"]] = asked | {"spec": json.loads(asked["spec"])}
+        return {"upsertView": {"view": {"id": f"V-{asked['name']}", "name": asked["name"]}, "inserted": new}}
+
     def manifest(self, key: str) -> Values:
         url = f"{self.url}/upload/manifest/{len(self.files)}"
         file = {"id": "f", "name": "manifest", "displayName": "manifest", "uploadUrl": url, "uploadHeaders": []}
@@ -296,6 +303,7 @@ OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
     "CreateArtifact": WandbServer.create_artifact,
     "CreateArtifactManifest": lambda server, _: server.manifest("create"),
     "UpdateArtifactManifest": lambda server, _: server.manifest("update"),
+    "UpsertView2": WandbServer.upsert_view,
     "CreateArtifactFiles": WandbServer.artifact_files,
     "CommitArtifact": WandbServer.commit_artifact,
     "ArtifactByID": lambda server, asked: {"artifact": server.artifact(asked["id"]).fragment()},

@@ -91,12 +91,17 @@ def variant_of(config: Mapping[str, Any] | None, sweep: SweepConfig) -> str | No
         return None
     from analysis.comparison.variants import variant  # pandas
 
-    searched = {path: entry.listed or (None,) for path, entry in sweep.search.items()}
-    varied = [name for path, values in searched.items() for value in values for name in named_values({path: value})]
     try:
-        return variant(parse_config(dict(config), "the run"), varied)
+        return variant(parse_config(dict(config), "the run"), searched_paths(sweep))
     except ConfigError:
         return None
+
+
+def searched_paths(sweep: SweepConfig) -> list[str]:
+    """The settings that the sweep varies, by dotted path; of a mapping those that its values name."""
+    searched = {path: entry.listed or (None,) for path, entry in sweep.search.items()}
+    names = [name for path, values in searched.items() for value in values for name in named_values({path: value})]
+    return list(dict.fromkeys(names))
 
 
 def tags_of(role: str, state: str | None = None) -> tuple[str, ...]:

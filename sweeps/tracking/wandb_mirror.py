@@ -24,6 +24,7 @@ from sweeps.tracking.wandb_artifacts import log_artifacts
 from sweeps.tracking.wandb_file import known_epochs
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
+from sweeps.tracking.wandb_workspace import make_workspace
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, RowEvent, StartEvent
 from sweeps.trials.sweep_dir import shown_path
 
@@ -173,9 +174,10 @@ class Mirror:
         run = self._open(SUMMARY_ROLE, SUMMARY_ROLE, table_config(summary))
         log_summary(run.run, summary)
         if run.run.offline:
-            self._say_once("offline", f"wandb: artifacts are not written offline; {self._way_out()}")
+            self._say_once("offline", f"wandb: artifacts and the workspace are not made offline; {self._way_out()}")
         else:
             log_artifacts(run.run, self.sweep, self.folder, summary, self.say)
+            make_workspace(run.run, self.sweep, summary, self.say)
         run.finish(how_it_ended(summary, self.sweep, self.folder, run.project_url))
 
     def _close(self) -> None:

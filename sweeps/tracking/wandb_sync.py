@@ -19,6 +19,7 @@ from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import one_line
 from sweeps.tracking.wandb_run import ONLINE, check_key, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
+from sweeps.tracking.wandb_workspace import make_workspace
 from sweeps.trials.files import SUMMARY_FILE, read_summary
 from sweeps.trials.sweep_dir import SWEEP_FILES, check_metric, holds_sweep, how_to_begin, locked, resume_command
 
@@ -101,6 +102,7 @@ def sync_summary(sweep: SweepConfig, folder: Path, summary: dict[str, Any], say:
     log_summary(mirror.run, summary)
     if not mirror.run.offline:
         log_artifacts(mirror.run, sweep, folder, summary, say)
+        make_workspace(mirror.run, sweep, summary, say)
     mirror.finish(how_it_ended(summary, sweep, folder, mirror.project_url))
     mark_synced(sweep, folder, run_id(sweep, SUMMARY_ROLE))
     return 0

@@ -72,7 +72,7 @@ def client(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str = "http://127
 
 
 def sweep_folder(folder: Path, mode: str, **changes: Any) -> tuple[SweepConfig, Path]:
-    sweep = sweep_config(SEARCH, wandb={"mode": mode}, **changes)
+    sweep = sweep_config(changes.pop("search", SEARCH), wandb={"mode": mode}, **changes)
     path = folder / "sweep"
     path.mkdir(exist_ok=True)
     write_text(path / SWEEP_FILE, dump_sweep(sweep))

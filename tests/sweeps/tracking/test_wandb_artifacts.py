@@ -105,7 +105,7 @@ def test_offline_there_are_none_and_sync_makes_them(server: WandbServer, tmp_pat
     mirror = Mirror(sweep, folder, said.append)
     mirror.summarize(SUMMARY)
     mirror.close()
-    assert said[0].startswith("wandb: artifacts are not written offline; `mergenet sweep sync")
+    assert said[0].startswith("wandb: artifacts and the workspace are not made offline; `mergenet sweep sync")
     wandb.teardown()
     done = CliRunner().invoke(sweep_group, ["sync", str(folder)])
     assert done.exit_code == 0, done.output
