@@ -59,7 +59,7 @@ from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.best_config import write_best
 from sweeps.trials.budget import SEARCH, Budget, Clock
 from sweeps.trials.errors import Suspended, SweepFailed, SweepPaused, SweepStopped, write_refusal
-from sweeps.trials.files import BEST_FILE, STATE_FILE, SUMMARY_FILE, read_state
+from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import JobEvent, Listener
 from sweeps.trials.objectives import infeasible_text
@@ -214,7 +214,7 @@ def _run(
                 wanted = [] if best is None else confirmations(plan, jobs, best, trainings)
                 view.searched(len(trainings) + len(wanted))
                 if best is not None:
-                    write_best(folder / BEST_FILE, sweep.name, best, best_record(folder, best))
+                    write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
                     confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
                 slots.wait([job["id"] for job in baselines])
         except Suspended as suspended:
