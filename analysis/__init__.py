@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.best import best_trial, choose_best, confirmed_gain, write_best
     from analysis.comparison.compare import Comparison, compare
+    from analysis.comparison.variants import variant
     from analysis.importance.figures import FIGURES, write_figures
     from analysis.importance.findings import Findings, what_mattered
     from analysis.load import load_trials, measure_columns, param_columns
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from analysis.table_formats import to_csv, to_latex, to_markdown
     from analysis.verification.verdict import Verification
     from analysis.verification.verify import verify
+    from analysis.wandb_runs.table import load_wandb
 
 __distribution__ = "mergenet"
 
@@ -35,6 +37,7 @@ _HOMES = {
     "gain_over": "analysis.paired_tests",
     "holm": "analysis.paired_tests",
     "load_trials": "analysis.load",
+    "load_wandb": "analysis.wandb_runs.table",
     "measure_columns": "analysis.load",
     "paired_difference": "analysis.paired_tests",
     "paired_gain": "analysis.paired_tests",
@@ -44,6 +47,7 @@ _HOMES = {
     "to_csv": "analysis.table_formats",
     "to_latex": "analysis.table_formats",
     "to_markdown": "analysis.table_formats",
+    "variant": "analysis.comparison.variants",
     "verify": "analysis.verification.verify",
     "what_mattered": "analysis.importance.findings",
     "write_best": "analysis.best",
@@ -63,6 +67,7 @@ __all__ = [
     "gain_over",
     "holm",
     "load_trials",
+    "load_wandb",
     "measure_columns",
     "paired_difference",
     "paired_gain",
@@ -72,6 +77,7 @@ __all__ = [
     "to_csv",
     "to_latex",
     "to_markdown",
+    "variant",
     "verify",
     "what_mattered",
     "write_best",

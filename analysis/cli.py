@@ -27,12 +27,18 @@ def analyze() -> None:
 def table(folder: Path, sort: str | None, csv_file: Path | None, everything: bool, per_seed: bool) -> None:
     """One line a run of DIR: a sweep folder, a folder of run folders, or one run folder.
 
+    Or wandb:ENTITY/PROJECT/GROUP, a sweep on W&B whose folder may be elsewhere; GROUP is its name. Or wandb:DIR, with
+    files that W&B's client wrote offline.
+
     A trial of several seeds is one line, their mean; --per-seed shows each, to be paired by seed.
     """
     from analysis import tables
     from analysis.load import load_trials
+    from analysis.wandb_runs.table import PREFIX, load_wandb
 
-    trials = tables.ordered(load_trials(folder, per_seed), sort)
+    place = str(folder)
+    found = load_wandb(place, per_seed) if place.startswith(PREFIX) else load_trials(folder, per_seed)
+    trials = tables.ordered(found, sort)
     tables.show(tables.selected(trials, everything), rich_output=sys.stdout.isatty())
     click.echo()
     for line in tables.footer(trials):

@@ -25,6 +25,7 @@ from sweeps.trials.messages import EndEvent, EventHead, JobEvent, JobOutcome, Qu
 NAME = "wandb_overhead"
 MAX_SECONDS = 1.0  # what is claimed
 METRICS = 20  # of a row, about as many as a run records
+CONFIG = load_config("openmoji").model_dump(mode="json")
 
 
 def events(job: str, num_epochs: int) -> list[JobEvent]:
@@ -33,7 +34,7 @@ def events(job: str, num_epochs: int) -> list[JobEvent]:
     params = {"transfer.t_cycle": 4}
     outcome: JobOutcome = {"state": "complete", "error": None}
     return [
-        QueuedEvent(**head, event="queued", params=params, number=0, seed=0, method="mergenet"),
+        QueuedEvent(**head, event="queued", params=params, number=0, seed=0, method="mergenet", config=CONFIG),
         StartEvent(**head, event="started", group="g"),
         *(RowEvent(**head, event="row", row=row, replayed=False) for row in rows),
         EndEvent(**head, event="ended", **outcome),

@@ -27,7 +27,7 @@ class Server(ThreadingHTTPServer):
 
 @dataclass
 class Run:
-    """history: line number -> row. state: running, finished, failed or preempting, as W&B would show it."""
+    """history: line number -> row. died: it stopped to report, as W&B sees when heartbeats stay away."""
 
     project: str
     name: str
@@ -36,7 +36,29 @@ class Run:
     history: dict[int, Values] = field(default_factory=dict)
     about: Values = field(default_factory=dict)
     preempting: bool = False
+    died: bool = False
     exit_code: int | None = None
+
+    @property
+    def state(self) -> str:
+        """As W&B shows it."""
+        if self.exit_code is None:
+            return "crashed" if self.died else "running"
+        ended = "preempted" if self.preempting else "failed"
+        return ended if self.exit_code else "finished"
+
+    def node(self) -> Values:
+        """What the public API is told."""
+        about = {"group": self.about.get("groupName"), "jobType": self.about.get("jobType"), "state": self.state}
+        about |= {"tags": self.about.get("tags") or [], "notes": self.about.get("notes")}
+        times = dict.fromkeys(("createdAt", "heartbeatAt"), "2026-01-01T00:00:00")
+        values = {"summaryMetrics": json.dumps(self.summary), "systemMetrics": "{}", "historyKeys": self.history_keys}
+        user = {"user": {"name": "stand-in", "username": "stand-in"}}
+        return self.bucket() | about | times | values | user | {"projectId": "1", "commit": None, "readOnly": False}
+
+    @property
+    def history_keys(self) -> Values:
+        return {"lastStep": max((row["_step"] for row in self.history.values()), default=-1), "keys": {}}
 
     @property
     def id(self) -> str:
@@ -64,9 +86,51 @@ class Run:
     def resume_status(self) -> Values:
         last = [json.dumps(self.history[max(self.history)])] if self.history else []
         counts = {"eventsLineCount": 0, "logLineCount": 0, "historyTail": json.dumps(last), "eventsTail": "[]"}
-        known = {"summaryMetrics": json.dumps(self.summary), "tags": [], "wandbConfig": json.dumps({"t": 1})}
+        known = {"summaryMetrics": json.dumps(self.summary), "wandbConfig": json.dumps({"t": 1})}
         about = {"group": self.about.get("groupName"), "jobType": self.about.get("jobType")}
+        about |= {"tags": self.about.get("tags") or [], "notes": self.about.get("notes")}
         return self.bucket() | counts | known | about
+
+
+@dataclass
+class Artifact:
+    """A version of one."""
+
+    id: str
+    name: str
+    kind: str
+    digest: str
+    version: int
+    metadata: Values
+    aliases: set[str] = field(default_factory=set)
+    state: str = "PENDING"
+
+    def fragment(self) -> Values:
+        entity = ENTITY | {"__typename": "Entity"}
+        project = {"__typename": "Project", "id": "p1", "internalId": "1", "name": "mergenet", "entity": entity}
+        sequence = {"__typename": "ArtifactSequence", "id": f"S-{self.name}", "name": self.name, "project": project}
+        alias = {"__typename": "ArtifactAlias", "artifactCollection": sequence}
+        return {
+            "__typename": "Artifact",
+            "id": self.id,
+            "artifactSequence": sequence,
+            "versionIndex": self.version,
+            "artifactType": {"name": self.kind},
+            "description": None,
+            "metadata": json.dumps(self.metadata),
+            "ttlDurationSeconds": -1,
+            "ttlIsInherited": True,
+            "tags": [],
+            "historyStep": None,
+            "state": self.state,
+            "size": 1,
+            "digest": self.digest,
+            "commitHash": None,
+            "fileCount": 1,
+            "createdAt": "2026-01-01T00:00:00",
+            "updatedAt": None,
+            "aliases": [alias | {"id": name, "alias": name} for name in sorted(self.aliases)],
+        }
 
 
 class WandbServer:
@@ -76,7 +140,8 @@ class WandbServer:
         self.runs: dict[str, Run] = {}
         self.files: dict[str, bytes] = {}
         self.bodies: list[bytes] = []
-        self.artifacts = 0
+        self.artifacts: list[Artifact] = []
+        self.views: dict[str, Values] = {}
         self.down = self.refuse_artifacts = False
         self.lock = threading.RLock()
         self.http = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"server_": self}))
@@ -141,17 +206,63 @@ class WandbServer:
         bucket = None if run is None else run.resume_status()
         return {"model": {"id": "p1", "name": asked["project"], "entity": ENTITY, "bucket": bucket}}
 
+    def list_runs(self, asked: Values) -> Values:
+        """A page of the runs in a project; of filters only the group's, which is all that is asked for."""
+        filters = json.loads(asked["filters"])
+        assert filters.keys() <= {"group"}
+        known = [run for run in self.runs.values() if run.project == asked["project"]]
+        if not known:
+            return {"project": None}
+        found = [run for run in known if filters.get("group") in (None, run.about.get("groupName"))]
+        first = int(asked["cursor"] or 0)
+        page = found[first : first + asked["perPage"]]
+        last = first + len(page)
+        edges = [{"node": run.node(), "cursor": str(place)} for place, run in enumerate(page, start=first + 1)]
+        about = {"internalId": "1", "runCount": len(found), "readOnly": False}
+        return {"project": about | {"runs": {"edges": edges, "pageInfo": page_info(last, last < len(found))}}}
+
+    def history_page(self, asked: Values) -> Values:
+        """Whole rows, of steps in a range."""
+        lines = [row for _, row in sorted(self.runs[asked["run"]].history.items())]
+        inside = [row for row in lines if asked["minStep"] <= row["_step"] < asked["maxStep"]]
+        return {"project": {"run": {"history": [json.dumps(row) for row in inside[: asked["pageSize"]]]}}}
+
     def upload_urls(self, asked: Values) -> Values:
         names = asked["files"]
         files = [{"name": name, "uploadUrl": f"{self.url}/upload/{asked['run']}/{name}"} for name in names]
         run = self.run(asked["project"], asked["run"])
         return {"createRunFiles": {"runID": run.id, "uploadHeaders": [], "files": files}}
 
-    def create_artifact(self, _asked: Values) -> Values:
-        self.artifacts += 1
-        sequence = {"id": "S1", "latestArtifact": None}
-        artifact = {"id": f"A{self.artifacts}", "state": "PENDING", "artifactSequence": sequence}
-        return {"createArtifact": {"artifact": artifact}}
+    def create_artifact(self, asked: Values) -> Values:
+        """Of equal content there is one version, which takes over the aliases."""
+        given = asked["input"]
+        name, kind, digest = (given[key] for key in ("artifactCollectionName", "artifactTypeName", "digest"))
+        found = next((one for one in self.artifacts if (one.name, one.digest) == (name, digest)), None)
+        if found is None:
+            version = sum(one.name == name for one in self.artifacts)
+            found = Artifact(f"A{len(self.artifacts) + 1}", name, kind, digest, version, json.loads(given["metadata"]))
+            self.artifacts.append(found)
+        aliases = {one["alias"] for one in given["aliases"]}
+        for one in self.artifacts:
+            if one.name == name:
+                one.aliases -= aliases
+        found.aliases |= aliases
+        sequence = {"id": f"S-{name}", "latestArtifact": None}
+        return {"createArtifact": {"artifact": {"id": found.id, "state": found.state, "artifactSequence": sequence}}}
+
+    def commit_artifact(self, asked: Values) -> Values:
+        found = self.artifact(asked["artifactID"])
+        found.state = "COMMITTED"
+        return {"commitArtifact": {"artifact": {"id": found.id, "digest": found.digest}}}
+
+    def artifact(self, id: str) -> "Artifact":
+        return next(one for one in self.artifacts if one.id == id)
+
+    def upsert_view(self, asked: Values) -> Values:
+        """A saved view of a workspace, by its name."""
+        new = asked["name"] not in self.views
+        self.views[asked["name"]] = asked | {"spec": json.loads(asked["spec"])}
+        return {"upsertView": {"view": {"id": f"V-{asked['name']}", "name": asked["name"]}, "inserted": new}}
 
     def manifest(self, key: str) -> Values:
         url = f"{self.url}/upload/manifest/{len(self.files)}"
@@ -161,11 +272,19 @@ class WandbServer:
     def artifact_files(self, asked: Values) -> Values:
         nodes = []
         for file in asked["input"]["artifactFiles"]:
-            name, url = file["name"], f"{self.url}/upload/artifact/{file['name']}"
+            name, url = file["name"], f"{self.url}/upload/artifact/{file['artifactID']}/{file['name']}"
             node = {"id": "f", "name": name, "displayName": name, "uploadUrl": url, "uploadHeaders": []}
             more = {"uploadMultipartUrls": None, "storagePath": name, "artifact": {"id": file["artifactID"]}}
             nodes.append({"node": node | more})
         return {"createArtifactFiles": {"files": {"edges": nodes}}}
+
+
+def page_info(cursor: int, more: bool) -> Values:
+    return {"endCursor": str(cursor), "hasNextPage": more}
+
+
+def in_run(**found: Any) -> Values:
+    return {"project": {"run": found}}
 
 
 OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
@@ -175,13 +294,19 @@ OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
     "GetDefaultEntity": lambda _, __: {"viewer": {"id": "u1", "entity": "stand-in"}},
     "UpsertBucket": WandbServer.upsert,
     "RunResumeStatus": WandbServer.resume_status,
+    "Runs": WandbServer.list_runs,
+    "RunHistoryKeys": lambda server, asked: in_run(historyKeys=server.runs[asked["name"]].history_keys),
+    "RunParquetHistory": lambda _, __: in_run(parquetHistory={"parquetUrls": [], "liveData": []}),
+    "HistoryPage": WandbServer.history_page,
     "CreateRunFiles": WandbServer.upload_urls,
     "MarkRunFilesUploaded": lambda _, __: {"markRunFilesUploaded": {"success": True}},
     "CreateArtifact": WandbServer.create_artifact,
     "CreateArtifactManifest": lambda server, _: server.manifest("create"),
     "UpdateArtifactManifest": lambda server, _: server.manifest("update"),
+    "UpsertView2": WandbServer.upsert_view,
     "CreateArtifactFiles": WandbServer.artifact_files,
-    "CommitArtifact": lambda _, asked: {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": "d"}}},
+    "CommitArtifact": WandbServer.commit_artifact,
+    "ArtifactByID": lambda server, asked: {"artifact": server.artifact(asked["id"]).fragment()},
     "FetchArtifactDigestAlgorithm": lambda _, __: {"project": None},
     "XXHashDigestsEnabled": lambda _, __: {"entity": None},
     "OrgFeatureFlags": lambda _, __: {"organization": None},

@@ -14,6 +14,7 @@ import click
 
 from mergenet.config.json_schema import Field, field_table
 from mergenet.errors import TrainingDiverged, UserError, visible
+from mergenet.records.command import WORDS
 from mergenet.records.packages import PACKAGES, package_problem, package_problems
 
 GROUP = "mergenet.commands"
@@ -65,11 +66,14 @@ class CommandGroup(click.Group):
         point = plugins().get(cmd_name)
         return own if own is not None or point is None else load(point)
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **more: Any) -> click.Context:
+        words = list(args)  # parsing empties it
         try:
-            return super().make_context(*args, **kwargs)
+            context = super().make_context(info_name, args, *rest, **more)
         except click.UsageError as error:
             raise usage_failure(error, None) from error
+        context.meta[WORDS] = words
+        return context
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

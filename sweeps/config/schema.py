@@ -81,6 +81,7 @@ class WandbConfig(Strict):
     project: str = Field(
         "mergenet", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128, description="project on W&B"
     )
+    log_model: bool = Field(False, description="also upload the best trial's network, as an artifact")
 
 
 class SweepConfig(Strict):

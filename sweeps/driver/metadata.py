@@ -13,15 +13,17 @@ from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import WriteError
 from mergenet.records.atomic import remove, write_json, write_text
+from mergenet.records.command import running_command
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.inputs import INPUTS, inputs_of
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
 from sweeps.study.draws import DRAWS, draw_facts
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
-from sweeps.trials.files import STATE_FILE, read_state
+from sweeps.trials.files import COMMAND, STATE_FILE, read_state
 from sweeps.trials.sweep_dir import BASE_FILE, STUDY_ID
 
-KEPT = ("base_hash", "copy", "num_trials", "seconds", INPUTS, DRAWS, STUDY_ID)  # kept when the sweep is resumed
+# kept when the sweep is resumed
+KEPT = ("base_hash", "copy", COMMAND, "num_trials", "seconds", INPUTS, DRAWS, STUDY_ID)
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
@@ -36,6 +38,7 @@ def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
             STUDY_ID: uuid.uuid4().hex,
             "base_hash": plan.base_hash,
             "copy": copy_to,
+            COMMAND: running_command(),
             "num_trials": trials,
             DRAWS: draw_facts(),
         }

@@ -78,6 +78,7 @@ class JobQueue:
             number=job["number"],
             seed=job["config"]["seed"],
             method=job["config"]["method"],
+            config=job["config"],
         )
         await self._tell(event)
         if self.broken is not None:

@@ -14,24 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
+from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
+from sweeps.tracking.wandb_about import ending_of, run_id, scalars
+from sweeps.tracking.wandb_artifacts import log_artifacts
 from sweeps.tracking.wandb_file import known_epochs
-from sweeps.tracking.wandb_run import (
-    DISABLED,
-    INTERRUPTED,
-    OFFLINE,
-    SUMMARY,
-    MirrorRun,
-    NameTaken,
-    open_run,
-    outcome,
-    run_id,
-    scalars,
-)
+from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
+from sweeps.tracking.wandb_workspace import make_workspace
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, RowEvent, StartEvent
 from sweeps.trials.sweep_dir import shown_path
 
@@ -72,7 +65,7 @@ class Mirror:
     def summarize(self, summary: dict[str, Any]) -> None:
         """Mirrors the summary of the sweep, as report/summary.py makes it, in the sweep's own run."""
         if not self.closed:
-            self.background(lambda: self._guarded(SUMMARY, lambda: self._summarize(summary)))
+            self.background(lambda: self._guarded(SUMMARY_ROLE, lambda: self._summarize(summary)))
 
     def close(self) -> None:
         """Wait for pending calls. Jobs that have not ended were interrupted. A second call does nothing."""
@@ -110,13 +103,14 @@ class Mirror:
             "seed": event["seed"],
             "method": event["method"],
             "number": event["number"],
+            "config": event["config"],
         }
         self.jobs[event["job"]] = Open(about)
 
     def _start(self, event: StartEvent) -> None:
         """Opens a run for a job; if its workers were lost, the job starts a second time and its run continues."""
         if (job := self.jobs.get(event["job"])) is not None and job.run is None:
-            job.run = self._open(event["job"], event["role"], scalars(job.about))
+            job.run = self._open(event["job"], event["role"], scalars(job.about, self.sweep))
 
     def _log(self, event: RowEvent) -> None:
         if (job := self.jobs.get(event["job"])) is None or job.run is None:
@@ -130,7 +124,7 @@ class Mirror:
     def _end(self, name: str, state: str, error: str | None) -> None:
         job = self.jobs.get(name)
         if job is not None and job.run is not None:
-            ended = outcome(self.folder, name, state, error)
+            ended = ending_of(self.sweep, self.folder, job.about, state, error, job.run.project_url)
             try:
                 job.run.finish(ended)
             except TimeoutError as trouble:
@@ -170,14 +164,21 @@ class Mirror:
         self._say_once("dead", f"wandb: its process died ({one_line(error)}); the runs go on offline, and training too")
         for name, job in self.jobs.items():
             if job.run is not None:
-                job.run = open_run(self.sweep, self.folder, name, job.about["role"], scalars(job.about), OFFLINE)
+                job.run = open_run(
+                    self.sweep, self.folder, name, job.about["role"], scalars(job.about, self.sweep), OFFLINE
+                )
                 for row in job.rows:
                     job.run.log(row)
 
     def _summarize(self, summary: dict[str, Any]) -> None:
-        run = self._open(SUMMARY, SUMMARY, table_config(summary))
+        run = self._open(SUMMARY_ROLE, SUMMARY_ROLE, table_config(summary))
         log_summary(run.run, summary)
-        run.finish(how_it_ended(summary))
+        if run.run.offline:
+            self._say_once("offline", f"wandb: artifacts and the workspace are not made offline; {self._way_out()}")
+        else:
+            log_artifacts(run.run, self.sweep, self.folder, summary, self.say)
+            make_workspace(run.run, self.sweep, summary, self.say)
+        run.finish(how_it_ended(summary, self.sweep, self.folder, run.project_url))
 
     def _close(self) -> None:
         for name in list(self.jobs):

@@ -4,30 +4,26 @@ Epochs that W&B already has, from an earlier driver or `mergenet sweep sync`, ar
 the step at which the run continues (an epoch is a step), offline the run's files are read.
 """
 
-import logging
 import shutil
-import urllib.error
-import urllib.request
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.names import FAILED, REPLICATE, RUNNING, TRIALS_FOLDER
-from analysis.seeds import first_of
-from analysis.trial_file import named_values
-from mergenet.config.pair_labels import in_a_word
-from mergenet.errors import CheckpointError, ConfigError, UserError
-from mergenet.records.run_record import BEST_EPOCH, EPOCH, MEASURE, read_result
+from analysis.names import COMPLETE, FAILED, PRUNED
+from analysis.wandb_runs.client import check_reachable, set_up
+from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
+from mergenet.errors import ConfigError, UserError
+from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
+from sweeps.tracking.wandb_about import OWN_NOTES, Ending, axis_of, notes_of, run_id, tags_of
 from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files
-from sweeps.trials.messages import SUSPEND, Row
+from sweeps.trials.messages import Row
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
-SUMMARY = "summary"  # the run of the whole sweep
-INTERRUPTED = "interrupted"
-NO_AGENT = {"sweep_id": None, "sweep_param_path": None, "launch": False, "launch_config_path": None}
-INIT_SECONDS, FINISH_SECONDS, PROBE_SECONDS = 20, 30, 5
+STATES = {COMPLETE, PRUNED, FAILED, INTERRUPTED}  # tags, of which a run has one
+INIT_SECONDS, FINISH_SECONDS = 20, 30
 
 
 class NameTaken(UserError):
@@ -36,30 +32,51 @@ class NameTaken(UserError):
 
 @dataclass(frozen=True)
 class MirrorRun:
-    """known: the epochs that were logged before."""
+    """known: the epochs that were logged before. defined: the metrics whose summary W&B knows."""
 
     run: Any
     known: set[int]
+    defined: set[str] = field(default_factory=set)
+
+    @property
+    def project_url(self) -> str | None:
+        """None offline: the entity is not known before W&B has the run."""
+        return None if self.run.offline else str(self.run.url).partition("/runs/")[0]
 
     def log(self, row: Row) -> bool:
         """Logs a row unless W&B has it; returns whether it was new."""
         if row[EPOCH] in self.known:
             return False
+        self.define(row)
         self.run.log(row)  # without step=: an explicit step drops rows silently
         self.known.add(row[EPOCH])
         return True
 
-    def finish(self, outcome: dict[str, Any]) -> None:
+    def define(self, metrics: Iterable[str]) -> None:
+        """Of what is validated W&B's summary has the best and the last epoch."""
+        for name in metrics:
+            if name not in self.defined and MEASURE.fullmatch(name):
+                self.run.define_metric(name, step_metric=EPOCH, **axis_of(name))
+                self.defined.add(name)
+
+    def describe(self, tags: Sequence[str], notes: str) -> None:
+        """Tags and notes of a user, from the environment or W&B's pages, stay; of our tags the last state does."""
+        kept = [tag for tag in self.run.tags or () if tag not in STATES]
+        if (wanted := tuple(dict.fromkeys([*kept, *tags]))) != tuple(self.run.tags or ()):
+            self.run.tags = wanted
+        if (self.run.notes or OWN_NOTES).startswith(OWN_NOTES) and self.run.notes != notes:
+            self.run.notes = notes
+
+    def finish(self, ending: Ending) -> None:
         """Raises TimeoutError if W&B does not confirm what was logged."""
-        self.run.summary.update(outcome)
-        state = outcome["state"]
+        self.run.summary.update(ending.summary)
+        if ending.config:
+            self.run.config.update(ending.config, allow_val_change=True)
+        self.describe(ending.tags, ending.notes)
+        state = ending.summary["state"]
         if state == INTERRUPTED:
             self.run.mark_preempting()  # W&B then shows it as preempted: neither failed nor finished
         self.run.finish(exit_code=1 if state in (FAILED, INTERRUPTED) else 0)
-
-
-def run_id(sweep: SweepConfig, job: str) -> str:
-    return f"{sweep.name}-{job}"
 
 
 def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict[str, Any], mode: str) -> MirrorRun:
@@ -74,7 +91,6 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
     if mode == OFFLINE:
         drop_empty(folder, name)
     known = known_epochs(folder, name) if mode == OFFLINE else set()
-    logging.getLogger("wandb").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = set_up(wandb)
@@ -103,63 +119,19 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
                 f"W&B has a run {name} that this sweep folder did not write; "
                 "give the sweep another name, or another wandb.project"
             ) from None
-    if role != SUMMARY:
+    opened = MirrorRun(run, known | set(range(1, run.starting_step + 1)))
+    if role != SUMMARY_ROLE:
         run.define_metric(EPOCH)
         run.define_metric("*", step_metric=EPOCH)
-        run.define_metric(sweep.objective, step_metric=EPOCH, summary=f"{sweep.mode},last")
-    return MirrorRun(run, known | set(range(1, run.starting_step + 1)))
-
-
-def set_up(wandb: Any) -> Any:
-    """The client of this process, silent before a run has settings too, and as if no agent of W&B's had started it.
-
-    Within a sweep or a launch of W&B's own (WANDB_SWEEP_ID, WANDB_LAUNCH) it drops a run's id and project, and adds
-    the agent's settings to its config; its warnings are not heard, because it is silent.
-    """
-    client = wandb.setup(settings=wandb.Settings(silent=True))
-    for name, value in NO_AGENT.items():
-        setattr(client.settings, name, value)
-    return client
-
-
-def check_reachable(base_url: str) -> None:
-    """Raises OSError if there is no server. A run that could not be opened cannot be opened offline: it is "in use"."""
-    try:
-        with urllib.request.urlopen(f"{base_url}/graphql", timeout=PROBE_SECONDS):
-            pass
-    except urllib.error.HTTPError as error:
-        if error.code >= 500:
-            raise OSError(f"{base_url}: HTTP {error.code}") from None
+        opened.define([sweep.objective])
+    opened.describe(tags_of(role), notes_of(sweep, folder, opened.project_url))
+    return opened
 
 
 def settings(wandb: Any) -> Any:
     quiet = {"console": "off", "silent": True, "disable_git": True, "disable_code": True, "x_disable_stats": True}
     times = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS, "finish_timeout_raises": True}
     return wandb.Settings(**quiet, **times)
-
-
-def scalars(about: dict[str, Any]) -> dict[str, Any]:
-    """Top-level scalars, the only values that W&B groups by. about: trial_id, role, params, seed, method, number.
-
-    A replicate has the number and the name of its trial.
-    """
-    axes = {path.replace(".", "_"): in_a_word(value) for path, value in named_values(about.get("params", {})).items()}
-    fixed = ("trial_id", "role", "number", "seed", "method")
-    of = {"replicate_of": first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
-    return axes | of | {key: about[key] for key in fixed if about.get(key) is not None}
-
-
-def outcome(folder: Path, job: str, state: str, error: str | None) -> dict[str, Any]:
-    """The end of a run for its W&B summary: state, error, and the measures in result.json."""
-    try:
-        result = read_result(folder / TRIALS_FOLDER / job)
-    except CheckpointError:  # damaged: the mirror goes without
-        result = {}
-    measured = {name: value for name, value in result.items() if MEASURE.fullmatch(name) or name == BEST_EPOCH}
-    measured = {name: value for name, value in measured.items() if value is not None and "_val_" not in name}
-    measured = {} if state == FAILED else measured
-    state = INTERRUPTED if state in (SUSPEND, RUNNING) else state
-    return {"state": state, **measured} | ({} if error is None else {"error": error})
 
 
 def check_key(sweep: SweepConfig) -> None:

@@ -1,12 +1,15 @@
 """The run of the whole sweep on Weights & Biases: its trials as a table, the best, the confirmation."""
 
 import html
+from pathlib import Path
 from typing import Any
 
 from analysis.names import COMPLETE, FAILED
 from analysis.trial_file import named_values
 from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import test_column
+from sweeps.config import SweepConfig
+from sweeps.tracking.wandb_about import Ending, notes_of
 
 COLUMNS = ("trial_id", "state", "epochs", "value")
 
@@ -24,9 +27,10 @@ def log_summary(run: Any, summary: dict[str, Any]) -> None:
     run.summary.update(numbers(summary))
 
 
-def how_it_ended(summary: dict[str, Any]) -> dict[str, Any]:
+def how_it_ended(summary: dict[str, Any], sweep: SweepConfig, folder: Path, project_url: str | None) -> Ending:
     """How the sweep ended: without a best trial it failed."""
-    return {"state": FAILED if summary["best"] is None else COMPLETE}
+    state = FAILED if summary["best"] is None else COMPLETE
+    return Ending({"state": state}, (state,), notes_of(sweep, folder, project_url))
 
 
 def numbers(summary: dict[str, Any]) -> dict[str, Any]:

@@ -7,15 +7,19 @@ from typing import Any
 
 from analysis.names import SWEEP_FILE
 from analysis.trial_file import read_outcome, trial_folders
+from analysis.wandb_runs.tracked import SUMMARY_ROLE
 from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.records.run_record import EPOCH, read_run
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
+from sweeps.tracking.wandb_about import ending_of, run_id, scalars
+from sweeps.tracking.wandb_artifacts import log_artifacts
 from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import one_line
-from sweeps.tracking.wandb_run import ONLINE, SUMMARY, check_key, open_run, outcome, run_id, scalars
+from sweeps.tracking.wandb_run import ONLINE, check_key, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
+from sweeps.tracking.wandb_workspace import make_workspace
 from sweeps.trials.files import SUMMARY_FILE, read_summary
 from sweeps.trials.sweep_dir import SWEEP_FILES, check_metric, holds_sweep, how_to_begin, locked, resume_command
 
@@ -41,7 +45,7 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str]
             say(f"damaged, and left out: {reason}")
         added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
         if summary := read_summary(folder):
-            guarded(SUMMARY, lambda: sync_summary(sweep, folder, summary))
+            guarded(SUMMARY_ROLE, lambda: sync_summary(sweep, folder, summary, say))
         elif (folder / SUMMARY_FILE).exists():
             say(f"damaged, and left out: {folder / SUMMARY_FILE}; `{resume_command(folder)}` writes it again")
     say(f"{len(jobs)} runs are whole {mode}, {sum(added)} epochs were added to {sum(map(bool, added))} of them")
@@ -80,23 +84,27 @@ def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
         if not lacks:
             return 0
     try:
-        method = read_run(path).config.get("method")
+        config = read_run(path).config
     except CheckpointError:  # failed before its run began
-        method = None
-    mirror = open_run(sweep, folder, path.name, trial["role"], scalars(trial | {"method": method}), sweep.wandb.mode)
+        config = {}
+    about = scalars(trial | {"method": config.get("method"), "config": config}, sweep)
+    mirror = open_run(sweep, folder, path.name, trial["role"], about, sweep.wandb.mode)
     added = sum(mirror.log(row) for row in rows)
-    mirror.finish(outcome(folder, path.name, trial["state"], trial["error"]))
+    mirror.finish(ending_of(sweep, folder, trial, trial["state"], trial["error"], mirror.project_url))
     mark_synced(sweep, folder, name)
     return added
 
 
-def sync_summary(sweep: SweepConfig, folder: Path, summary: dict[str, Any]) -> int:
-    if sweep.wandb.mode != ONLINE and is_closed(folder, run_id(sweep, SUMMARY)):
+def sync_summary(sweep: SweepConfig, folder: Path, summary: dict[str, Any], say: Callable[[str], None]) -> int:
+    if sweep.wandb.mode != ONLINE and is_closed(folder, run_id(sweep, SUMMARY_ROLE)):
         return 0
-    mirror = open_run(sweep, folder, SUMMARY, SUMMARY, table_config(summary), sweep.wandb.mode)
+    mirror = open_run(sweep, folder, SUMMARY_ROLE, SUMMARY_ROLE, table_config(summary), sweep.wandb.mode)
     log_summary(mirror.run, summary)
-    mirror.finish(how_it_ended(summary))
-    mark_synced(sweep, folder, run_id(sweep, SUMMARY))
+    if not mirror.run.offline:
+        log_artifacts(mirror.run, sweep, folder, summary, say)
+        make_workspace(mirror.run, sweep, summary, say)
+    mirror.finish(how_it_ended(summary, sweep, folder, mirror.project_url))
+    mark_synced(sweep, folder, run_id(sweep, SUMMARY_ROLE))
     return 0
 
 

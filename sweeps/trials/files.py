@@ -12,6 +12,8 @@ from mergenet.records.models import Record, checked
 from mergenet.records.run_record import test_column
 
 SUMMARY_FILE = "summary.json"
+BEST_FILE, REPORT_FILE = "best.yaml", "report.html"
+COMMAND = "command"  # in sweep.json: the one that began the sweep, as it may be shown elsewhere; none from Python
 
 
 class State(Record):
@@ -25,6 +27,7 @@ class State(Record):
     base_hash: str = Field("", description="text")
     study_id: str = Field("", description="text")
     copy_url: str | None = Field(None, alias="copy", description="a URL or null")
+    command: str | None = Field(None, description="text or null")
 
 
 class TrialSummary(Record):

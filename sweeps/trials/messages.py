@@ -74,6 +74,7 @@ class QueuedEvent(EventHead):
     number: int
     seed: int
     method: str
+    config: dict[str, Any]
 
 
 class StartEvent(EventHead):

@@ -9,16 +9,49 @@ import pytest
 import wandb
 
 from analysis.names import SWEEP_FILE
+from mergenet.config.loading import dump_yaml
 from mergenet.records.atomic import write_json, write_text
 from mergenet.records.run_record import write_epochs
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep
 from sweeps.tracking.wandb_mirror import Mirror
-from tests.sweeps.base import CONV, sweep_config, write_base
+from tests.sweeps.base import CONV, base_config, sweep_config, write_base
 
 KEY = "c0ffee" * 6 + "c0ff"  # of 40 digits, as the client wants it
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
 PARAMS = {"transfer.pairs": [CONV], "transfer.t_cycle": 4}
+BEST = {
+    "trial_id": "trial-000",
+    "number": 0,
+    "state": "complete",
+    "epochs": 2,
+    "value": 0.2,
+    "params": {"transfer.t_cycle": 4},
+}
+FAILED_ONE = {
+    "trial_id": "trial-001",
+    "number": 1,
+    "state": "failed",
+    "epochs": 0,
+    "value": None,
+    "params": {"a": "<b>"},
+}
+GAIN = {"mean": 0.05, "low": None, "high": None, "p": 0.5, "smallest_p": 1.0, "num_pairs": 1}
+SUMMARY: dict[str, Any] = {
+    "metric": "target_val_top1",
+    "trials": [BEST, FAILED_ONE],
+    "baseline": BEST | {"trial_id": "baseline", "value": 0.1, "params": {}},
+    "best": BEST,
+    "confirmation": {"seeds": [1], "target_val_top1": {"gain": GAIN}, "target_test_top1": {"gain": GAIN}},
+    "seconds": {},
+}
+PROVENANCE = {
+    "config_hash": "0123456789ab",
+    "data_hashes": {"target": "ab" * 32},
+    "versions": {"mergenet": "9.8", "torch": "7.6"},
+    "git_commit": "f" * 40,
+    "git_dirty": True,
+}
 
 
 def client_environment(folder: Path, url: str = "http://127.0.0.1:9") -> dict[str, str]:
@@ -39,7 +72,7 @@ def client(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str = "http://127
 
 
 def sweep_folder(folder: Path, mode: str, **changes: Any) -> tuple[SweepConfig, Path]:
-    sweep = sweep_config(SEARCH, wandb={"mode": mode}, **changes)
+    sweep = sweep_config(changes.pop("search", SEARCH), wandb={"mode": mode}, **changes)
     path = folder / "sweep"
     path.mkdir(exist_ok=True)
     write_text(path / SWEEP_FILE, dump_sweep(sweep))
@@ -49,18 +82,23 @@ def sweep_folder(folder: Path, mode: str, **changes: Any) -> tuple[SweepConfig, 
 
 
 def rows(first: int, last: int) -> list[dict[str, Any]]:
-    return [{"epoch": epoch, "step": 10 * epoch, "target_val_top1": epoch / 10} for epoch in range(first, last + 1)]
+    return [
+        {"epoch": epoch, "step": 10 * epoch, "target_val_loss": 1 / epoch, "target_val_top1": epoch / 10}
+        for epoch in range(first, last + 1)
+    ]
 
 
-def record(folder: Path, job: str, last: int, state: str = "complete", role: str = "trial") -> None:
-    """What the worker would have written of a job with so many epochs."""
+def record(
+    folder: Path, job: str, last: int, state: str = "complete", role: str = "trial", seed: int = 0, **changes: Any
+) -> None:
+    """What the worker would have written of a job with so many epochs. changes: to its configuration."""
     path = folder / "trials" / job
     path.mkdir(parents=True, exist_ok=True)
     write_epochs(path, rows(1, last))
-    about = {"trial_id": job, "role": role, "params": PARAMS, "number": 3, "seed": 0, "state": state, "error": None}
+    about = {"trial_id": job, "role": role, "params": PARAMS, "number": 3, "seed": seed, "state": state, "error": None}
     write_json(path / "trial.json", about)
-    write_text(path / "config.yaml", "method: mergenet\n")
-    write_json(path / "provenance.json", {})
+    write_text(path / "config.yaml", dump_yaml(base_config(seed=seed, **changes)))
+    write_json(path / "provenance.json", PROVENANCE)
     result = {"status": "finished", "error": None, "epochs_done": last, "best_epoch": last}
     write_json(path / "result.json", result | {"metric": "target_val_top1", "target_test_top1": 0.75})
 
@@ -70,8 +108,11 @@ def play(mirror: Mirror, job: str, *events: dict[str, Any], role: str = "trial")
         mirror(event | {"job": job, "role": role, "time": 0.0})
 
 
-def begin() -> list[dict[str, Any]]:
-    queued = {"event": "queued", "params": PARAMS, "number": 3, "seed": 0, "method": "mergenet"}
+def begin(seed: int = 0, **changes: Any) -> list[dict[str, Any]]:
+    """changes: to the configuration."""
+    config = base_config(**{"seed": seed} | changes)
+    about = {"params": PARAMS, "number": 3, "seed": seed, "method": config.method}
+    queued = {"event": "queued", **about, "config": config.model_dump(mode="json")}
     return [queued, {"event": "started", "group": "g"}]
 
 

@@ -11,7 +11,7 @@ from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status, status_lines
 from sweeps.report.summary import print_summary, summarize
-from sweeps.tracking.wandb_run import outcome
+from sweeps.tracking.wandb_about import ending_of
 from sweeps.tracking.wandb_summary import how_it_ended, numbers
 from sweeps.trials.recorded_source import SourcePlan
 from tests.analysis.folders import make_run
@@ -39,9 +39,12 @@ def test_it_has_no_value_in_summary_status_table_and_weights_and_biases(sweep: P
     summary = summarize(PLAN, sweep, {"search": 1.0}, None)
     assert summary["baseline"]["value"] is None
     assert [trial["value"] for trial in summary["trials"]] == [None, None]
-    assert how_it_ended(summary) == {"state": "failed"}
+    assert how_it_ended(summary, PLAN.sweep, sweep, None).summary == {"state": "failed"}
     assert numbers(summary) == {"trials_failed": 2}
-    assert outcome(sweep, "baseline", "failed", "it raised") == {"state": "failed", "error": "it raised"}
+    about = {"trial_id": "baseline", "role": "baseline"}
+    told = ending_of(PLAN.sweep, sweep, about, "failed", "it raised", None).summary
+    assert (told["state"], told["error"]) == ("failed", "it raised")
+    assert told.keys().isdisjoint({"objective", "best_epoch", *measure_columns(load_trials(sweep))})
     found = read_status(sweep)
     assert found["best"] is None
     table = load_trials(sweep)

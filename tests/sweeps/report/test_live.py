@@ -10,7 +10,7 @@ from rich.console import Console
 
 from analysis.report.verdict import gain_text, verdict
 from sweeps.report.live import View, show, show_params, trials_table
-from sweeps.tracking.wandb_run import scalars
+from sweeps.tracking.wandb_about import scalars
 from sweeps.tracking.wandb_summary import numbers, trials_html
 from sweeps.trials.budget import Budget
 from sweeps.trials.results import ended_runs, gain
@@ -174,7 +174,9 @@ def test_a_mapping_is_shown_in_every_place_by_what_it_names() -> None:
         "t_cycle",
     ]
     axes = {"transfer_adapter_kind": "linear", "transfer_adapter_rank": 4, "transfer_t_cycle": 8}
-    assert scalars({"trial_id": "trial-000", "params": params}) == axes | {"trial_id": "trial-000"}
+    told = scalars({"trial_id": "trial-000", "params": params}, sweep_config({"transfer.t_cycle": {"choice": [2, 4]}}))
+    assert axes.items() <= told.items()
+    assert told["searched"] == "transfer.adapter.kind, transfer.adapter.rank, transfer.t_cycle"
     assert "<th>transfer.adapter.rank</th>" in trials_html([trial | {"error": None}])
     told = {"metric": "target_val_top1", "baseline": None, "confirmation": None}
     best = numbers(told | {"trials": [trial], "best": trial})

@@ -11,12 +11,15 @@ import wandb
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
+from wandb.apis.public.runs import RUN_FRAGMENT
+from wandb.apis.public.runs import Run as PublicRun
 from wandb.proto import wandb_internal_pb2
 from wandb.sdk import mailbox, wandb_setup
 
+from analysis.wandb_runs.client import NO_AGENT
+from analysis.wandb_runs.framing import BLOCK, FRAME, HEADER, MAGIC
 from sweeps.tracking.tensorboard import event_of
-from sweeps.tracking.wandb_file import BLOCK, FRAME, HEADER, MAGIC
-from sweeps.tracking.wandb_run import NO_AGENT, settings
+from sweeps.tracking.wandb_run import settings
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,6 +46,16 @@ def test_what_the_mirror_asks_of_wandbs_client() -> None:
     assert options <= set(inspect.signature(wandb.init).parameters)
     assert "create_new" in str(fields["reinit"].annotation)
     assert isinstance(inspect.getattr_static(wandb.Run, "starting_step"), property)
+
+
+def test_what_a_table_from_wandb_asks_of_its_public_api() -> None:
+    options = {"path", "filters", "per_page", "lazy"}
+    assert options <= set(inspect.signature(wandb.Api.runs).parameters)
+    assert "use_cache" in inspect.signature(PublicRun.scan_history).parameters
+    for name in ("id", "name", "state", "url"):
+        assert isinstance(inspect.getattr_static(PublicRun, name), property)
+    for name in ("config", "group", "summaryMetrics"):  # attributes by GraphQL's names
+        assert f" {name}\n" in RUN_FRAGMENT
 
 
 def test_the_records_in_wandbs_files() -> None:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,23 @@ import pytest
 import wandb
 from click.testing import CliRunner
 
+from analysis.comparison.variants import variant_hash
+from analysis.wandb_runs.framing import rows
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_json, write_text
+from mergenet.records.command import shareable
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.tracking import wandb_mirror, wandb_run
-from sweeps.tracking.wandb_file import is_closed, known_epochs, rows, run_files
+from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.tracking.wandb_run import check_key, open_run
 from sweeps.tracking.wandb_sync import sync_sweep
-from tests.sweeps.base import sweep_config
+from tests.sweeps.base import CONV, base_config, sweep_config
 from tests.sweeps.wandb_base import (
     KEY,
     SEARCH,
+    SUMMARY,
     begin,
-    client,
     client_environment,
     end,
     epochs,
@@ -36,54 +38,9 @@ from tests.sweeps.wandb_base import (
     record,
     sweep_folder,
 )
-from tests.wandb_server import WandbServer
+from tests.wandb_server import Run, WandbServer
 
 WAY_OUT = "`mergenet sweep sync"
-BEST = {
-    "trial_id": "trial-000",
-    "number": 0,
-    "state": "complete",
-    "epochs": 2,
-    "value": 0.2,
-    "params": {"transfer.t_cycle": 4},
-}
-FAILED_ONE = {
-    "trial_id": "trial-001",
-    "number": 1,
-    "state": "failed",
-    "epochs": 0,
-    "value": None,
-    "params": {"a": "<b>"},
-}
-GAIN = {"mean": 0.05, "low": None, "high": None, "p": 0.5, "smallest_p": 1.0, "num_pairs": 1}
-SUMMARY: dict[str, Any] = {
-    "metric": "target_val_top1",
-    "trials": [BEST, FAILED_ONE],
-    "baseline": BEST | {"trial_id": "baseline", "value": 0.1, "params": {}},
-    "best": BEST,
-    "confirmation": {"seeds": [1], "target_val_top1": {"gain": GAIN}, "target_test_top1": {"gain": GAIN}},
-    "seconds": {},
-}
-
-
-@pytest.fixture
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    with client(tmp_path, monkeypatch):
-        yield tmp_path
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
-    with WandbServer() as made, client(tmp_path, monkeypatch, made.url):
-        yield made
-
-
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives up on W&B after seconds, and tries again at once."""
-    monkeypatch.setattr(wandb_run, "INIT_SECONDS", 2)
-    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 2)
-    monkeypatch.setattr(wandb_mirror, "RETRY_SECONDS", 0)
 
 
 def wandb_sync(folder: Path) -> None:
@@ -118,16 +75,101 @@ def test_an_online_run_has_rows_config_group_and_outcome(server: WandbServer, tm
         "number": 3,
         "seed": 0,
         "method": "mergenet",
+        "metric": "target_val_top1",
+        "searched": "transfer.pairs, transfer.t_cycle",
+        "summary_run": "tiny-summary",
+        "variant": f"mergenet t_cycle=2 #{variant_hash(base_config())}",
+        "config_hash": "0123456789ab",
     }
     assert run.summary["state"] == "complete"
-    assert run.summary["target_test_top1"] == 0.75
+    assert (run.summary["target_test_top1"], run.summary["objective"], run.summary["best_epoch"]) == (0.75, 0.2, 2)
     assert run.summary["target_val_top1"] == {"max": 0.2, "last": 0.2}
+    assert run.summary["target_val_loss"] == {"min": 0.5, "last": 0.5}
     assert '"epoch"' in json.dumps(run.setting("_wandb")["m"])  # the axis of every metric
     pruned, failed, paused = (server.runs[f"tiny-{job}"] for job in ("trial-001", "confirm-none-1", "baseline"))
     assert (pruned.exit_code, pruned.summary["state"]) == (0, "pruned")
     assert (failed.exit_code, failed.summary["state"], failed.summary["error"]) == (1, "failed", "broke")
     assert failed.about["jobType"] == "confirm"
     assert (paused.exit_code, paused.preempting, paused.summary["state"]) == (1, True, "interrupted")
+    assert [one.about["tags"] for one in (run, pruned, failed)] == [["complete"], ["pruned"], ["confirm", "failed"]]
+
+
+def test_one_variant_is_all_but_the_seed(server: WandbServer, tmp_path: Path) -> None:
+    """By whatever way it came to W&B: while it ran, and from the records."""
+    sweep, folder = sweep_folder(tmp_path, "online")
+    mirror = Mirror(sweep, folder, print)
+    transfer = {"t_cycle": 2, "pairs": [CONV], "adapter": {"rank": 4}}  # of the base
+    jobs: list[tuple[str, str, dict[str, Any]]] = [
+        ("trial-000", "trial", {"seed": 0}),
+        ("confirm-best-1", "confirm_best", {"seed": 7}),
+        ("confirm-noise-1", "confirm_noise", {"seed": 7, "transfer": transfer | {"control": "noise"}}),
+        ("baseline", "baseline", {"method": "none"}),
+        ("confirm-none-1", "confirm_none", {"method": "none", "seed": 7, "transfer": transfer | {"t_cycle": 4}}),
+    ]
+    for job, role, changes in jobs:
+        record(folder, job, 1, role=role, **changes)
+        play(mirror, job, *begin(**changes), *epochs(1, 1), end(), role=role)
+    mirror.close()
+    found = {job: server.runs[f"tiny-{job}"].setting("variant") for job, _, _ in jobs}
+    assert found["trial-000"] == found["confirm-best-1"]
+    assert found["baseline"] == found["confirm-none-1"], "what no transfer does not read is no difference"
+    assert found["baseline"].startswith("none #")
+    assert len(set(found.values())) == 3
+    assert "control=noise" in found["confirm-noise-1"]
+    assert server.runs["tiny-confirm-noise-1"].about["tags"] == ["confirm", "ablation", "complete"]
+    wandb.teardown()
+    sync_sweep(folder, "online", "another", print)
+    assert found == {job: server.runs[f"tiny-{job}"].setting("variant") for job, _, _ in jobs}
+
+
+def test_notes_say_what_made_the_run_and_hide_what_is_secret(
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "hush-hush-123")
+    sweep, folder = sweep_folder(tmp_path, "online")
+    words = ["mergenet", "sweep", "run", f"{tmp_path}/my sweep.yaml", "--set", "api_key=1", "--copy-to"]
+    command = shareable([*words, "s3://me:pw@host/hush-hush-123"])  # HOME is the folder
+    write_json(folder / "sweep.json", {"status": "running", "command": command})
+    record(folder, "trial-000", 1)
+    mirror = Mirror(sweep, folder, print)
+    play(mirror, "trial-000", *begin(), *epochs(1, 1))
+    wait_until(lambda: "notes" in server.runs.get("tiny-trial-000", Run("", "")).about)
+    begun = server.runs["tiny-trial-000"].about["notes"]
+    play(mirror, "trial-000", end())
+    mirror.close()
+    url = f"{server.url}/stand-in/mergenet/runs/tiny-summary"
+    first = f"Of the sweep tiny; its table, its best and its artifacts: run [tiny-summary]({url})."
+    made = "Made by `mergenet sweep run ~/'my sweep.yaml' --set api_key=*** --copy-to s3://***@host/***`."
+    assert begun == f"{first}\n\n{made}"
+    code = f"Code: mergenet 9.8, torch 7.6, commit {'f' * 12} with uncommitted edits."
+    assert server.runs["tiny-trial-000"].about["notes"] == f"{begun}\n\n{code}\n\nData: target {'ab' * 6}."
+
+
+def test_a_users_tags_and_notes_stay(server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment, and from W&B's pages before the run goes on."""
+    monkeypatch.setenv("WANDB_TAGS", "mine,too")
+    sweep, folder = sweep_folder(tmp_path, "online")
+    for job in ("trial-000", "trial-001"):
+        record(folder, job, 2, state="running")
+    first = Mirror(sweep, folder, print)
+    for job in ("trial-000", "trial-001"):
+        play(first, job, *begin(), *epochs(1, 2))
+    first.close()
+    run, other = server.runs["tiny-trial-000"], server.runs["tiny-trial-001"]
+    assert run.about["tags"] == ["mine", "too", "interrupted"]
+    run.about |= {"tags": ["mine", "interrupted", "look at this"], "notes": "my own words"}
+    for job in ("trial-000", "trial-001"):
+        record(folder, job, 2)
+    wandb.teardown()
+    monkeypatch.delenv("WANDB_TAGS")  # which a client that resumes would put in the place of the run's
+    again = Mirror(sweep, folder, print)
+    for job in ("trial-000", "trial-001"):
+        play(again, job, *begin(), *epochs(1, 2, replayed=True), end())
+    again.close()
+    assert run.about["notes"] == "my own words"
+    assert {"look at this", "mine", "complete"} <= set(run.about["tags"])
+    assert "interrupted" not in run.about["tags"]
+    assert "Code: mergenet 9.8" in other.about["notes"]
 
 
 def test_a_lost_job_and_a_resumed_sweep_keep_one_run_and_each_epoch_once(server: WandbServer, tmp_path: Path) -> None:
@@ -332,7 +374,7 @@ def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path
     assert numbers == {"best_trial": "trial-000", "baseline_value": 0.1, "gain_target_test_top1_mean": 0.05}
     (table,) = [body.decode() for name, body in server.files.items() if name.endswith(".html")]
     assert "<tr><td>trial-001</td><td>failed</td><td>0</td><td></td><td></td><td>&lt;b&gt;</td></tr>" in table
-    assert server.artifacts == 0
+    assert server.artifacts == []
     assert all(path.with_suffix(".wandb.synced").exists() for path in folder.glob("wandb/run-*/*.wandb"))
 
 

@@ -1,0 +1,176 @@
+"""What W&B is told about a run beside its rows: configuration, tags, notes, and how it ended.
+
+The configuration holds scalars of the top level only, because W&B groups by nothing else. `variant` is all but the
+seed: one group-by gives a group for each recipe, whose runs are its seeds.
+"""
+
+import json
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.measures import STEP_SECONDS, step_seconds
+from analysis.names import CONFIRM_ROLES, CONTROL_OF, FAILED, REPLICATE, RUNNING, TRIALS_FOLDER, mode_of
+from analysis.seeds import SEEDS, first_of
+from analysis.trial_file import named_values, trial_of
+from analysis.wandb_runs.tracked import (
+    CONFIG_HASH,
+    CONSTRAINTS,
+    INTERRUPTED,
+    METHOD,
+    NUM_SEEDS,
+    NUMBER,
+    REPLICATE_OF,
+    ROLE,
+    SEARCHED,
+    SEED,
+    SUMMARY_ROLE,
+    SUMMARY_RUN,
+    TRIAL_ID,
+    VARIANT,
+)
+from mergenet.config.loading import parse_config
+from mergenet.config.pair_labels import in_a_word
+from mergenet.errors import CheckpointError, ConfigError
+from mergenet.records.inputs import DATA, short
+from mergenet.records.run_record import (
+    ADAPTER_PARAMETERS,
+    BEST_EPOCH,
+    MEASURE,
+    METRIC,
+    SOURCE_BEST_EPOCH,
+    read_epochs,
+    read_provenance,
+    read_result,
+)
+from sweeps.config import SweepConfig
+from sweeps.trials.files import COMMAND, read_state
+from sweeps.trials.messages import SUSPEND
+from sweeps.trials.record import best_value
+
+ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
+OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
+OWN_NOTES = "Of the sweep "  # what our notes begin with
+ABOUT = (TRIAL_ID, ROLE, NUMBER, SEED, METHOD)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended. summary: for W&B's; has `state`. config: what is known only now."""
+
+    summary: dict[str, Any]
+    tags: tuple[str, ...] = ()
+    notes: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+def run_id(sweep: SweepConfig, job: str) -> str:
+    return f"{sweep.name}-{job}"
+
+
+def scalars(about: Mapping[str, Any], sweep: SweepConfig) -> dict[str, Any]:
+    """The configuration of a run. about: trial_id, role, params, seed, method, number; config: the whole training's.
+
+    A searched setting has underscores for its dots; `searched` has the paths. A replicate has the number and the name
+    of its trial.
+    """
+    drawn = named_values(about.get("params", {}))
+    axes = {path.replace(".", "_"): in_a_word(value) for path, value in drawn.items()}
+    of = {REPLICATE_OF: first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
+    fixed = {METRIC: sweep.objective, SUMMARY_RUN: run_id(sweep, SUMMARY_ROLE), SEARCHED: ", ".join(drawn)}
+    bounds = {CONSTRAINTS: json.dumps(sweep.bounds)} if sweep.constraints else {}
+    group = {VARIANT: found} if (found := variant_of(about.get("config"), sweep)) else {}
+    return axes | of | fixed | bounds | group | {key: about[key] for key in ABOUT if about.get(key) is not None}
+
+
+def variant_of(config: Mapping[str, Any] | None, sweep: SweepConfig) -> str | None:
+    """Name and hash of all but the seed; None of a run whose configuration is not known, or not valid any more."""
+    if not config:
+        return None
+    from analysis.comparison.variants import variant  # pandas
+
+    try:
+        return variant(parse_config(dict(config), "the run"), searched_paths(sweep))
+    except ConfigError:
+        return None
+
+
+def searched_paths(sweep: SweepConfig) -> list[str]:
+    """The settings that the sweep varies, by dotted path; of a mapping those that its values name."""
+    searched = {path: entry.listed or (None,) for path, entry in sweep.search.items()}
+    names = [name for path, values in searched.items() for value in values for name in named_values({path: value})]
+    return list(dict.fromkeys(names))
+
+
+def tags_of(role: str, state: str | None = None) -> tuple[str, ...]:
+    """Tags of a role, and of the state once there is one."""
+    tags = [CONFIRM] if role in CONFIRM_ROLES else []
+    tags += [ABLATION] if role in CONTROL_OF else []
+    return tuple(tags + ([state] if state else []))
+
+
+def notes_of(
+    sweep: SweepConfig, folder: Path, project_url: str | None, provenance: Mapping[str, Any] | None = None
+) -> str:
+    """What made a run, as markdown: the command of its sweep, versions, commit and hashes of the data.
+
+    project_url: None where W&B has not said it, as offline. provenance: of the run, once it has one.
+    """
+    summary, origin = run_id(sweep, SUMMARY_ROLE), provenance or {}
+    link = summary if project_url is None else f"[{summary}]({project_url}/runs/{urllib.parse.quote(summary)})"
+    command = read_state(folder).get(COMMAND)
+    lines = [f"{OWN_NOTES}{sweep.name}; its table, its best and its artifacts: run {link}."]
+    lines.append("Made from Python." if command is None else f"Made by `{command}`.")
+    if versions := origin.get("versions"):
+        commit = f", commit {origin['git_commit'][:12]}" if origin.get("git_commit") else ""
+        dirty = " with uncommitted edits" if origin.get("git_dirty") else ""
+        known = ", ".join(f"{name} {versions[name]}" for name in ("mergenet", "torch") if versions.get(name))
+        lines.append(f"Code: {known}{commit}{dirty}.")
+    if hashes := origin.get(DATA):
+        lines.append("Data: " + ", ".join(f"{role} {short(value)}" for role, value in hashes.items()) + ".")
+    return "\n\n".join(lines)
+
+
+def ending_of(
+    sweep: SweepConfig, folder: Path, about: Mapping[str, Any], state: str, error: str | None, project_url: str | None
+) -> Ending:
+    """about: of the job, trial_id and role. Whatever of its records is damaged is left out."""
+    run = folder / TRIALS_FOLDER / about["trial_id"]
+    origin, trial = provenance_of(run), trial_of(run) or {}
+    state = INTERRUPTED if state in (SUSPEND, RUNNING) else state
+    told = {"state": state, **measures(sweep, run, state)} | ({} if error is None else {"error": error})
+    config = {NUM_SEEDS: len(trial[SEEDS])} if SEEDS in trial else {}
+    config |= {CONFIG_HASH: origin[CONFIG_HASH]} if CONFIG_HASH in origin else {}
+    return Ending(told, tags_of(about["role"], state), notes_of(sweep, folder, project_url, origin), config)
+
+
+def measures(sweep: SweepConfig, run: Path, state: str) -> dict[str, Any]:
+    """What was measured on the test split, at which epoch, the objective and the costs, as far as they are known.
+
+    Of the validation metrics W&B makes its own summary, see `axis_of`.
+    """
+    try:
+        result, rows = read_result(run), read_epochs(run)
+    except CheckpointError:
+        return {}
+    found: dict[str, Any] = {name: result.get(name) for name in (BEST_EPOCH, SOURCE_BEST_EPOCH)}
+    found |= {name: value for name, value in result.items() if MEASURE.fullmatch(name) and "_val_" not in name}
+    found[OBJECTIVE] = best_value(rows, sweep.objective)
+    found = {} if state == FAILED else found
+    found |= {STEP_SECONDS: step_seconds(rows), ADAPTER_PARAMETERS: rows[-1].get(ADAPTER_PARAMETERS) if rows else None}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def provenance_of(run: Path) -> dict[str, Any]:
+    """Empty if the run has not begun, or its file is damaged."""
+    try:
+        return read_provenance(run)
+    except (CheckpointError, OSError):
+        return {}
+
+
+def axis_of(metric: str) -> dict[str, str]:
+    """How W&B sums up a metric of each epoch: its best beside its last value."""
+    return {"summary": f"{mode_of(metric)},last"}
