@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from analysis.comparison.variants import variant
     from analysis.importance.figures import FIGURES, write_figures
     from analysis.importance.findings import Findings, what_mattered
-    from analysis.load import load_trials, measure_columns, param_columns
-    from analysis.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
-    from analysis.power import smallest_gain, smallest_p
-    from analysis.table_formats import to_csv, to_latex, to_markdown
+    from analysis.statistics.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
+    from analysis.statistics.power import smallest_gain, smallest_p
+    from analysis.tables.formats import to_csv, to_latex, to_markdown
+    from analysis.tables.load import load_trials, measure_columns, param_columns
     from analysis.verification.verdict import Verification
     from analysis.verification.verify import verify
     from analysis.wandb_runs.table import load_wandb
@@ -28,25 +28,25 @@ _HOMES = {
     "Comparison": "analysis.comparison.compare",
     "FIGURES": "analysis.importance.figures",
     "Findings": "analysis.importance.findings",
-    "PairedDifference": "analysis.paired_tests",
+    "PairedDifference": "analysis.statistics.paired_tests",
     "Verification": "analysis.verification.verdict",
     "best_trial": "analysis.best",
     "choose_best": "analysis.best",
     "compare": "analysis.comparison.compare",
     "confirmed_gain": "analysis.best",
-    "gain_over": "analysis.paired_tests",
-    "holm": "analysis.paired_tests",
-    "load_trials": "analysis.load",
+    "gain_over": "analysis.statistics.paired_tests",
+    "holm": "analysis.statistics.paired_tests",
+    "load_trials": "analysis.tables.load",
     "load_wandb": "analysis.wandb_runs.table",
-    "measure_columns": "analysis.load",
-    "paired_difference": "analysis.paired_tests",
-    "paired_gain": "analysis.paired_tests",
-    "param_columns": "analysis.load",
-    "smallest_gain": "analysis.power",
-    "smallest_p": "analysis.power",
-    "to_csv": "analysis.table_formats",
-    "to_latex": "analysis.table_formats",
-    "to_markdown": "analysis.table_formats",
+    "measure_columns": "analysis.tables.load",
+    "paired_difference": "analysis.statistics.paired_tests",
+    "paired_gain": "analysis.statistics.paired_tests",
+    "param_columns": "analysis.tables.load",
+    "smallest_gain": "analysis.statistics.power",
+    "smallest_p": "analysis.statistics.power",
+    "to_csv": "analysis.tables.formats",
+    "to_latex": "analysis.tables.formats",
+    "to_markdown": "analysis.tables.formats",
     "variant": "analysis.comparison.variants",
     "verify": "analysis.verification.verify",
     "what_mattered": "analysis.importance.findings",

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analysis.load import BREAKS, canonical, is_missing, load_trials, measure_columns, param_columns, selecting_metrics
 from analysis.names import (
     ADAPTER_PATH,
     COMPLETE,
@@ -20,13 +19,22 @@ from analysis.names import (
     mode_of,
     portable_config,
 )
+from analysis.tables.load import (
+    BREAKS,
+    canonical,
+    is_missing,
+    load_trials,
+    measure_columns,
+    param_columns,
+    selecting_metrics,
+)
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, read_run, test_column
 
 if TYPE_CHECKING:
-    from analysis.paired_tests import PairedDifference
+    from analysis.statistics.paired_tests import PairedDifference
 
 
 def best_trial(folder: Path, metric: str | None = None) -> pd.Series:
@@ -133,7 +141,7 @@ def confirmed_gain(
     ]
     if variant not in set(confirmed["role"][[not is_other for is_other in other]]):
         raise UserError(f"there is no finished confirmation run with the settings of trial {best['trial']}")
-    from analysis.paired_tests import paired_gain  # here, because SciPy is half of the time of a small table
+    from analysis.statistics.paired_tests import paired_gain  # here, because SciPy is half of the time of a small table
 
     kept = confirmed[[not is_other for is_other in other]]
     return paired_gain(kept, baseline, variant, metric, by="role")

@@ -32,19 +32,19 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
 
     A trial of several seeds is one line, their mean; --per-seed shows each, to be paired by seed.
     """
-    from analysis import tables
-    from analysis.load import load_trials
+    from analysis.tables import overview
+    from analysis.tables.load import load_trials
     from analysis.wandb_runs.table import PREFIX, load_wandb
 
     place = str(folder)
     found = load_wandb(place, per_seed) if place.startswith(PREFIX) else load_trials(folder, per_seed)
-    trials = tables.ordered(found, sort)
-    tables.show(tables.selected(trials, everything), rich_output=sys.stdout.isatty())
+    trials = overview.ordered(found, sort)
+    overview.show(overview.selected(trials, everything), rich_output=sys.stdout.isatty())
     click.echo()
-    for line in tables.footer(trials):
+    for line in overview.footer(trials):
         click.echo(line)
     if csv_file is not None:
-        tables.write_csv(trials, csv_file)
+        overview.write_csv(trials, csv_file)
         click.echo(f"wrote {csv_file} ({len(trials)} rows)")
 
 
@@ -71,15 +71,15 @@ def importance(
     Also the way from the base to the best step by step, from which epoch on the ranking is settled, and what early
     stopping saved and risked.
     """
-    from analysis import tables
     from analysis.importance.findings import what_mattered
     from analysis.importance.text import report
+    from analysis.tables import overview
 
     found = what_mattered(folder, metric, epoch)
     for line in report(found):
         click.echo(line)
     if csv_file is not None:
-        tables.write_csv(found.importances, csv_file)
+        overview.write_csv(found.importances, csv_file)
         click.echo(f"wrote {csv_file} ({len(found.importances)} rows)")
     if figures is not None:
         from analysis.importance.figures import DARK, LIGHT, write_figures
@@ -139,14 +139,14 @@ def best(
         given = {"--out": out, "--metric": metric, "--trial": name}
         confirm(ctx, folder, top, [option for option, value in given.items() if value is not None])
         return
-    from analysis import tables
     from analysis.best import choose_best, choosing_metric, config_text, named, write_config
-    from analysis.load import load_trials
+    from analysis.tables import overview
+    from analysis.tables.load import load_trials
 
     trials = load_trials(folder)
     metric = choosing_metric(trials, metric)
     chosen = choose_best(trials, metric) if name is None else named(trials, name)
-    story = "\n".join(tables.story(trials, chosen, metric, asked=name is not None))
+    story = "\n".join(overview.story(trials, chosen, metric, asked=name is not None))
     if out is None:
         # the explanation as comments: the output is the file, `analyze best DIR > best.yaml` works
         click.echo(config_text(chosen, story), nl=False)
@@ -185,19 +185,19 @@ def compare(
     values of a setting, in whatever DIR. Settings that differ beside what is compared, other data and seeds that a
     side lacks are refused.
     """
-    from analysis import table_formats
     from analysis.best import write_file
     from analysis.comparison.compare import compare as compared
+    from analysis.tables import formats
 
     found = compared(folders, by, baseline, metric, roles, trials, common)
-    table_formats.print_table(found.table, found.metric, rich_output=sys.stdout.isatty())
+    formats.print_table(found.table, found.metric, rich_output=sys.stdout.isatty())
     click.echo()
     for line in found.notes:
         click.echo(line)
     texts = [
-        (csv_file, table_formats.to_csv(found.table)),
-        (markdown_file, table_formats.to_markdown(found.table, found.metric)),
-        (latex_file, table_formats.to_latex(found.table, found.metric)),
+        (csv_file, formats.to_csv(found.table)),
+        (markdown_file, formats.to_markdown(found.table, found.metric)),
+        (latex_file, formats.to_latex(found.table, found.metric)),
     ]
     for file, text in texts:
         if file is not None:

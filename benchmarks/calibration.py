@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.paired_tests import paired_difference
+from analysis.statistics.paired_tests import paired_difference
 from benchmarks import common
 from mergenet.config import Config
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from analysis.names import POINTS
-from analysis.paired_tests import holm, paired_difference
-from analysis.power import LEVEL
+from analysis.statistics.paired_tests import holm, paired_difference
+from analysis.statistics.power import LEVEL
 
 # What is compared, by the key of a row: metrics of the target, and of a source that also receives
 SPLITS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.load import load_trials
-from analysis.paired_tests import PairedDifference, paired_gain
+from analysis.statistics.paired_tests import PairedDifference, paired_gain
+from analysis.tables.load import load_trials
 
 METRIC = "target_test_top1"
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import formatting
 from analysis.comparison.notes import notes
 from analysis.comparison.pairing import check_inputs, compared_settings, pair
 from analysis.comparison.recipes import Recipe, check_settings, read_recipe, varying
 from analysis.comparison.sides import FOLDER, SIDE, check_one_recipe, gather, split_by
-from analysis.formatting import counted
-from analysis.load import measure_columns, selecting_metrics
 from analysis.names import RUN
-from analysis.paired_tests import PairedDifference, holm, mean_interval, paired_difference
-from analysis.table_formats import cells, columns
+from analysis.statistics.paired_tests import PairedDifference, holm, mean_interval, paired_difference
+from analysis.tables import formatting
+from analysis.tables.formats import cells, columns
+from analysis.tables.formatting import counted
+from analysis.tables.load import measure_columns, selecting_metrics
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.run_record import CONFIG_FILE, test_column
 
@@ -25,7 +25,7 @@ from mergenet.records.run_record import CONFIG_FILE, test_column
 class Comparison:
     """Sides, a row each, the baseline first, and what was compared.
 
-    table: columns as in `analysis.table_formats`, means and gains in the metric's own unit (fractions).
+    table: columns as in `analysis.tables.formats`, means and gains in the metric's own unit (fractions).
     runs: the runs behind it, one a row, with the columns `side`, `seed` and the metric: of each side the same seeds.
     gains: side -> its paired difference to the baseline. compared: setting -> the values that differ.
     notes: sentences on what was paired, left out and could be shown. `print(comparison)` shows table and notes.
@@ -132,7 +132,7 @@ def compared_metric(runs: pd.DataFrame, metric: str | None) -> str:
 
 
 def table_of(values: dict[str, np.ndarray], gains: dict[str, PairedDifference], confidence: float) -> pd.DataFrame:
-    """A row a side, as `analysis.table_formats` has it; the baseline's gain is missing. values: side -> one a seed."""
+    """A row a side, as `analysis.tables.formats` has it; the baseline's gain is missing. values: side -> one a seed."""
     rows = []
     for side, found in values.items():
         mean, low, high = mean_interval(found, confidence)

@@ -6,8 +6,8 @@ from analysis.comparison.pairing import Pairs, trained_elsewhere
 from analysis.comparison.recipes import PAIR_KEY, TASK, Recipe, in_words, varying
 from analysis.comparison.sides import FOLDER
 from analysis.names import POINTS, TRIAL
-from analysis.paired_tests import PairedDifference
-from analysis.power import EXACT_SEEDS, LEVEL, POWER, smallest_gain, smallest_p
+from analysis.statistics.paired_tests import PairedDifference
+from analysis.statistics.power import EXACT_SEEDS, LEVEL, POWER, smallest_gain, smallest_p
 from mergenet.records.run_record import is_loss, is_metric
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis.comparison.recipes import PAIR_KEY, TASK, Recipe, in_words, other_inputs, varying
 from analysis.comparison.sides import FOLDER, SIDE
-from analysis.load import canonical
 from analysis.names import COMPLETE, RUN
+from analysis.tables.load import canonical
 from mergenet.errors import UserError
 from mergenet.records.provenance import environment_changes
 from mergenet.records.run_record import read_provenance

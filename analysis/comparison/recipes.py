@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.formatting import setting
-from analysis.load import canonical
 from analysis.names import portable_config
+from analysis.tables.formatting import setting
+from analysis.tables.load import canonical
 from mergenet.config import Config
 from mergenet.config.choices import unused_settings
 from mergenet.config.json_schema import suggestions

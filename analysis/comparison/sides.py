@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.comparison.recipes import Recipe, in_words, varying
-from analysis.formatting import setting
-from analysis.load import load_trials
 from analysis.names import CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ROLES, ROLES, RUN, SWEEP_FILE
+from analysis.tables.formatting import setting
+from analysis.tables.load import load_trials
 from mergenet.errors import UserError, unknown_name
 
 SIDE, FOLDER = "side", "folder"  # columns: the side that a run belongs to, its folder

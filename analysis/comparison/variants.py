@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterable
 
 from analysis.comparison.recipes import SEEDS, recipe
-from analysis.formatting import headers, setting
-from analysis.load import canonical
 from analysis.names import ADAPTER_PATH, CONTROL_PATH
+from analysis.tables.formatting import headers, setting
+from analysis.tables.load import canonical
 from mergenet.config import Config
 from mergenet.records.provenance import adapter_file
 

@@ -17,10 +17,10 @@ from plotly.colors import sample_colorscale
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from analysis import formatting
 from analysis.best import write_file
 from analysis.importance.evaluators import FANOVA, PED_ANOVA
 from analysis.importance.findings import Findings
+from analysis.tables import formatting
 from mergenet.errors import UserError
 
 LIGHT, DARK = "plotly_white", "plotly_dark"

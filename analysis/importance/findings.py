@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis import formatting
 from analysis.importance.ablation_path import ablation_path
 from analysis.importance.curves import early_stopping, rank_correlations, stopped_trials
 from analysis.importance.evaluators import importances
 from analysis.importance.layer_pairs import layer_pairs, pareto
 from analysis.importance.search import Search, load_search
 from analysis.importance.surrogate import Surrogate, fit_surrogate, marginal_curves
+from analysis.tables import formatting
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pandas as pd
 
 from analysis.best import choosing_metric
 from analysis.importance.space import Label, Parameter, base_labels, label_of, read_base, read_parameters
-from analysis.load import is_missing, load_trials, selecting_metrics
 from analysis.measures import STEP_SECONDS, best_so_far
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, TRIAL, mode_of
+from analysis.tables.load import is_missing, load_trials, selecting_metrics
 from analysis.trial_file import read_trial_file
 from mergenet.errors import UserError
 from mergenet.records.run_record import ADAPTER_PARAMETERS, METRIC, STOPPED, is_metric, measured, read_epochs

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.load import canonical
 from analysis.names import BASE_FILE, SWEEP_FILE
+from analysis.tables.load import canonical
 from mergenet.config.pair_labels import in_a_word
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
-from analysis import formatting
 from analysis.importance.evaluators import EVALUATORS, FANOVA, LEVEL, PED_ANOVA, assessed, target_quantile
 from analysis.importance.findings import Findings
-from analysis.load import is_missing
 from analysis.names import COMPLETE, PRUNED
+from analysis.tables import formatting
+from analysis.tables.load import is_missing
 from mergenet.errors import UserError
 
 SETTLED = 0.8  # rank correlation from which on a ranking is called that of the last epoch, as for grace_epochs: auto

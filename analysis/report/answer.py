@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import formatting
 from analysis.importance.evaluators import LEVEL
 from analysis.importance.findings import Findings
 from analysis.importance.space import base_labels
 from analysis.importance.text import verdict as mattered_lines
-from analysis.load import is_missing, param_columns, selecting_metrics, varying
 from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, mode_of
 from analysis.report.evidence import Evidence
 from analysis.report.next_steps import Step, next_steps
 from analysis.report.verdict import controls_verdict, gain_text, label, show, shown, verdict
 from analysis.seeds import SEEDS
+from analysis.tables import formatting
+from analysis.tables.load import is_missing, param_columns, selecting_metrics, varying
 from mergenet.errors import UserError
 from mergenet.records.run_record import BEST_EPOCH, METRIC, is_metric, test_column
 

@@ -14,8 +14,8 @@ import pandas as pd
 
 from analysis.best import confirmed_gain
 from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF
-from analysis.paired_tests import PairedDifference
 from analysis.report.verdict import as_gain
+from analysis.statistics.paired_tests import PairedDifference
 from mergenet.errors import UserError
 from mergenet.records.run_record import METRIC, test_column
 

@@ -13,9 +13,9 @@ from analysis.importance.findings import Findings
 from analysis.importance.search import load_search
 from analysis.importance.space import read_base
 from analysis.importance.surrogate import Surrogate, fit_surrogate
-from analysis.load import load_trials
 from analysis.names import STATE_FILE, SWEEP_FILE, TRIAL
 from analysis.report.confirmation import confirmation
+from analysis.tables.load import load_trials
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
 from mergenet.records.atomic import read_json

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis.formatting import setting
 from analysis.importance.evaluators import LEVEL as TOLD
 from analysis.importance.space import Label, Parameter
-from analysis.load import is_missing
 from analysis.names import FAILED, RUNNING, SWEEP_FILE, mode_of
-from analysis.power import LEVEL, POWER, smallest_gain, smallest_p, smallest_p_text
 from analysis.report.confirmation import paired
 from analysis.report.evidence import Evidence
 from analysis.report.verdict import controls_verdict, shown
+from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p, smallest_p_text
+from analysis.tables.formatting import setting
+from analysis.tables.load import is_missing
 from mergenet.records.run_record import METRIC, STOPPED, is_metric, test_column
 
 SEEDS = 8  # that are advised: p down to 0.0078, enough for a few comparisons after Holm's correction

@@ -9,15 +9,15 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from analysis import formatting
 from analysis.importance.figures import SCALE
 from analysis.importance.findings import Findings
 from analysis.importance.space import Label, Parameter
-from analysis.load import is_missing
 from analysis.names import mode_of
 from analysis.report.evidence import Evidence
 from analysis.report.trials import plain
 from analysis.report.verdict import label
+from analysis.tables import formatting
+from analysis.tables.load import is_missing
 from mergenet.errors import UserError
 from mergenet.records.run_record import is_metric, test_column
 

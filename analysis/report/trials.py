@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from analysis import formatting
-from analysis.load import BREAKS, is_missing, measure_columns, param_columns, varying
 from analysis.measures import STEP_SECONDS
 from analysis.names import CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF
 from analysis.report.evidence import Evidence
 from analysis.report.verdict import label
 from analysis.seeds import SD, SEEDS
-from analysis.tables import ordered
+from analysis.tables import formatting
+from analysis.tables.load import BREAKS, is_missing, measure_columns, param_columns, varying
+from analysis.tables.overview import ordered
 from mergenet.records.run_record import ADAPTER_PARAMETERS, BEST_EPOCH, METRIC, is_metric, test_column
 
 FILES = ("config.yaml", "epochs.jsonl", "result.json", "provenance.json")  # of a run, that the page links to

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from analysis.names import mode_of
-from analysis.power import LEVEL, smallest_p, smallest_p_text
+from analysis.statistics.power import LEVEL, smallest_p, smallest_p_text
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric, test_column
 
 if TYPE_CHECKING:
-    from analysis.paired_tests import PairedDifference
+    from analysis.statistics.paired_tests import PairedDifference
 
 CONTROLS = {"shuffled": "the source shuffled", "noise": "noise for a source", "none": "no source"}
 SHORT = {"shuffled": "shuffled", "noise": "noise", "none": "no source"}

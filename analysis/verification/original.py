@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.load import run_folders
 from analysis.names import SWEEP_FILE
+from analysis.tables.load import run_folders
 from mergenet.config import Config
 from mergenet.config.loading import load_config
 from mergenet.config.yaml12 import load_yaml

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.formatting import cell
 from analysis.names import POINTS
+from analysis.tables.formatting import cell
 from analysis.verification.spread import LEVEL
 from mergenet.records.run_record import EPOCH, METRIC, is_metric
 

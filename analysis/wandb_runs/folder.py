@@ -1,4 +1,4 @@
-"""Runs as W&B has them, written as the run folders of a sweep, which `analysis.load` reads like any other.
+"""Runs as W&B has them, written as the run folders of a sweep, which `analysis.tables.load` reads like any other.
 
 W&B lacks what no table needs: checkpoints, the whole configuration, versions. What W&B shows of a run's state goes
 beyond what a record can say; `state_of` has it.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.load import load_trials
 from analysis.names import RUNNING
+from analysis.tables.load import load_trials
 from analysis.wandb_runs.folder import ENDED, is_own, state_of, write_sweep
 from analysis.wandb_runs.notes import notes
 from analysis.wandb_runs.offline import read_offline

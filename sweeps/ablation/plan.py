@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.power import LEVEL, POWER, smallest_gain, smallest_p
+from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p
 from mergenet.config import Config
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.packages import check_packages

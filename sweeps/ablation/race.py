@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from scipy import special
 
-from analysis.power import LEVEL
+from analysis.statistics.power import LEVEL
 
 FIRST_LOOK, LOOK_EVERY = 4, 2  # seeds
 

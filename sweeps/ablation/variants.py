@@ -91,7 +91,7 @@ def proposals(centre: Config, ablation: AblationConfig) -> Iterator[Proposal]:
 
 def short_titles(paths: Iterable[str]) -> dict[str, str]:
     """Each path's shortest ending that no other one shares."""
-    from analysis.formatting import headers  # pandas
+    from analysis.tables.formatting import headers  # pandas
 
     paths = list(paths)
     return dict(zip(paths, headers(paths, paths), strict=True))

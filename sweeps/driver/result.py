@@ -79,7 +79,7 @@ class SweepResult:
     @cached_property
     def runs(self) -> "pd.DataFrame":
         """All runs, one a row: trials, no transfer, confirmations; the columns are those of `analysis.load_trials`."""
-        from analysis.load import load_trials
+        from analysis.tables.load import load_trials
 
         return load_trials(self.folder)
 

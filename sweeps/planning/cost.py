@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from analysis.power import LEVEL, POWER, smallest_gain, smallest_p
+from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p
 from mergenet.records.run_record import ADAPTER_PARAMETERS
 from mergenet.training.advice import lines
 from mergenet.transfer.phase import transfer_steps

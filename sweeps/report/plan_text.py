@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from analysis.measures import excesses
-from analysis.power import smallest_p_text
+from analysis.statistics.power import smallest_p_text
 
 GIB, MIB = 1024**3, 1024**2
 

@@ -22,9 +22,9 @@ from analysis.names import (
     best_first,
     mode_of,
 )
-from analysis.paired_tests import paired_difference
 from analysis.report.verdict import as_gain
 from analysis.seeds import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
+from analysis.statistics.paired_tests import paired_difference
 from analysis.trial_file import ended_trial, read_outcome, state_of, trial_folders
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import (

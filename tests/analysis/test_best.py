@@ -3,8 +3,8 @@ import json
 import pytest
 
 from analysis.best import best_trial, choose_best, confirmed_gain, named, write_best
-from analysis.load import load_trials
 from analysis.names import best_first, portable_config
+from analysis.tables.load import load_trials
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from analysis.paired_tests import _sign_flip_p, _t_interval, mean_interval, paired_difference
+from analysis.statistics.paired_tests import _sign_flip_p, _t_interval, mean_interval, paired_difference
 from benchmarks.calibration import NOISES, calibration
 
 LEVEL, DRAWS = 0.05, 2000  # the standard error of a share near 5 % is 0.5 points

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analysis import formatting, tables
 from analysis.cli import analyze
-from analysis.load import load_trials
+from analysis.tables import formatting, overview
+from analysis.tables.load import load_trials
 from mergenet.cli.main import cli
 from mergenet.config.loading import load_config, parse_config
 from mergenet.config.yaml12 import load_yaml
@@ -128,7 +128,7 @@ def test_csv_has_all_columns_at_full_precision(sweep, tmp_path):
     out = tmp_path / "new" / "trials.csv"
     assert run("table", sweep, "--csv", out).splitlines()[-1] == f"wrote {out} (17 rows)"
     table = pd.read_csv(out, dtype={"config_hash": str})
-    expected = tables.ordered(load_trials(sweep))
+    expected = overview.ordered(load_trials(sweep))
     assert table.columns.tolist() == expected.columns.tolist()
     empty = ["error", "breaks"]
     assert table[empty].isna().all(axis=None)
@@ -244,7 +244,7 @@ def test_a_terminal_gets_a_table_with_brackets_left_alone(sweep, capsys, monkeyp
     (sweep / "trials" / "t0" / "trial.json").write_text(
         json.dumps({"trial_id": "[bold]t0", "role": "trial", "params": {}, "seed": 0, "number": 0, "state": "complete"})
     )
-    tables.show(tables.selected(load_trials(sweep)), rich_output=True)
+    overview.show(overview.selected(load_trials(sweep)), rich_output=True)
     output = capsys.readouterr().out
     assert "[bold]t0" in output
     assert "CONFIRM-best" in output

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from analysis.load import (
+from analysis.tables.load import (
     ABOUT,
     COST,
     OUTCOME,

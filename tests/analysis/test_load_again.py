@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis import load_trials, tables
+from analysis import load_trials
+from analysis.tables import formatting, overview
 from mergenet.errors import UserError
 from mergenet.records import many_runs, run_record
 from tests.analysis.folders import make_run
@@ -45,8 +46,8 @@ def seen(folder: Path, **options: Any) -> Any:
     except UserError as error:
         return str(error)
     cells = {name: [repr(value) for value in table[name].array] for name in table.columns}
-    shown = tables.ordered(table)
-    text = tables.formatting.cells(tables.selected(shown)), tables.footer(shown)
+    shown = overview.ordered(table)
+    text = formatting.cells(overview.selected(shown)), overview.footer(shown)
     return cells, list(map(str, table.dtypes)), table.attrs, text
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.paired_tests import gain_over, holm, paired_difference, paired_gain
-from analysis.power import smallest_p
+from analysis.statistics.paired_tests import gain_over, holm, paired_difference, paired_gain
+from analysis.statistics.power import smallest_p
 from mergenet.errors import UserError
 
 VARIANT = np.array([0.72, 0.70, 0.75, 0.71, 0.74, 0.69])

@@ -8,9 +8,9 @@ from click.testing import CliRunner
 
 from analysis.best import choose_best
 from analysis.cli import analyze
-from analysis.load import load_trials, param_columns
-from analysis.paired_tests import paired_gain
-from analysis.tables import footer, selected, show
+from analysis.statistics.paired_tests import paired_gain
+from analysis.tables.load import load_trials, param_columns
+from analysis.tables.overview import footer, selected, show
 from mergenet.errors import UserError
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.table_formats import cells, columns, print_table, to_csv, to_latex, to_markdown
+from analysis.tables.formats import cells, columns, print_table, to_csv, to_latex, to_markdown
 
 METRIC = "target_test_top1"
 EXTRA = {"adapter_parameters": ("parameters", ",.0f"), "step_seconds": ("ms a step", ".1f"), "note": ("note", "")}

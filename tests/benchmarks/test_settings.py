@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.paired_tests import holm
+from analysis.statistics.paired_tests import holm
 from benchmarks import no_harm, settings
 from benchmarks.paired import compare_all, families
 from mergenet.config.loading import dump_yaml

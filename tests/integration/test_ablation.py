@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from analysis.load import load_trials
 from analysis.seeds import first_of
+from analysis.tables.load import load_trials
 from mergenet.config.loading import load_config
 from sweeps import Ablation, AblationResult
 from sweeps.ablation.results.result import AblationResult as Result

@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 import pytest
 
-from analysis.load import is_missing, load_trials
+from analysis.tables.load import is_missing, load_trials
 from mergenet.records.run_record import read_epochs
 from sweeps.config.loading import dump_sweep
 from sweeps.samplers.history import WARM

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from analysis import best, load
+from analysis import best
+from analysis.tables import load
 from mergenet.config.loading import load_config
 from mergenet.records.provenance import provenance
 from mergenet.records.run_record import read_provenance, read_run

@@ -12,7 +12,7 @@ import optuna
 import pytest
 
 from analysis.best import best_trial
-from analysis.load import load_trials
+from analysis.tables.load import load_trials
 from mergenet.records.run_record import read_epochs, read_run
 from sweeps.config.loading import dump_sweep
 from tests.sweeps.base import sweep_config, write_base

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.paired_tests import PairedDifference
+from analysis.statistics.paired_tests import PairedDifference
 from mergenet.config.loading import dump_yaml
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import METRIC, is_metric, test_column

@@ -33,7 +33,7 @@ class AblationResult:
     @classmethod
     def load(cls, folder: str | Path, metric: str | None = None) -> Self:
         """Nothing trains. Raises ConfigError if the folder holds no ablation or the runs do not measure the metric."""
-        from analysis.load import load_trials, measure_columns
+        from analysis.tables.load import load_trials, measure_columns
 
         folder = Path(folder).absolute()
         load_folder(folder)
@@ -55,7 +55,7 @@ class AblationResult:
     @cached_property
     def runs(self) -> "pd.DataFrame":
         """One run a row, as `analysis.load_trials(folder, per_seed=True)` has them; `trial` is the variant."""
-        from analysis.load import load_trials
+        from analysis.tables.load import load_trials
 
         return load_trials(self.folder, per_seed=True)
 
@@ -118,7 +118,7 @@ class AblationResult:
         }
 
     def markdown(self) -> str:
-        from analysis.table_formats import to_markdown
+        from analysis.tables.formats import to_markdown
         from sweeps.ablation.results.table import EXTRA
         from sweeps.ablation.results.text import shown_columns
 
@@ -126,7 +126,7 @@ class AblationResult:
 
     def latex(self) -> str:
         r"""For a paper; needs \usepackage{booktabs}."""
-        from analysis.table_formats import to_latex
+        from analysis.tables.formats import to_latex
         from sweeps.ablation.results.table import EXTRA
         from sweeps.ablation.results.text import shown_columns
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.load import is_missing
 from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, FAILED, POINTS
-from analysis.paired_tests import PairedDifference, holm, paired_difference
-from analysis.power import LEVEL, POWER, smallest_gain, smallest_p_text
+from analysis.statistics.paired_tests import PairedDifference, holm, paired_difference
+from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p_text
+from analysis.tables.load import is_missing
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.ablation.variants import Variant
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from analysis import table_formats
+from analysis.tables import formats
 from mergenet.records.atomic import write_json, write_text
 from sweeps.ablation.results.table import EXTRA, verdict_lines
 from sweeps.report.live import show_params
@@ -82,12 +82,12 @@ def shown_columns(table: pd.DataFrame) -> pd.DataFrame:
 def write_tables(folder: Path, metric: str, table: pd.DataFrame, more: pd.DataFrame, facts: dict[str, Any]) -> None:
     """ablation.csv, .md, .tex and .json; of interactions, if there are any, interactions.csv."""
     shown = shown_columns(table)
-    write_text(folder / f"{NAME}.csv", table_formats.to_csv(table))
+    write_text(folder / f"{NAME}.csv", formats.to_csv(table))
     both = [(shown, EXTRA), (more, None)] if len(more) else [(shown, EXTRA)]
-    for name, write in (("md", table_formats.to_markdown), ("tex", table_formats.to_latex)):
+    for name, write in (("md", formats.to_markdown), ("tex", formats.to_latex)):
         write_text(folder / f"{NAME}.{name}", "\n".join(write(one, metric, extra) for one, extra in both))
     if len(more):
-        write_text(folder / f"{INTERACTIONS}.csv", table_formats.to_csv(more))
+        write_text(folder / f"{INTERACTIONS}.csv", formats.to_csv(more))
     rows = [table.astype(object).where(table.notna(), None), more.astype(object).where(more.notna(), None)]
     records = [one.to_dict("records") for one in rows]
     write_json(folder / f"{NAME}.json", facts | {"metric": metric, "table": records[0], "interactions": records[1]})
@@ -103,13 +103,13 @@ def print_result(
     named: Iterable[str] = (),
 ) -> None:
     """The table, what it shows, and where it is. named: lines about the best trials of a sweep, in place of tests."""
-    table_formats.print_table(shown_columns(table), metric, EXTRA, rich_output=rich)
+    formats.print_table(shown_columns(table), metric, EXTRA, rich_output=rich)
     click.echo(f"gain: minus {table['variant'].iloc[0]}, paired by seed; p of the sign-flip test")
     for line in named or verdict_lines(table, metric):
         click.echo(line)
     if len(more):
         click.echo("\ninteractions: what two changes together add to the sum of each alone, paired by seed")
-        table_formats.print_table(more, metric, rich_output=rich)
+        formats.print_table(more, metric, rich_output=rich)
     if left_out:
         click.echo("left out:")
         for one in left_out:

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from analysis.best import choose_best
-from analysis.load import load_trials
 from analysis.report.confirmation import confirmation
+from analysis.tables.load import load_trials
 from mergenet.errors import UserError
 from sweeps.trials.files import Confirmation
 from tests.analysis.importance.sweeps import drawn

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load_trials
+from analysis.tables.load import load_trials
 from analysis.trial_file import read_trial_file
 from mergenet.config import Config
 from mergenet.errors import ConfigError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.paired_tests import holm, paired_difference
+from analysis.statistics.paired_tests import holm, paired_difference
 from mergenet.errors import UserError
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.results.status import read_status, status_lines

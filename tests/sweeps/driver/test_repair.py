@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.cli import analyze
-from analysis.load import load_trials
+from analysis.tables.load import load_trials
 from mergenet.errors import CheckpointError
 from mergenet.records.checkpoint import load_latest
 from sweeps.config.loading import dump_sweep

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from analysis.power import smallest_gain, smallest_p
+from analysis.statistics.power import smallest_gain, smallest_p
 from mergenet.training.run import train_run
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep

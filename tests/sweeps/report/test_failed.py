@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from analysis.load import load_trials, measure_columns
+from analysis.tables.load import load_trials, measure_columns
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status, status_lines

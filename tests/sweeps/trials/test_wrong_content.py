@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.load import load_trials
-from analysis.tables import footer, ordered, selected, show
+from analysis.tables.load import load_trials
+from analysis.tables.overview import footer, ordered, selected, show
 from mergenet.errors import ConfigError, UserError
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan

@@ -20,9 +20,9 @@ from typing import Any
 import click
 import pandas as pd
 
-from analysis import formatting
-from analysis.load import canonical, is_missing
 from analysis.names import POINTS
+from analysis.tables import formatting
+from analysis.tables.load import canonical, is_missing
 from mergenet.errors import visible
 from mergenet.records.run_record import is_metric
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from analysis.measures import STEP_SECONDS, Bounds, broken
 from analysis.names import RUN, SWEEP_FILE, TRIAL, TRIALS_FOLDER
-from analysis.runs import RUN_FILES, Run, read_table_run
 from analysis.seeds import SD, SEEDS, folded, unfolded
+from analysis.tables.runs import RUN_FILES, Run, read_table_run
 from analysis.trial_file import TRIAL_FILE
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
@@ -39,7 +39,7 @@ COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
 REPEATED = (SEEDS, SD)  # behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
 COLUMNS = (*ABOUT, *OUTCOME, *REPEATED, *COST)
 
-READER = Reader(read_table_run, (*RUN_FILES, TRIAL_FILE), "table", ("analysis",))
+READER = Reader(read_table_run, (*RUN_FILES, TRIAL_FILE), "table", ("analysis", "analysis.tables"))
 PER_SEED = "per_seed"  # in the attributes of a table: whether its rows are the seeds of trials
 
 

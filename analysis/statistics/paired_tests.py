@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.load import canonical, is_missing
 from analysis.names import POINTS
-from analysis.power import EXACT_SEEDS, RESAMPLES, smallest_p, smallest_p_text
+from analysis.statistics.power import EXACT_SEEDS, RESAMPLES, smallest_p, smallest_p_text
+from analysis.tables.load import canonical, is_missing
 from mergenet.config.choices import unused_settings
 from mergenet.errors import UserError
 from mergenet.records.run_record import is_loss

@@ -5,9 +5,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import formatting
 from analysis.best import choose_best, confirmed_gain, searched, write_file
-from analysis.load import (
+from analysis.measures import STEP_SECONDS
+from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, ROLES, RUN, TRIAL, mode_of
+from analysis.seeds import SD, SEEDS
+from analysis.tables import formatting
+from analysis.tables.formats import print_cells, to_csv
+from analysis.tables.load import (
     BREAKS,
     PER_SEED,
     canonical,
@@ -17,10 +21,6 @@ from analysis.load import (
     selecting_metrics,
     varying,
 )
-from analysis.measures import STEP_SECONDS
-from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, ROLES, RUN, TRIAL, mode_of
-from analysis.seeds import SD, SEEDS
-from analysis.table_formats import print_cells, to_csv
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.load import is_missing
 from analysis.names import (
     ADAPTER,
     ADAPTER_PATH,
@@ -21,12 +20,13 @@ from analysis.names import (
     TRIAL,
 )
 from analysis.seeds import SD
+from analysis.tables.load import is_missing
 from mergenet.config.pair_labels import are_pairs, pairs_label
 from mergenet.errors import visible
 from mergenet.records.run_record import is_metric
 
 if TYPE_CHECKING:
-    from analysis.paired_tests import PairedDifference
+    from analysis.statistics.paired_tests import PairedDifference
 ROLE_LABELS = {
     TRIAL: "trial",
     RUN: "run",
