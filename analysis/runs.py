@@ -113,7 +113,7 @@ def _outcome(record: RunRecord) -> dict[str, Any]:
 def _seconds(epochs: list[dict[str, Any]]) -> float:
     """All times of all epochs, without those that are no finite number."""
     times = [row[name] for row in epochs for name in _phases(tuple(row)) if row[name] is not None]
-    whole = sum(times)
+    whole: float = sum(times)
     return whole if math.isfinite(whole) else sum(filter(math.isfinite, times))
 
 
