@@ -6,9 +6,10 @@ worktree; both must print the same table. With --ray the trials are read by `ana
 rows in Ray's own files, by `ray.tune.ExperimentAnalysis`, both without the time to import; `sweep status` and Ray get
 the first 1000 trials.
 
-Claims: a table of 10,000 trials x 100 epochs takes at most 1/20 of the time before, commit 'bae29cb', and 1.5 GiB; a
+Goals: a table of 10,000 trials x 100 epochs takes at most 1/20 of the time before, commit bae29cb, and 1.5 GiB; a
 second look at most a second for 1,000 new trials, beyond that at an unchanged folder; a status of 1,000 trials at most
-1/10 of the time before; Ray's analysis takes at least 5 times as long.
+1/10 of the time before; Ray's analysis takes at least 5 times as long. Not all are reached at the first look: see
+docs/results.md.
 """
 
 import os
@@ -33,7 +34,7 @@ NAME = "analysis_load"
 ROOT = Path(__file__).parent.parent
 FEW = 1000  # trials, at most, of `sweep status` and of Ray's side
 LOOK = 0.05  # seconds between two looks at the memory of a command
-LIMITS = {"table": 20.0, "status": 10.0, "ray": 5.0}  # times as fast: what is claimed
+LIMITS = {"table": 20.0, "status": 10.0, "ray": 5.0}  # times as fast: the goals
 MAX_MIB, MAX_SECONDS = 1536.0, 1.0  # of a table; of a second look, for 1,000 new trials
 OURS = "from analysis import load_trials as load"
 RAYS = "from ray.tune import ExperimentAnalysis\ndef load(folder): return ExperimentAnalysis(folder).dataframe()"
@@ -136,7 +137,7 @@ def beside_ray(few: Path, folder: Path) -> dict[str, Took]:
 
 
 def figures_of(found: dict[str, dict[str, Took]], trials: int) -> dict[str, Any]:
-    """The times, and what the claims are about. Ray and ours: the seconds that they say themselves."""
+    """The times, and what the goals are about. Ray and ours: the seconds that they say themselves."""
     kept = {what: {look: asdict(took) for look, took in looks.items()} for what, looks in found.items()}
     for each in kept.values():
         for took in each.values():
@@ -166,14 +167,14 @@ def report(figures: dict[str, Any]) -> None:
         for look, took in each.items():
             print(f"{names[what]:<40}{look:>8}{took['seconds']:9.2f}{took['cpu']:8.2f}{took['mib']:7.0f}")
     for what, ratios in figures["ratios"].items():
-        verdict = "holds" if ratios["first"]["seconds"] >= LIMITS[what] else "DOES NOT HOLD"
+        verdict = "reached" if ratios["first"]["seconds"] >= LIMITS[what] else "NOT REACHED"
         found = [f"{look} {each['seconds']:.1f} x (CPU {each['cpu']:.1f} x)" for look, each in ratios.items()]
-        print(f"claim: {names[what]}: at least {LIMITS[what]:g} x as fast: {', '.join(found)}, {verdict}")
+        print(f"goal: {names[what]}: at least {LIMITS[what]:g} x as fast: {', '.join(found)}, {verdict}")
     mib = figures["looks"]["table"]["first"]["mib"]
-    print(f"claim: at most {MAX_MIB:.0f} MiB: {mib:.0f}, {'holds' if mib <= MAX_MIB else 'DOES NOT HOLD'}")
+    print(f"goal: at most {MAX_MIB:.0f} MiB: {mib:.0f}, {'reached' if mib <= MAX_MIB else 'NOT REACHED'}")
     per = figures["seconds_per_1000_new"]
-    verdict = "holds" if per <= MAX_SECONDS else "DOES NOT HOLD"
-    print(f"claim: at most {MAX_SECONDS:g} s for 1,000 new trials at the second look: {per:.2f}, {verdict}")
+    verdict = "reached" if per <= MAX_SECONDS else "NOT REACHED"
+    print(f"goal: at most {MAX_SECONDS:g} s for 1,000 new trials at the second look: {per:.2f}, {verdict}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
