@@ -11,6 +11,7 @@ import pytest
 
 from analysis.best import best_trial
 from analysis.measures import best_so_far
+from analysis.report.evidence import gather
 from mergenet.config.loading import load_config
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
@@ -216,6 +217,21 @@ def test_a_finished_sweep_shows_its_summary_again(done: Done) -> None:
 
 def test_both_ways_to_the_best_agree(done: Done) -> None:
     assert best_trial(done.folder)["trial"] == done.summary["best"]["trial_id"]
+
+
+def test_the_report_tells_the_numbers_of_the_summary(done: Done) -> None:
+    assert "report: sweep-results/tiny/report.html" in done.process.stdout.splitlines()
+    best, found = done.summary["best"], gather(done.folder)
+    assert found.best is not None and found.best["trial"] == best["trial_id"] and not found.is_running
+    told, metric = done.summary["confirmation"], done.summary["metric"]
+    for name in (metric, metric.replace("_val_", "_test_")):
+        assert found.confirmed is not None and found.confirmed[name]["gain"] == pytest.approx(told[name]["gain"])
+        for side, key in (("noise", "best_minus_control"), ("adapter", "minus_best")):
+            ours, theirs = ((one if side == "adapter" else one["controls"])[side] for one in (found.confirmed, told))
+            assert ours["seeds"] == theirs["seeds"]
+            assert ours[name]["gain"] == pytest.approx(theirs[name]["gain"])
+            assert ours[name][key] == pytest.approx(theirs[name][key])
+    assert f"{best['trial_id']}: " in (done.folder / "report.md").read_text()
 
 
 def test_a_folder_with_another_sweep_is_refused(done: Done) -> None:

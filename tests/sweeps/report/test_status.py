@@ -100,6 +100,7 @@ def test_a_finished_sweep_shows_what_was_confirmed(tmp_path: Path) -> None:
     shown = text(tmp_path)
     assert "confirmed on fresh seeds: +1.00 points (one pair: no interval); too few seeds" in shown
     assert "best.yaml; mergenet analyze table" in shown
+    assert shown.endswith("--open")
     assert read_status(tmp_path)["seconds_left"] == 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from analysis.report.page import MARKDOWN_FILE, REPORT_FILE
 from mergenet.errors import ConfigError
 from mergenet.records.provenance import config_hash
 from sweeps.cli.commands import sweep as command
@@ -266,7 +267,7 @@ def test_a_kill_of_overwrite_leaves_a_folder_that_overwrite_accepts_and_nothing_
 
 def test_every_name_in_a_sweep_folder_is_known_as_our_own(tmp_path: Path) -> None:
     names = (WARM_FILE, STUDY_FILE, JOURNAL_FILE, NAME_FILE, "study.db-journal", f"{SCRATCH}x", ".sweep.1-2.tmp.json")
-    for name in (*names, LOCK_FILE):
+    for name in (*names, LOCK_FILE, REPORT_FILE, MARKDOWN_FILE):
         (tmp_path / name).touch()
     assert only(OWN, tmp_path)
     (tmp_path / "thesis.tex").touch()
