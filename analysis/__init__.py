@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from analysis.load import load_trials, measure_columns, param_columns
     from analysis.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
     from analysis.power import smallest_gain, smallest_p
+    from analysis.report.answer import Answer, answers
+    from analysis.report.page import write_report
 
 __distribution__ = "mergenet"
 
 _HOMES = {
+    "Answer": "analysis.report.answer",
     "FIGURES": "analysis.importance.figures",
     "Findings": "analysis.importance.findings",
     "PairedDifference": "analysis.paired_tests",
+    "answers": "analysis.report.answer",
     "best_trial": "analysis.best",
     "choose_best": "analysis.best",
     "confirmed_gain": "analysis.best",
@@ -37,12 +41,15 @@ _HOMES = {
     "what_mattered": "analysis.importance.findings",
     "write_best": "analysis.best",
     "write_figures": "analysis.importance.figures",
+    "write_report": "analysis.report.page",
 }
 
 __all__ = [
     "FIGURES",
+    "Answer",
     "Findings",
     "PairedDifference",
+    "answers",
     "best_trial",
     "choose_best",
     "confirmed_gain",
@@ -58,6 +65,7 @@ __all__ = [
     "what_mattered",
     "write_best",
     "write_figures",
+    "write_report",
 ]
 
 
