@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from analysis.comparison.variants import variant
     from analysis.importance.figures import FIGURES, write_figures
     from analysis.importance.findings import Findings, what_mattered
+    from analysis.report.answer import Answer, answers
+    from analysis.report.page import write_report
     from analysis.statistics.paired_tests import PairedDifference, gain_over, holm, paired_difference, paired_gain
     from analysis.statistics.power import smallest_gain, smallest_p
     from analysis.tables.formats import to_csv, to_latex, to_markdown
@@ -30,6 +32,8 @@ _HOMES = {
     "Findings": "analysis.importance.findings",
     "PairedDifference": "analysis.statistics.paired_tests",
     "Verification": "analysis.verification.verdict",
+    "Answer": "analysis.report.answer",
+    "answers": "analysis.report.answer",
     "best_trial": "analysis.best",
     "choose_best": "analysis.best",
     "compare": "analysis.comparison.compare",
@@ -52,14 +56,17 @@ _HOMES = {
     "what_mattered": "analysis.importance.findings",
     "write_best": "analysis.best",
     "write_figures": "analysis.importance.figures",
+    "write_report": "analysis.report.page",
 }
 
 __all__ = [
     "FIGURES",
+    "Answer",
     "Comparison",
     "Findings",
     "PairedDifference",
     "Verification",
+    "answers",
     "best_trial",
     "choose_best",
     "compare",
@@ -82,6 +89,7 @@ __all__ = [
     "what_mattered",
     "write_best",
     "write_figures",
+    "write_report",
 ]
 
 

@@ -5,6 +5,7 @@ whether it is the source, what to run next. What cannot be said is said to be so
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from analysis.importance.findings import Findings
 from analysis.importance.space import base_labels
 from analysis.importance.text import verdict as mattered_lines
 from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, mode_of
-from analysis.report.evidence import Evidence
+from analysis.report.evidence import Evidence, gather
 from analysis.report.next_steps import Step, next_steps
 from analysis.report.verdict import controls_verdict, gain_text, label, show, shown, verdict
 from analysis.seeds import SEEDS
@@ -58,6 +59,11 @@ class Answer:
     cards: list[Card]
     settings: list[Setting]
     steps: list[Step]
+
+
+def answers(folder: str | Path) -> Answer:
+    """What a report of a sweep folder, or of another folder of runs, says first. Raises UserError if it has no run."""
+    return answer(gather(Path(folder)))
 
 
 def answer(evidence: Evidence) -> Answer:
