@@ -33,7 +33,7 @@ def load_wandb(place: str, per_seed: bool = False) -> pd.DataFrame:
     runs = own_runs(place, found)
     with tempfile.TemporaryDirectory() as scratch:
         write_sweep(list(runs.values()), Path(scratch))
-        table = load_trials(Path(scratch), per_seed)
+        table = load_trials(Path(scratch), per_seed, cache=False)
     names = [Path(folder).name for folder in table["folder"]]
     table["state"] = [shown_state(own, state_of(runs[name])) for own, name in zip(table["state"], names, strict=True)]
     table["folder"] = [runs[name].place for name in names]
