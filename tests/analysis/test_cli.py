@@ -241,7 +241,8 @@ def test_a_folder_without_runs_is_the_users_error(tmp_path):
 
 def test_a_terminal_gets_a_table_with_brackets_left_alone(sweep, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    (sweep / "trials" / "t0" / "trial.json").write_text(
+    run_folder = (sweep / "trials" / "t0").rename(sweep / "trials" / "[bold]t0")
+    (run_folder / "trial.json").write_text(
         json.dumps({"trial_id": "[bold]t0", "role": "trial", "params": {}, "seed": 0, "number": 0, "state": "complete"})
     )
     overview.show(overview.selected(load_trials(sweep)), rich_output=True)

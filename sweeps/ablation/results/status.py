@@ -11,7 +11,7 @@ from analysis.seeds import first_of
 from mergenet.records.run_record import FINISHED
 from sweeps.ablation.folder import load_folder, read_variants
 from sweeps.report.live import clock
-from sweeps.report.status import KILLED, is_locked, read_runs
+from sweeps.report.status import KILLED, failed_text, is_locked, read_runs
 from sweeps.trials.files import read_state
 from sweeps.trials.sweep_dir import resume_command, shown_path, status_of
 
@@ -55,8 +55,7 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"took {clock(found['seconds_spent'])}"
     folder = shlex.quote(found["folder"])
     if found["failed"] and not found["driver"]:
-        again = f"{resume_command(found['folder'])} --retry-failed"
-        yield f"failed: {', '.join(found['failed'])}; {again} trains them again"
+        yield failed_text(found["failed"], found["folder"])
     if found["driver"]:
         yield f"next: wait, or look again with mergenet sweep status {folder} --watch 10"
     elif found["status"] == FINISHED:

@@ -52,7 +52,7 @@ def test_a_sweep_that_goes_on_says_it(tmp_path: Path, monkeypatch: pytest.Monkey
     assert read_state(tmp_path)[DRAWS] == draw_facts()
     driver.write_status(tmp_path, plan, "stopped", draws=draw_facts() | {"optuna": "1.0"})
     out = StringIO()
-    monkeypatch.setattr(driver, "_watched", lambda *_: {})
+    monkeypatch.setattr(driver, "_train", lambda *_: {})
     driver.resume_sweep(plan, tmp_path, Console(file=out, width=200))
     assert f"optuna {draw_facts()['optuna']} (was 1.0)" in out.getvalue()
     assert read_state(tmp_path)[DRAWS]["optuna"] == "1.0", "compared with the beginning, however often it goes on"
