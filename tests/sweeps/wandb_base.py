@@ -66,6 +66,8 @@ def client(folder: Path, monkeypatch: pytest.MonkeyPatch, url: str = "http://127
     """The real client with that environment, in a process of its own that ends with the block."""
     for name, value in client_environment(folder, url).items():
         monkeypatch.setenv(name, value)
+    with contextlib.suppress(ConnectionError):
+        wandb.teardown()  # a client that another test has set up would keep its own server
     yield
     with contextlib.suppress(ConnectionError):
         wandb.teardown()

@@ -32,10 +32,10 @@ def test_the_best_and_the_report_are_versioned_artifacts(server: WandbServer, tm
         mirror = Mirror(sweep, folder, said.append)
         mirror.summarize(SUMMARY)
         mirror.close()
+        assert said == []
         config = [one for one in server.artifacts if one.name == "tiny-config"][place]
         assert server.files[f"artifact/{config.id}/best.yaml"] == content.encode()
         assert config.aliases == {"best", "tiny", "latest"}
-    assert said == []
     names = [(one.name, one.kind, one.version, one.state) for one in server.artifacts]
     assert names == [
         ("tiny-config", "config", 0, "COMMITTED"),
