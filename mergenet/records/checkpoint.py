@@ -136,6 +136,12 @@ def tidy(folder: Path, keep: int = KEEP) -> None:
         raise WriteError(f"{folder} could not be tidied: {error.strerror}; its checkpoints are whole") from error
 
 
+def holds_tensors(folder: Path) -> bool:
+    """Whether any checkpoint in `folder`, whole or not, holds more than a state without tensors."""
+    empty = len(safetensors.torch.save({}))
+    return any(path.stat().st_size > empty for path in Path(folder).glob(f"*/{TENSORS_FILE}"))
+
+
 def load_latest(folder: Path) -> dict[str, Any] | None:
     """The state of the newest valid checkpoint in `folder`; None if there are no checkpoints.
 

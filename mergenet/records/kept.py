@@ -6,7 +6,7 @@ In place of checkpoints stands one without tensors: the epochs once more, from w
 
 from pathlib import Path
 
-from mergenet.records.checkpoint import save_checkpoint, tidy
+from mergenet.records.checkpoint import holds_tensors, save_checkpoint, tidy
 from mergenet.records.run_record import BEST_FILE, CHECKPOINT_FOLDER, EPOCH, STEP, read_epochs
 
 
@@ -24,7 +24,7 @@ def keep_only(run: Path, keep: str) -> int:
     rows = read_epochs(run)
     if keep == "last":
         tidy(checkpoints, keep=1)
-    elif rows:
+    elif rows and holds_tensors(checkpoints):
         save_checkpoint(checkpoints, rows[-1][EPOCH], {"history": [_packed(row) for row in rows]}, keep=1)
     if keep == "none":
         (run / BEST_FILE).unlink(missing_ok=True)

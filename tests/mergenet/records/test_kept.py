@@ -32,7 +32,10 @@ def test_best_leaves_what_evaluates_and_repairs(run: Path) -> None:
     assert len(checkpoints(run)) == 1 and set(load_latest(run / "checkpoints") or {}) == {"history"}
     assert (read_run(run), evaluate_run(run, "test")) == (record, measured)
     assert [result.row() for result in train_run(config_of(CONFIG), run)] == record.epochs
-    assert abs(keep_only(run, "best")) < 100, "there is nothing more to give"
+    (checkpoint,) = (run / "checkpoints").glob("*/state.json")
+    written = checkpoint.stat().st_mtime_ns
+    assert keep_only(run, "best") == 0, "there is nothing more to give"
+    assert checkpoint.stat().st_mtime_ns == written, "a resume of many runs does not write them all again"
     (run / "epochs.jsonl").write_text("")
     with pytest.warns(UserWarning, match="it is made again from the last checkpoint"):
         assert [result.row() for result in train_run(config_of(CONFIG), run)] == record.epochs
