@@ -221,6 +221,12 @@ class SweepConfig(Strict):
             raise rule("confirm_controls", "list each control once", list(self.confirm_controls))
         return self
 
+    @model_validator(mode="after")
+    def _check_kept(self) -> Self:
+        if self.wandb.log_model and self.keep_checkpoints == "none":
+            raise rule("keep_checkpoints", "be best, last or all with wandb.log_model", "none", "it exports the best")
+        return self
+
     @property
     def confirm_roles(self) -> tuple[str, ...]:
         """The roles that train with each fresh seed; controls only if the best configuration can have them."""

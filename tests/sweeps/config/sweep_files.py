@@ -14,6 +14,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"num_trials": 0}, "num_trials must be >= 1, got 0"),
     ({"num_trials": "many"}, "num_trials must be a whole number, got 'many'"),
     ({"slots": 0}, "slots must be >= 1, got 0"),
+    (
+        {"keep_checkpoints": "none", "wandb": {"log_model": True}},
+        "keep_checkpoints must be best, last or all with wandb.log_model, got 'none'; it exports the best",
+    ),
     ({"epochs": 3}, "epochs must be a key of a sweep, got a setting of its trials; write it under set"),
     (
         {"sampler": "tpee"},
