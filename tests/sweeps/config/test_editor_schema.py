@@ -20,6 +20,7 @@ from tests.sweeps.config.sweep_files import BAD, values
 
 # of BAD: what is between values, which no schema says
 BETWEEN_VALUES = (
+    "with wandb.log_model",
     "not the metric, got ['target_val_loss']",
     "have min <= max",
     "have low < high",
