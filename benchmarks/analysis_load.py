@@ -18,8 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,11 @@ from typing import Any
 from analysis.names import TRIALS_FOLDER
 from benchmarks import common
 from benchmarks.many_trials import add_trials, begin_sweep
+from benchmarks.revisions import ROOT, checkout
 from benchmarks.watched import PAGE
 from mergenet.config.loading import load_config
 
 NAME = "analysis_load"
-ROOT = Path(__file__).parent.parent
 FEW = 1000  # trials, at most, of `sweep status` and of Ray's side
 LOOK = 0.05  # seconds between two looks at the memory of a command
 LIMITS = {"table": 20.0, "status": 10.0, "ray": 5.0}  # times as fast: the goals
@@ -77,20 +76,6 @@ def resident(process: int) -> float:
     except OSError:
         return 0.0
     return pages * PAGE / 2**20 + sum(resident(int(child)) for child in children)
-
-
-@contextmanager
-def checkout(revision: str | None, folder: Path) -> Iterator[Path | None]:
-    """A worktree of an earlier commit while it is measured."""
-    if revision is None:
-        yield None
-        return
-    git = ["git", "-C", str(ROOT), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(folder), revision], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
 def first_trials(sweep: Path, folder: Path, count: int) -> Path:

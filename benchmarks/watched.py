@@ -81,22 +81,41 @@ def usage(driver: int) -> dict[str, float]:
 
     From /proc of Linux. Pages that processes share count in each of them.
     """
-    parents, facts = dict[int, int](), dict[int, tuple[float, float]]()
+    facts = processes()
+    sums = [sum(facts[process].usage[i] for process in descendants(driver, facts) - {driver}) for i in range(2)]
+    names = "driver_mib", "driver_cpu", "others_mib", "others_cpu"
+    return dict(zip(names, [*facts[driver].usage, *sums], strict=True))
+
+
+@dataclass(frozen=True)
+class Process:
+    """usage: resident MiB, seconds of CPU."""
+
+    parent: int
+    usage: tuple[float, float]
+
+
+def processes() -> dict[int, Process]:
+    """All that run, by number."""
+    found = dict[int, Process]()
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text(encoding="utf-8").rpartition(")")[2].split()  # from the third of proc(5) on
         except OSError:  # it has ended meanwhile
             continue
-        process = int(path.parent.name)
-        parents[process] = int(fields[1])
-        facts[process] = int(fields[21]) * PAGE / 2**20, (int(fields[11]) + int(fields[12])) / TICKS
-    others, new = set[int](), {driver}
+        usage = int(fields[21]) * PAGE / 2**20, (int(fields[11]) + int(fields[12])) / TICKS
+        found[int(path.parent.name)] = Process(int(fields[1]), usage)
+    return found
+
+
+def descendants(first: int, facts: dict[int, Process] | None = None) -> set[int]:
+    """A process and all that it has started, as long as they run."""
+    known = processes() if facts is None else facts
+    found, new = {first}, {first}
     while new:
-        new = {process for process, parent in parents.items() if parent in new}
-        others |= new
-    sums = [sum(facts[process][i] for process in others) for i in range(2)]
-    names = "driver_mib", "driver_cpu", "others_mib", "others_cpu"
-    return dict(zip(names, [*facts[driver], *sums], strict=True))
+        new = {process for process, each in known.items() if each.parent in new}
+        found |= new
+    return found
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -66,9 +66,10 @@ def search(
     from ray import tune
 
     from sweeps.driver.rebuild_study import lost_trials
+    from sweeps.execution.relay import light, relay_for  # after Tune
     from sweeps.execution.seeds import mark_stopped, outcome_of
+    from sweeps.execution.tune_callbacks import Silent, StopJobs, StopWhenDead
     from sweeps.execution.tune_searcher import StudySearch
-    from sweeps.execution.tune_trainable import Silent, StopJobs, StopWhenDead, build_relay
     from sweeps.schedulers.early_stopping import build_scheduler
     from sweeps.study.storage import storage_errors
     from sweeps.study.study import SweepStudy
@@ -94,9 +95,9 @@ def search(
 
     mark()  # what a killed driver had no time for
 
-    with scratch_folder(shared) as scratch:
+    with scratch_folder(shared) as scratch, light():
         tuner = tune.Tuner(
-            build_relay(jobs, slots.name, sweep),
+            relay_for(jobs, slots.name, sweep),
             tune_config=tune.TuneConfig(
                 num_samples=sweep.num_trials,
                 max_concurrent_trials=sweep.slots,
@@ -108,6 +109,7 @@ def search(
                 name=sweep.name,
                 storage_path=str(scratch),
                 verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a relay has nothing to save
                 callbacks=[StopJobs(slots.queue, sweep.seeds_per_trial), Silent()],
                 stop=StopWhenDead(lambda: slots.died is not None),
             ),

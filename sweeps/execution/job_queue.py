@@ -135,15 +135,19 @@ class JobQueue:
         for name in [name for name, state in self.states.items() if not state.ended]:
             await self._end(name, {"state": FAILED, "error": reason})
 
-    async def lost(self, group: str, reason: str) -> None:
-        """A worker group died. Its job is queued again, or fails after MAX_ATTEMPTS."""
+    async def lost(self, group: str, reason: str, beside: bool = False) -> None:
+        """A worker group died. Its job is queued again, or fails after MAX_ATTEMPTS.
+
+        beside: the group has several slots, and this one's worker was not the cause: that is no attempt of its job.
+        """
         self.gone.add(group)
         name = self.working.pop(group, None)
         if name is None or self.states[name].ended:
             return
         state = self.states[name]
-        state.attempts += 1
-        await self._tell(LostEvent(**self._head(name), event="lost", reason=reason, attempts=state.attempts))
+        state.attempts += not beside
+        attempts = 0 if beside else state.attempts
+        await self._tell(LostEvent(**self._head(name), event="lost", reason=reason, attempts=attempts))
         if self.suspended:
             await self._end(name, {"state": SUSPEND, "error": None})
         elif state.attempts < MAX_ATTEMPTS:

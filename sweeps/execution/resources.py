@@ -15,7 +15,7 @@ from sweeps.space.possible_values import reachable
 from sweeps.space.space import Space
 
 if TYPE_CHECKING:
-    from sweeps.execution.worker_pool import Groups
+    from sweeps.execution.groups import Groups
 
 
 def worker_range(sweep: SweepConfig) -> tuple[int, int]:
@@ -42,7 +42,7 @@ def worker_gpus(sweep: SweepConfig, device: str, num_gpus: float) -> float:
 
 def groups_of(sweep: SweepConfig, base: Mapping[str, Any], num_gpus: float) -> "Groups":
     """The worker groups of a checked sweep. To be called where Ray may be imported."""
-    from sweeps.execution.worker_pool import Groups
+    from sweeps.execution.groups import Groups
 
     fewest, most = worker_range(sweep)
     workers = most if fewest == most else (fewest, most)

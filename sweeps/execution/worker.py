@@ -30,13 +30,13 @@ ANSWERS = (GO_ON, STOP, SUSPEND)
 
 
 def worker_loop(settings: dict[str, Any]) -> None:
-    """settings: queue (its name), group (name), folder (the driver's working directory, for relative paths),
-    jobs (how many jobs this group runs; None: until there are no more).
+    """settings: queue (its name), slots (names: of each worker, or of all together), folder (the driver's working
+    directory, for relative paths), jobs (how many jobs a slot runs; None: until there are no more).
     """
     import ray
 
     os.chdir(settings["folder"])
-    queue, group = ray.get_actor(settings["queue"], NAMESPACE), settings["group"]
+    queue, group = ray.get_actor(settings["queue"], NAMESPACE), own_slot(settings["slots"])
     if distributed.is_main():
         ray.get(queue.ready.remote(group))
     for turn in itertools.count() if settings["jobs"] is None else range(settings["jobs"]):
@@ -53,6 +53,12 @@ def worker_loop(settings: dict[str, Any]) -> None:
             ray.get(queue.finish.remote(group, job["id"], outcome))
         if outcome["state"] == SUSPEND and outcome["error"] and distributed.world_size() > 1:
             raise WriteError(outcome["error"])  # the others wait for this worker, and would for ever
+
+
+def own_slot(slots: list[str]) -> str:
+    from ray.train import get_context
+
+    return slots[get_context().get_world_rank()] if len(slots) > 1 else slots[0]
 
 
 def tidy(turn: int) -> None:

@@ -1,61 +1,32 @@
-"""The worker pool: a slot for each trial that may train at the same time, and in it a worker group.
+"""The worker pool: a slot for each trial that may train at the same time, and worker groups, which train in them.
 
-A slot is the place for one trial at a time; a worker group is the processes that train in it, a Ray Train TorchTrainer.
-All groups take their jobs from one queue. With the executor `slots` a group runs one job after the other, because
-starting a TorchTrainer costs ten seconds; with `per_trial` a group runs one job, for trials that should have fresh
-processes. Stopping a job early is a flag that the epoch loop reads, so nothing is killed and nothing leaks. A group
-that is lost is replaced, and its job resumes from its checkpoint.
+A slot is the place for one trial at a time; a worker group is the processes of a trainer of Ray Train. Its controller
+and helpers take half a gibibyte, so slots share a group where each needs one worker only: see groups.py. All slots take
+their jobs from one queue. With the executor `slots` a group runs one job after the other, because starting a trainer
+costs ten seconds; with `per_trial` a group runs one job, for trials that should have fresh processes. Stopping a job
+early is a flag that the epoch loop reads, so nothing is killed and nothing leaks. A group that is lost is replaced, and
+its jobs resume from their checkpoints.
 """
 
 import itertools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
 
+from sweeps.execution.groups import Groups, Lost
 from sweeps.execution.job_queue import NAMESPACE, JobQueue
 from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.scratch import scratch_folder
-from sweeps.execution.worker import worker_loop
-from sweeps.trials.errors import SlotDied, Suspended, write_refusal, write_refusal_in
+from sweeps.trials.errors import SlotDied, Suspended, write_refusal_in
 from sweeps.trials.messages import SUSPEND, EndEvent, Job, JobEvent, Listener
 
 MAX_LOSSES = 5  # groups that a slot may lose in a row, without an epoch finished in between, before it is given up
-
-
-@dataclass(frozen=True)
-class Groups:
-    """How a worker group is started. jobs: how many it runs; None: until there are no more.
-
-    workers: processes of a group, or (fewest, most) of one that grows and shrinks with the cluster.
-    gpus: per worker; a fraction lets several share one.
-    look_seconds: how often a group that can grow looks for free resources; Ray itself counts the nodes every 20 s.
-    Growing means restarting from the last checkpoint, so it should be rare.
-    """
-
-    jobs: int | None = None
-    workers: int | tuple[int, int] = 1
-    gpus: float = 0.0
-    look_seconds: float = 60.0
-
-    def trainer(self, queue: str, name: str, scratch: str) -> TorchTrainer:
-        settings = {"queue": queue, "group": name, "folder": str(Path.cwd()), "jobs": self.jobs}
-        resources = {"CPU": 1.0} | ({"GPU": self.gpus} if self.gpus else {})
-        elastic: dict[str, Any] = {  # neither is in the types that Ray declares
-            "num_workers": self.workers,
-            "elastic_resize_monitor_interval_s": self.look_seconds,
-        }
-        scaling = ScalingConfig(use_gpu=self.gpus > 0, resources_per_worker=resources, **elastic)
-        run_config = RunConfig(name=name, storage_path=scratch)
-        return TorchTrainer(worker_loop, train_loop_config=settings, scaling_config=scaling, run_config=run_config)
 
 
 class WorkerPool:
@@ -85,10 +56,11 @@ class WorkerPool:
         self.scratch = self.exits.enter_context(scratch_folder(self.shared))
         actor: Any = ray.remote(num_cpus=0, resources=HEAD)(JobQueue)
         self.queue: Any = actor.options(name=self.name, namespace=NAMESPACE).remote()
-        self.threads = [threading.Thread(target=self._serve, args=(i,), daemon=True) for i in range(self.count)]
         self.pump = threading.Thread(target=self._pump, daemon=True)
-        for thread in [self.pump, *self.threads]:
-            thread.start()
+        self.pump.start()
+        self.threads: list[threading.Thread] = []
+        for slots in self.groups.deal(self.count):
+            self._start(slots)
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
@@ -105,6 +77,10 @@ class WorkerPool:
         ray.kill(self.queue)
         self.pump.join(timeout=10)
         self.exits.close()
+
+    def _start(self, slots: Sequence[int]) -> None:
+        self.threads.append(threading.Thread(target=self._serve, args=(slots,), daemon=True))
+        self.threads[-1].start()
 
     def wait_ready(self, count: int) -> None:
         """Wait until so many slots have started. Raises SlotDied, Suspended."""
@@ -160,37 +136,38 @@ class WorkerPool:
                 self.changed.wait(timeout=0.5)  # a bare wait would not let Ctrl-C through
         self.check()
 
-    def _serve(self, slot: int) -> None:
-        """One slot from start to end, in a thread of the driver: group after group."""
+    def _serve(self, slots: Sequence[int]) -> None:
+        """The slots of a group from start to end, in a thread of the driver: group after group."""
         losses = 0
         for number in itertools.count():
-            name = f"slot-{slot}-{number}-{self.name}"
+            names = [f"slot-{slot}-{number}-{self.name}" for slot in slots]
             epochs = self.epochs
-            lost = self._run_group(name)
+            lost = self.groups.run(self.name, names, str(self.scratch))
             if self.closing or self.died is not None or (lost is None and self.groups.jobs is None):
                 return
             if lost is None:
                 losses = 0
                 continue
-            trouble = write_refusal_in(lost)
-            if trouble is not None:
-                self.suspend(trouble)
-            self.queue.lost.remote(name, lost)
-            if trouble is not None:
+            if not self._tell_lost(names, lost):
                 return
             losses = losses + 1 if self.epochs == epochs else 1
             if losses >= MAX_LOSSES:
-                self._die(f"slot {slot} lost its workers {losses} times in a row, last: {lost}")
+                self._die(f"slot {slots[0]} lost its workers {losses} times in a row, last: {lost.reason}")
                 return
             time.sleep(min(2.0**losses, 30))
+            if lost.with_its_node:  # each slot takes what place it finds
+                for slot in slots:
+                    self._start([slot])
+                return
 
-    def _run_group(self, name: str) -> str | None:
-        """Trains with one worker group. Returns why it ended before its work was done; None if it did not."""
-        try:
-            self.groups.trainer(self.name, name, str(self.scratch)).fit()
-        except Exception as error:
-            return write_refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
-        return None
+    def _tell_lost(self, names: Sequence[str], lost: Lost) -> bool:
+        """Tells the queue. Returns whether it is worth while to go on: not where nothing can be written."""
+        trouble = write_refusal_in(lost.reason)
+        if trouble is not None:
+            self.suspend(trouble)
+        for rank, name in enumerate(names):
+            self.queue.lost.remote(name, lost.reason, rank not in lost.died)
+        return trouble is None
 
     def _die(self, reason: str) -> None:
         with self.changed:

@@ -21,7 +21,7 @@ from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import is_metric
 from sweeps.config import SweepConfig
 from sweeps.trials.budget import Budget, budget_line
-from sweeps.trials.messages import SUSPEND, EndEvent, JobEvent, Row
+from sweeps.trials.messages import SUSPEND, EndEvent, JobEvent, LostEvent, Row
 from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.record import best_value
@@ -32,6 +32,13 @@ UNDONE = ("waiting", "running", "retrying")
 def say(console: Console, text: str) -> None:
     """Print a line as it is, however long."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def lost_text(event: LostEvent) -> str:
+    """Why a job is tried again."""
+    if not event["attempts"]:
+        return "waits    for new workers: one beside its own was lost, and they start again together"
+    return f"lost     its workers, time {event['attempts']} ({event['reason']}); it is tried again"
 
 
 class View:
@@ -86,7 +93,7 @@ class View:
             if (line := self.mean_line(event)) is not None:
                 self.say(line)
         elif event["event"] == "lost":
-            self.say(f"{job:<14} lost     its workers, time {event['attempts']} ({event['reason']}); it is tried again")
+            self.say(f"{job:<14} {lost_text(event)}")
 
     def remember(self, runs: Mapping[str, tuple[str, list[Row]]]) -> None:
         """Adds runs that ended under an earlier driver, for which no events come: name -> state, epochs."""

@@ -91,7 +91,7 @@ class RowEvent(EventHead):
 
 
 class LostEvent(EventHead):
-    """The job's workers are gone. attempts: that were lost since the last new epoch."""
+    """The job's workers are gone. attempts: lost since the last new epoch; 0: another slot's worker was the cause."""
 
     event: Literal["lost"]
     reason: str

@@ -12,9 +12,10 @@ from ray.cluster_utils import Cluster
 
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
+from sweeps.execution.groups import Groups
 from sweeps.execution.ray_cluster import joined_ray, quiet
 from sweeps.execution.resources import groups_of
-from sweeps.execution.worker_pool import Groups, WorkerPool
+from sweeps.execution.worker_pool import WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import JobEvent

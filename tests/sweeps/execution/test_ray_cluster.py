@@ -18,7 +18,7 @@ from ray.tune.utils.callback import _create_default_callbacks
 from mergenet.cli.main import cli
 from mergenet.errors import ConfigError
 from sweeps.execution.ray_cluster import NEEDED, QUIET, check_address, joined_ray, quiet
-from sweeps.execution.tune_trainable import Silent
+from sweeps.execution.tune_callbacks import Silent
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1", "127.0.0.1:x"])

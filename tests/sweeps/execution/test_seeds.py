@@ -12,8 +12,8 @@ from rich.console import Console
 from analysis.seeds import combined, first_of, is_replicate
 from analysis.trial_file import ended_trial
 from mergenet.records.run_record import read_run
+from sweeps.execution.relay import follow
 from sweeps.execution.seeds import TrialFailed, mark_stopped, outcome_of, reports
-from sweeps.execution.tune_trainable import follow
 from sweeps.execution.worker import do_job
 from sweeps.planning.epochs import forecast
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds

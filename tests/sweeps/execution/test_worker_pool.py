@@ -13,8 +13,9 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from mergenet.records.run_record import read_run
+from sweeps.execution.groups import Groups
 from sweeps.execution.ray_cluster import local_ray, quiet
-from sweeps.execution.worker_pool import Groups, WorkerPool
+from sweeps.execution.worker_pool import WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import JobEvent
@@ -65,20 +66,28 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
     assert all(group["state"] == "REMOVED" for group in placement_group_table().values())
 
 
-def test_a_lost_worker_is_replaced_and_its_job_goes_on(tmp_path: Path) -> None:
+def test_slots_share_a_group_and_a_lost_worker_costs_the_others_no_attempt(tmp_path: Path) -> None:
+    """The job beside the lost one trains its epoch again, to the same bits."""
     jobs, events = jobs_in(tmp_path, epochs=30), list[JobEvent]()
-    with WorkerPool(1, events.append) as slots:
-        slots.submit(jobs.trial(0, {}))
-        while ray.get(slots.queue.next_row.remote("trial-000"))["row"]["epoch"] < 3:
-            pass
-        kill_worker()
-        outcome = slots.wait(["trial-000"])["trial-000"]
-    assert outcome["state"] == "complete"
-    assert [event["attempts"] for event in events if event["event"] == "lost"] == [1]
-    rows = [event["row"]["epoch"] for event in events if event["event"] == "row"]
-    assert rows == list(range(1, 31)), "every epoch is told once"
-    epochs = read_run(tmp_path / "trials/trial-000").epochs
-    assert [row["epoch"] for row in epochs] == rows, "and none is trained twice"
+    with WorkerPool(2, events.append) as slots:
+        for number in (0, 1):
+            slots.submit(jobs.trial(number, {}))
+        slots.wait_ready(2)
+        controllers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if is_worker(path, b"TrainController")]
+        for name in ("trial-000", "trial-001"):
+            while ray.get(slots.queue.next_row.remote(name))["row"]["epoch"] < 3:
+                pass
+        kill_worker(of=2)
+        outcomes = slots.wait(["trial-000", "trial-001"])
+    assert len(controllers) == 1
+    assert [outcome["state"] for outcome in outcomes.values()] == ["complete", "complete"]
+    assert sorted(event["attempts"] for event in events if event["event"] == "lost") == [0, 1]
+    runs = [read_run(tmp_path / f"trials/trial-00{number}") for number in (0, 1)]
+    for number, run in enumerate(runs):
+        told = [e["row"]["epoch"] for e in events if e["event"] == "row" and e["job"] == f"trial-00{number}"]
+        assert told == [row["epoch"] for row in run.epochs] == list(range(1, 31)), "each is told and trained once"
+    metrics = [[row["target_val_top1"] for row in run.epochs] for run in runs]
+    assert metrics[0] == metrics[1], "both are the same training, cut at different moments"
 
 
 def test_two_workers_train_one_job_and_stop_together(tmp_path: Path) -> None:
@@ -117,17 +126,17 @@ def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
     }
 
 
-def kill_worker() -> None:
-    """kill -9 to the process that trains: there is one such worker in this test's Ray."""
+def kill_worker(of: int = 1) -> None:
+    """kill -9 to a process that trains. of: how many there are in this test's Ray."""
     pids = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if is_worker(path)]
-    assert len(pids) == 1, f"one worker trains, found {pids}"
+    assert len(pids) == of, f"{of} workers train, found {pids}"
     os.kill(pids[0], signal.SIGKILL)
     time.sleep(0.1)
 
 
-def is_worker(cmdline: Path) -> bool:
+def is_worker(cmdline: Path, kind: bytes = b"RayTrainWorker") -> bool:
     try:
-        return b"RayTrainWorker" in cmdline.read_bytes() and is_ours(int(cmdline.parent.name))
+        return kind in cmdline.read_bytes() and is_ours(int(cmdline.parent.name))
     except OSError:  # gone meanwhile
         return False
 
