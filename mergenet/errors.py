@@ -1,8 +1,12 @@
 """Errors that a user can cause and mend: one line each, with the value and the way out."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+# keys whose values are never shown, and never in a configuration
+SECRET = re.compile(r"api_?key|token|passw|secret|credential", re.IGNORECASE)
 
 
 class UserError(ValueError):

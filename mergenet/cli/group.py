@@ -8,14 +8,16 @@ import errno
 import os
 from collections import defaultdict
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mergenet.config.json_schema import Field, field_table
 from mergenet.errors import TrainingDiverged, UserError, visible
 from mergenet.records.command import WORDS
 from mergenet.records.packages import PACKAGES, package_problem, package_problems
+
+if TYPE_CHECKING:
+    from mergenet.config.json_schema import Field
 
 GROUP = "mergenet.commands"
 
@@ -143,6 +145,8 @@ def field_sections() -> dict[str, list[tuple[str, str]]]:
 
     The target's sections stand for the source's as well, where the two agree.
     """
+    from mergenet.config.json_schema import field_table
+
     table = {field.path: field for field in field_table()}
     sections: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for field in table.values():
@@ -161,6 +165,6 @@ def _title(section: str) -> str:
     return f"Settings {section}.*" + (f"; the same under {section.replace('target', 'source')}.*" if shared else "")
 
 
-def _describe(field: Field) -> str:
+def _describe(field: "Field") -> str:
     default = field.default if field.default == "required" else f"default {field.default}"
     return f"{field.description}  [{field.type}; {default}]"

@@ -6,18 +6,22 @@ torch is imported when a command runs, so that `mergenet --help` stays fast.
 import json
 import shlex
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 import mergenet
 from mergenet.cli.group import CommandGroup, Failure, TrainCommand, worker
-from mergenet.config import Config
-from mergenet.config.loading import load_config, presets
+from mergenet.config.preset_names import presets
 from mergenet.errors import CheckpointError, TrainingDiverged, visible
 from mergenet.export import FORMAT_NAMES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mergenet.config import Config
 
 CONFIG = click.argument("config", metavar="CONFIG")
 RUN = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
@@ -54,7 +58,7 @@ def cli() -> None:
 def train(config: str, settings: tuple[str, ...], out: Path | None, overwrite: bool) -> None:
     from mergenet.records.run_record import config_hash
 
-    checked = load_config(config, settings)
+    checked = _load(config, settings)
     folder = out or Path("runs") / f"{checked.name}-{config_hash(checked)}"
     again = _command("train", config, *(f"--set={value}" for value in settings), *([f"--out={out}"] if out else []))
     from mergenet.learner.distributed import torchrun_group
@@ -68,7 +72,7 @@ def train(config: str, settings: tuple[str, ...], out: Path | None, overwrite: b
         raise Failure(f"{error}; the epochs before it are in {folder}/epochs.jsonl", 1) from error
 
 
-def _train(config: Config, folder: Path, overwrite: bool) -> None:
+def _train(config: "Config", folder: Path, overwrite: bool) -> None:
     from mergenet.cli.progress import exhaust, show_log, show_progress
     from mergenet.learner.distributed import is_main
     from mergenet.records.run_record import FINISHED, METRIC, read_result
@@ -111,7 +115,7 @@ def _resume(folder: Path, again: str) -> str:
     return f"epochs 1 to {done} are kept in {folder}; to go on: {again}" if done else f"to start again: {again}"
 
 
-def _summary(folder: Path, console: Console) -> None:
+def _summary(folder: Path, console: "Console") -> None:
     from mergenet.cli.progress import shown
     from mergenet.records.run_record import BEST_EPOCH, METRIC, SOURCE_BEST_EPOCH, read_result
 
@@ -150,7 +154,7 @@ def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
     from mergenet.learner.learner import errors_of
 
     # whoever looks for layers has no pairs yet, and method none needs none
-    checked = load_config(config, (*settings, "method=none"))
+    checked = _load(config, (*settings, "method=none"))
     networks = {"source": checked.source, "target": checked.target}
     if checked.source.kind == "self":
         del networks["source"]
@@ -180,7 +184,7 @@ def diagnose(config: str, settings: tuple[str, ...], as_json: bool) -> None:
     from mergenet.cli.diagnose_text import show_diagnosis
     from mergenet.training.diagnose import diagnose as looked_at
 
-    facts = looked_at(load_config(config, settings))
+    facts = looked_at(_load(config, settings))
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
@@ -208,7 +212,7 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
 
     if num_started() > 1:
         raise Failure(f"a source must be recorded by one process, got {num_started()}; leave torchrun away", 2)
-    checked = load_config(config, settings)
+    checked = _load(config, settings)
     unfinished = (out / CHECKPOINT_FOLDER).is_dir() and not (out / INFO).exists()
     first = (".*.tmp*", "epoch-0001.safetensors")  # what a kill leaves before the first checkpoint
     free = out.is_dir() and all(any(path.match(one) for one in first) for path in out.iterdir())
@@ -251,7 +255,15 @@ def export(run: Path, kind: str, out: Path | None, measure: bool) -> None:
         click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
 
 
-def _console(quiet: bool = False) -> Console:
+def _load(config: str, settings: Sequence[str]) -> "Config":
+    from mergenet.config.loading import load_config
+
+    return load_config(config, settings)
+
+
+def _console(quiet: bool = False) -> "Console":
+    from rich.console import Console
+
     return Console(highlight=False, markup=False, emoji=False, quiet=quiet)
 
 

@@ -6,7 +6,6 @@ Nothing is guessed: a text never becomes a number or a truth value, an unknown k
 nearest known ones. Every problem is one line that starts with the value's dotted path.
 """
 
-import importlib.resources
 import json
 import os
 from collections.abc import Sequence
@@ -16,12 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from mergenet.config.json_schema import Field, child, field_table, is_section, resolve, root
-from mergenet.config.messages import SECRET, printable, problem, unknown_key
+from mergenet.config.messages import printable, problem, unknown_key
 from mergenet.config.pair_labels import is_label, pairs_of
+from mergenet.config.preset_names import PRESETS, presets
 from mergenet.config.rules import shown
 from mergenet.config.schema import Config
 from mergenet.config.yaml12 import MAX_BYTES, dump_yaml_values, load_yaml
-from mergenet.errors import ConfigError, unknown_name
+from mergenet.errors import SECRET, ConfigError, unknown_name
 
 __all__ = [
     "Field",
@@ -29,7 +29,6 @@ __all__ = [
     "field_table",
     "load_config",
     "parse_config",
-    "presets",
     "read_values",
     "set_by_path",
 ]
@@ -55,12 +54,6 @@ def read_values(name_or_path: str) -> tuple[dict[str, Any], str]:
     origin = printable(name_or_path) if is_file else f"preset {printable(name_or_path)}"
     text = _read_file(name_or_path) if is_file else _read_preset(name_or_path)
     return _mapping(load_yaml(text, origin), origin), origin
-
-
-def presets() -> list[str]:
-    """Names of the configurations that ship with the package."""
-    folder = importlib.resources.files("mergenet.config") / "presets"
-    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
 
 
 def parse_override(text: str, example: str = "seed=1") -> tuple[str, Any]:
@@ -166,7 +159,7 @@ def _read_preset(name: str) -> str:
     if name not in presets():
         message = unknown_name("the preset", name[:60], presets())
         raise ConfigError(f"{message}; a file's name ends in .yaml or has a / in it")
-    return (importlib.resources.files("mergenet.config") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _mapping(values: Any, origin: str) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from typing import Any
 
 from mergenet.config.json_schema import known_keys, node_at, resolve, suggestions
 from mergenet.config.rules import shown
-from mergenet.errors import unknown_name
+from mergenet.errors import SECRET, unknown_name
 
-SECRET = re.compile(r"api_?key|token|passw|secret|credential", re.IGNORECASE)
 WAY_OUT = {
     "transfer.t_cycle": "to train without transfer set method: none",
     "transfer.pairs": "to train without transfer set method: none",

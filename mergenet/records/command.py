@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from mergenet.config.messages import SECRET
-from mergenet.errors import visible
+from mergenet.errors import SECRET, visible
 
 WORDS = "mergenet.words"  # in click's context: what was typed after `mergenet`
 MOST = 1000  # characters

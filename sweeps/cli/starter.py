@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mergenet.config import Config, PairConfig
-from mergenet.config.loading import load_config, presets
+from mergenet.config.loading import load_config
 from mergenet.config.pair_labels import pairs_label, pairs_of
+from mergenet.config.preset_names import presets
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
 from mergenet.errors import UserError
 from mergenet.layers.candidates import both_candidates

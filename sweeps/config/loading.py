@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from mergenet.config import PairConfig, Strict
 from mergenet.config.json_schema import node_at
 from mergenet.config.loading import parse_override
-from mergenet.config.messages import SECRET, printable, problem
+from mergenet.config.messages import printable, problem
 from mergenet.config.pair_labels import pairs_of
 from mergenet.config.rules import shown
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
-from mergenet.errors import ConfigError, unknown_name
+from mergenet.errors import SECRET, ConfigError, unknown_name
 from sweeps.config.schema import Limits, SweepConfig, WandbConfig
 from sweeps.space.entry import Entry
 from sweeps.space.space import PAIRS

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mergenet.config.loading import load_config, presets
+from mergenet.config.loading import load_config
+from mergenet.config.preset_names import presets
 from tests.downloads import fetch, serve
 from tests.samples import BLIP, write_bert, write_blip, write_distilbert, write_resnet50
 

@@ -18,7 +18,8 @@ from rich.console import Console
 from mergenet.cli.layers_table import HEAD, show_network
 from mergenet.cli.main import cli
 from mergenet.cli.progress import describe, exhaust, show_progress
-from mergenet.config.loading import field_table, presets
+from mergenet.config.loading import field_table
+from mergenet.config.preset_names import presets
 from mergenet.records.run_record import EpochResult
 
 ROOT = Path(__file__).parents[3]

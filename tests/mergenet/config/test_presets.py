@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mergenet.config import Config, NetworkConfig
-from mergenet.config.loading import load_config, presets
+from mergenet.config.loading import load_config
+from mergenet.config.preset_names import presets
 from mergenet.layers.candidates import both_candidates
 from mergenet.transfer.pairs import resolve_pairs
 from tests.downloads import DATA, comment, fetch, repositories, serve

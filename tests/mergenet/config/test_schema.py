@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mergenet.config import Config, choices
 from mergenet.config.json_schema import child, node_at, resolve, root
-from mergenet.config.loading import dump_yaml, field_table, load_config, parse_config, presets, set_by_path
+from mergenet.config.loading import dump_yaml, field_table, load_config, parse_config, set_by_path
+from mergenet.config.preset_names import presets
 from mergenet.config.rules import shown
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
 from mergenet.errors import ConfigError

@@ -7,7 +7,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from mergenet.config.choices import PUBLISHED
-from mergenet.config.loading import presets
+from mergenet.config.preset_names import presets
 from sweeps.config.loading import load_sweep, sweeps
 from sweeps.planning.checks import plan_sweep
 from sweeps.study.study import SweepStudy
