@@ -33,7 +33,7 @@ SEARCH = {
 }
 
 
-def base_values() -> dict[str, Any]:
+def base_values(epochs: int = 1) -> dict[str, Any]:
     """The training configuration, as plain values."""
     side = {
         "model": {"name": "benchmarks.trivial:network"},
@@ -42,7 +42,7 @@ def base_values() -> dict[str, Any]:
     }
     return {
         "name": "trivial",
-        "epochs": 1,
+        "epochs": epochs,
         "threads": 1,
         "device": "cpu",
         "source": side,
@@ -57,11 +57,11 @@ def sweep_values(base: str, num_trials: int, **changes: Any) -> dict[str, Any]:
     return fixed | {"sampler": "random", "scheduler": "none"} | changes
 
 
-def write_sweep(folder: Path, num_trials: int, **changes: Any) -> Path:
+def write_sweep(folder: Path, num_trials: int, epochs: int = 1, **changes: Any) -> Path:
     """Writes the file of such a sweep, with its base beside it."""
     folder.mkdir(parents=True)
     base = folder / "base.yaml"
-    base.write_text(dump_yaml(parse_config(base_values(), "the trivial trial")), encoding="utf-8")
+    base.write_text(dump_yaml(parse_config(base_values(epochs), "the trivial trial")), encoding="utf-8")
     sweep = folder / "sweep.yaml"
     values = sweep_values(str(base), num_trials, **changes)
     sweep.write_text(dump_sweep(parse_sweep(values, "the trivial sweep")), encoding="utf-8")

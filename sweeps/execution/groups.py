@@ -16,10 +16,9 @@ from ray.train import RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from sweeps.execution.resources import SHARED
 from sweeps.execution.worker import worker_loop
 from sweeps.trials.errors import write_refusal
-
-SHARED = 8  # slots of a group at most: the GPUs of a usual node
 
 
 @dataclass(frozen=True)

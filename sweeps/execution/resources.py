@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from sweeps.execution.groups import Groups
 
 
+SHARED = 8  # slots of a worker group at most (groups.py): the GPUs of a usual node
+# MiB of memory (PSS) on this machine or the head, measured by benchmarks/slot_cost.py
+BASE_MIB, GROUP_MIB, RELAY_MIB = 950, 470, 70  # of Ray and the driver; of a group's controller and helpers; of a slot
+
+
+def ray_mib(sweep: SweepConfig) -> int:
+    """MiB of everything in a sweep but the processes that train."""
+    together = SHARED if worker_range(sweep) == (1, 1) and sweep.executor == "slots" else 1
+    return BASE_MIB + GROUP_MIB * -(-sweep.slots // together) + RELAY_MIB * sweep.slots
+
+
 def worker_range(sweep: SweepConfig) -> tuple[int, int]:
     """The fewest and the most workers of a trial."""
     workers = sweep.workers_per_trial

@@ -12,7 +12,7 @@ from mergenet.training.advice import lines
 from mergenet.transfer.phase import transfer_steps
 from sweeps.config import SweepConfig
 from sweeps.config.choices import KEEP_FACTS
-from sweeps.execution.resources import num_cpus, worker_gpus, worker_range
+from sweeps.execution.resources import num_cpus, ray_mib, worker_gpus, worker_range
 from sweeps.planning.checks import num_gpus, plan_sweep
 from sweeps.planning.epochs import Epochs, forecast
 from sweeps.planning.plan import Plan
@@ -199,11 +199,13 @@ def free_disk(folder: Path) -> int:
 
 
 def memory(plan: Plan, measured: Measured) -> dict[str, int]:
-    """Bytes. worker: the peak of the process of the timed steps, whose source was live."""
+    """Bytes. worker: the peak of the process of the timed steps, whose source was live; ray: all else, as measured."""
     workers = plan.sweep.slots * worker_range(plan.sweep)[1]
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     gpu = {"gpu_worker": measured.gpu_memory_bytes} if measured.gpu_memory_bytes else {}
-    return {"worker": measured.memory_bytes, "workers": workers, "machine": total, "cpus": num_cpus(plan.sweep), **gpu}
+    ray = ray_mib(plan.sweep) * 2**20
+    known = {"worker": measured.memory_bytes, "workers": workers, "ray": ray, "machine": total}
+    return {**known, "cpus": num_cpus(plan.sweep), **gpu}
 
 
 def statistics(seeds: int, pair_sd: float | None) -> dict[str, Any]:

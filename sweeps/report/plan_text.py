@@ -108,10 +108,11 @@ def disk_lines(disk: dict[str, int]) -> Iterator[str]:
 
 
 def memory_lines(memory: dict[str, int]) -> Iterator[str]:
-    needed = memory["worker"] * memory["workers"]
+    needed = memory["worker"] * memory["workers"] + memory["ray"]
     yield (
         f"memory: {size(memory['worker'])} a worker (measured: peak of the timed steps), {size(needed)} with "
-        f"{memory['workers']} at a time; this machine has {size(memory['machine'])}"
+        f"{memory['workers']} at a time and {size(memory['ray'])} for Ray and the driver; this machine has "
+        f"{size(memory['machine'])}"
     )
     if "gpu_worker" in memory:
         yield f"  GPU: {size(memory['gpu_worker'])} a worker (measured: reserved by torch)"

@@ -10,7 +10,8 @@ from mergenet.errors import ConfigError
 from sweeps.cli.commands import sweep as command
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep
-from sweeps.execution.resources import check_executor, groups_of, num_cpus, worker_gpus
+from sweeps.execution.resources import check_executor, groups_of, num_cpus, ray_mib, worker_gpus
+from sweeps.report.plan_text import memory_lines
 from tests.sweeps.base import space_of, sweep_config, write_base
 
 CYCLES = {"transfer.t_cycle": {"choice": [2, 4]}}
@@ -102,3 +103,17 @@ def test_options_stand_for_keys_of_the_sweep_file(tmp_path: Path) -> None:
     assert "gpus_per_trial must be 0 with device cpu, got 0.5" in plan_fails(tmp_path, "--gpus-per-trial", "0.5")
     assert "slots must be >= 1, got 0" in plan_fails(tmp_path, "--max-concurrent", "0")
     assert "must be a number, as 2, or a range, as 1-4, got 'two'" in plan_fails(tmp_path, "--workers-per-trial", "two")
+
+
+def test_slots_that_share_a_group_cost_less_memory() -> None:
+    shared, two, apart = sweep_with(slots=8), sweep_with(slots=9), sweep_with(slots=8, executor="per_trial")
+    assert ray_mib(shared) < ray_mib(two) < ray_mib(apart)
+    assert ray_mib(sweep_with(slots=8, workers_per_trial=2)) == ray_mib(apart)
+
+
+def test_a_plan_warns_of_slots_that_do_not_fit_the_machine() -> None:
+    memory = {"worker": 400 * 2**20, "workers": 8, "ray": ray_mib(sweep_with(slots=8)) * 2**20, "machine": 6 * 2**30}
+    lines = list(memory_lines(memory))
+    assert lines[0].startswith("memory: 400.0 MiB a worker") and "for Ray and the driver" in lines[0]
+    assert not lines[1:]
+    assert "lower slots" in list(memory_lines(memory | {"machine": 4 * 2**30}))[1]
