@@ -31,9 +31,9 @@ RESULT = {"status": "finished", "error": None, "epochs_done": 2, "best_epoch": 2
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     record.write_text(tmp_path / record.CONFIG_FILE, dump_yaml(CONFIG))
-    record.write_json(tmp_path / record.PROVENANCE_FILE, record.provenance(CONFIG, {"target": "ab"}))
+    record.write_record(tmp_path / record.PROVENANCE_FILE, record.provenance(CONFIG, {"target": "ab"}))
     record.write_epochs(tmp_path, ROWS)
-    record.write_json(tmp_path / record.RESULT_FILE, RESULT)
+    record.write_record(tmp_path / record.RESULT_FILE, RESULT)
     return tmp_path
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_has_not_reported_is_running(folder: Path) -> None:
 
 
 def test_a_result_from_before_the_metric_was_named_is_of_image_classification(folder: Path) -> None:
-    record.write_json(folder / record.RESULT_FILE, {k: v for k, v in RESULT.items() if k != "metric"})
+    record.write_record(folder / record.RESULT_FILE, {k: v for k, v in RESULT.items() if k != "metric"})
     assert record.read_result(folder) == RESULT
 
 
@@ -108,7 +108,7 @@ def test_a_damaged_file_is_named(folder: Path, name: str, content: bytes) -> Non
     ],
 )
 def test_a_result_that_lacks_a_key_is_damaged(folder: Path, change: dict[str, Any], message: str) -> None:
-    record.write_json(folder / record.RESULT_FILE, change)
+    record.write_record(folder / record.RESULT_FILE, change)
     for read in (record.read_run, record.read_result):
         with pytest.raises(
             CheckpointError, match=rf"result\.json: {message}; the file is damaged, remove it"
@@ -160,11 +160,11 @@ def test_a_finished_run_has_as_many_epochs_as_its_result_says_in_older_records_t
 
 def test_a_killed_run_may_have_one_row_more_and_older_ones_one_less(folder: Path) -> None:
     counted = {"epochs_done": 1, "epochs_sha256": record.epochs_hash(ROWS[:1])}
-    record.write_json(folder / record.RESULT_FILE, RESULT | counted | {"status": "running"})
+    record.write_record(folder / record.RESULT_FILE, RESULT | counted | {"status": "running"})
     assert record.read_epochs(folder) == ROWS
     record.write_epochs(folder, [{**ROWS[0], "seconds_target": 3.5}])
     assert record.read_epochs(folder)[0]["step"] == 10, "times do not count"
-    record.write_json(folder / record.RESULT_FILE, RESULT | {"status": "stopped"})
+    record.write_record(folder / record.RESULT_FILE, RESULT | {"status": "stopped"})
     assert len(record.read_epochs(folder)) == 1
 
 
@@ -182,7 +182,7 @@ def test_a_row_without_an_epoch_is_an_error(folder: Path) -> None:
 
 def test_an_unwritable_place_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no/result\.json could not be written: No such file or directory"):
-        record.write_json(tmp_path / "no" / "result.json", {})
+        record.write_record(tmp_path / "no" / "result.json", {})
     (tmp_path / "result.json").mkdir()
     with pytest.raises(CheckpointError, match=r"result\.json could not be written: Is a directory"):
         write_bytes(tmp_path / "result.json", b"x")
@@ -191,13 +191,13 @@ def test_an_unwritable_place_is_named_and_the_old_file_stays(tmp_path: Path) -> 
         record.append_epoch(tmp_path / "no", {})
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"file/a\.json could not be written: Not a directory"):
-        record.write_json(tmp_path / "file" / "a.json", {})
+        record.write_record(tmp_path / "file" / "a.json", {})
 
 
 def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
-    record.write_json(tmp_path / "a.json", {"a": 1})
+    record.write_record(tmp_path / "a.json", {"a": 1})
     with pytest.raises(TypeError):
-        record.write_json(tmp_path / "a.json", {"a": {1, 2}})
+        record.write_record(tmp_path / "a.json", {"a": {1, 2}})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from analysis.tables.load import load_trials
 from analysis.tables.overview import footer, ordered, selected, show
 from mergenet.errors import ConfigError, UserError
+from mergenet.records.sealed import read_record, write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status, status_lines
@@ -41,7 +42,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_base(folder)
     (folder / "sweep.yaml").write_text(dump_sweep(PLAN.sweep))
     state = {"status": "finished", "error": None, "seconds": {"search": 3.5}, "source": {"recorded": False}}
-    (folder / "sweep.json").write_text(json.dumps(state))
+    write_record(folder / "sweep.json", state)
     runs = [("baseline", "baseline", 0, 0), ("trial-000", "trial", 0, 0), ("trial-001", "trial", 1, 0)]
     runs += [("confirm-best-1", "confirm_best", 1, 1), ("confirm-none-1", "confirm_none", 1, 1)]
     for name, role, number, seed in runs:
@@ -49,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_run(folder / "trials" / name, (0.5, 0.6), 0.55, trial, {"seed": seed})
     prior = PriorTrial("earlier", "trial-000", {CYCLE: 2}, {1: 0.5, 2: 0.75}, True, {"adapter_parameters": 3.0})
     write_warm_start(folder, WarmStart((prior,), {"earlier": {"repeated": 1}}))
-    (folder / "summary.json").write_text(json.dumps(summarize(PLAN, folder, {"search": 3.5}, None)))
+    write_record(folder / "summary.json", summarize(PLAN, folder, {"search": 3.5}, None))
     return folder
 
 
@@ -123,9 +124,9 @@ def changed(values: Any, path: tuple[Any, ...], value: Any) -> Any:
 @pytest.mark.parametrize("other", [None, "x", ...])
 def test_any_value_in_place_of_any_other(finished: Path, tmp_path: Path, file: str, other: Any) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "sweep"))
-    values = json.loads((folder / file).read_text())
+    values = read_record(folder / file)
     for path in places(values):
-        (folder / file).write_text(json.dumps(changed(values, path, other)))
+        write_record(folder / file, changed(values, path, other))
         for message in answers(folder, COMMANDS if file.startswith("trials/") else READERS[file]).values():
             assert Path(file).name in message, (path, other)
             assert "\n" not in message
