@@ -65,12 +65,12 @@ class TrialFile(Record):
 
 
 def trial_folders(sweep: Path) -> list[Path]:
-    """The run folders of a sweep folder that have the file, by name."""
+    """The run folders of a sweep folder that have the file, by name: what a driver goes by, who makes it again."""
     return [path.parent for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
 
 
 def begun_runs(sweep: Path) -> list[Path]:
-    """Those, and the run folders that have epochs and have lost the file, by name."""
+    """Those, and the run folders that have epochs and have lost the file, by name: what a reader goes by."""
     runs = (path for path in (sweep / TRIALS_FOLDER).glob("*/") if (path / TRIAL_FILE).exists() or _has_epochs(path))
     return sorted(runs)
 

@@ -62,7 +62,9 @@ class Recording:
         try:
             return cls(folder, _read_info(folder))
         except CheckpointError as error:
-            raise CheckpointError(f"source.recording must be a finished recording, got {error}") from None
+            raise CheckpointError(
+                f"source.recording must be a finished recording, got {str(folder)!r}: {error}"
+            ) from None
 
     def check(self, config: Config, total_steps: int) -> None:
         """Raises ConfigError if this run's source would train differently, or needs steps not recorded."""
@@ -212,6 +214,6 @@ def _read_info(folder: Path) -> dict[str, Any]:
     path = folder / INFO
     info = read_record(path, AGAIN)
     if "format" in info and info["format"] != FORMAT:
-        raise CheckpointError(f"{path}, which must have format {FORMAT} and has {info['format']!r}; {AGAIN}")
+        raise CheckpointError(f"{path} must have format {FORMAT}, got {info['format']!r}; {AGAIN}")
     checked(RecordingInfo, info, str(path), f"the file is damaged, {AGAIN}")
     return info

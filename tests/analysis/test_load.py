@@ -166,8 +166,8 @@ def test_broken_folders_are_named_and_skipped(sweep, capsys):
     roles = ", ".join(("trial", "run", "replicate", "baseline", "adapter", *(f"confirm_{name}" for name in confirm)))
     assert f"role must be one of {roles}, got 'king'" in said["b0"]
     assert "epochs.jsonl line 1" in said["t0"]
-    assert "trial.json must be JSON" in said["t1"]
-    assert "got no params, seed, number, state" in said["t2"]
+    assert "trial.json must hold one mapping" in said["t1"]
+    assert "params must be a mapping, got nothing" in said["t2"]
     assert "provenance.json" in said["t3"]
     assert capsys.readouterr().err.splitlines() == problems
 

@@ -1,6 +1,5 @@
 """A recorded source: the replay is bitwise the live source, and no other recording is taken for it."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from mergenet.training.trainer import Trainer
 from mergenet.transfer.recording import Recording
 from mergenet.transfer.source import record_source
 from tests.mergenet.runs import WORDS, texts
+from tests.records import edit_record
 from tests.tiny import equal, set_up, snapshot, tiny_config, tiny_mlp, without_times
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -286,8 +286,8 @@ def test_a_folder_that_is_no_finished_recording(recording: Path, content: str | 
 
 def test_a_recording_of_another_format(recording: Path) -> None:
     path = recording / "recording.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match=r"source.recording must have format 1, got 99"):
+    edit_record(path, {"format": 99})
+    with pytest.raises(CheckpointError, match=r"recording.json must have format 1, got 99; write one with"):
         replayed({}, recording)
 
 

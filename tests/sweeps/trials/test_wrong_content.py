@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from rich.console import Console
 
 from analysis.tables.load import load_trials
 from analysis.tables.overview import footer, ordered, selected, show
-from mergenet.errors import ConfigError, UserError
-from mergenet.records.sealed import read_record, write_record
+from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.records.sealed import KEY, read_record, write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status, status_lines
@@ -130,6 +131,44 @@ def test_any_value_in_place_of_any_other(finished: Path, tmp_path: Path, file: s
         for message in answers(folder, COMMANDS if file.startswith("trials/") else READERS[file]).values():
             assert Path(file).name in message, (path, other)
             assert "\n" not in message
+
+
+@pytest.mark.parametrize("file", [*FILES, f"{RUN}/provenance.json"])
+def test_a_number_that_became_another_one_is_seen_by_every_command(finished: Path, tmp_path: Path, file: str) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "sweep"))
+    text, before = (folder / file).read_text(), read_status(folder)
+    numbers = list(re.finditer(r"(?<=[ \[-])\d[\d.]*(?=[,\n])", text))
+    assert numbers or file == f"{RUN}/provenance.json"
+    for number in numbers:
+        (folder / file).write_text(f"{text[: number.start()]}1{number[0]}{text[number.end() :]}")
+        assert_seen(folder, file)
+    (folder / file).write_text(text.replace("{\n", '{\n  "more": 1,\n', 1))
+    assert_seen(folder, file)
+    values = json.loads((folder / file).read_text())
+    del values[KEY]  # as the message says
+    (folder / file).write_text(json.dumps(values))
+    assert read_status(folder) == before
+    assert answers(folder) == {}
+
+
+def assert_seen(folder: Path, file: str) -> None:
+    name, damaged = Path(file).name, read_status(folder)["damaged"]
+    if file == "warm_start.json":
+        with pytest.raises(CheckpointError, match=r"warm_start\.json must have the SHA-256"):
+            load_warm_start(folder)
+        return
+    (reason,) = damaged.values()
+    assert reason.startswith(f"{folder / file} must have the SHA-256 that its key sha256 says")
+    if name == "sweep.json":
+        assert (list(damaged), read_status(folder)["status"]) == ([name], "unknown, sweep.json is damaged")
+    elif name == "summary.json":
+        assert (list(damaged), read_summary(folder)) == ([name], {})
+    else:
+        table = load_trials(folder)
+        assert list(damaged) == ["trial-000"] and "trial-000" not in list(table["trial"])
+        assert table.attrs["problems"] == [f"skipped a run: {reason}"]
+        assert whole(sorted((folder / "trials").iterdir()))[1] == [reason]
+        assert "trial-000" not in str(read_status(folder)["best"])
 
 
 @pytest.mark.parametrize("file", [*FILES, "trials/trial-000/epochs.jsonl"])
