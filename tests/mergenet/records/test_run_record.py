@@ -23,6 +23,7 @@ from mergenet.records import run_record as record
 from mergenet.records.atomic import write_bytes
 from mergenet.records.provenance import git_state
 from mergenet.records.sealed import read_record
+from tests.records import edit_record
 
 CONFIG = Config(method="none", device="cpu")
 ROWS = [{"epoch": 1, "step": 10, "target_val_top1": 0.1}, {"epoch": 2, "step": 20, "target_val_top1": 0.25}]
@@ -116,6 +117,35 @@ def test_a_result_that_lacks_a_key_is_damaged(folder: Path, change: dict[str, An
         ) as caught:
             read(folder)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config_hash": 3}, "config_hash must be text or null, got 3"),
+        ({"data_hashes": ["a"]}, r"data_hashes must be hashes by name, got \['a'\]"),
+        ({"code_hashes": {"mine": None}}, r"code_hashes\.mine must be hashes by name, got None"),
+        ({"versions": {"torch": 2}}, r"versions\.torch must be versions by package, got 2"),
+        ({"git_dirty": "yes"}, "git_dirty must be true, false or null, got 'yes'"),
+        ({"threads": "two"}, "threads must be a whole number or null, got 'two'"),
+        ({"pairs": {}}, r"pairs must be layer pairs, got \{\}"),
+        ({"seeds": {"run": 0.5}}, r"seeds\.run must be whole numbers by network, got 0\.5"),
+        ({"resumed": [{"epochs_done": 0}]}, r"resumed\.0\.epochs_done must be resumptions, each a mapping, got 0"),
+    ],
+)
+def test_a_provenance_of_other_types_is_damaged(folder: Path, change: dict[str, Any], message: str) -> None:
+    edit_record(folder / record.PROVENANCE_FILE, change)
+    for read in (record.read_run, record.read_provenance):
+        with pytest.raises(
+            CheckpointError, match=rf"provenance\.json: {message}; the file is damaged, restore"
+        ) as caught:
+            read(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_an_earlier_version_did_not_write_may_lack(folder: Path) -> None:
+    (folder / record.PROVENANCE_FILE).write_text("{}")
+    assert record.read_run(folder).provenance == {}
 
 
 def test_a_diverged_loss_comes_back(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from analysis.tables.load import load_trials
 from analysis.trial_file import read_trial_file
 from mergenet.config import Config
-from mergenet.errors import ConfigError
+from mergenet.errors import ConfigError, UserError
 from mergenet.records.provenance import config_hash
 from mergenet.records.sealed import read_record, write_record
 from sweeps.ablation.folder import adjusted, check_free, is_this, load_folder, read_variants, write_adjusted
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_one_line_with_its_path(tmp_path, plan, name, content)
     folder = begun(tmp_path / "a", plan)
     (folder / name).write_text(content)
     read = load_folder if name == "ablation.yaml" else read_variants
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         read(folder)
     assert all(str(folder / name) in line for line in str(caught.value).splitlines())
 
