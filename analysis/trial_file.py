@@ -1,4 +1,4 @@
-"""trial.json, beside a run's own files: a run's role in its sweep, and its state. Read and written here only.
+"""trial.json, beside a run's own files: a run's role in its sweep, and its state. Read and written here only, sealed.
 
 trial_id    its folder's name                  number    place in the order of draws; else of its role
 role        as in names.py                     seed      of its target

@@ -10,8 +10,9 @@ A run folder holds
     best.safetensors  the target network at its best epoch
     adapter.safetensors    of a finished run with transfer, the adapters as they ended: LINK/PARAMETER
 
-Every file is replaced atomically (atomic.py), but for epochs.jsonl, which grows by lines. Whenever a run is killed,
-config.yaml was written first, and `train_run` resumes from what exists.
+provenance.json and result.json are sealed (sealed.py). Every file is replaced atomically (atomic.py), but for
+epochs.jsonl, which grows by lines. Whenever a run is killed, config.yaml was written first, and `train_run` resumes
+from what exists.
 
 Columns of epochs.jsonl; metrics are fractions, losses are means over examples:
 
