@@ -18,7 +18,7 @@ from mergenet.learner import distributed
 from mergenet.records.atomic import only_writer, write_text
 from mergenet.records.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
 from mergenet.records.inputs import CODE, DATA, check_unchanged, code_hashes
-from mergenet.records.repair import repair_epochs
+from mergenet.records.kept import repair_epochs
 from mergenet.records.run_record import (
     ADAPTER_FILE,
     BEST_EPOCH,

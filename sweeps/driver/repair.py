@@ -5,7 +5,7 @@ from pathlib import Path
 from analysis.names import COMPLETE, RUNNING
 from analysis.trial_file import ended_trial, trial_folders, write_trial_file
 from mergenet.errors import CheckpointError
-from mergenet.records.repair import repair_epochs
+from mergenet.records.kept import repair_epochs
 from mergenet.records.run_record import CONFIG_FILE, FINISHED, PROVENANCE_FILE, STATUS, read_provenance, read_result
 
 
