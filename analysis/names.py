@@ -8,6 +8,7 @@ POINTS = 100.0  # metrics are fractions; 1 point = 0.01
 SWEEP_FILE = "sweep.yaml"
 BASE_FILE = "base.yaml"
 STATE_FILE = "sweep.json"
+UNKNOWN = f"unknown, {STATE_FILE} is damaged"  # in place of its status
 TRIALS_FOLDER = "trials"
 
 # roles of a sweep's jobs; RUN: a run folder of no sweep; REPLICATE: another seed of a trial or of the baseline;

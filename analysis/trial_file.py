@@ -1,12 +1,12 @@
-"""trial.json, beside a run's own files: a run's role in its sweep, and its state. Read and written here only.
+"""trial.json, beside a run's own files: a run's role in its sweep, and its state. Read and written here only, sealed.
 
 trial_id    its folder's name                  number    place in the order of draws; else of its role
 role        as in names.py                     seed      of its target
 params      what the search drew, by path      state     as in names.py; error: one line if it failed
 """
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +14,21 @@ from pydantic import Field
 
 from analysis.names import COMPLETE, FAILED, PRUNED, ROLES, RUNNING, TRIALS_FOLDER
 from mergenet.errors import CheckpointError, UserError
-from mergenet.records.atomic import write_json
 from mergenet.records.models import Record, checked
-from mergenet.records.run_record import FINISHED, RESULT_FILE, STATUS, read_epochs, read_result
+from mergenet.records.run_record import (
+    EPOCHS_FILE,
+    FINISHED,
+    PROVENANCE_FILE,
+    RESULT_FILE,
+    STATUS,
+    read_epochs,
+    read_provenance,
+    read_result,
+)
+from mergenet.records.sealed import read_record, write_record
 
 TRIAL_FILE = "trial.json"
-KEYS = ("trial_id", "role", "params", "seed", "number", "state")
+AGAIN = "`mergenet sweep resume` makes it again"
 
 Trial = dict[str, Any]
 
@@ -56,28 +65,48 @@ class TrialFile(Record):
 
 
 def trial_folders(sweep: Path) -> list[Path]:
-    """The run folders of a sweep folder that have the file, by name."""
+    """The run folders of a sweep folder that have the file, by name: what a driver goes by, who makes it again."""
     return [path.parent for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
 
 
-def read_outcome(run: Path, whole: bool = True) -> tuple[Trial | None, list[dict[str, Any]], dict[str, Any]]:
-    """trial.json, the epochs and result.json of a run: what every command goes by. whole: as in `read_epochs`.
+def begun_runs(sweep: Path) -> list[Path]:
+    """Those, and the run folders that have epochs and have lost the file, by name: what a reader goes by."""
+    runs = (path for path in (sweep / TRIALS_FOLDER).glob("*/") if (path / TRIAL_FILE).exists() or _has_epochs(path))
+    return sorted(runs)
 
-    Raises UserError if one of them is damaged, or they disagree: such a run is left out of all that is counted.
+
+def _has_epochs(run: Path) -> bool:
+    with suppress(OSError):
+        return (run / EPOCHS_FILE).stat().st_size > 0
+    return False
+
+
+def read_outcome(run: Path, whole: bool = True) -> tuple[Trial | None, list[dict[str, Any]], dict[str, Any]]:
+    """trial.json, the epochs and result.json of a run: what every command goes by.
+
+    whole: as in `read_epochs`; if not, provenance.json is left to the caller. Raises CheckpointError if one of them is
+    damaged, or they disagree, or a sweep's run has epochs and no trial.json: such a run is left out of all that is
+    counted.
     """
     trial = read_trial_file(run)  # in this order: a run that trains writes them in the opposite one
     result = read_result(run)
     rows = read_epochs(run, result, whole)
+    if trial is None and rows and run.parent.name == TRIALS_FOLDER:
+        raise CheckpointError(
+            f"{run} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch; {AGAIN}"
+        )
+    if whole and (run / PROVENANCE_FILE).exists():
+        read_provenance(run)
     if trial is not None and trial["state"] == COMPLETE and result[STATUS] != FINISHED:
         raise CheckpointError(
             f"{run / RESULT_FILE} must say {FINISHED}, as {TRIAL_FILE} says {COMPLETE}, got {result[STATUS]} or no "
-            "file; `mergenet sweep resume` makes it again"
+            f"file; {AGAIN}"
         )
     return trial, rows, result
 
 
 def write_trial_file(run: Path, trial: Trial) -> None:
-    write_json(run / TRIAL_FILE, trial)
+    write_record(run / TRIAL_FILE, trial)
 
 
 def trial_of(run: Path) -> Trial | None:
@@ -101,24 +130,14 @@ def state_of(run: Path) -> str:
 
 
 def read_trial_file(run: Path) -> Trial | None:
-    """The content of the file; None if there is none. Raises UserError if it is damaged or lacks a key."""
+    """The content of the file; None if there is none. Raises CheckpointError if it is damaged or lacks a key."""
     path = run / TRIAL_FILE
     if not path.exists():
         return None
-    try:
-        trial = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} must be JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(trial, dict) or not isinstance(trial.get("params", {}), dict):
-        raise UserError(f"{path} must hold one mapping, params another, got {str(trial)[:80]}")
-    missing = [key for key in KEYS if key not in trial]
-    if missing:
-        raise UserError(f"{path} must hold {', '.join(KEYS)}, got no {', '.join(missing)}")
+    trial = read_record(path, AGAIN)
+    checked(TrialFile, trial, str(path), f"the file is damaged, {AGAIN}")
     if trial["role"] not in ROLES:
-        raise UserError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}")
-    checked(TrialFile, trial, str(path), "the file is damaged; `mergenet sweep resume` makes it again")
+        raise CheckpointError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}; {AGAIN}")
     if run.parent.name == TRIALS_FOLDER and trial["trial_id"] != run.name:
-        raise UserError(
-            f"{path} must be of {run.name}, got that of {trial['trial_id']!r}; `mergenet sweep resume` makes it again"
-        )
+        raise CheckpointError(f"{path} must be of {run.name}, got that of {trial['trial_id']!r}; {AGAIN}")
     return trial

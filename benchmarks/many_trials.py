@@ -33,6 +33,7 @@ from mergenet.records.run_record import (
     config_hash,
     epochs_hash,
     read_run,
+    write_record,
 )
 from mergenet.training.run import train_run
 
@@ -59,7 +60,7 @@ def begin_sweep(folder: Path, num_trials: int, epochs: int, seed: int) -> Model:
     sweep = trivial.write_sweep(folder / "file", num_trials, metric="target_val_top1")
     (folder / SWEEP_FILE).write_bytes(sweep.read_bytes())
     (folder / "base.yaml").write_bytes((sweep.parent / "base.yaml").read_bytes())
-    write(folder / "sweep.json", STATE)
+    write_record(folder / "sweep.json", STATE)
     trained = folder / "trained"
     with warnings.catch_warnings(action="ignore"):  # so few epochs are too few for the adapter
         for _ in train_run(parse_config(trivial.base_values() | {"epochs": TRAINED}, "the trivial trial"), trained):
@@ -77,9 +78,9 @@ def add_trials(folder: Path, model: Model, numbers: range) -> None:
         params, rows = drawn(random), varied(model, random)
         write_settings(run, model, params)
         (run / EPOCHS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        write(run / RESULT_FILE, result(model.record.result, rows))
+        write_record(run / RESULT_FILE, result(model.record.result, rows))
         about = {"trial_id": run.name, "role": TRIAL, "params": params, "number": number, "seed": 0}
-        write(run / TRIAL_FILE, about | {"state": COMPLETE, "error": None})
+        write_record(run / TRIAL_FILE, about | {"state": COMPLETE, "error": None})
 
 
 def drawn(random: np.random.Generator) -> dict[str, Any]:
@@ -116,7 +117,9 @@ def write_settings(run: Path, model: Model, params: dict[str, Any]) -> None:
         text = re.sub(rf"(\n{section}:\n(?: .*\n)*? +{key}: )[^\n]*", rf"\g<1>{value!r}", text, count=1)
         set_by_path(values, path, value)
     (run / CONFIG_FILE).write_text(text, encoding="utf-8")
-    write(run / PROVENANCE_FILE, model.record.provenance | {"config_hash": config_hash(parse_config(values, run.name))})
+    write_record(
+        run / PROVENANCE_FILE, model.record.provenance | {"config_hash": config_hash(parse_config(values, run.name))}
+    )
 
 
 def result(trained: dict[str, Any], rows: Rows) -> dict[str, Any]:
@@ -124,7 +127,3 @@ def result(trained: dict[str, Any], rows: Rows) -> dict[str, Any]:
     best = max(rows, key=lambda row: row[trained[METRIC]])
     counted = {EPOCHS_DONE: len(rows), EPOCHS_HASH: epochs_hash(rows), BEST_EPOCH: best[EPOCH]}
     return trained | counted | {trained[METRIC]: best[trained[METRIC]]}
-
-
-def write(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

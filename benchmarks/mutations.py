@@ -2,11 +2,13 @@
 
 import copy
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+NUMBER = re.compile(rb"(?<=[ \[])-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?(?=[,\]}\n])")  # a value in JSON or YAML
 Keys = tuple[str | int, ...]  # to a value in nested mappings and lists
 
 NASTY: tuple[Any, ...] = (
@@ -116,6 +118,19 @@ def of_another(path: Path, rng: random.Random) -> None:
         shutil.copyfile(rng.choice(others), path)
 
 
+def number_changed(path: Path, rng: random.Random) -> None:
+    """One number of a text file becomes another of its kind, elsewhere nothing changes; of other files a bit."""
+    found = list(NUMBER.finditer(path.read_bytes())) if path.suffix in (".json", ".jsonl", ".yaml") else []
+    if not found:
+        return flipped(path, rng)
+    one = rng.choice(found)
+    whole = not set(one[0]) & set(b".e")
+    value = int(one[0]) + rng.choice((1, 2, 5)) if whole else float(one[0]) * rng.uniform(0.5, 1.5)
+    content = path.read_bytes()
+    path.write_bytes(content[: one.start()] + repr(value).encode() + content[one.end() :])
+    return None
+
+
 DAMAGE: dict[str, Callable[[Path, random.Random], None]] = {
     "cut": cut,
     "emptied": emptied,
@@ -125,4 +140,5 @@ DAMAGE: dict[str, Callable[[Path, random.Random], None]] = {
     "a folder": a_folder,
     "line lost": lines_lost,
     "of another run": of_another,
+    "a number changed": number_changed,
 }

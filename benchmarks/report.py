@@ -22,8 +22,7 @@ from benchmarks.browser import brush, chromium, missing
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.config.yaml12 import dump_yaml_values
-from mergenet.records.atomic import write_json
-from mergenet.records.run_record import write_epochs
+from mergenet.records.run_record import write_epochs, write_record
 
 NAME = "report"
 EPOCHS, RUNGS = 20, (2, 6, 20)
@@ -49,7 +48,7 @@ def write_sweep(folder: Path, trials: int, seed: int) -> None:
     pairs = {"transfer": {"pairs": [{"source": "fc", "target": "classifier.1"}]}}
     config = dump_yaml(parse_config(pairs, "simulated"))
     (folder / "base.yaml").write_text(config)
-    write_json(folder / "sweep.json", {"status": "finished"})
+    write_record(folder / "sweep.json", {"status": "finished"})
     for number in range(trials):
         write_trial(folder / "trials" / f"trial-{number:04d}", number, config, rng)
 
@@ -67,7 +66,7 @@ def write_trial(run: Path, number: int, config: str, rng: np.random.Generator) -
     curve = [reached * (1 - float(np.exp(-0.3 * epoch))) for epoch in range(1, epochs + 1)]
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(config)
-    write_json(run / "provenance.json", {"config_hash": "simulated", "versions": {}})
+    write_record(run / "provenance.json", {"config_hash": "simulated", "versions": {}})
     costs = {"adapter_parameters": 1000 * drawn[RANK], "seconds_target": 1.0 + float(rng.random())}
     rows = [
         {"epoch": epoch, "step": 100 * epoch, "target_val_top1": value, "target_val_loss": 1 - value, **costs}
@@ -78,9 +77,9 @@ def write_trial(run: Path, number: int, config: str, rng: np.random.Generator) -
     test = {"target_test_top1": reached - 0.01, "target_test_loss": 1 - reached} if whole else {}
     best = {"metric": "target_val_top1", "best_epoch": epochs, "target_val_top1": curve[-1]}
     status = {"status": "finished" if whole else "stopped", "error": None, "epochs_done": epochs}
-    write_json(run / "result.json", status | best | test)
+    write_record(run / "result.json", status | best | test)
     about = {"trial_id": run.name, "role": "trial", "seed": 0, "number": number}
-    write_json(run / "trial.json", {**about, "state": "complete" if whole else "pruned", "params": drawn})
+    write_record(run / "trial.json", {**about, "state": "complete" if whole else "pruned", "params": drawn})
 
 
 WATCH = """

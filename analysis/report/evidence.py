@@ -13,13 +13,13 @@ from analysis.importance.findings import Findings
 from analysis.importance.search import load_search
 from analysis.importance.space import read_base
 from analysis.importance.surrogate import Surrogate, fit_surrogate
-from analysis.names import STATE_FILE, SWEEP_FILE, TRIAL
+from analysis.names import STATE_FILE, SWEEP_FILE, TRIAL, UNKNOWN
 from analysis.report.confirmation import confirmation
 from analysis.tables.load import load_trials
 from mergenet.config.yaml12 import load_yaml
-from mergenet.errors import UserError
-from mergenet.records.atomic import read_json
+from mergenet.errors import CheckpointError, UserError
 from mergenet.records.run_record import FINISHED
+from mergenet.records.sealed import read_record
 
 # permutations and resamples of each, so that a report is made in seconds; `analyze importance` takes more
 TIMES = {PED_ANOVA: (99, 50), FANOVA: (19, 20)}
@@ -111,8 +111,17 @@ def gather(folder: Path, status: str = "") -> Evidence:
     except UserError as error:
         why_not["confirmed"] = str(error)
     sweep = _sweep(folder)
-    status = status or str(read_json(folder / STATE_FILE).get("status", ""))
+    status = status or _status(folder)
     return Evidence(folder, table, sweep, read_base(folder), status, metric, best, found, confirmed, why_not)
+
+
+def _status(folder: Path) -> str:
+    """Of sweep.json; empty without one."""
+    path = folder / STATE_FILE
+    try:
+        return str(read_record(path).get("status", UNKNOWN)) if path.exists() else ""
+    except CheckpointError:
+        return UNKNOWN
 
 
 def _sweep(folder: Path) -> dict[str, Any]:

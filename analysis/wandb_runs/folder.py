@@ -19,7 +19,7 @@ from analysis.wandb_runs import tracked
 from analysis.wandb_runs.tracked import TrackedRun, number, numbers, whole
 from mergenet.config.pair_labels import pairs_of
 from mergenet.config.yaml12 import dump_yaml_values
-from mergenet.records.atomic import write_json, write_text
+from mergenet.records.atomic import write_text
 from mergenet.records.run_record import (
     BEST_EPOCH,
     CONFIG_FILE,
@@ -39,6 +39,7 @@ from mergenet.records.run_record import (
     STOPPED,
     UNNAMED_METRIC,
     write_epochs,
+    write_record,
 )
 
 ENDED = {COMPLETE: FINISHED, PRUNED: STOPPED, FAILED_TRIAL: FAILED}  # state of a trial -> status of its run
@@ -71,9 +72,9 @@ def write_run(run: TrackedRun, folder: Path) -> None:
     write_trial_file(folder, trial | {"state": recorded, "error": error} | seeds)
     method, seed = config.get(tracked.METHOD), config.get(tracked.SEED)
     write_text(folder / CONFIG_FILE, dump_yaml_values({"method": method, "seed": seed}))
-    write_json(folder / PROVENANCE_FILE, {"config_hash": config.get(tracked.CONFIG_HASH)})
+    write_record(folder / PROVENANCE_FILE, {"config_hash": config.get(tracked.CONFIG_HASH)})
     write_epochs(folder, rows)
-    write_json(folder / RESULT_FILE, result(run, state, rows) | {ERROR: error})
+    write_record(folder / RESULT_FILE, result(run, state, rows) | {ERROR: error})
 
 
 def state_of(run: TrackedRun) -> str:

@@ -99,12 +99,3 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} could not be read: {error.strerror}") from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a file; empty if there is none or it is no such file."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -6,8 +6,19 @@ In place of checkpoints stands one without tensors: the epochs once more, from w
 
 from pathlib import Path
 
-from mergenet.records.checkpoint import holds_tensors, save_checkpoint, tidy
-from mergenet.records.run_record import BEST_FILE, CHECKPOINT_FOLDER, EPOCH, STEP, read_epochs
+from mergenet.errors import CheckpointError
+from mergenet.records.checkpoint import holds_tensors, load_latest, save_checkpoint, tidy
+from mergenet.records.run_record import (
+    BEST_FILE,
+    CHECKPOINT_FOLDER,
+    EPOCH,
+    STEP,
+    EpochResult,
+    check_epochs,
+    read_epochs,
+    read_result,
+    write_epochs,
+)
 
 
 def keep_only(run: Path, keep: str) -> int:
@@ -40,3 +51,23 @@ def _packed(row: dict[str, object]) -> dict[str, object]:
 def size_of(folder: Path) -> int:
     """Bytes of all files in a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def repair_epochs(folder: Path) -> bool:
+    """Whether epochs.jsonl of a run that has ended was damaged; then it is written anew from the last checkpoint.
+
+    Raises CheckpointError if it is damaged, and no checkpoint has the epochs that the run ended with.
+    """
+    result = read_result(folder)
+    try:
+        read_epochs(folder)
+    except CheckpointError as error:
+        state = load_latest(folder / CHECKPOINT_FOLDER)
+        rows = [] if state is None else [EpochResult(**row).row() for row in state["history"]]
+        try:
+            check_epochs(folder, result, rows)
+        except CheckpointError:
+            raise error from None
+        write_epochs(folder, rows)
+        return True
+    return False

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mergenet.errors import CheckpointError
 
 NUMBER = "a number or null"
+TEXT, HASHES = "text or null", "hashes by name"
 
 
 class Record(BaseModel):
@@ -39,6 +40,55 @@ class Result(Record):
     epochs_sha256: str = Field("", description="a SHA-256")
     best_epoch: int | None = Field(ge=1, description="a whole number or null")
     metric: str = Field(pattern="^target_val_", description="a column target_val_...")
+
+
+class Origin(Record):
+    """What provenance.json says of a start, and of each resumption; records of earlier versions say less."""
+
+    data_hashes: dict[str, str] = Field(default_factory=dict, description=HASHES)
+    weights_hashes: dict[str, str] = Field(default_factory=dict, description=HASHES)
+    code_hashes: dict[str, str] = Field(default_factory=dict, description=HASHES)
+    versions: dict[str, str | None] = Field(default_factory=dict, description="versions by package")
+    git_commit: str | None = Field(None, description=TEXT)
+    git_dirty: bool | None = Field(None, description="true, false or null")
+    code_git_commit: str | None = Field(None, description=TEXT)
+    code_git_dirty: bool | None = Field(None, description="true, false or null")
+    platform: str | None = Field(None, description=TEXT)
+    cpu: str | None = Field(None, description=TEXT)
+    device: str | None = Field(None, description=TEXT)
+    gpu: str | None = Field(None, description=TEXT)
+    started: str | None = Field(None, description=TEXT)
+
+
+class Resumption(Origin):
+    epochs_done: int = Field(ge=1, description="a whole number from 1")
+
+
+class Provenance(Origin):
+    """provenance.json."""
+
+    config_hash: str | None = Field(None, description=TEXT)
+    threads: int | None = Field(None, description="a whole number or null")
+    seeds: dict[str, int] = Field(default_factory=dict, description="whole numbers by network")
+    data: dict[str, dict[str, Any]] = Field(default_factory=dict, description="counts by network")
+    pairs: list[dict[str, Any]] = Field(default_factory=list, description="layer pairs")
+    resumed: list[Resumption] = Field(default_factory=list, description="resumptions, each a mapping")
+
+
+class RecordingInfo(Record):
+    """recording.json of a source, format 1."""
+
+    format: Literal[1] = Field(description="1")
+    fingerprint: str = Field(description="text")
+    layers: list[str] = Field(description="names of layers")
+    embeddings: list[str] = Field(default_factory=list, description="names of layers")
+    every: int = Field(ge=1, description="a whole number from 1")
+    steps_per_epoch: int = Field(ge=1, description="a whole number from 1")
+    total_steps: int = Field(ge=1, description="a whole number from 1")
+    source: dict[str, Any] = Field(default_factory=dict, description="the source's settings")
+    epochs: list[dict[str, float | None]] = Field(description="metrics by epoch")
+    data_hash: str = Field(description="text")
+    code_hashes: dict[str, str] = Field(default_factory=dict, description=HASHES)
 
 
 def checked(model: type[Record], values: Any, place: str, way_out: str) -> None:

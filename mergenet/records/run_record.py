@@ -10,8 +10,9 @@ A run folder holds
     best.safetensors  the target network at its best epoch
     adapter.safetensors    of a finished run with transfer, the adapters as they ended: LINK/PARAMETER
 
-Every file is replaced atomically (atomic.py), but for epochs.jsonl, which grows by lines. Whenever a run is killed,
-config.yaml was written first, and `train_run` resumes from what exists.
+provenance.json and result.json are sealed (sealed.py). Every file is replaced atomically (atomic.py), but for
+epochs.jsonl, which grows by lines. Whenever a run is killed, config.yaml was written first, and `train_run` resumes
+from what exists.
 
 Columns of epochs.jsonl; metrics are fractions, losses are means over examples:
 
@@ -56,8 +57,7 @@ import yaml
 
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.records.atomic import read_bytes, write_synced, write_text
-from mergenet.records.atomic import write_json as write_json
-from mergenet.records.models import EpochRow, Numbers, Result, checked
+from mergenet.records.models import EpochRow, Numbers, Provenance, Result, checked
 from mergenet.records.provenance import ADAPTER_FILE as ADAPTER_FILE
 from mergenet.records.provenance import config_hash as config_hash
 from mergenet.records.provenance import differences as differences
@@ -65,6 +65,8 @@ from mergenet.records.provenance import provenance as provenance
 from mergenet.records.provenance import resumed as resumed
 from mergenet.records.quick_rows import quick_rows, quick_times, text_hash
 from mergenet.records.quick_yaml import quick_yaml
+from mergenet.records.sealed import read_record
+from mergenet.records.sealed import write_record as write_record
 
 CONFIG_FILE = "config.yaml"
 PROVENANCE_FILE = "provenance.json"
@@ -88,6 +90,7 @@ METRIC = "metric"
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"  # values of STATUS
 
+BEGIN_ANEW = "restore it or train anew into another folder"
 UNNAMED_METRIC = "target_val_top1"  # of records that were written before result.json named its metric
 
 MEASURE = re.compile(r"(target|source)_(val|test)_(\w+)")  # network, split, what was measured
@@ -201,8 +204,9 @@ def read_result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT_FILE
     if not path.exists():
         return {STATUS: RUNNING, ERROR: None, EPOCHS_DONE: 0, BEST_EPOCH: None, METRIC: None}
-    result = {METRIC: UNNAMED_METRIC} | read_mapping(path)
-    way_out = "the file is damaged, remove it and train on to have it again"
+    way_out = "remove it and train on to have it again"
+    result = {METRIC: UNNAMED_METRIC} | read_record(path, way_out)
+    way_out = f"the file is damaged, {way_out}"
     checked(Result, result, str(path), way_out)
     numbers = {key: value for key, value in result.items() if MEASURE.fullmatch(key) or key == SOURCE_BEST_EPOCH}
     checked(Numbers, numbers, str(path), way_out)
@@ -211,7 +215,10 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def read_provenance(folder: Path) -> dict[str, Any]:
     """provenance.json. Raises CheckpointError if it is missing or damaged."""
-    return read_mapping(folder / PROVENANCE_FILE)
+    path = folder / PROVENANCE_FILE
+    values = read_record(path, BEGIN_ANEW)
+    checked(Provenance, values, str(path), f"the file is damaged, {BEGIN_ANEW}")
+    return values
 
 
 def read_epochs(folder: Path, result: dict[str, Any] | None = None, whole: bool = True) -> list[dict[str, Any]]:
@@ -273,10 +280,10 @@ def _parsed(path: Path, data: bytes) -> list[dict[str, Any]]:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A JSON or YAML file that holds one mapping."""
+    """A YAML file that holds one mapping. Raises CheckpointError."""
     text = read_bytes(path)
     try:
-        values = quick_yaml(text) if path.suffix == ".yaml" else json.loads(text)
+        values = quick_yaml(text)
     except (ValueError, RecursionError, yaml.YAMLError):
         values = None
     if not isinstance(values, dict):

@@ -18,7 +18,7 @@ from mergenet.learner import distributed
 from mergenet.records.atomic import only_writer, write_text
 from mergenet.records.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
 from mergenet.records.inputs import CODE, DATA, check_unchanged, code_hashes
-from mergenet.records.repair import repair_epochs
+from mergenet.records.kept import repair_epochs
 from mergenet.records.run_record import (
     ADAPTER_FILE,
     BEST_EPOCH,
@@ -52,7 +52,7 @@ from mergenet.records.run_record import (
     read_result,
     resumed,
     write_epochs,
-    write_json,
+    write_record,
 )
 from mergenet.tasks import contents
 from mergenet.tasks.contents import in_a_line
@@ -254,7 +254,7 @@ def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochRes
     origin = _origin(config, folder, trainer, len(history))
     tidy(folder / CHECKPOINT_FOLDER)
     write_text(folder / CONFIG_FILE, dump_yaml(config))
-    write_json(folder / PROVENANCE_FILE, origin)
+    write_record(folder / PROVENANCE_FILE, origin)
     write_epochs(folder, [result.row() for result in history])
     if trainer.best is not None:  # a kill between checkpoint and this file leaves an older one
         _write_best(trainer, folder)
@@ -329,4 +329,4 @@ def _write_result(
         if (best := trainer.bests.get(learner.role)) is not None:
             name = BEST_EPOCH if learner.role == "target" else f"{learner.role}_{BEST_EPOCH}"
             result |= {name: best.epoch, learner.metric: best.value}
-    write_json(folder / RESULT_FILE, result | (test or {}))
+    write_record(folder / RESULT_FILE, result | (test or {}))

@@ -25,11 +25,13 @@ from mergenet.learner.learner import Learner, errors_of
 from mergenet.models import weights_hash
 from mergenet.records.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
 from mergenet.records.inputs import CODE, code_hashes, warn_of_other_code
-from mergenet.records.run_record import CHECKPOINT_FOLDER, write_json
+from mergenet.records.models import RecordingInfo, checked
+from mergenet.records.run_record import CHECKPOINT_FOLDER
+from mergenet.records.sealed import read_record, write_record
 
 FORMAT = 1
 INFO = "recording.json"
-KEYS = {"fingerprint", "layers", "every", "steps_per_epoch", "epochs", "data_hash"}
+AGAIN = "write one with `mergenet record`"
 
 
 def fingerprint(config: Config, total_steps: int) -> str:
@@ -54,21 +56,15 @@ class Recording:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Raises CheckpointError if the folder is not a finished recording."""
+        """Raises CheckpointError if the folder is not a finished recording, or its recording.json is damaged."""
+        if not (folder / INFO).exists():
+            raise CheckpointError(f"source.recording must be a finished recording, got {str(folder)!r}; {AGAIN}")
         try:
-            info = json.loads((folder / INFO).read_text())
-            if info["format"] == FORMAT and (absent := KEYS - info.keys()):
-                raise KeyError(*absent)
-            if info["format"] != FORMAT:
-                raise CheckpointError(f"source.recording must have format {FORMAT}, got {info['format']} in {folder}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
+            return cls(folder, _read_info(folder))
+        except CheckpointError as error:
             raise CheckpointError(
-                f"source.recording must be a finished recording, got {str(folder)!r} "
-                f"({type(error).__name__} reading recording.json); write one with `mergenet record`"
+                f"source.recording must be a finished recording, got {str(folder)!r}: {error}"
             ) from None
-        return cls(folder, info)
 
     def check(self, config: Config, total_steps: int) -> None:
         """Raises ConfigError if this run's source would train differently, or needs steps not recorded."""
@@ -163,7 +159,7 @@ class Recorder:
         """Bring the learner, and `epochs`, to where this recording stopped; nothing if it has not begun."""
         self.what["data_hash"] = learner.task.data_hash
         if self._is_finished():
-            self.epochs = json.loads((self.folder / INFO).read_text())["epochs"]
+            self.epochs = _read_info(self.folder)["epochs"]
             return
         checkpoints = self.folder / CHECKPOINT_FOLDER
         state = load_latest(checkpoints) if checkpoints.is_dir() else None
@@ -193,7 +189,7 @@ class Recorder:
         if not distributed.is_main():
             return
         if not self._is_finished():
-            write_json(self.folder / INFO, self.what | {"epochs": self.epochs})
+            write_record(self.folder / INFO, self.what | {"epochs": self.epochs})
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
     def _open(self) -> None:
@@ -207,7 +203,17 @@ class Recorder:
 
     def _is_finished(self) -> bool:
         try:
-            info = json.loads((self.folder / INFO).read_text())
-        except (OSError, ValueError):
+            info = _read_info(self.folder)
+        except CheckpointError:
             return False
-        return isinstance(info, dict) and {key: info.get(key) for key in self.what} == self.what
+        return {key: info.get(key) for key in self.what} == self.what
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    """recording.json. Raises CheckpointError if it is missing, damaged or of another format."""
+    path = folder / INFO
+    info = read_record(path, AGAIN)
+    if "format" in info and info["format"] != FORMAT:
+        raise CheckpointError(f"{path} must have format {FORMAT}, got {info['format']!r}; {AGAIN}")
+    checked(RecordingInfo, info, str(path), f"the file is damaged, {AGAIN}")
+    return info

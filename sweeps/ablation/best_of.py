@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import TRIAL, best_first, mode_of, portable_config
+from analysis.trial_file import begun_runs, read_outcome
 from mergenet.config import Config
 from mergenet.config.loading import load_config, parse_config
 from mergenet.errors import ConfigError
@@ -21,10 +22,13 @@ NO_TRANSFER = "no transfer"
 def best_trials(folder: Path, top: int) -> tuple[Centre, list[Variant], list[LeftOut]]:
     """The best of the sweep as a centre; no transfer with its recipe, then the trials by search value, the best first.
 
-    A trial without transfer is none. Raises ConfigError if the folder holds no sweep or no trial that finished.
+    A trial without transfer is none. Raises ConfigError if the folder holds no sweep or no trial that finished,
+    CheckpointError if one of its runs is damaged.
     """
     sweep = load_resumable(folder)
     check_metric(sweep, folder)
+    for run in begun_runs(folder):
+        read_outcome(run)  # the best may be one that is damaged, or has lost its trial.json
     mode = mode_of(sweep.objective)
     trials = [trial for trial in read_trials(folder, sweep, TRIAL) if trial["finished"] and trial["value"] is not None]
     ranked = sorted(

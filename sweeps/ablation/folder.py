@@ -7,7 +7,6 @@ trials/NAME/    the first seed of a variant, role trial; trials/NAME-seed-2/ and
 ablation.csv, .md, .tex, .json    the table, once it is there; interactions.csv
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from analysis.names import RUNNING
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError, WriteError
-from mergenet.records.atomic import remove, write_json, write_text
+from mergenet.records.atomic import remove, write_text
+from mergenet.records.sealed import read_record, write_record
 from sweeps.ablation.schema import ADJUSTABLE, AblationConfig, dump_ablation, fixed, load_ablation, parse_ablation
-from sweeps.ablation.variants import LeftOut, Variant, as_record, from_record
+from sweeps.ablation.variants import DAMAGED, LeftOut, Variant, as_record, from_record
 from sweeps.driver.metadata import note_inputs, write_status
 from sweeps.trials.files import STATE_FILE
 from sweeps.trials.sweep_dir import (
@@ -51,7 +51,7 @@ def write_new(plan: "AblationPlan", folder: Path) -> None:
         write_status(folder, plan.as_sweep, RUNNING, base_hash=plan.as_sweep.base_hash)
         note_inputs(folder, plan.as_sweep)
         write_text(folder / BASE_FILE, dump_yaml(plan.variants[0].checked))
-        write_json(folder / VARIANTS_FILE, as_record(plan.variants, plan.left_out))
+        write_record(folder / VARIANTS_FILE, as_record(plan.variants, plan.left_out))
         write_text(folder / ABLATION_FILE, dump_ablation(plan.ablation))
     except WriteError:
         for name in (ABLATION_FILE, VARIANTS_FILE, BASE_FILE, STATE_FILE):
@@ -60,13 +60,9 @@ def write_new(plan: "AblationPlan", folder: Path) -> None:
 
 
 def read_variants(folder: Path) -> tuple[list[Variant], list[LeftOut]]:
-    """Raises ConfigError if the file is missing or damaged."""
+    """Raises UserError if the file is missing or damaged."""
     path = folder / VARIANTS_FILE
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        values = None
-    return from_record(values, path)
+    return from_record(read_record(path, DAMAGED), path)
 
 
 def load_folder(folder: Path) -> AblationConfig:

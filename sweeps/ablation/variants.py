@@ -22,6 +22,7 @@ from sweeps.space.space import value_at
 
 CENTRE = "centre"
 ORIGIN = "the ablation"
+DAMAGED = "put it back, or begin anew with overwrite=True (--overwrite), which deletes what is there"
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,6 @@ def from_record(values: Mapping[str, Any], place: object) -> tuple[list[Variant]
     except (KeyError, TypeError, IndexError, ConfigError) as error:
         raise ConfigError(
             f"{place} must hold the variants of the ablation, got {type(error).__name__} reading it; the file is "
-            "damaged: put it back, or begin anew with overwrite=True (--overwrite), which deletes what is there"
+            f"damaged, {DAMAGED}"
         ) from None
     return variants, left_out

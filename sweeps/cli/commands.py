@@ -314,7 +314,8 @@ def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
     except SweepStopped as stopped:
         raise Failure(f"stopped, nothing is lost; {stopped}", 130) from None
     except SweepPaused as paused:
-        raise Failure(f"the sweep paused: {paused}", 1) from paused
+        way_out = f"`{resume_command(folder())}` goes on from there"
+        raise Failure(f"the sweep paused: {paused}, and {way_out}", 1) from paused
     except SlotDied as died:
         way_out = f"what has trained is kept, `{resume_command(folder())}` goes on from there"
         raise Failure(f"the sweep failed: {died}; {way_out}", 1) from died

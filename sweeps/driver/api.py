@@ -15,7 +15,7 @@ from sweeps.config.loading import load_sweep, parse_sweep
 from sweeps.driver.result import SweepResult
 from sweeps.driver.signals import handlers, restore
 from sweeps.driver.start import begin, finished, go_on, unfinished
-from sweeps.trials.errors import SlotDied, SweepStopped
+from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
 from sweeps.trials.sweep_dir import (
     FIRST,
     REST,
@@ -145,6 +145,8 @@ def told(folder: Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted, what has trained is kept{way_out}") from None
     except SweepStopped:
         raise SweepStopped(f"stopped, nothing is lost; {again}") from None
+    except SweepPaused as paused:
+        raise SweepPaused(f"the sweep paused: {paused}, and {again}") from paused
     except SlotDied as died:
         raise SlotDied(f"the sweep failed: {died}; what has trained is kept, {again}") from died
 

@@ -12,8 +12,9 @@ from analysis.names import RUNNING, SWEEP_FILE
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import WriteError
-from mergenet.records.atomic import remove, write_json, write_text
+from mergenet.records.atomic import remove, write_text
 from mergenet.records.command import running_command
+from mergenet.records.sealed import write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.inputs import INPUTS, inputs_of
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
@@ -61,7 +62,7 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
     source = {"recorded": plan.source.record, "layers": list(plan.source.layers), "every": plan.source.every}
     state = {"name": plan.sweep.name, "status": status, "error": error, "written": now, "seeds": seeds}
     kept = {key: value for key, value in read_state(folder).items() if key in KEPT}
-    write_json(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
+    write_record(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
 
 
 def note_inputs(folder: Path, plan: Plan) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 from analysis.names import COMPLETE, RUNNING
 from analysis.trial_file import ended_trial, trial_folders, write_trial_file
 from mergenet.errors import CheckpointError
-from mergenet.records.repair import repair_epochs
-from mergenet.records.run_record import CONFIG_FILE, FINISHED, STATUS, read_result
+from mergenet.records.kept import repair_epochs
+from mergenet.records.run_record import CONFIG_FILE, FINISHED, PROVENANCE_FILE, STATUS, read_provenance, read_result
 
 
 def repair_runs(folder: Path) -> list[str]:
@@ -25,6 +25,8 @@ def repaired(run: Path) -> bool:
         if trial["state"] == COMPLETE and read_result(run)[STATUS] != FINISHED:
             write_trial_file(run, trial | {"state": RUNNING})
             return True
+        if (run / PROVENANCE_FILE).exists():
+            read_provenance(run)
         return repair_epochs(run)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; move {run} away, and it trains again") from None

@@ -20,8 +20,8 @@ from typing import Any
 from rich.console import Console
 
 from analysis.names import FAILED, RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
-from mergenet.records.atomic import write_json
 from mergenet.records.run_record import FINISHED
+from mergenet.records.sealed import write_record
 from sweeps.driver.check_records import check_records
 from sweeps.driver.metadata import begin, note_inputs, write_status
 from sweeps.driver.stage import Desk, guarded, training
@@ -43,7 +43,7 @@ from sweeps.tracking.remote_copy import claim
 from sweeps.trials.best_config import write_best
 from sweeps.trials.budget import SEARCH
 from sweeps.trials.errors import SweepFailed
-from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state
+from sweeps.trials.files import SUMMARY_FILE, read_state, state_problem
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import Listener
 from sweeps.trials.objectives import infeasible_text
@@ -98,11 +98,8 @@ def resume_sweep(
 
         if names := repair_runs(folder):
             say(console, f"records that were damaged are made again from the checkpoints: {', '.join(names)}")
-        if "status" not in read_state(folder):
-            say(
-                console,
-                f"{STATE_FILE} is damaged: the time spent so far and a copy's URL, copy_to (--copy-to), are forgotten",
-            )
+        if (problem := state_problem(folder)) is not None:
+            say(console, f"{problem}; it is written anew")
         if (changed := draw_changes(read_state(folder).get(DRAWS))) is not None:
             say(console, changed)
         if retry:
@@ -153,7 +150,7 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
             confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
         slots.wait([job["id"] for job in baselines])
     summary = summarize(plan, folder, desk.clock.seconds(), desk.budget.facts())
-    write_json(folder / SUMMARY_FILE, summary)
+    write_record(folder / SUMMARY_FILE, summary)
     view.say(write_page(shown_path(folder), FAILED if best is None else FINISHED))
     desk.mirror.summarize(summary)
     desk.mirror.close()  # its messages come before the summary

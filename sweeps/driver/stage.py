@@ -104,10 +104,7 @@ def _noted(plan: Plan, folder: Path, console: Console, run: Callable[[Mirror], T
         note_status(folder, plan, FAILED if reason is None else STOPPED, reason or str(error))
         if reason is None:
             raise
-        raise SweepPaused(
-            f"{reason}; nothing is lost: make room, or make it writable, and "
-            f"`{resume_command(shown_path(folder))}` goes on from there"
-        ) from error
+        raise SweepPaused(f"{reason}; nothing is lost: make room, or make it writable") from error
     return found
 
 

@@ -15,13 +15,28 @@ from analysis.trial_file import TRIAL_FILE, read_outcome
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.many_runs import Reader, read_many
-from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCHS_FILE, FINISHED, RESULT_FILE, STEP, test_column
+from mergenet.records.run_record import (
+    ADAPTER_PARAMETERS,
+    EPOCHS_FILE,
+    FINISHED,
+    PROVENANCE_FILE,
+    RESULT_FILE,
+    STEP,
+    test_column,
+)
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.planning.epochs import forecast
 from sweeps.report.live import best_text, clock, label
 from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
-from sweeps.trials.files import SUMMARY_FILE, read_state, read_summary
+from sweeps.trials.files import (
+    STATE_FILE,
+    SUMMARY_FILE,
+    read_state,
+    read_summary,
+    state_problem,
+    summary_problem,
+)
 from sweeps.trials.objectives import asked, feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.sweep_dir import (
@@ -51,8 +66,10 @@ def read_status(folder: Path) -> dict[str, Any]:
     check_metric(sweep, folder)
     runs, states, damaged = read_runs(folder, columns_of(sweep))
     summary = read_summary(folder)
-    if status == FINISHED and not summary:
-        damaged[SUMMARY_FILE] = f"{folder / SUMMARY_FILE} must hold the results of the sweep, and cannot be read"
+    if (problem := state_problem(folder)) is not None:
+        damaged[STATE_FILE] = problem
+    if status == FINISHED and (problem := summary_problem(folder)) is not None:
+        damaged[SUMMARY_FILE] = problem
     trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
     seconds = state.get("seconds", {})
     return {
@@ -115,7 +132,10 @@ def reader(columns: Sequence[str]) -> Reader:
         return [state, [[row.get(name) for row in rows] for name in columns]]
 
     return Reader(
-        read, (TRIAL_FILE, RESULT_FILE, EPOCHS_FILE), f"status ({', '.join(columns)})", ("analysis", "sweeps.report")
+        read,
+        (TRIAL_FILE, RESULT_FILE, EPOCHS_FILE, PROVENANCE_FILE),
+        f"status ({', '.join(columns)})",
+        ("analysis", "sweeps.report"),
     )
 
 

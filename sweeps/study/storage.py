@@ -26,9 +26,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError, WriteError
-from mergenet.records.atomic import write_json
+from mergenet.records.sealed import read_record, write_record
 from sweeps.trials.errors import write_refusal
-from sweeps.trials.files import read_json, read_state
+from sweeps.trials.files import read_state
 from sweeps.trials.sweep_dir import STUDY_ID
 
 STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
@@ -118,8 +118,8 @@ def study_name(storage: str, sweep: str, folder: Path) -> str:
         return sweep
     path = folder / NAME_FILE
     if not path.exists():
-        write_json(path, {"study_name": f"{sweep}-{uuid.uuid4().hex[:12]}"})
-    found = read_json(path).get("study_name")
+        write_record(path, {"study_name": f"{sweep}-{uuid.uuid4().hex[:12]}"})
+    found = read_record(path).get("study_name")
     if not isinstance(found, str):
         raise UserError(f"{path} must hold the study_name of this sweep on the server, and is damaged; restore it")
     return found

@@ -25,20 +25,19 @@ from analysis.names import (
     portable_config,
 )
 from analysis.seeds import combined, replicate_pattern
-from analysis.trial_file import read_outcome, state_of, trial_folders, trial_of
+from analysis.trial_file import begun_runs, read_outcome, state_of, trial_of
 from mergenet.config import Config
 from mergenet.config.loading import load_config, parse_config
 from mergenet.config.rules import shown
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.atomic import write_json
 from mergenet.records.inputs import CODE, changes, code_hashes
 from mergenet.records.models import Record, checked
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record, write_record
 from sweeps.config import SweepConfig
 from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.config.loading import load_sweep
 from sweeps.space.space import Labels, Space
-from sweeps.trials.files import read_json
 from sweeps.trials.objectives import asked, measured, values_of
 from sweeps.trials.sweep_dir import BASE_FILE, SWEEP_FILES, holds_sweep
 
@@ -162,7 +161,7 @@ def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def read_folder(folder: Path, space: Space, sweep: SweepConfig) -> Iterator[PriorTrial | str]:
     """The trials of a sweep's search by number, or the reasons why they are left out."""
-    found = [(run, trial_of(run)) for run in trial_folders(folder)]
+    found = [(run, trial_of(run)) for run in begun_runs(folder)]
     yield from [UNREADABLE for run, trial in found if trial is None and run.name.startswith(TRIAL)]
     trials = [(run, trial) for run, trial in found if trial is not None and trial["role"] == TRIAL]
     for path, _ in sorted(trials, key=lambda pair: (pair[1]["number"], pair[0])):
@@ -239,7 +238,7 @@ class WarmFile(Record):
 
 def write_warm_start(folder: Path, warm: WarmStart) -> None:
     if warm.left_out:
-        write_json(folder / WARM_FILE, asdict(warm))
+        write_record(folder / WARM_FILE, asdict(warm))
 
 
 def load_warm_start(folder: Path) -> WarmStart:
@@ -247,10 +246,9 @@ def load_warm_start(folder: Path) -> WarmStart:
     path = folder / WARM_FILE
     if not path.exists():
         return WarmStart()
-    values = read_json(path)
-    checked(
-        WarmFile, values, str(path), "the file is damaged; without it the sweep goes on, and knows no earlier trial"
-    )
+    way_out = "without it the sweep goes on, and knows no earlier trial"
+    values = read_record(path, way_out)
+    checked(WarmFile, values, str(path), f"the file is damaged, {way_out}")
     trials = [
         PriorTrial(**one | {"values": {int(epoch): value for epoch, value in one["values"].items()}})
         for one in values.get("trials", ())

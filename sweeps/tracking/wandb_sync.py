@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import SWEEP_FILE
-from analysis.trial_file import read_outcome, trial_folders
+from analysis.trial_file import begun_runs, read_outcome
 from analysis.wandb_runs.tracked import SUMMARY_ROLE
 from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.errors import CheckpointError, ConfigError, UserError
@@ -20,8 +20,8 @@ from sweeps.tracking.wandb_mirror import one_line
 from sweeps.tracking.wandb_run import ONLINE, check_key, open_run
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
 from sweeps.tracking.wandb_workspace import make_workspace
-from sweeps.trials.files import SUMMARY_FILE, read_summary
-from sweeps.trials.sweep_dir import SWEEP_FILES, check_metric, holds_sweep, how_to_begin, locked, resume_command
+from sweeps.trials.files import SUMMARY_FILE, read_summary, summary_problem
+from sweeps.trials.sweep_dir import SWEEP_FILES, check_metric, holds_sweep, how_to_begin, locked
 
 
 def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str], None]) -> int:
@@ -40,14 +40,14 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Callable[[str]
     check_metric(sweep, folder)
     check_key(sweep)
     with locked(folder):  # not while a driver mirrors
-        jobs, damaged = whole(trial_folders(folder))
+        jobs, damaged = whole(begun_runs(folder))
         for reason in damaged:
             say(f"damaged, and left out: {reason}")
         added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
         if summary := read_summary(folder):
             guarded(SUMMARY_ROLE, lambda: sync_summary(sweep, folder, summary, say))
         elif (folder / SUMMARY_FILE).exists():
-            say(f"damaged, and left out: {folder / SUMMARY_FILE}; `{resume_command(folder)}` writes it again")
+            say(f"damaged, and left out: {summary_problem(folder)}")
     say(f"{len(jobs)} runs are whole {mode}, {sum(added)} epochs were added to {sum(map(bool, added))} of them")
     return sum(added)
 

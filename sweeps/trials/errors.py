@@ -28,7 +28,7 @@ class SweepStopped(Exception):
 
 
 class SweepPaused(RuntimeError):
-    """The disk, or the study's server, refused a write; the sweep can be resumed. The message says how."""
+    """The disk, or the study's server, refused a write; the sweep can be resumed. From `Sweep.run` it says how."""
 
 
 class SlotDied(RuntimeError):

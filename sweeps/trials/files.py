@@ -1,5 +1,10 @@
-"""sweep.json and summary.json, as they are read: what they hold, key by key. One that is wrong is as good as none."""
+"""sweep.json and summary.json, as they are read: what they hold, key by key. One that is wrong is as good as none.
 
+`state_problem` and `summary_problem` say what is wrong with it.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -7,11 +12,16 @@ from pydantic import Field, model_validator
 
 from analysis.names import STATE_FILE as STATE_FILE
 from mergenet.errors import CheckpointError
-from mergenet.records.atomic import read_json as read_json
 from mergenet.records.models import Record, checked
 from mergenet.records.run_record import test_column
+from mergenet.records.sealed import read_record
 
 SUMMARY_FILE = "summary.json"
+FORGOTTEN = (
+    "restore it, or `mergenet sweep resume` writes it anew and forgets the time spent so far and a copy's URL, copy_to "
+    "(--copy-to)"
+)
+WRITTEN_AGAIN = "`mergenet sweep resume` writes it again"
 BEST_FILE, REPORT_FILE = "best.yaml", "report.html"
 COMMAND = "command"  # in sweep.json: the one that began the sweep, as it may be shown elsewhere; none from Python
 
@@ -19,7 +29,7 @@ COMMAND = "command"  # in sweep.json: the one that began the sweep, as it may be
 class State(Record):
     """sweep.json."""
 
-    status: str = Field("", description="text")
+    status: str = Field(description="text")
     error: str | None = Field(None, description="text or null")
     seconds: dict[str, float] = Field(default_factory=dict, description="seconds by step")
     source: dict[str, Any] = Field(default_factory=dict, description="a mapping")
@@ -119,22 +129,56 @@ class Summary(Record):
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """sweep.json; empty if there is none or it is no such file."""
-    return as_written(State, read_json(folder / STATE_FILE))
+    """sweep.json; empty if there is none or it is damaged."""
+    with suppress(CheckpointError):
+        return whole_state(folder)
+    return {}
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """summary.json; empty if there is none or it is no such file."""
-    found = as_written(Summary, read_json(folder / SUMMARY_FILE))
-    compared = found.get("confirmation")
-    complete = compared is None or {found["metric"], test_column(found["metric"])} <= compared.keys()
-    return found if complete else {}
+    """summary.json; empty if there is none or it is damaged."""
+    with suppress(CheckpointError):
+        return whole_summary(folder)
+    return {}
 
 
-def as_written(model: type[Record], values: dict[str, Any]) -> dict[str, Any]:
-    """The values, or none if they are not what the model says."""
-    try:
-        checked(model, values, "", "")
-    except CheckpointError:
-        return {}
+def state_problem(folder: Path) -> str | None:
+    """What is wrong with sweep.json, in a line; None if nothing is."""
+    return _problem(whole_state, folder)
+
+
+def summary_problem(folder: Path) -> str | None:
+    """The same of summary.json."""
+    return _problem(whole_summary, folder)
+
+
+def whole_state(folder: Path) -> dict[str, Any]:
+    """sweep.json. Raises CheckpointError if it is missing or damaged."""
+    return _read(State, folder / STATE_FILE, FORGOTTEN)
+
+
+def whole_summary(folder: Path) -> dict[str, Any]:
+    """summary.json. Raises CheckpointError if it is missing or damaged."""
+    path = folder / SUMMARY_FILE
+    found = _read(Summary, path, WRITTEN_AGAIN)
+    if (compared := found["confirmation"]) is not None:
+        for name in (found["metric"], test_column(found["metric"])):
+            if name not in compared:
+                raise CheckpointError(
+                    f"{path}: confirmation must hold {name}, got none; the file is damaged, {WRITTEN_AGAIN}"
+                )
+    return found
+
+
+def _read(model: type[Record], path: Path, way_out: str) -> dict[str, Any]:
+    values = read_record(path, way_out)
+    checked(model, values, str(path), f"the file is damaged, {way_out}")
     return values
+
+
+def _problem(read: Callable[[Path], object], folder: Path) -> str | None:
+    try:
+        read(folder)
+    except CheckpointError as error:
+        return str(error)
+    return None

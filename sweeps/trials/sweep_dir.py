@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from analysis.names import BASE_FILE as BASE_FILE
-from analysis.names import SOURCE, SWEEP_FILE, TRIALS_FOLDER
+from analysis.names import SOURCE, SWEEP_FILE, TRIALS_FOLDER, UNKNOWN
 from analysis.trial_file import trial_folders
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import ConfigError, UserError, WriteError
-from mergenet.records.atomic import write_json
 from mergenet.records.run_record import FINISHED, METRIC, read_result
+from mergenet.records.sealed import write_record
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state, read_summary
@@ -158,7 +158,7 @@ def clear(folder: Path) -> None:
     if not is_used(folder):
         return
     with contextlib.suppress(WriteError):  # a full disk: deleting makes room
-        write_json(folder / STATE_FILE, {"status": DELETING})
+        write_record(folder / STATE_FILE, {"status": DELETING})
     last = (STATE_FILE, LOCK_FILE)
     for path in [path for path in folder.iterdir() if path.name not in last] + [folder / STATE_FILE]:
         if path.is_dir() and not path.is_symlink():
@@ -201,7 +201,7 @@ def holds_ablation(folder: Path) -> bool:
 
 
 def status_of(folder: Path) -> str:
-    return str(read_state(folder).get("status", f"unknown, {STATE_FILE} is damaged"))
+    return str(read_state(folder).get("status", UNKNOWN))
 
 
 def load_resumable(folder: Path) -> SweepConfig:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mergenet.config.loading import dump_yaml, parse_config, set_by_path
 from mergenet.records.run_record import config_hash
+from mergenet.records.sealed import write_record
 
 PAIRS = [{"source": "fc", "target": "classifier.1"}]
 
@@ -30,13 +31,13 @@ def make_run(
     config = parse_config(values, "test")
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(dump_yaml(config))
-    (folder / "provenance.json").write_text(json.dumps({"config_hash": config_hash(config), "versions": {}}))
+    write_record(folder / "provenance.json", {"config_hash": config_hash(config), "versions": {}})
     rows = [epoch(i + 1, accuracy, parameters, metric) for i, accuracy in enumerate(accuracies)]
     (folder / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "result.json").write_text(json.dumps(result(accuracies, test, metric) | (more or {})))
+    write_record(folder / "result.json", result(accuracies, test, metric) | (more or {}))
     if trial is not None:
         whole = {"trial_id": folder.name, "seed": config.seed, **trial}
-        (folder / "trial.json").write_text(json.dumps(whole))
+        write_record(folder / "trial.json", whole)
     return folder
 
 

@@ -11,6 +11,7 @@ from mergenet.cli.main import cli
 from mergenet.config.loading import load_config, parse_config
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
+from tests.records import edit_record
 
 
 def run(*arguments) -> str:
@@ -300,7 +301,7 @@ def test_best_of_a_named_trial_says_that_it_was_named(sweep, tmp_path):
 def test_a_table_says_that_code_changed_between_the_runs(sweep):
     for name, sha256 in (("t0", "a" * 64), ("t1", "b" * 64)):
         path = sweep / "trials" / name / "provenance.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_hashes": {"bars": sha256}}))
+        edit_record(path, {"code_hashes": {"bars": sha256}})
     said = f"the code of bars changed between runs, so they cannot be compared: {'a' * 12} in t0, {'b' * 12} in t1"
     assert said in run("table", sweep).splitlines()
 

@@ -1,6 +1,5 @@
 """Comparisons of runs on disk: which sides there are, what pairs, what is refused."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from analysis.comparison.recipes import recipe, varying
 from mergenet.config.loading import parse_config
 from mergenet.errors import UserError
 from tests.analysis.folders import make_run
+from tests.records import edit_record
 
 METRIC = "target_test_top1"
 TESTS = {"none": (0.50, 0.52, 0.51, 0.55, 0.53, 0.54), "mergenet": (0.53, 0.54, 0.55, 0.56, 0.57, 0.55)}
@@ -47,8 +47,7 @@ def ours(side: MakeSide) -> Path:
 
 
 def edit(run: Path, file: str, **changes: Any) -> None:
-    values = json.loads((run / file).read_text())
-    (run / file).write_text(json.dumps(values | changes))
+    edit_record(run / file, changes)
 
 
 def refusal(*arguments: Any, **options: Any) -> str:

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 
@@ -16,6 +15,8 @@ from analysis.tables.load import (
     varying,
 )
 from mergenet.errors import UserError
+from mergenet.records.sealed import read_record, write_record
+from tests.records import edit_record
 
 
 def test_a_sweep_is_one_row_a_run(sweep):
@@ -47,7 +48,7 @@ def test_an_unfinished_run_has_its_validation_but_no_test_numbers(sweep):
 def test_a_run_of_a_paused_sweep_is_stopped_not_running(sweep):
     for name, place, state in (("trial.json", "state", "running"), ("result.json", "status", "stopped")):
         path = sweep / "trials/t2" / name
-        path.write_text(json.dumps(json.loads(path.read_text()) | {place: state}))
+        edit_record(path, {place: state})
     assert load_trials(sweep).set_index("trial").loc["t2", "state"] == "stopped"
 
 
@@ -96,7 +97,7 @@ def test_a_torn_last_line_of_epochs_is_dropped(tmp_path, write_run):
 def killed_before_its_result(folder):
     """A kill after an epoch's row leaves the result of the epoch before: here of the start."""
     at_start = {"status": "running", "error": None, "epochs_done": 0, "best_epoch": None, "metric": "target_val_top1"}
-    (folder / "result.json").write_text(json.dumps(at_start))
+    write_record(folder / "result.json", at_start)
 
 
 def test_without_a_chosen_epoch_the_best_is_the_first_of_the_highest_metric(tmp_path, write_run):
@@ -115,9 +116,9 @@ def test_a_diverged_epoch_is_not_the_best(tmp_path, write_run):
 
 def test_a_record_from_before_the_metric_was_named_is_of_image_classification(tmp_path, write_run):
     folder = write_run(tmp_path / "one", accuracies=(0.4, 0.7))
-    result = json.loads((folder / "result.json").read_text())
+    result = read_record(folder / "result.json")
     del result["metric"]
-    (folder / "result.json").write_text(json.dumps(result))
+    write_record(folder / "result.json", result)
     row = load_trials(folder).iloc[0]
     assert (row["metric"], row["best_epoch"], row["target_val_top1"]) == ("target_val_top1", 2, 0.7)
 
@@ -152,8 +153,8 @@ def test_broken_folders_are_named_and_skipped(sweep, capsys):
     (sweep / "trials" / "t2" / "trial.json").write_text('{"trial_id": "t2", "role": "trial"}')
     (sweep / "trials" / "t3" / "provenance.json").unlink()
     (sweep / "trials" / "t4").mkdir()
-    trial = json.loads((sweep / "trials" / "b0" / "trial.json").read_text())
-    (sweep / "trials" / "b0" / "trial.json").write_text(json.dumps({**trial, "role": "king"}))
+    trial = read_record(sweep / "trials" / "b0" / "trial.json")
+    write_record(sweep / "trials" / "b0" / "trial.json", {**trial, "role": "king"})
     table = load_trials(sweep)
     assert len(table) == 12
     problems = table.attrs["problems"]
@@ -165,8 +166,8 @@ def test_broken_folders_are_named_and_skipped(sweep, capsys):
     roles = ", ".join(("trial", "run", "replicate", "baseline", "adapter", *(f"confirm_{name}" for name in confirm)))
     assert f"role must be one of {roles}, got 'king'" in said["b0"]
     assert "epochs.jsonl line 1" in said["t0"]
-    assert "trial.json must be JSON" in said["t1"]
-    assert "got no params, seed, number, state" in said["t2"]
+    assert "trial.json must hold one mapping" in said["t1"]
+    assert "params must be a mapping, got nothing" in said["t2"]
     assert "provenance.json" in said["t3"]
     assert capsys.readouterr().err.splitlines() == problems
 
@@ -175,8 +176,8 @@ def test_a_trial_that_failed_before_its_first_epoch_is_a_row(sweep):
     folder = sweep / "trials" / "t3"
     for name in ("config.yaml", "provenance.json", "epochs.jsonl", "result.json"):
         (folder / name).unlink()
-    trial = json.loads((folder / "trial.json").read_text())
-    (folder / "trial.json").write_text(json.dumps({**trial, "error": "out of memory"}))
+    trial = read_record(folder / "trial.json")
+    write_record(folder / "trial.json", {**trial, "error": "out of memory"})
     table = load_trials(sweep)
     row = table.set_index("trial").loc["t3"]
     assert (row["role"], row["state"], row["error"], row["epochs_done"]) == ("trial", "failed", "out of memory", 0)

@@ -17,6 +17,7 @@ from analysis.tables import formatting, overview
 from mergenet.errors import UserError
 from mergenet.records import many_runs, run_record
 from tests.analysis.folders import make_run
+from tests.records import edit_record
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def every_way(folder: Path) -> Any:
 
 
 def change_json(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    edit_record(path, changes)
 
 
 def damage(sweep: Path) -> None:
@@ -145,7 +146,7 @@ def test_a_row_that_was_remembered_follows_its_files(sweep: Path, remembered: Pa
     assert any(remembered.iterdir())
     path = sweep / "trials/t1/result.json"
     before = path.stat()
-    path.write_text(path.read_text().replace("0.63", "0.99"))
+    edit_record(path, {"target_test_top1": 0.99})
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert path.stat().st_size == before.st_size
     table: pd.DataFrame = load_trials(sweep)

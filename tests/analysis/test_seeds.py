@@ -1,6 +1,5 @@
 """Trials of several seeds in a table: one row each, the mean of the runs; nothing of those that lack a seed."""
 
-import json
 import statistics
 
 import pytest
@@ -12,6 +11,7 @@ from analysis.statistics.paired_tests import paired_gain
 from analysis.tables.load import load_trials, param_columns
 from analysis.tables.overview import footer, selected, show
 from mergenet.errors import UserError
+from tests.records import edit_record
 
 
 def write(write_run, folder, name, runs, rank=4):
@@ -56,7 +56,7 @@ def test_a_row_a_trial(sweep):
 
 def test_the_seed_that_failed_is_named(sweep):
     path = sweep / "trials/t1-seed-3/trial.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"error": "target loss became nan"}))
+    edit_record(path, {"error": "target loss became nan"})
     assert load_trials(sweep).set_index("trial").loc["t1", "error"] == "seed 2: target loss became nan"
 
 
@@ -94,7 +94,7 @@ def test_a_row_a_seed_to_be_paired(with_baseline):
     assert not table.duplicated(["trial", "seed"]).any()
     for run in ("baseline-seed-2", "baseline-seed-3"):
         file = with_baseline / "trials" / run / "trial.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"seed": {"baseline-seed-2": 1}.get(run, 2)}))
+        edit_record(file, {"seed": {"baseline-seed-2": 1}.get(run, 2)})
     table = load_trials(with_baseline, per_seed=True)
     gain = paired_gain(table, "baseline", "t0", "target_test_top1", by="trial")
     assert gain.num_seeds == 3

@@ -20,6 +20,7 @@ from mergenet.errors import UserError
 from mergenet.records.run_record import epochs_hash, read_epochs, read_run
 from mergenet.training.run import train_run
 from tests.analysis.folders import make_run
+from tests.records import edit_record
 from tests.tiny import set_up, tiny_config
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -56,7 +57,7 @@ def run(*arguments: object) -> Result:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    edit_record(path, changes)
 
 
 def record_other_numbers(run: Path, epochs: dict[str, float], result: dict[str, float]) -> None:

@@ -7,7 +7,6 @@ one resumes; everything else the running driver must survive, or end with a line
 of all that belonged to it, the folder is moved.
 """
 
-import json
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from mergenet.records.sealed import read_record
 from tests.chaos.victims import again, check_whole, kill, start, status, sweep_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3000)]
@@ -28,7 +28,7 @@ SEED = int(os.environ.get("MERGENET_CHAOS_SEED", "0"))
 
 def table(folder: Path) -> list[dict[str, Any]]:
     """What must not depend on disturbances: all trials and confirmations with their values, the best, the gain."""
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = read_record(folder / "summary.json")
     trials = [{k: t[k] for k in ("trial_id", "params", "epochs", "value", "state")} for t in summary["trials"]]
     return [*trials, summary["baseline"], summary["best"], summary["confirmation"]]
 

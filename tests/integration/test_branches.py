@@ -1,6 +1,5 @@
 """Two sweeps one after the other: branches in the first, whose trials the second knows from the start."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 
 from analysis.tables.load import is_missing, load_trials
 from mergenet.records.run_record import read_epochs
+from mergenet.records.sealed import read_record
 from sweeps.config.loading import dump_sweep
 from sweeps.samplers.history import WARM
 from tests.sweeps.base import sweep_config, write_base
@@ -30,7 +30,7 @@ def run(folder: Path, name: str, search: dict[str, Any], **changes: Any) -> tupl
     done, left_over = sweep_command(folder, "run", path.name, "--dir", name)
     assert done.returncode == 0, done.stderr
     assert not left_over
-    return json.loads((folder / name / "summary.json").read_text()), done.stdout
+    return read_record(folder / name / "summary.json"), done.stdout
 
 
 def test_branches_and_a_warm_start_from_them(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Several nodes, each a raylet of its own on this machine: one leaves while it trains, one joins, a sweep over both."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +10,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record
 from sweeps.config.loading import dump_sweep
 from sweeps.execution.groups import Groups
 from sweeps.execution.ray_cluster import joined_ray, quiet
@@ -113,7 +113,7 @@ def test_a_sweep_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     assert process.returncode == 0, process.stdout + process.stderr
     assert f"joined Ray at {cluster.address}: 3 nodes, 2 CPUs, 0 GPUs" in process.stdout
     folder = tmp_path / "sweep-results/tiny"
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = read_record(folder / "summary.json")
     assert [trial["state"] for trial in summary["trials"]] == ["complete"] * 4
     assert summary["confirmation"]["seeds"] == [1]
     assert list(folder.glob(".mergenet-ray-*")) == []

@@ -1,12 +1,12 @@
 """Whole sweeps on the real Ray: processes of a trial's own, two workers a trial, a budget that ends the search."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record
 from sweeps.config.loading import dump_sweep
 from sweeps.report.status import read_status, status_lines
 from tests.sweeps.base import sweep_config, write_base
@@ -28,7 +28,7 @@ def run_sweep(folder: Path, *arguments: str, **changes: Any) -> Path:
 
 
 def check_whole(folder: Path) -> dict[str, Any]:
-    summary = dict(json.loads((folder / "summary.json").read_text()))
+    summary = dict(read_record(folder / "summary.json"))
     assert {trial["state"] for trial in summary["trials"]} <= {"complete", "pruned"}
     assert len(summary["trials"]) == 2
     assert read_run(folder / "trials" / summary["best"]["trial_id"]).config["source"]["kind"] == "recorded"
@@ -45,7 +45,7 @@ def test_two_workers_a_trial(tmp_path: Path) -> None:
     """Both take their half of each batch, of the source's too, and the best can be trained again by two workers."""
     folder = run_sweep(tmp_path, "--workers-per-trial", "2", "--max-concurrent", "1", confirm_seeds=1)
     summary = check_whole(folder)
-    assert json.loads((folder / "source/recording.json").read_text())["epochs"]
+    assert read_record(folder / "source/recording.json")["epochs"]
     assert summary["baseline"]["finished"]
     assert summary["confirmation"]["seeds"] == [1]
 

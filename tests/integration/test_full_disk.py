@@ -12,6 +12,7 @@ import pytest
 
 from mergenet.config.loading import dump_yaml
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record
 from sweeps.config.loading import dump_sweep
 from tests.sweeps.base import base_config, sweep_config
 from tests.sweeps.small_disk import fill, small_disk
@@ -71,7 +72,7 @@ def test_a_disk_that_fills_pauses_the_sweep(tmp_path: Path) -> None:
         ballast.unlink()
         resumed, _ = sweep_command(tmp_path, "resume", str(folder))
         assert (resumed.returncode, resumed.stderr) == (0, ""), resumed.stdout
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = read_record(folder / "summary.json")
         assert [trial["state"] for trial in summary["trials"]] == ["complete"] * TRIALS
         for name in ["baseline", *(f"trial-{number:03d}" for number in range(TRIALS))]:
             assert [row["epoch"] for row in read_run(folder / "trials" / name).epochs] == list(range(1, EPOCHS + 1))

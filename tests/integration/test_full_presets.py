@@ -16,6 +16,7 @@ import pytest
 
 from mergenet.config.loading import load_config
 from mergenet.config.preset_names import presets
+from mergenet.records.sealed import read_record
 from tests.downloads import fetch, serve
 from tests.samples import BLIP, write_bert, write_blip, write_distilbert, write_resnet50
 
@@ -89,7 +90,7 @@ def test_a_full_preset_trains_to_its_end(name: str, root: Path) -> None:
 
     done = call(root, "train", name, "--out=run", *narrow(name), *short(name))
     assert done.returncode == 0, done.stderr
-    result = json.loads((root / "run/result.json").read_text())
+    result = read_record(root / "run/result.json")
     assert (result["status"], result["best_epoch"], result["error"]) == ("finished", 1, None)
     [row] = map(json.loads, (root / "run/epochs.jsonl").read_text().splitlines())
     directions = sum(1 + (pair.direction == "both") for pair in transfer.written_pairs)

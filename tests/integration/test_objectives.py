@@ -1,6 +1,5 @@
 """A real sweep of two objectives and a constraint: study, records, summary and front tell the same."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from analysis.cli import analyze
 from analysis.measures import step_seconds
 from mergenet.config.loading import load_config
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record
 from sweeps.config.loading import dump_sweep
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.sweep_command import Done, sweep_command
@@ -99,6 +99,6 @@ def test_no_trial_that_keeps_the_constraints(tmp_path: Path) -> None:
         assert process.stderr.startswith("error: the sweep failed: 1 of 1 complete trials break a constraint (")
         assert "target_val_loss <= 1e-06: 1" in process.stderr
         assert process.stderr.endswith(" sweep-results/tiny/trials\n")
-    summary = json.loads((tmp_path / "sweep-results/tiny/summary.json").read_text())
+    summary = read_record(tmp_path / "sweep-results/tiny/summary.json")
     assert (summary["best"], summary["trials"][0]["state"]) == (None, "complete")
     assert not (tmp_path / "sweep-results/tiny/best.yaml").exists()

@@ -4,7 +4,6 @@ Made by `mergenet sweep run` of 0.2.0 (tests/data/sweep-0.2.0-paused.tar.xz, its
 summary is the one with which 0.2.0 itself ended a copy of it.
 """
 
-import json
 import subprocess
 import sys
 import tarfile
@@ -18,6 +17,7 @@ from analysis.tables import load
 from mergenet.config.loading import load_config
 from mergenet.records.provenance import provenance
 from mergenet.records.run_record import read_provenance, read_run
+from mergenet.records.sealed import read_record
 from sweeps.config.loading import load_sweep
 from tests.sweeps.sweep_command import COMMAND, sweep_environment
 
@@ -48,8 +48,8 @@ def same_machine(folder: Path) -> bool:
 
 
 def test_it_ends_as_it_would_have(ended: Path) -> None:
-    then = json.loads((DATA / "sweep-0.2.0-summary.json").read_text())
-    now = json.loads((ended / "summary.json").read_text())
+    then = read_record(DATA / "sweep-0.2.0-summary.json")
+    now = read_record(ended / "summary.json")
 
     def shown(summary: dict[str, Any], key: str) -> list[Any]:
         return [trial[key] for trial in summary["trials"]]

@@ -14,7 +14,9 @@ import pytest
 from analysis.best import best_trial
 from analysis.tables.load import load_trials
 from mergenet.records.run_record import read_epochs, read_run
+from mergenet.records.sealed import read_record, write_record
 from sweeps.config.loading import dump_sweep
+from tests.records import edit_record
 from tests.sweeps.base import sweep_config, write_base
 from tests.sweeps.sweep_command import sweep_command, without_seconds
 
@@ -32,7 +34,7 @@ class Done:
 
     @property
     def summary(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "summary.json").read_text()))
+        return dict(read_record(self.folder / "summary.json"))
 
     def best(self, run: str) -> float:
         return float(max(row[METRIC] for row in read_epochs(self.folder / "trials" / run)))
@@ -89,7 +91,7 @@ def test_seeds_are_paired_and_the_confirmation_has_others(done: Done) -> None:
     seeds = {path.name: read_run(path).config["seed"] for path in (done.folder / "trials").iterdir()}
     assert {seed for name, seed in seeds.items() if name.endswith("-seed-2")} == {1}
     assert (seeds["confirm-best-1"], seeds["confirm-none-1"]) == (2, 2)
-    state = json.loads((done.folder / "sweep.json").read_text())
+    state = read_record(done.folder / "sweep.json")
     assert state["seeds"] == {"search": 0, "trials": 0, "replicates": [1], "confirmation": [2]}
 
 
@@ -146,7 +148,7 @@ def lose_last_epoch(run: Path) -> None:
     rows = (run / "epochs.jsonl").read_text().splitlines(keepends=True)
     (run / "epochs.jsonl").write_text("".join(rows[:2]))
     for name, changed in (("trial.json", {"state": "running"}), ("result.json", {"status": "running"})):
-        (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | changed))
+        edit_record(run / name, changed)
 
 
 def forget(folder: Path, names: list[str]) -> None:
@@ -159,8 +161,8 @@ def forget(folder: Path, names: list[str]) -> None:
             database.execute("update trials set state = 'RUNNING' where trial_id = ?", [number])
             database.execute("delete from trial_values where trial_id = ?", [number])
             database.execute("delete from trial_intermediate_values where trial_id = ? and step = 3", [number])
-    state = json.loads((folder / "sweep.json").read_text())
-    (folder / "sweep.json").write_text(json.dumps(state | {"status": "running"}))
+    state = read_record(folder / "sweep.json")
+    write_record(folder / "sweep.json", state | {"status": "running"})
     (folder / "summary.json").unlink()
 
 

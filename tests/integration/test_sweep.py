@@ -1,7 +1,6 @@
 """One small sweep from the command line to best.yaml and back, on the real Ray, Tune, Optuna, W&B and trainer."""
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from analysis.measures import best_so_far
 from analysis.report.evidence import gather
 from mergenet.config.loading import load_config
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record
 from mergenet.training.run import train_run
 from sweeps.config.loading import dump_sweep, load_sweep
 from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
@@ -106,7 +106,7 @@ def test_the_first_trial_is_the_base(done: Done) -> None:
 
 
 def test_the_source_was_trained_once(done: Done) -> None:
-    recording = json.loads((done.folder / "source/recording.json").read_text())
+    recording = read_record(done.folder / "source/recording.json")
     assert (set(recording["layers"]), recording["every"]) == ({"layer3.0.conv2", "fc"}, 2)
     for folder in (done.folder / "trials").iterdir():
         if not (folder / "config.yaml").exists():  # failed before its first epoch
@@ -200,7 +200,7 @@ def test_no_key_is_written_anywhere(done: Done) -> None:
 
 
 def test_the_sweep_folder_says_what_it_was(done: Done) -> None:
-    state = json.loads((done.folder / "sweep.json").read_text())
+    state = read_record(done.folder / "sweep.json")
     assert (state["status"], state["error"]) == ("finished", None)
     assert state["seeds"] == {"search": 0, "trials": 0, "confirmation": [1, 2]}
     assert {"mergenet", "ray", "optuna", "torch"} <= state["versions"].keys()

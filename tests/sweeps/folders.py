@@ -8,6 +8,7 @@ from analysis.names import BASELINE, CONFIRM_BEST, TRIAL
 from analysis.trial_file import write_trial_file
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml, parse_config
+from mergenet.records.sealed import write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.checks import plan_sweep
 from sweeps.planning.plan import Plan
@@ -26,7 +27,7 @@ def write_run(folder: Path, name: str, values: list[float], state: str | None) -
     (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if state == "complete":
         result = {"status": "finished", "error": None, "epochs_done": len(values), "best_epoch": len(values)}
-        (run / "result.json").write_text(json.dumps(result))
+        write_record(run / "result.json", result)
     if state is not None:
         role = next((role for role in (TRIAL, BASELINE) if name.startswith(role)), CONFIRM_BEST)
         about = {"trial_id": name, "role": role, "params": {}, "number": 0, "seed": 0, "state": state}
@@ -39,7 +40,7 @@ def write_begun_sweep(folder: Path, status: str, **changes: Any) -> Path:
     sweep = sweep_config(CYCLES, num_trials=4, confirm_seeds=1, scheduler="none", **changes)
     (folder / "sweep.yaml").write_text(dump_sweep(sweep))
     state = {"status": status, "error": None, "seconds": {"ray": 10.0, "search": 100.0}, "source": {"recorded": False}}
-    (folder / "sweep.json").write_text(json.dumps(state))
+    write_record(folder / "sweep.json", state)
     write_run(folder, "baseline", [0.4, 0.5], "complete")
     write_run(folder, "trial-000", [0.5, 0.55], "complete")
     write_run(folder, "trial-001", [0.45], "pruned")
@@ -55,9 +56,9 @@ def write_job(job: dict[str, Any], state: str, val: float = 0.5, test: float = 0
     (run / "provenance.json").write_text("{}")
     (run / "epochs.jsonl").write_text(json.dumps({"epoch": 1, "step": 1, VAL: val}) + "\n")
     done = {"status": "finished" if state == "complete" else "failed", "error": None, "epochs_done": 1}
-    (run / "result.json").write_text(json.dumps(done | {"best_epoch": 1, "metric": VAL, VAL: val, TEST: test}))
+    write_record(run / "result.json", done | {"best_epoch": 1, "metric": VAL, VAL: val, TEST: test})
     about = {"trial_id": job["id"], "state": state, "seed": config.seed, "error": None}
-    (run / "trial.json").write_text(json.dumps(about | {key: job[key] for key in ("role", "params", "number")}))
+    write_record(run / "trial.json", about | {key: job[key] for key in ("role", "params", "number")})
 
 
 def best_of(plan: Plan, folder: Path, **values: Any) -> tuple[Jobs, dict[str, Any]]:
@@ -85,14 +86,14 @@ def write_trial(
     (run / "provenance.json").write_text("{}")
     write_rows(run, values, state)
     trial = {"role": "trial", "number": number, "state": state, "trial_id": job["id"], "seed": 0}
-    (run / "trial.json").write_text(json.dumps(trial | {"params": job["params"]}))
+    write_record(run / "trial.json", trial | {"params": job["params"]})
 
 
 def write_rows(run: Path, values: list[float | None], state: str, parameters: int = 1000) -> None:
     rows = [{"epoch": i, VAL: value, "adapter_parameters": parameters} for i, value in enumerate(values, start=1)]
     (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = {"error": None, "epochs_done": len(rows), "best_epoch": None, "metric": VAL}
-    (run / "result.json").write_text(json.dumps(done | {"status": "finished" if state == "complete" else "stopped"}))
+    write_record(run / "result.json", done | {"status": "finished" if state == "complete" else "stopped"})
 
 
 def write_sweep(folder: Path, plan: Plan, trials: list[tuple[Any, ...]]) -> Path:
@@ -100,7 +101,7 @@ def write_sweep(folder: Path, plan: Plan, trials: list[tuple[Any, ...]]) -> Path
     folder.mkdir()
     (folder / "base.yaml").write_text(dump_yaml(parse_config(plan.space.base, "test")))
     (folder / "sweep.yaml").write_text(dump_sweep(plan.sweep))
-    (folder / "sweep.json").write_text(json.dumps({"status": "finished"}))
+    write_record(folder / "sweep.json", {"status": "finished"})
     for number, trial in enumerate(trials):
         write_trial(folder, plan, number, *trial)
     return folder

@@ -1,6 +1,5 @@
 """`mergenet sweep` as a process of its own, with secrets planted, and what it leaves running and on disk."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mergenet.records.sealed import read_record
 
 CANARY = "cafe" * 10  # a key of W&B's form: it must not be found anywhere
 SECRETS = {"WANDB_API_KEY": CANARY, "MERGENET_STUDY_URL": f"postgresql+psycopg://me:{CANARY}@127.0.0.1:1/none"}
@@ -26,7 +27,7 @@ class Done:
 
     @property
     def summary(self) -> dict[str, Any]:
-        return dict(json.loads((self.folder / "summary.json").read_text()))
+        return dict(read_record(self.folder / "summary.json"))
 
 
 def sweep_command(

@@ -10,8 +10,9 @@ import wandb
 
 from analysis.names import SWEEP_FILE
 from mergenet.config.loading import dump_yaml
-from mergenet.records.atomic import write_json, write_text
+from mergenet.records.atomic import write_text
 from mergenet.records.run_record import write_epochs
+from mergenet.records.sealed import write_record
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep
 from sweeps.tracking.wandb_mirror import Mirror
@@ -79,7 +80,7 @@ def sweep_folder(folder: Path, mode: str, **changes: Any) -> tuple[SweepConfig, 
     path.mkdir(exist_ok=True)
     write_text(path / SWEEP_FILE, dump_sweep(sweep))
     write_base(path)
-    write_json(path / "sweep.json", {"status": "running"})
+    write_record(path / "sweep.json", {"status": "running"})
     return sweep, path
 
 
@@ -98,11 +99,11 @@ def record(
     path.mkdir(parents=True, exist_ok=True)
     write_epochs(path, rows(1, last))
     about = {"trial_id": job, "role": role, "params": PARAMS, "number": 3, "seed": seed, "state": state, "error": None}
-    write_json(path / "trial.json", about)
+    write_record(path / "trial.json", about)
     write_text(path / "config.yaml", dump_yaml(base_config(seed=seed, **changes)))
-    write_json(path / "provenance.json", PROVENANCE)
+    write_record(path / "provenance.json", PROVENANCE)
     result = {"status": "finished", "error": None, "epochs_done": last, "best_epoch": last}
-    write_json(path / "result.json", result | {"metric": "target_val_top1", "target_test_top1": 0.75})
+    write_record(path / "result.json", result | {"metric": "target_val_top1", "target_test_top1": 0.75})
 
 
 def play(mirror: Mirror, job: str, *events: dict[str, Any], role: str = "trial") -> None:

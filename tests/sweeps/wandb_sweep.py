@@ -1,6 +1,5 @@
 """A whole sweep on a server of W&B and in its folder, to compare what both say of it."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pandas as pd
 
 from analysis.names import TRIALS_FOLDER
 from analysis.seeds import SEEDS
-from mergenet.records.atomic import write_json
+from mergenet.records.sealed import read_record, write_record
 from sweeps.tracking.wandb_mirror import Mirror
 from tests.sweeps.base import CONV
 from tests.sweeps.wandb_base import begin, end, epochs, play, record
@@ -33,11 +32,11 @@ def record_sweep(folder: Path) -> None:
     for job, role, seed, last, state, changes in JOBS:
         record(folder, job, last, state, role, seed, **changes)
         if state == "failed":
-            trial = json.loads((folder / TRIALS_FOLDER / job / "trial.json").read_text())
-            write_json(folder / TRIALS_FOLDER / job / "trial.json", trial | {"error": "it broke"})
+            trial = read_record(folder / TRIALS_FOLDER / job / "trial.json")
+            write_record(folder / TRIALS_FOLDER / job / "trial.json", trial | {"error": "it broke"})
         if state != "complete":
             result = {"status": "stopped", "error": None, "epochs_done": last, "best_epoch": last}
-            write_json(folder / TRIALS_FOLDER / job / "result.json", result | {"metric": "target_val_top1"})
+            write_record(folder / TRIALS_FOLDER / job / "result.json", result | {"metric": "target_val_top1"})
 
 
 def mirror_sweep(mirror: Mirror) -> None:

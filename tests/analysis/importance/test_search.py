@@ -9,6 +9,7 @@ from analysis.importance.search import Search, load_search
 from mergenet.errors import UserError
 from tests.analysis.folders import make_run
 from tests.analysis.importance.sweeps import GATE, RANK, by_gate, drawn, write_sweep
+from tests.records import edit_record
 
 
 def test_complete_trials_have_the_value_and_others_say_why_not(search: Search) -> None:
@@ -28,7 +29,7 @@ def test_with_an_epoch_all_count_that_trained_as_long(folder: Path) -> None:
 def test_a_value_that_is_no_number_is_left_out_and_counted(tmp_path: Path, folder: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     path = copy / "trials/trial-003/result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_val_top1": None}))
+    edit_record(path, {"target_val_top1": None})
     rows = (copy / "trials/trial-003/epochs.jsonl").read_text()
     (copy / "trials/trial-003/epochs.jsonl").write_text(
         "".join(json.dumps({**json.loads(row), "target_val_top1": float("nan")}) + "\n" for row in rows.splitlines())

@@ -1,12 +1,12 @@
 """Sweep folders with everything that a report tells of: a search whose truth is known, no transfer, a confirmation."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.names import CONTROL_OF
 from mergenet.config.yaml12 import dump_yaml_values
+from mergenet.records.sealed import write_record
 from tests.analysis.folders import make_run
 from tests.analysis.importance.sweeps import BASE, SEARCH, by_gate, drawn, write_sweep
 
@@ -30,7 +30,7 @@ def reported(
     write_sweep(folder, points, value, states, search, base)
     sweep = {"name": "known", "search": search or SEARCH, "confirm_seeds": seeds if gains else 0}
     (folder / "sweep.yaml").write_text(dump_yaml_values(sweep))
-    (folder / "sweep.json").write_text(json.dumps({"status": status}))
+    write_record(folder / "sweep.json", {"status": status})
     about = {"number": len(points), "state": "complete", "params": {}}
     make_run(folder / "trials/baseline", (0.4, 0.5), 0.5, about | {"role": "baseline"}, {"method": "none"})
     confirm(folder, gains or {}, seeds, points, states, value)

@@ -9,6 +9,7 @@ from mergenet.errors import UserError
 from sweeps.trials.files import Confirmation
 from tests.analysis.importance.sweeps import drawn
 from tests.analysis.report.sweeps import reported
+from tests.records import edit_record
 
 
 def found(folder: Path) -> dict[str, object]:
@@ -31,7 +32,7 @@ def test_seeds_of_one_side_alone_wait_for_the_other(tmp_path: Path) -> None:
     folder = reported(tmp_path / "s", {"best": 0.03, "noise": 0.0}, states=["complete"] * 3, points=drawn(3))
     for name in ("confirm-none-2", "confirm-noise-3"):
         trial = folder / "trials" / name / "trial.json"
-        trial.write_text(trial.read_text().replace('"complete"', '"running"'))
+        edit_record(trial, {"state": "running"})
     values = found(folder)
     assert values["seeds"] == [101, 103, 104, 105, 106]
     assert values["controls"]["noise"]["seeds"] == [101, 104, 105, 106]  # type: ignore[index]

@@ -4,6 +4,7 @@ from analysis.report.markdown import code, text
 from analysis.report.page import write_report
 from tests.analysis.importance.sweeps import drawn
 from tests.analysis.report.sweeps import reported
+from tests.records import edit_record
 
 
 def test_it_holds_the_answer_and_the_differences(written: Path) -> None:
@@ -33,7 +34,7 @@ def test_words_make_no_markup() -> None:
 def test_the_error_of_a_trial_stays_one_line(tmp_path: Path) -> None:
     folder = reported(tmp_path / "s", states=["failed"] * 2, points=drawn(2), status="failed")
     trial = folder / "trials/trial-000/trial.json"
-    trial.write_text(trial.read_text().replace('"state"', '"error": "<b>@all\\n# x", "state"'))
+    edit_record(trial, {"error": "<b>@all\n# x"})
     _, file = write_report(folder)
     line = next(line for line in file.read_text().splitlines() if "2 runs have failed" in line)
     assert "\\<b\\>&#64;all\\\\n\\# x" in line

@@ -21,6 +21,7 @@ from mergenet.cli.progress import describe, exhaust, show_progress
 from mergenet.config.loading import field_table
 from mergenet.config.preset_names import presets
 from mergenet.records.run_record import EpochResult
+from tests.records import edit_record
 
 ROOT = Path(__file__).parents[3]
 FAILED = "error: the command hello (plug:hello) could not be loaded:"
@@ -293,8 +294,7 @@ def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on() -> None:
     assert json.loads(Path("run/result.json").read_text())["status"] == "stopped"
     done = int(found[1])
     assert done == len(Path("run/epochs.jsonl").read_text().splitlines()) >= 1
-    origin = json.loads(Path("run/provenance.json").read_text())
-    Path("run/provenance.json").write_text(json.dumps(origin | {"cpu": "Z80"}))
+    edit_record(Path("run/provenance.json"), {"cpu": "Z80"})
     with subprocess.Popen(
         [*COMMAND, *found[2].split()[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     ) as process:

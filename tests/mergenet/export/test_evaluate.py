@@ -19,6 +19,7 @@ from mergenet.records.checkpoint import load_tensors, save_tensors
 from mergenet.records.run_record import BEST_FILE, PROVENANCE_FILE, RESULT_FILE, RunRecord, read_run
 from mergenet.training.run import train_run
 from tests.mergenet.runs import config_of, finish
+from tests.records import edit_record
 from tests.tiny import PIXELS, set_up, tiny_config
 
 
@@ -58,7 +59,7 @@ WRONG = r"best\.safetensors gives target_{split}_\w+ .*, where the run recorded 
 
 def change(folder: Path, file: str, **values: object) -> None:
     path = folder / file
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    edit_record(path, values)
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

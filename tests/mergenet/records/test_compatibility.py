@@ -3,7 +3,6 @@
 The literals are what version 0.1.0 gave; another processor may round its last digits otherwise.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mergenet.config import Config
 from mergenet.config.loading import dump_yaml, load_config, parse_config
 from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.records.run_record import config_hash
+from mergenet.records.sealed import read_record, write_record
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.adapter import ALL_PAIRINGS
@@ -134,8 +134,8 @@ def test_a_run_without_transfer_of_then_is_gone_on_with(tmp_path: Path) -> None:
     run = train_run(config, tmp_path)
     next(run)
     run.close()
-    origin = json.loads((tmp_path / "provenance.json").read_text())
+    origin = read_record(tmp_path / "provenance.json")
     for pair in origin["pairs"]:
         del pair["align"]
-    (tmp_path / "provenance.json").write_text(json.dumps(origin))
+    write_record(tmp_path / "provenance.json", origin)
     assert len(list(train_run(config, tmp_path))) == config.epochs

@@ -84,7 +84,7 @@ def read_parts(folder: Path) -> list[dict[str, Any]] | None:
 def check(folder: Path, data: bytes, result: dict[str, Any]) -> str:
     """What is read at once is what is read with care alone. Returns it."""
     (folder / record.EPOCHS_FILE).write_bytes(data)
-    record.write_json(folder / record.RESULT_FILE, result)
+    record.write_record(folder / record.RESULT_FILE, result)
     found, parts = read(folder), read_parts(folder)
     if parts is None:
         assert not found.startswith("[")

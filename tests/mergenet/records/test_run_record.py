@@ -22,6 +22,8 @@ from mergenet.errors import CheckpointError
 from mergenet.records import run_record as record
 from mergenet.records.atomic import write_bytes
 from mergenet.records.provenance import git_state
+from mergenet.records.sealed import read_record
+from tests.records import edit_record
 
 CONFIG = Config(method="none", device="cpu")
 ROWS = [{"epoch": 1, "step": 10, "target_val_top1": 0.1}, {"epoch": 2, "step": 20, "target_val_top1": 0.25}]
@@ -31,9 +33,9 @@ RESULT = {"status": "finished", "error": None, "epochs_done": 2, "best_epoch": 2
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     record.write_text(tmp_path / record.CONFIG_FILE, dump_yaml(CONFIG))
-    record.write_json(tmp_path / record.PROVENANCE_FILE, record.provenance(CONFIG, {"target": "ab"}))
+    record.write_record(tmp_path / record.PROVENANCE_FILE, record.provenance(CONFIG, {"target": "ab"}))
     record.write_epochs(tmp_path, ROWS)
-    record.write_json(tmp_path / record.RESULT_FILE, RESULT)
+    record.write_record(tmp_path / record.RESULT_FILE, RESULT)
     return tmp_path
 
 
@@ -60,7 +62,7 @@ def test_a_run_that_has_not_reported_is_running(folder: Path) -> None:
 
 
 def test_a_result_from_before_the_metric_was_named_is_of_image_classification(folder: Path) -> None:
-    record.write_json(folder / record.RESULT_FILE, {k: v for k, v in RESULT.items() if k != "metric"})
+    record.write_record(folder / record.RESULT_FILE, {k: v for k, v in RESULT.items() if k != "metric"})
     assert record.read_result(folder) == RESULT
 
 
@@ -108,13 +110,42 @@ def test_a_damaged_file_is_named(folder: Path, name: str, content: bytes) -> Non
     ],
 )
 def test_a_result_that_lacks_a_key_is_damaged(folder: Path, change: dict[str, Any], message: str) -> None:
-    record.write_json(folder / record.RESULT_FILE, change)
+    record.write_record(folder / record.RESULT_FILE, change)
     for read in (record.read_run, record.read_result):
         with pytest.raises(
             CheckpointError, match=rf"result\.json: {message}; the file is damaged, remove it"
         ) as caught:
             read(folder)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"config_hash": 3}, "config_hash must be text or null, got 3"),
+        ({"data_hashes": ["a"]}, r"data_hashes must be hashes by name, got \['a'\]"),
+        ({"code_hashes": {"mine": None}}, r"code_hashes\.mine must be hashes by name, got None"),
+        ({"versions": {"torch": 2}}, r"versions\.torch must be versions by package, got 2"),
+        ({"git_dirty": "yes"}, "git_dirty must be true, false or null, got 'yes'"),
+        ({"threads": "two"}, "threads must be a whole number or null, got 'two'"),
+        ({"pairs": {}}, r"pairs must be layer pairs, got \{\}"),
+        ({"seeds": {"run": 0.5}}, r"seeds\.run must be whole numbers by network, got 0\.5"),
+        ({"resumed": [{"epochs_done": 0}]}, r"resumed\.0\.epochs_done must be resumptions, each a mapping, got 0"),
+    ],
+)
+def test_a_provenance_of_other_types_is_damaged(folder: Path, change: dict[str, Any], message: str) -> None:
+    edit_record(folder / record.PROVENANCE_FILE, change)
+    for read in (record.read_run, record.read_provenance):
+        with pytest.raises(
+            CheckpointError, match=rf"provenance\.json: {message}; the file is damaged, restore"
+        ) as caught:
+            read(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_an_earlier_version_did_not_write_may_lack(folder: Path) -> None:
+    (folder / record.PROVENANCE_FILE).write_text("{}")
+    assert record.read_run(folder).provenance == {}
 
 
 def test_a_diverged_loss_comes_back(tmp_path: Path) -> None:
@@ -160,11 +191,11 @@ def test_a_finished_run_has_as_many_epochs_as_its_result_says_in_older_records_t
 
 def test_a_killed_run_may_have_one_row_more_and_older_ones_one_less(folder: Path) -> None:
     counted = {"epochs_done": 1, "epochs_sha256": record.epochs_hash(ROWS[:1])}
-    record.write_json(folder / record.RESULT_FILE, RESULT | counted | {"status": "running"})
+    record.write_record(folder / record.RESULT_FILE, RESULT | counted | {"status": "running"})
     assert record.read_epochs(folder) == ROWS
     record.write_epochs(folder, [{**ROWS[0], "seconds_target": 3.5}])
     assert record.read_epochs(folder)[0]["step"] == 10, "times do not count"
-    record.write_json(folder / record.RESULT_FILE, RESULT | {"status": "stopped"})
+    record.write_record(folder / record.RESULT_FILE, RESULT | {"status": "stopped"})
     assert len(record.read_epochs(folder)) == 1
 
 
@@ -182,7 +213,7 @@ def test_a_row_without_an_epoch_is_an_error(folder: Path) -> None:
 
 def test_an_unwritable_place_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no/result\.json could not be written: No such file or directory"):
-        record.write_json(tmp_path / "no" / "result.json", {})
+        record.write_record(tmp_path / "no" / "result.json", {})
     (tmp_path / "result.json").mkdir()
     with pytest.raises(CheckpointError, match=r"result\.json could not be written: Is a directory"):
         write_bytes(tmp_path / "result.json", b"x")
@@ -191,14 +222,14 @@ def test_an_unwritable_place_is_named_and_the_old_file_stays(tmp_path: Path) -> 
         record.append_epoch(tmp_path / "no", {})
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match=r"file/a\.json could not be written: Not a directory"):
-        record.write_json(tmp_path / "file" / "a.json", {})
+        record.write_record(tmp_path / "file" / "a.json", {})
 
 
 def test_a_value_that_is_not_json_leaves_the_old_file(tmp_path: Path) -> None:
-    record.write_json(tmp_path / "a.json", {"a": 1})
+    record.write_record(tmp_path / "a.json", {"a": 1})
     with pytest.raises(TypeError):
-        record.write_json(tmp_path / "a.json", {"a": {1, 2}})
-    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+        record.write_record(tmp_path / "a.json", {"a": {1, 2}})
+    assert read_record(tmp_path / "a.json") == {"a": 1}
 
 
 CHANGES: list[dict[str, Any]] = [

@@ -1,6 +1,5 @@
 """Runs on disk: a run that was closed or damaged ends bitwise as one that was not."""
 
-import json
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.records.checkpoint import load_latest, load_tensors
 from mergenet.records.run_record import delete_run, read_run
+from mergenet.records.sealed import read_record, write_record
 from mergenet.tasks.contents import in_a_line
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
@@ -224,8 +224,8 @@ def test_a_run_without_a_finished_epoch_begins_anew(folder: Path) -> None:
 
 def test_going_on_on_another_machine_is_said(stopped: Path) -> None:
     path = stopped / "provenance.json"
-    was = json.loads(path.read_text())
-    path.write_text(json.dumps(was | {"cpu": "Z80", "versions": was["versions"] | {"torch": "1.0"}}))
+    was = read_record(path)
+    write_record(path, was | {"cpu": "Z80", "versions": was["versions"] | {"torch": "1.0"}})
     said = r"goes on with torch 2\.\S+ \(was 1\.0\), CPU .* \(was Z80\); that .* bitwise .* is not promised$"
     with pytest.warns(UserWarning, match=said) as caught:
         finish(config_of("open cycle"), stopped)

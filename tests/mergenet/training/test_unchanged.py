@@ -19,6 +19,7 @@ from mergenet.errors import CheckpointError
 from mergenet.export.evaluate import evaluate_run
 from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record, write_record
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.source import record_source
@@ -131,10 +132,10 @@ def test_overwrite_deletes_no_other_folder(project: Path) -> None:
 def test_a_record_without_hashes_is_accepted(project: Path) -> None:
     folder = project / "run"
     begun(folder, 2)
-    origin = json.loads((folder / "provenance.json").read_text())
+    origin = read_record(folder / "provenance.json")
     for key in ("code_hashes", "code_git_commit", "code_git_dirty"):
         del origin[key]
-    (folder / "provenance.json").write_text(json.dumps(origin))
+    write_record(folder / "provenance.json", origin)
     (project / "edited.py").write_text(MODULE + "\n# other\n")
     assert len(list(train_run(config_of(), folder))) == 2
 

@@ -21,6 +21,7 @@ from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.pairs import align, choose, resolve_pairs, write_pairs
 from mergenet.transfer.source import record_source
+from tests.records import replace_in_record
 from tests.tiny import same, tiny_config
 
 names = st.lists(st.integers(0, 99).map(str), unique=True, min_size=1, max_size=70)
@@ -354,8 +355,7 @@ def test_a_stopped_run_with_patterns_goes_on_as_if_never_stopped(tmp_path: Path,
 @pytest.mark.usefixtures("tiny")
 def test_a_run_does_not_go_on_with_other_layers(tmp_path: Path) -> None:
     drain(tiny_config(WIDE), tmp_path / "run", epochs=1)
-    path = tmp_path / "run" / "provenance.json"
-    path.write_text(path.read_text().replace('"source": "1"', '"source": "3"'))
+    replace_in_record(tmp_path / "run" / "provenance.json", '"source": "1"', '"source": "3"')
     with pytest.raises(CheckpointError, match=r"was started with other layers for transfer.pairs \(provenance.json "):
         drain(tiny_config(WIDE), tmp_path / "run")
 

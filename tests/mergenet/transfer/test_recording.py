@@ -15,10 +15,12 @@ from safetensors.torch import save_file
 from mergenet.data import load_data
 from mergenet.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
 from mergenet.records.checkpoint import load_tensors, save_tensors
+from mergenet.records.sealed import read_record
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.recording import Recording
 from mergenet.transfer.source import record_source
 from tests.mergenet.runs import WORDS, texts
+from tests.records import edit_record
 from tests.tiny import equal, set_up, snapshot, tiny_config, tiny_mlp, without_times
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -286,9 +288,41 @@ def test_a_folder_that_is_no_finished_recording(recording: Path, content: str | 
 
 def test_a_recording_of_another_format(recording: Path) -> None:
     path = recording / "recording.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(CheckpointError, match=r"source.recording must have format 1, got 99"):
+    edit_record(path, {"format": 99})
+    with pytest.raises(CheckpointError, match=r"recording.json must have format 1, got 99; write one with"):
         replayed({}, recording)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layers": "fc"}, "layers must be names of layers, got 'fc'"),
+        ({"every": 0}, "every must be a whole number from 1, got 0"),
+        ({"steps_per_epoch": 7.0}, r"steps_per_epoch must be a whole number from 1, got 7\.0"),
+        ({"epochs": [{"source_val_top1": "high"}]}, r"epochs\.0\.source_val_top1 must be metrics by epoch, got 'high'"),
+        ({"data_hash": None}, "data_hash must be text, got None"),
+        ({"code_hashes": {"mine": 3}}, r"code_hashes\.mine must be hashes by name, got 3"),
+    ],
+)
+def test_a_recording_of_other_types(recording: Path, change: dict[str, Any], message: str) -> None:
+    edit_record(recording / "recording.json", change)
+    with pytest.raises(
+        CheckpointError, match=rf"recording\.json: {message}; the file is damaged, write one with"
+    ) as caught:
+        replayed({}, recording)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recording_whose_numbers_were_changed_is_seen_and_made_again(recording: Path) -> None:
+    path = recording / "recording.json"
+    whole, values = path.read_bytes(), json.loads(path.read_bytes())
+    path.write_text(json.dumps(values | {"epochs": [row | {"source_val_top1": 0.99} for row in values["epochs"]]}))
+    with pytest.raises(CheckpointError, match=r"recording\.json must have the SHA-256 that its key sha256 says"):
+        replayed({}, recording)
+    record(recording)
+    assert json.loads(path.read_bytes()).keys() == json.loads(whole).keys()
+    assert without_times(read_record(path)["epochs"][-1]) == without_times(values["epochs"][-1])
+    replayed({}, recording)
 
 
 def cut(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from analysis.trial_file import write_trial_file
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.records.run_record import epochs_hash
+from mergenet.records.sealed import write_record
 from sweeps.ablation.centre import Centre, placed
 from sweeps.ablation.folder import write_new
 from sweeps.ablation.plan import AblationPlan, plan_ablation
@@ -46,10 +47,10 @@ def write_finished(job: Job, value: float, state: str = "complete", provenance: 
     run.mkdir(parents=True)
     row = {"epoch": 1, "step": 4, VAL: value, "seconds_target": 0.01, "adapter_parameters": 10}
     (run / "config.yaml").write_text(dump_yaml(parse_config(job["config"], "test")))
-    (run / "provenance.json").write_text(json.dumps(provenance or {}))
+    write_record(run / "provenance.json", provenance or {})
     (run / "epochs.jsonl").write_text(json.dumps(row) + "\n")
     done = {"error": None, "epochs_done": 1, "epochs_sha256": epochs_hash([row]), "best_epoch": 1, "metric": VAL}
     status = "finished" if state == "complete" else "failed"
-    (run / "result.json").write_text(json.dumps(done | {"status": status, VAL: value, TEST: value}))
+    write_record(run / "result.json", done | {"status": status, VAL: value, TEST: value})
     error = None if state == "complete" else "it diverged"
     write_trial_file(run, trial_values(job, state, error))

@@ -1,6 +1,5 @@
 """Plans, seeds, reuse and resuming of an ablation, from its folder alone; nothing trains."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,9 @@ import pytest
 from analysis.tables.load import load_trials
 from analysis.trial_file import read_trial_file
 from mergenet.config import Config
-from mergenet.errors import ConfigError
+from mergenet.errors import ConfigError, UserError
 from mergenet.records.provenance import config_hash
+from mergenet.records.sealed import read_record, write_record
 from sweeps.ablation.folder import adjusted, check_free, is_this, load_folder, read_variants, write_adjusted
 from sweeps.ablation.plan import estimate, plan_ablation, statistics
 from sweeps.ablation.results.text import plan_lines
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_one_line_with_its_path(tmp_path, plan, name, content)
     folder = begun(tmp_path / "a", plan)
     (folder / name).write_text(content)
     read = load_folder if name == "ablation.yaml" else read_variants
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         read(folder)
     assert all(str(folder / name) in line for line in str(caught.value).splitlines())
 
@@ -234,8 +234,8 @@ def test_a_run_with_other_data_versions_or_machine_trains_anew_and_it_is_said_wh
 def test_a_failed_run_and_another_configuration_are_not_reused(tmp_path):
     earlier = finished_sweep(tmp_path / "sweep", planned(ablation_of(values=VALUES, seeds=2)))
     run = earlier / "trials/confirm-best-0"
-    trial = json.loads((run / "trial.json").read_text())
-    (run / "trial.json").write_text(json.dumps(trial | {"state": "failed"}))
+    trial = read_record(run / "trial.json")
+    write_record(run / "trial.json", trial | {"state": "failed"})
     plan = planned(ablation_of(values=VALUES, seeds=2, reuse=[str(earlier)]), epochs=3)
     jobs = [job for runs in plan.jobs(tmp_path / "a").values() for job in runs]
     assert find_runs(jobs, [earlier]).runs == {}
@@ -274,7 +274,7 @@ def test_the_best_of_a_sweep_is_the_centre_with_the_seeds_of_its_confirmation(tm
     folder.mkdir()
     (folder / "base.yaml").write_text(dump_yaml(base_config()))
     (folder / "sweep.yaml").write_text(dump_sweep(sweep.sweep))
-    (folder / "sweep.json").write_text(json.dumps({"status": "running"}))
+    write_record(folder / "sweep.json", {"status": "running"})
     with pytest.raises(ConfigError, match=r"must be a sweep with a best trial, got none yet \(status: running\)"):
         load_centre(str(folder))
     best = pin_source(base_config().model_dump(mode="json"))

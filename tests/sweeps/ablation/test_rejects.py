@@ -1,7 +1,5 @@
 """Successive rejects: who is rejected when, and that the one that is named is told by seeds that did not choose it."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from sweeps.ablation.rejects import given_up, phases, rejected_at
 from sweeps.ablation.results.named import lines, write_named
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.run import left, rounds
+from tests.records import edit_record
 from tests.sweeps.ablation.ablations import ablation_of, write_finished
 from tests.sweeps.folders import planned, write_sweep
 
@@ -81,7 +80,7 @@ def test_more_trials_than_finished_are_told_and_none_is_an_error(sweep):
     assert len(plan.variants) == 4
     assert vars(plan.left_out[0]) == {"label": "top 9", "reason": "the sweep has 3 finished trials with transfer"}
     for path in sweep.glob("trials/*/trial.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "failed"}))
+        edit_record(path, {"state": "failed"})
     with pytest.raises(ConfigError, match="must hold a finished trial with transfer to confirm, got none"):
         best_trials(sweep, 3)
 

@@ -18,7 +18,7 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.training.run import train_run
 from sweeps import Sweep, SweepResult, SweepStopped
 from sweeps.execution.ray_cluster import QUIET, quiet
-from sweeps.trials.files import SUMMARY_FILE, read_json
+from sweeps.trials.files import SUMMARY_FILE, read_summary
 from sweeps.trials.sweep_dir import status_of
 from tests.sweeps.base import base_values, write_base
 
@@ -126,7 +126,7 @@ def test_the_result(place: Path, result: SweepResult, tmp_path: Path) -> None:
     gain = paired_gain(result.runs, "confirm_none", "confirm_best", "target_test_top1", by="role")
     assert result.confirmation is not None
     assert result.confirmation["target_test_top1"]["gain"]["mean"] == gain.mean
-    assert result.summary == read_json(place / "results" / SUMMARY_FILE)
+    assert result.summary == read_summary(place / "results")
     assert str(result).startswith("trials\n")
     assert repr(result).endswith(f"results', best={best.trial_id}, target_val_top1={best.value:.4f})")
 

@@ -1,6 +1,5 @@
 """A sweep whose code or data were edited since it began is neither shown as finished nor gone on with."""
 
-import json
 import sys
 from collections.abc import Iterator
 from io import StringIO
@@ -12,7 +11,8 @@ from rich.console import Console
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.data import load_data
 from mergenet.errors import CheckpointError
-from mergenet.records.run_record import FINISHED, write_json
+from mergenet.records.run_record import FINISHED, write_record
+from mergenet.records.sealed import read_record
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.config.loading import parse_sweep
@@ -83,7 +83,7 @@ def end(folder: Path) -> None:
     """As if it had finished, though without a trial."""
     plan = plan_sweep(sweep())
     write_status(folder, plan, FINISHED)
-    write_json(folder / "summary.json", summarize(plan, folder, {}, None))
+    write_record(folder / "summary.json", summarize(plan, folder, {}, None))
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -105,14 +105,14 @@ def test_a_sweep_of_other_data_is_refused(project: Path) -> None:
     folder = begun(project)
     end(folder)
     assert (finished(sweep(), folder) or {})["name"] == "tiny"
-    state = json.loads((folder / "sweep.json").read_text())
+    state = read_record(folder / "sweep.json")
     assert state["inputs"]["data_hashes"].keys() == {"source", "target"}
     state["inputs"]["data_hashes"]["source"] = "a" * 64
-    (folder / "sweep.json").write_text(json.dumps(state))
+    write_record(folder / "sweep.json", state)
     with pytest.raises(CheckpointError, match=rf"source's data \w{{12}} \(was {'a' * 12}\)"):
         finished(sweep(), folder)
     del state["inputs"]  # as an older sweep
-    (folder / "sweep.json").write_text(json.dumps(state))
+    write_record(folder / "sweep.json", state)
     assert (finished(sweep(), folder) or {})["name"] == "tiny"
 
 

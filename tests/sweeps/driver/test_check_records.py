@@ -1,6 +1,5 @@
 """A sweep goes on only with what is its own: its sweep file, its base, its study, the records of its trials."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from analysis.trial_file import read_trial_file
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError, UserError
+from mergenet.records.sealed import write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.driver.check_records import check_records
 from sweeps.driver.start import resumable_plan
@@ -34,7 +34,7 @@ def begun(folder: Path, plan: Plan, study_id: str | None = "one", records: int =
     """A sweep that has drawn three trials, of which some have begun. study_id: None before versions gave one."""
     folder.mkdir()
     state = {"status": "stopped"} | ({} if study_id is None else {"study_id": study_id})
-    (folder / "sweep.json").write_text(json.dumps(state))
+    write_record(folder / "sweep.json", state)
     study, jobs = SweepStudy(plan.sweep, plan.space, "max", folder), Jobs(folder, plan.space, None)
     drawn = [study.draw(index) for index in range(3)]
     for one in drawn[:records]:

@@ -1,6 +1,5 @@
 """`keep_checkpoints` and `sweep prune`: runs that have ended are tidied, those that may go on are not."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from click.testing import CliRunner
 
 from mergenet.records.kept import size_of
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import write_record
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.config.loading import dump_sweep
 from sweeps.driver.kept import Keeper
@@ -28,12 +28,12 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "sweep"
     write_base(folder)
     (folder / "sweep.yaml").write_text(dump_sweep(sweep_config({"transfer.t_cycle": {"choice": [2, 4]}})))
-    (folder / "sweep.json").write_text(json.dumps({"status": "stopped"}))
+    write_record(folder / "sweep.json", {"status": "stopped"})
     run = finish(config_of("open cycle"), tmp_path / "run")
     for number, (name, state) in enumerate(STATES.items()):
         shutil.copytree(run, folder / "trials" / name)
         trial: dict[str, Any] = {"trial_id": name, "role": "trial", "params": {}, "seed": 0, "number": number}
-        (folder / "trials" / name / "trial.json").write_text(json.dumps(trial | {"state": state, "error": None}))
+        write_record(folder / "trials" / name / "trial.json", trial | {"state": state, "error": None})
     return folder
 
 

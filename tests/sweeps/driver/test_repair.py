@@ -1,5 +1,6 @@
 """A run that has ended and lost rows of its record is left out by every command, named, and made again by resume."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.cli import analyze
+from analysis.names import COMPLETE
 from analysis.tables.load import load_trials
+from analysis.trial_file import begun_runs
 from mergenet.errors import CheckpointError
 from mergenet.records.checkpoint import load_latest
+from sweeps.ablation.best_of import best_trials
 from sweeps.config.loading import dump_sweep
 from sweeps.driver.repair import repair_runs
 from sweeps.execution.worker import do_job
@@ -90,6 +94,54 @@ def test_it_is_named_left_out_alike_and_made_again(sweep: Path, damage: str) -> 
     assert {name: (run / name).read_bytes() for name in files} == files
     assert answers(sweep) == before
     assert repair_runs(sweep) == []
+
+
+def test_a_lost_trial_json_has_one_answer_and_is_made_again(sweep: Path) -> None:
+    before = answers(sweep)
+    best = before["status"][1]["trial"]
+    run, (other,) = sweep / "trials" / best, [name for name in before["table"] if name != best]
+    content = (run / "trial.json").read_bytes()
+    (run / "trial.json").unlink()
+    found = answers(sweep)
+    assert found["table"] == [other]
+    assert found["best"].startswith(f"# best trial: {other}, ")
+    assert found["status"] == ({"complete": 1, "damaged": 1}, {**found["status"][1], "trial": other}, [best])
+    assert sorted(found["warm start"]) == sorted(["not readable", other])
+    reason = (
+        f"{run} must hold a trial.json, as in every trial of a sweep after its first epoch; `mergenet sweep resume` "
+        "makes it again"
+    )
+    assert load_trials(sweep).attrs["problems"] == [f"skipped a run: {reason}"]
+    assert read_status(sweep)["damaged"] == {best: reason}
+    assert whole(begun_runs(sweep)) == ([sweep / "trials" / other], [reason])
+    with pytest.raises(CheckpointError, match=r"must hold a trial\.json"):
+        best_trials(sweep, 1)
+
+    assert repair_runs(sweep) == []
+    number = int(best.removeprefix("trial-"))
+    assert (
+        do_job(Jobs(sweep, SPACE, None).trial(number, {CYCLE: (2, 4)[number]}), lambda *_: GO_ON)["state"] == COMPLETE
+    )
+    assert (run / "trial.json").read_bytes() == content
+    assert answers(sweep) == before
+
+
+def test_a_run_in_its_first_epoch_has_none_yet(sweep: Path) -> None:
+    run = sweep / "trials/trial-001"
+    for name in ("trial.json", "result.json"):
+        (run / name).unlink()
+    (run / "epochs.jsonl").write_bytes(b"")
+    assert [one.name for one in begun_runs(sweep)] == ["trial-000"]
+    assert read_status(sweep)["damaged"] == {}
+
+
+@pytest.mark.parametrize("name", ["result.json", "provenance.json"])
+def test_what_cannot_be_made_again_is_said(sweep: Path, name: str) -> None:
+    path = sweep / "trials/trial-000" / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"more": 1}))
+    way_out = rf"sha256 says; .* take that key out; move {path.parent} away, and it trains again$"
+    with pytest.raises(CheckpointError, match=way_out):
+        repair_runs(sweep)
 
 
 def test_without_its_checkpoints_resume_says_what_to_do(sweep: Path) -> None:

@@ -1,6 +1,5 @@
 """Trials of several seeds: what they report, what their records say, and who counts them. Without Ray."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from analysis.seeds import combined, first_of, is_replicate
 from analysis.trial_file import ended_trial
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record
 from sweeps.execution.relay import follow
 from sweeps.execution.seeds import TrialFailed, mark_stopped, outcome_of, reports
 from sweeps.execution.worker import do_job
@@ -196,7 +196,7 @@ class Slot:
         return iter([*rows, {"end": end}])
 
     def ended(self, job: Job) -> Iterator[JobMessage] | None:
-        state = json.loads((Path(job["folder"]) / "trial.json").read_text())["state"]
+        state = read_record(Path(job["folder"]) / "trial.json")["state"]
         return follow(job, "no queue is asked") if state != RUNNING else None
 
 
@@ -291,7 +291,7 @@ def test_a_trial_that_was_stopped_as_its_last_epoch_ended_waits_for_no_other_see
     assert reported(runs, lambda job: follow(job, "no queue is asked")) == [(1, 0.5)]
     write_runs(tmp_path / "other", trial(jobs_in(tmp_path / "other")), ([0.5], RUNNING))
     mark_stopped(trial(jobs_in(tmp_path / "other"))[:1])
-    assert json.loads((tmp_path / "other/trials/trial-003/trial.json").read_text())["state"] == RUNNING
+    assert read_record(tmp_path / "other/trials/trial-003/trial.json")["state"] == RUNNING
 
 
 def test_ended_runs_are_told_one_by_one(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The worker pool on a real Ray: jobs end in the right state, a failing one fails alone, a lost worker is replaced."""
 
-import json
 import os
 import signal
 import time
@@ -13,6 +12,7 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from mergenet.records.run_record import read_run
+from mergenet.records.sealed import read_record
 from sweeps.execution.groups import Groups
 from sweeps.execution.ray_cluster import local_ray, quiet
 from sweeps.execution.worker_pool import WorkerPool
@@ -118,7 +118,7 @@ def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
     assert len(set(groups)) == len(groups) == 2, "the third job has not begun"
     paused = read_run(tmp_path / "trials/trial-001")
     assert paused.result["status"] == "stopped"
-    assert json.loads((tmp_path / "trials/trial-001/trial.json").read_text())["state"] == "running"
+    assert read_record(tmp_path / "trials/trial-001/trial.json")["state"] == "running"
     assert {e["job"]: e["state"] for e in events if e["event"] == "ended"} == {
         "trial-000": "complete",
         "trial-001": "paused",

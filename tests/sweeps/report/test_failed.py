@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from analysis.tables.load import load_trials, measure_columns
+from mergenet.records.sealed import write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status, status_lines
@@ -15,6 +16,7 @@ from sweeps.tracking.wandb_about import ending_of
 from sweeps.tracking.wandb_summary import how_it_ended, numbers
 from sweeps.trials.recorded_source import SourcePlan
 from tests.analysis.folders import make_run
+from tests.records import edit_record
 from tests.sweeps.base import space_of, sweep_config, write_base
 
 SEARCH = {"transfer.t_cycle": {"choice": [2, 4]}}
@@ -28,7 +30,7 @@ def sweep(tmp_path: Path) -> Path:
     folder.mkdir()
     write_base(folder)
     (folder / "sweep.yaml").write_text(dump_sweep(PLAN.sweep))
-    (folder / "sweep.json").write_text(json.dumps({"status": "failed", "error": "no trial trained to its end"}))
+    write_record(folder / "sweep.json", {"status": "failed", "error": "no trial trained to its end"})
     for name, role, number in (("baseline", "baseline", 0), ("trial-000", "trial", 0), ("trial-001", "trial", 1)):
         trial = {"role": role, "number": number, "state": "failed", "error": "it raised", "params": {}}
         make_run(folder / "trials" / name, (0.125,), None, trial, more={"status": "failed", "error": "it raised"})
@@ -74,7 +76,7 @@ def test_status_and_summary_advise_alike(sweep: Path) -> None:
 def test_one_failed_baseline_is_told_of_beside_what_to_do_next(sweep: Path) -> None:
     for name in ("trial-000", "trial-001"):
         file = sweep / "trials" / name / "trial.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"state": "running", "error": None}))
+        edit_record(file, {"state": "running", "error": None})
     (sweep / "sweep.json").write_text('{"status": "stopped"}')
     *_, failed, following = status_lines(read_status(sweep))
     assert failed.startswith("1 run failed (baseline); if the cause is mended, train them again: ")

@@ -1,7 +1,6 @@
 """What the user sees: a line for each job that ends, the live status, the text of a gain."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from analysis.report.verdict import gain_text, verdict
+from mergenet.records.sealed import write_record
 from sweeps.report.live import View, show, show_params, trials_table
 from sweeps.tracking.wandb_about import scalars
 from sweeps.tracking.wandb_summary import numbers, trials_html
@@ -90,7 +90,7 @@ def test_a_resumed_view_knows_what_ended_before(tmp_path: Path) -> None:
     ):
         (tmp_path / "trials" / name).mkdir(parents=True)
         about = {"trial_id": name, "role": role, "params": {}, "number": 0, "seed": 0, "state": state}
-        (tmp_path / "trials" / name / "trial.json").write_text(json.dumps(about))
+        write_record(tmp_path / "trials" / name / "trial.json", about)
         (tmp_path / "trials" / name / "epochs.jsonl").write_text('{"epoch": 1, "target_val_top1": 0.5}\n')
     (tmp_path / "trials/trial-001/trial.json").write_text('{"torn')
     view, out = view_and_output(terminal=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
+from mergenet.records.sealed import write_record
 from sweeps.cli.commands import sweep as command
 from sweeps.report.page import write_page
 from sweeps.trials.sweep_dir import locked
@@ -16,7 +17,7 @@ def begun(place: Path, status: str) -> Path:
     plan = planned(place, CYCLES, num_trials=3, confirm_seeds=0)
     trials = [({"transfer.t_cycle": 2}, [0.5, 0.55]), ({"transfer.t_cycle": 4}, [0.4], "pruned")]
     folder = write_sweep(place / "begun", plan, trials)
-    (folder / "sweep.json").write_text(json.dumps({"status": status, "error": None, "seconds": {}}))
+    write_record(folder / "sweep.json", {"status": status, "error": None, "seconds": {}})
     return folder
 
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mergenet.records import many_runs
+from mergenet.records.sealed import read_record, write_record
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
 from sweeps.report.status import is_locked, read_status, status_lines
@@ -23,7 +24,7 @@ from tests.sweeps.folders import CYCLES, write_begun_sweep, write_run
 
 def write_summary(folder: Path, confirmation: dict[str, Any]) -> None:
     found = {"metric": "target_val_top1", "trials": [], "baseline": None, "best": None, "seconds": {}}
-    (folder / "summary.json").write_text(json.dumps(found | {"confirmation": {"seeds": [1]} | confirmation}))
+    write_record(folder / "summary.json", found | {"confirmation": {"seeds": [1]} | confirmation})
 
 
 def text(folder: Path) -> str:
@@ -111,8 +112,8 @@ def test_controls_are_counted_and_told(tmp_path: Path) -> None:
     metrics = {metric: {"gain": shown} for metric in ("target_val_top1", "target_test_top1")}
     write_summary(tmp_path, metrics | {"controls": {"noise": control}})
     assert "  test top1, controls: a gain is shown with noise for a source too: it may be reg" in text(tmp_path)
-    state = json.loads((tmp_path / "sweep.json").read_text())
-    (tmp_path / "sweep.json").write_text(json.dumps(state | {"status": "stopped"}))
+    state = read_record(tmp_path / "sweep.json")
+    write_record(tmp_path / "sweep.json", state | {"status": "stopped"})
     assert read_status(tmp_path)["epochs_expected"] == 2 + 8 + 6
 
 

@@ -12,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from mergenet.errors import ConfigError, UserError
+from mergenet.records.sealed import read_record
 from sweeps.study.storage import JOURNAL_FILE, STORAGES, STUDY_FILE, URL, check_storage, study_name
 from sweeps.study.study import SweepStudy
 from tests.sweeps.base import space_of, sweep_config
@@ -123,7 +124,7 @@ def test_a_server_is_shared_so_the_studys_name_there_is_the_folders_own(tmp_path
         (tmp_path / name).mkdir()
         names.append(study_name("postgresql", "tiny", tmp_path / name))
         assert study_name("postgresql", "tiny", tmp_path / name) == names[-1], "a resumed sweep finds its study"
-        assert json.loads((tmp_path / name / "study.json").read_text()) == {"study_name": names[-1]}
+        assert read_record(tmp_path / name / "study.json") == {"study_name": names[-1]}
     assert names[0] != names[1]
     assert all(name.startswith("tiny-") for name in names)
 

@@ -1,6 +1,5 @@
 """Warm start: what earlier sweeps found is told truthfully, or left out with the reason, or refused in one line."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from optuna.trial import TrialState
 
 from analysis.measures import best_so_far
 from mergenet.errors import ConfigError
+from mergenet.records.sealed import read_record, write_record
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 from sweeps.planning.checks import plan_sweep
 from sweeps.planning.cost import estimate
@@ -30,8 +30,8 @@ def write_seed(first: Path, values: list[float | None], state: str) -> None:
     """The second seed of a trial."""
     run = Path(shutil.copytree(first, f"{first}-seed-2"))
     write_rows(run, values, state, 2000)
-    trial = json.loads((run / "trial.json").read_text())
-    (run / "trial.json").write_text(json.dumps(trial | {"role": "replicate", "state": state, "trial_id": run.name}))
+    trial = read_record(run / "trial.json")
+    write_record(run / "trial.json", trial | {"role": "replicate", "state": state, "trial_id": run.name})
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 import wandb
 from click.testing import CliRunner
 
-from mergenet.records.atomic import write_json, write_text
+from mergenet.records.atomic import write_text
 from mergenet.records.checkpoint import load_tensors
+from mergenet.records.sealed import write_record
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.tracking.wandb_mirror import Mirror
 from tests.mergenet.runs import finish
@@ -100,7 +101,7 @@ def test_offline_there_are_none_and_sync_makes_them(server: WandbServer, tmp_pat
     sweep, folder = sweep_folder(tmp_path, "offline")
     with_files(folder)
     record(folder, "trial-000", 1)
-    write_json(folder / "summary.json", SUMMARY)
+    write_record(folder / "summary.json", SUMMARY)
     said: list[str] = []
     mirror = Mirror(sweep, folder, said.append)
     mirror.summarize(SUMMARY)

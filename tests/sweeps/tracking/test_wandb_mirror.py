@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from analysis.comparison.variants import variant_hash
 from analysis.wandb_runs.framing import rows
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.atomic import write_json, write_text
+from mergenet.records.atomic import write_text
 from mergenet.records.command import shareable
+from mergenet.records.sealed import write_record
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.tracking import wandb_mirror, wandb_run
 from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
@@ -129,7 +130,7 @@ def test_notes_say_what_made_the_run_and_hide_what_is_secret(
     sweep, folder = sweep_folder(tmp_path, "online")
     words = ["mergenet", "sweep", "run", f"{tmp_path}/my sweep.yaml", "--set", "api_key=1", "--copy-to"]
     command = shareable([*words, "s3://me:pw@host/hush-hush-123"])  # HOME is the folder
-    write_json(folder / "sweep.json", {"status": "running", "command": command})
+    write_record(folder / "sweep.json", {"status": "running", "command": command})
     record(folder, "trial-000", 1)
     mirror = Mirror(sweep, folder, print)
     play(mirror, "trial-000", *begin(), *epochs(1, 1))
@@ -358,7 +359,7 @@ def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path
     record(folder, "trial-000", 3)
     record(folder, "trial-001", 2, state="running")  # the driver was killed
     record(folder, "confirm-best-1", 1, state="failed", role="confirm_best")
-    write_json(folder / "summary.json", SUMMARY)
+    write_record(folder / "summary.json", SUMMARY)
     done = CliRunner().invoke(sweep_group, ["sync", str(folder), "--project", "other"])
     assert (done.exit_code, done.output) == (0, "3 runs are whole online, 6 epochs were added to 3 of them\n")
     states = {name: (run.epochs, run.summary["state"], run.exit_code) for name, run in server.runs.items()}

@@ -1,6 +1,5 @@
 """The table of a sweep from W&B alone, by the real client: what it says, also of runs that are not whole."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from analysis.wandb_runs.folder import epochs as epochs_of
 from analysis.wandb_runs.folder import params, state_of
 from analysis.wandb_runs.tracked import TrackedRun
 from mergenet.errors import UserError
+from mergenet.records.sealed import write_record
 from sweeps.tracking.wandb_file import run_files
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.tracking.wandb_run import open_run
 from sweeps.tracking.wandb_sync import sync_sweep
+from tests.records import edit_record
 from tests.sweeps.wandb_base import KEY, SUMMARY, begin, end, epochs, play, record, sweep_folder
 from tests.sweeps.wandb_sweep import mirror_sweep, record_sweep, same_but_places
 from tests.wandb_server import WandbServer
@@ -110,7 +111,7 @@ def test_an_interrupted_run_is_one_that_goes_on(server: WandbServer, tmp_path: P
     sweep, folder = sweep_folder(tmp_path, "online")
     record(folder, "trial-000", 2, state="running")
     result = {"status": "stopped", "error": None, "epochs_done": 2, "best_epoch": 2, "metric": "target_val_top1"}
-    (folder / "trials/trial-000/result.json").write_text(json.dumps(result))
+    write_record(folder / "trials/trial-000/result.json", result)
     mirror = Mirror(sweep, folder, print)
     play(mirror, "trial-000", *begin(), *epochs(1, 2))
     mirror.close()
@@ -128,7 +129,7 @@ def test_seeds_and_constraints_are_those_of_the_folder(server: WandbServer, tmp_
         record(folder, name, last)
         record(folder, f"{name}-seed-2", last, role="replicate", seed=1)
         trial = folder / "trials" / name / "trial.json"
-        trial.write_text(json.dumps(json.loads(trial.read_text()) | {"seeds": [0, 1]}))
+        edit_record(trial, {"seeds": [0, 1]})
     sync_sweep(folder, "online", None, print)
     found = load_wandb(PLACE)
     same_but_places(found, load_trials(folder))

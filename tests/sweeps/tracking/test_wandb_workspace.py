@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import wandb
 
-from mergenet.records.atomic import write_json
+from mergenet.records.sealed import write_record
 from sweeps.tracking import wandb_workspace
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.tracking.wandb_sync import sync_sweep
@@ -66,7 +66,7 @@ def test_it_has_the_gain_what_mattered_and_curves_of_the_sweep(
 
 def test_it_is_made_once(server: WandbServer, tmp_path: Path) -> None:
     folder, _ = summarized(tmp_path)
-    write_json(folder / "summary.json", SUMMARY)
+    write_record(folder / "summary.json", SUMMARY)
     wandb.teardown()
     sync_sweep(folder, "online", None, print)
     assert len(server.views) == 1, "a user may have changed it since"
@@ -74,7 +74,7 @@ def test_it_is_made_once(server: WandbServer, tmp_path: Path) -> None:
 
 def test_offline_it_is_made_by_sync(server: WandbServer, tmp_path: Path) -> None:
     sweep, folder = sweep_folder(tmp_path, "offline")
-    write_json(folder / "summary.json", SUMMARY)
+    write_record(folder / "summary.json", SUMMARY)
     said: list[str] = []
     mirror = Mirror(sweep, folder, said.append)
     mirror.summarize(SUMMARY)

@@ -1,7 +1,6 @@
 """Several objectives and a constraint from real runs on disk to study, summary and analysis, without Ray."""
 
 import io
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import GO_ON
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import read_trials
+from tests.records import edit_record
 from tests.sweeps.base import CONV, space_of, sweep_config
 
 SIZE, DEPTH = "adapter_parameters", "transfer.adapter.depth"
@@ -108,7 +108,7 @@ def test_code_that_changed_between_trials_is_told(trained: Path, tmp_path: Path)
     folder = Path(shutil.copytree(trained, tmp_path / "sweep"))
     for name, sha256 in (("trial-000", "a" * 64), ("trial-001", "b" * 64)):
         path = folder / "trials" / name / "provenance.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"code_hashes": {"bars": sha256}}))
+        edit_record(path, {"code_hashes": {"bars": sha256}})
     summary = summarize(plan_of(sweep_of(), space_of(SEARCH, epochs=1)), folder, {"search": 1.0}, None)
     out = io.StringIO()
     print_summary(folder, summary, Console(file=out, width=160))

@@ -12,15 +12,18 @@ from ray.tune.search import Searcher
 
 from analysis.names import COMPLETE
 from analysis.trial_file import ended_trial
+from mergenet.cli.group import Failure
 from mergenet.errors import ConfigError, WriteError
 from mergenet.records.run_record import EPOCH, read_run
+from sweeps.cli.commands import failures
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
+from sweeps.driver.api import told
 from sweeps.execution.tune_searcher import StudySearch
 from sweeps.execution.worker import do_job
 from sweeps.study.study import SweepStudy
 from sweeps.tracking.tensorboard import EventFiles
-from sweeps.trials.errors import write_refusal, write_refusal_in
+from sweeps.trials.errors import SweepPaused, write_refusal, write_refusal_in
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import EPOCHS, GO_ON, OBJECTIVE, SUSPEND, Row
 from sweeps.trials.sweep_dir import locked
@@ -135,6 +138,24 @@ def wait_for(done: Callable[[], bool], seconds: float = 20) -> None:
 def run(disk: Path) -> tuple[int, str]:
     done = CliRunner().invoke(command, ["run", str(disk.parent / "tiny.yaml"), "--dir", str(disk / "sweep")])
     return done.exit_code, done.stderr
+
+
+def test_a_paused_sweep_says_how_to_go_on_by_the_way_it_was_run(tmp_path: Path) -> None:
+    """From Python the same run, as for one that was stopped; on the command line its resume."""
+    reason = "x could not be written: No space left on device; nothing is lost: make room, or make it writable"
+    folder = tmp_path / "sweep"
+    with pytest.raises(SweepPaused) as caught, told(folder):
+        raise SweepPaused(reason)
+    assert str(caught.value) == (
+        f"the sweep paused: {reason}, and the same run({str(folder)!r}) goes on from there, and so does "
+        f"`mergenet sweep resume {folder}`"
+    )
+    with pytest.raises(Failure) as failed, failures(lambda: folder):
+        raise SweepPaused(reason)
+    assert (failed.value.message, failed.value.exit_code) == (
+        f"the sweep paused: {reason}, and `mergenet sweep resume {folder}` goes on from there",
+        1,
+    )
 
 
 @pytest.mark.parametrize("way", ["full", "read-only"])

@@ -1,6 +1,5 @@
 """A second `mergenet sweep run`: a finished sweep is shown again, anything else in the folder is safe."""
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +12,7 @@ from click.testing import CliRunner, Result
 from analysis.report.page import MARKDOWN_FILE, REPORT_FILE
 from mergenet.errors import ConfigError
 from mergenet.records.provenance import config_hash
+from mergenet.records.sealed import read_record, write_record
 from sweeps.cli.commands import sweep as command
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
@@ -68,8 +68,8 @@ def write_sweep(sweep: SweepConfig, status: str = "finished") -> Path:
     (folder / "trials/trial-000/trial.json").write_text("{}")
     (folder / "sweep.yaml").write_text(dump_sweep(sweep))
     write_base(folder)
-    (folder / "sweep.json").write_text(json.dumps({"status": status, "base_hash": config_hash(load_base(sweep))}))
-    (folder / "summary.json").write_text(json.dumps(SUMMARY))
+    write_record(folder / "sweep.json", {"status": status, "base_hash": config_hash(load_base(sweep))})
+    write_record(folder / "summary.json", SUMMARY)
     return folder
 
 
@@ -107,8 +107,8 @@ def test_a_sweep_that_names_no_metric_is_found_by_that_of_its_task(sweep: SweepC
 def test_a_sweep_whose_space_holds_fewer_trainings_than_it_asks_for_is_found(sweep: SweepConfig) -> None:
     """Its file in the folder has the number that there are."""
     folder = write_sweep(sweep.model_copy(update={"num_trials": 2}))
-    state = json.loads((folder / "sweep.json").read_text())
-    (folder / "sweep.json").write_text(json.dumps(state | {"num_trials": {"asked": sweep.num_trials, "held": 2}}))
+    state = read_record(folder / "sweep.json")
+    write_record(folder / "sweep.json", state | {"num_trials": {"asked": sweep.num_trials, "held": 2}})
     assert run().exit_code == 0
     assert "which holds another sweep" in run("--set", "num_trials=3").output
 

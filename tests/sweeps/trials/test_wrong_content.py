@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from rich.console import Console
 
 from analysis.tables.load import load_trials
 from analysis.tables.overview import footer, ordered, selected, show
-from mergenet.errors import ConfigError, UserError
+from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.records.sealed import KEY, read_record, write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status, status_lines
@@ -41,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_base(folder)
     (folder / "sweep.yaml").write_text(dump_sweep(PLAN.sweep))
     state = {"status": "finished", "error": None, "seconds": {"search": 3.5}, "source": {"recorded": False}}
-    (folder / "sweep.json").write_text(json.dumps(state))
+    write_record(folder / "sweep.json", state)
     runs = [("baseline", "baseline", 0, 0), ("trial-000", "trial", 0, 0), ("trial-001", "trial", 1, 0)]
     runs += [("confirm-best-1", "confirm_best", 1, 1), ("confirm-none-1", "confirm_none", 1, 1)]
     for name, role, number, seed in runs:
@@ -49,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_run(folder / "trials" / name, (0.5, 0.6), 0.55, trial, {"seed": seed})
     prior = PriorTrial("earlier", "trial-000", {CYCLE: 2}, {1: 0.5, 2: 0.75}, True, {"adapter_parameters": 3.0})
     write_warm_start(folder, WarmStart((prior,), {"earlier": {"repeated": 1}}))
-    (folder / "summary.json").write_text(json.dumps(summarize(PLAN, folder, {"search": 3.5}, None)))
+    write_record(folder / "summary.json", summarize(PLAN, folder, {"search": 3.5}, None))
     return folder
 
 
@@ -123,12 +125,50 @@ def changed(values: Any, path: tuple[Any, ...], value: Any) -> Any:
 @pytest.mark.parametrize("other", [None, "x", ...])
 def test_any_value_in_place_of_any_other(finished: Path, tmp_path: Path, file: str, other: Any) -> None:
     folder = Path(shutil.copytree(finished, tmp_path / "sweep"))
-    values = json.loads((folder / file).read_text())
+    values = read_record(folder / file)
     for path in places(values):
-        (folder / file).write_text(json.dumps(changed(values, path, other)))
+        write_record(folder / file, changed(values, path, other))
         for message in answers(folder, COMMANDS if file.startswith("trials/") else READERS[file]).values():
             assert Path(file).name in message, (path, other)
             assert "\n" not in message
+
+
+@pytest.mark.parametrize("file", [*FILES, f"{RUN}/provenance.json"])
+def test_a_number_that_became_another_one_is_seen_by_every_command(finished: Path, tmp_path: Path, file: str) -> None:
+    folder = Path(shutil.copytree(finished, tmp_path / "sweep"))
+    text, before = (folder / file).read_text(), read_status(folder)
+    numbers = list(re.finditer(r"(?<=[ \[-])\d[\d.]*(?=[,\n])", text))
+    assert numbers or file == f"{RUN}/provenance.json"
+    for number in numbers:
+        (folder / file).write_text(f"{text[: number.start()]}1{number[0]}{text[number.end() :]}")
+        assert_seen(folder, file)
+    (folder / file).write_text(text.replace("{\n", '{\n  "more": 1,\n', 1))
+    assert_seen(folder, file)
+    values = json.loads((folder / file).read_text())
+    del values[KEY]  # as the message says
+    (folder / file).write_text(json.dumps(values))
+    assert read_status(folder) == before
+    assert answers(folder) == {}
+
+
+def assert_seen(folder: Path, file: str) -> None:
+    name, damaged = Path(file).name, read_status(folder)["damaged"]
+    if file == "warm_start.json":
+        with pytest.raises(CheckpointError, match=r"warm_start\.json must have the SHA-256"):
+            load_warm_start(folder)
+        return
+    (reason,) = damaged.values()
+    assert reason.startswith(f"{folder / file} must have the SHA-256 that its key sha256 says")
+    if name == "sweep.json":
+        assert (list(damaged), read_status(folder)["status"]) == ([name], "unknown, sweep.json is damaged")
+    elif name == "summary.json":
+        assert (list(damaged), read_summary(folder)) == ([name], {})
+    else:
+        table = load_trials(folder)
+        assert list(damaged) == ["trial-000"] and "trial-000" not in list(table["trial"])
+        assert table.attrs["problems"] == [f"skipped a run: {reason}"]
+        assert whole(sorted((folder / "trials").iterdir()))[1] == [reason]
+        assert "trial-000" not in str(read_status(folder)["best"])
 
 
 @pytest.mark.parametrize("file", [*FILES, "trials/trial-000/epochs.jsonl"])
