@@ -10,7 +10,7 @@ from mergenet.config import Config, ModelConfig, NetworkConfig
 from mergenet.layers.matrices import LayerInfo, list_layers
 from mergenet.learner.learner import errors_of
 from mergenet.models import build_model, find_architecture, weights_file
-from mergenet.tasks import build_task
+from mergenet.tasks import similar_task
 
 
 def both_candidates(config: Config) -> tuple[tuple[LayerInfo, ...], tuple[LayerInfo, ...]]:
@@ -35,7 +35,7 @@ def architecture(network: NetworkConfig) -> nn.Module:
 
     Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
     """
-    spec, model = build_task(network).spec, _unread(network.model)
+    spec, model = similar_task(network).spec, _unread(network.model)
     if model.weights is None:
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -48,7 +48,7 @@ def architecture(network: NetworkConfig) -> nn.Module:
 def real_architecture(network: NetworkConfig) -> nn.Module:
     """The same with weights, so that it can be run; they are random unless a folder gives the sizes."""
     with torch.random.fork_rng(devices=[]):
-        return build_model(_unread(network.model), build_task(network).spec)
+        return build_model(_unread(network.model), similar_task(network).spec)
 
 
 def _unread(model: ModelConfig) -> ModelConfig:

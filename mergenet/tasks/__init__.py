@@ -1,6 +1,8 @@
 """What a network learns: its data as batches, its loss, its metrics. Tasks by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
@@ -56,11 +58,46 @@ MEMBERS = ("spec", "data_hash", "metric", "metadata", "size", "batch", "forward"
 TASKS: dict[str, Callable[[NetworkConfig], Task]] = shipped(SHIPPED_TASKS)
 
 
+_built: ContextVar[list[tuple[NetworkConfig, Task]] | None] = ContextVar("built", default=None)
+
+
+@contextmanager
+def built_once() -> Iterator[None]:
+    """In the block each network's task, which reads its data, is built once: asked for again, it is the same one."""
+    if _built.get() is not None:
+        yield
+        return
+    token = _built.set([])
+    try:
+        yield
+    finally:
+        _built.reset(token)
+
+
 def build_task(config: NetworkConfig) -> Task:
     """The task that a network's configuration names, with its data.
 
     Raises ConfigError for an unknown name, and for a user's own that lacks something; DataError for an empty split.
     """
+    known = _built.get()
+    for other, task in known or ():
+        if other == config:
+            return task
+    task = _build(config)
+    if known is not None:
+        known.append((config, task))
+    return task
+
+
+def similar_task(config: NetworkConfig) -> Task:
+    """A task for its specification and metadata, which settings of the training do not change."""
+    for other, task in _built.get() or ():
+        if (other.task, other.model, other.data) == (config.task, config.model, config.data):
+            return task
+    return build_task(config)
+
+
+def _build(config: NetworkConfig) -> Task:
     task = made("task", config.task, TASKS, object, config)
     lacking = [name for name in MEMBERS if not hasattr(task, name)]
     if lacking:

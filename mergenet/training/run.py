@@ -55,7 +55,7 @@ from mergenet.records.run_record import (
     write_json,
 )
 from mergenet.tasks import contents
-from mergenet.tasks.contents import in_a_line
+from mergenet.tasks.contents import data_lines
 from mergenet.training.advice import FEW
 from mergenet.training.trainer import Trainer
 from mergenet.training.unchanged import check_finished
@@ -102,8 +102,8 @@ def train_run(
             warn_of_few_updates(trainer)
         if distributed.is_main():
             _open(config, folder, trainer, history)
-            for role, counted in data_of(trainer).items():
-                LOG.info(f"{role}: {in_a_line(counted)}")
+            for line in data_lines(data_of(trainer)):
+                LOG.info(line)
         distributed.barrier()
         yield from _train(trainer, folder, history)
 

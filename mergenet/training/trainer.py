@@ -13,6 +13,7 @@ from mergenet.config import Config
 from mergenet.config.choices import PUBLISHED
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
 from mergenet.records.run_record import EpochResult
+from mergenet.tasks import built_once
 from mergenet.training.distillation import Distiller
 from mergenet.transfer.build_links import build_links
 from mergenet.transfer.link import Link
@@ -63,6 +64,10 @@ class Trainer:
     """
 
     def __init__(self, config: Config) -> None:
+        with built_once():
+            self._build(config)
+
+    def _build(self, config: Config) -> None:
         self.config = config = resolve_pairs(config)
         self.device = set_up(config)
         self.steps_per_epoch = steps_per_epoch(config)

@@ -58,6 +58,8 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
             "trainings": round(plan.sweep.num_trials + epochs.replicates, 1),
             "expected": round(epochs.expected, 1),
         },
+        "data": plan.data,
+        "searched_data": plan.searched_data,
         "space": space_size(plan.space),
         "warm_start": plan.warm.facts(),
         "objectives": dict(zip(plan.sweep.objectives, plan.sweep.modes, strict=True)),
