@@ -1,8 +1,8 @@
 """Pictures with an embedded ICC profile, in sRGB: what a viewer shows on a usual screen. By LittleCMS, in Pillow.
 
-The rendering intent is perceptual, with black for the darkest ink, as in browsers and photo editors. A profile under which no colour moves by more than 2 of 255 is taken
-for sRGB: such pictures keep their bits. Grey pictures may have a profile of grey or of RGB; otherwise a profile of
-another colour space than the picture's is not used, as browsers do.
+The rendering intent is perceptual, with black for the darkest ink, as in browsers and photo editors. A profile under
+which no colour moves by more than 2 of 255 is taken for sRGB: such pictures keep their bits. Grey pictures may have a
+profile of grey or of RGB; otherwise a profile of another colour space than the picture's is not used, as browsers do.
 """
 
 import io
@@ -18,7 +18,7 @@ CLOSE = 2  # of 255
 
 @dataclass(frozen=True)
 class Conversion:
-    """usable: whether the profile can be read and is one of this colour space. into_srgb: None if it changes nothing."""
+    """usable: the profile can be read and is one of this colour space. into_srgb: None if it changes nothing."""
 
     usable: bool = True
     into_srgb: ImageCms.ImageCmsTransform | None = None

@@ -56,9 +56,8 @@ def profile(space: bytes, tags: dict[bytes, bytes], device: bytes = b"mntr", con
         data += content + bytes(-len(content) % 4)
     body = struct.pack(">I", len(tags)) + table + data
     head = struct.pack(">I4xI", 128 + len(body), 0x02400000) + device + space + connected + bytes(12) + b"acsp"
-    return (head + bytes(28) + b"".join(struct.pack(">i", round(65536 * value)) for value in D50)).ljust(
-        128, b"\0"
-    ) + body
+    white = b"".join(struct.pack(">i", round(65536 * value)) for value in D50)
+    return (head + bytes(28) + white).ljust(128, b"\0") + body
 
 
 def rgb_profile(primaries: np.ndarray, curve: bytes) -> bytes:
