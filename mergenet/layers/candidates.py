@@ -12,20 +12,28 @@ from mergenet.learner.learner import errors_of
 from mergenet.models import build_model, find_architecture, weights_file
 from mergenet.tasks import similar_task
 
+Candidates = tuple[LayerInfo, ...]
 
-def both_candidates(config: Config) -> tuple[tuple[LayerInfo, ...], tuple[LayerInfo, ...]]:
-    """The layers of the source that can give and those of the target that can receive, in network order."""
+
+def both_candidates(config: Config, direction: str = "to_target") -> tuple[Candidates, Candidates]:
+    """The layers of the source and of the target that can take part in a pair of this direction, in network order.
+
+    A layer whose weight is computed from others at each pass can give, and not receive.
+    """
     with errors_of("target"):
-        every = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
-    targets = tuple(layer for layer in every if not layer.computed_from)
-    if config.source.kind == "self":
-        return every, targets
-    with errors_of("source"):
-        return _candidates(config.source.model_dump_json(include={"task", "model", "data"})), targets
+        targets = sources = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
+    if config.source.kind != "self":
+        with errors_of("source"):
+            sources = _candidates(config.source.model_dump_json(include={"task", "model", "data"}))
+    return _able(sources, direction != "to_target"), _able(targets, direction != "to_source")
+
+
+def _able(layers: Candidates, receives: bool) -> Candidates:
+    return tuple(layer for layer in layers if not (receives and layer.computed_from))
 
 
 @functools.lru_cache(maxsize=64)
-def _candidates(network: str) -> tuple[LayerInfo, ...]:
+def _candidates(network: str) -> Candidates:
     """network: NetworkConfig as JSON, a cache key."""
     return tuple(list_layers(architecture(NetworkConfig.model_validate_json(network))))
 
