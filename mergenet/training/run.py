@@ -60,6 +60,7 @@ from mergenet.training.advice import FEW
 from mergenet.training.trainer import Trainer
 from mergenet.training.unchanged import check_finished
 from mergenet.transfer.build_links import adapter_tensors
+from mergenet.transfer.phase import beyond_the_end
 
 LOG = logging.getLogger(__name__)
 # all that is in a run folder beside config.yaml, which comes first and goes last
@@ -147,9 +148,8 @@ def warn_of_few_updates(trainer: Trainer) -> None:
     for link in transfer.links:
         if not transfer.updates(link):
             warnings.warn(
-                f"nothing is ever transferred through {link.name}: its steps, every {link.every} from "
-                f"transfer.start_step ({trainer.config.transfer.start_step}) on, lie beyond transfer.stop_fraction "
-                f"({trainer.config.transfer.stop_fraction:g}) of this run's {trainer.total_steps} steps; lower "
+                f"nothing is ever transferred through {link.name}: "
+                f"{beyond_the_end(trainer.config.transfer, link.every, trainer.total_steps)}; lower "
                 "transfer.start_step, or raise transfer.stop_fraction or epochs",
                 stacklevel=2,
             )

@@ -133,8 +133,8 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
     sweep, shared = plan.sweep, None if address is None else folder
     for line in data_text(plan.data, plan.searched_data):
         view.say(line)
-    if plan.shortage is not None:
-        view.say(plan.shortage)
+    for line in (*plan.warnings, *([] if plan.shortage is None else [plan.shortage])):
+        view.say(line)
     with training(desk, address, listeners) as slots:
         recording = str(folder / SOURCE) if plan.source.record else None
         jobs = Jobs(folder, plan.space, recording, tuple(more_seeds(plan)))

@@ -11,6 +11,7 @@ from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.execution.resources import check_executor
+from sweeps.planning.never_transfers import check_transfers
 from sweeps.planning.plan import Plan
 from sweeps.space.checks import build_space, probes
 from sweeps.space.space import Space
@@ -53,10 +54,13 @@ def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
+    warnings = tuple(check_transfers(space, begun))
     asked = sweep.num_trials
     sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
     warm = read_warm_start(sweep, space)
-    return Plan(sweep, space, plan_source(space), config_hash(base), asked, warm, counted_data(space.config({})))
+    return Plan(
+        sweep, space, plan_source(space), config_hash(base), asked, warm, counted_data(space.config({})), warnings
+    )
 
 
 def counted_data(base: Config) -> dict[str, dict[str, Any]]:

@@ -46,6 +46,7 @@ def estimate(plan: Plan, measured: Measured, folder: Path, pair_sd: float | None
         "name": plan.sweep.name,
         "trials": plan.sweep.num_trials,
         "shortage": plan.shortage,
+        "warnings": list(plan.warnings),
         "seeds_per_trial": plan.sweep.seeds_per_trial,
         "confirmations": plan.sweep.num_confirmations,
         "adapter_trainings": plan.sweep.adapter_seeds,

@@ -15,6 +15,7 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"sweep {found['name']}: nothing has been created"
     if found["shortage"] is not None:
         yield found["shortage"]
+    yield from found["warnings"]
     count = found["seeds_per_trial"]
     more = f", {found['adapter_trainings']} to train its adapter" if found["adapter_trainings"] else ""
     runs = f"{found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best{more}"
