@@ -227,8 +227,9 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
     if state is None or "trainer" not in state:  # the latter of a run that has ended, see records/kept.py
         return []
     if (folder / PROVENANCE_FILE).exists():
-        now = {DATA: _data_hashes(trainer), CODE: code_hashes(trainer.config)}
-        check_unchanged(folder / PROVENANCE_FILE, read_provenance(folder), now)
+        first = read_provenance(folder)
+        now = {DATA: _data_hashes(trainer), CODE: code_hashes(trainer.config, known=first.get(CODE) or ())}
+        check_unchanged(folder / PROVENANCE_FILE, first, now)
     trainer.load_state_dict(state["trainer"])
     return [EpochResult(**row) for row in state["history"]]
 

@@ -24,7 +24,7 @@ from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, errors_of
 from mergenet.models import weights_hash
 from mergenet.records.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
-from mergenet.records.inputs import CODE, code_hashes, warn_of_other_code
+from mergenet.records.inputs import CODE, changes, code_hashes, warn_of_other_code
 from mergenet.records.run_record import CHECKPOINT_FOLDER, write_json
 
 FORMAT = 1
@@ -167,7 +167,7 @@ class Recorder:
             return
         checkpoints = self.folder / CHECKPOINT_FOLDER
         state = load_latest(checkpoints) if checkpoints.is_dir() else None
-        if state is not None and state["what"] == json.dumps(self.what):
+        if state is not None and self._is_same(json.loads(state["what"])):
             learner.load_state_dict(state["learner"])
             self.epochs = state["epochs"]
 
@@ -210,4 +210,9 @@ class Recorder:
             info = json.loads((self.folder / INFO).read_text())
         except (OSError, ValueError):
             return False
-        return isinstance(info, dict) and {key: info.get(key) for key in self.what} == self.what
+        return isinstance(info, dict) and self._is_same(info)
+
+    def _is_same(self, info: Mapping[str, Any]) -> bool:
+        """Of the same source; modules of the user's count where both know them, as in `changes`."""
+        code = {CODE: info.get(CODE) or {}}, {CODE: self.what.get(CODE) or {}}
+        return not changes(*code) and all(info.get(key) == self.what[key] for key in self.what.keys() - {CODE})
