@@ -10,7 +10,7 @@ from mergenet.config import Config, ModelConfig, NetworkConfig
 from mergenet.layers.matrices import LayerInfo, list_layers
 from mergenet.learner.learner import errors_of
 from mergenet.models import build_model, find_architecture, weights_file
-from mergenet.tasks import similar_task
+from mergenet.tasks import description_of
 
 Candidates = tuple[LayerInfo, ...]
 
@@ -43,7 +43,7 @@ def architecture(network: NetworkConfig) -> nn.Module:
 
     Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
     """
-    spec, model = similar_task(network).spec, _unread(network.model)
+    spec, model = description_of(network).spec, _unread(network.model)
     if model.weights is None:
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -56,7 +56,7 @@ def architecture(network: NetworkConfig) -> nn.Module:
 def real_architecture(network: NetworkConfig) -> nn.Module:
     """The same with weights, so that it can be run; they are random unless a folder gives the sizes."""
     with torch.random.fork_rng(devices=[]):
-        return build_model(_unread(network.model), similar_task(network).spec)
+        return build_model(_unread(network.model), description_of(network).spec)
 
 
 def _unread(model: ModelConfig) -> ModelConfig:

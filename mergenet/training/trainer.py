@@ -19,6 +19,7 @@ from mergenet.transfer.build_links import build_links
 from mergenet.transfer.link import Link
 from mergenet.transfer.pairs import resolve_pairs
 from mergenet.transfer.phase import Transfer
+from mergenet.transfer.recording import describe_source
 from mergenet.transfer.source import Source, build_source, factorizer
 
 CHECK_EVERY = 20  # steps between checks of the losses on CUDA, where each check waits for the device
@@ -68,6 +69,7 @@ class Trainer:
             self._build(config)
 
     def _build(self, config: Config) -> None:
+        describe_source(config)
         self.config = config = resolve_pairs(config)
         self.device = set_up(config)
         self.steps_per_epoch = steps_per_epoch(config)

@@ -35,8 +35,11 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
 
 
 def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
+    from mergenet.transfer.recording import describe_source
+
     base = load_base(sweep)
     space = build_space(base, sweep.search)
+    describe_source(base)
     from sweeps.samplers.compatibility import check_sampler, possible_trials
     from sweeps.space.adapter_size import check_size  # torch
     from sweeps.space.layer_choices import with_layers, with_limits

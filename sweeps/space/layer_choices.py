@@ -17,7 +17,7 @@ from mergenet.layers.matrices import LayerError, LayerInfo, check_receives, find
 from mergenet.layers.spaces import columns_of, network_key
 from mergenet.learner.learner import errors_of
 from mergenet.models import build_model
-from mergenet.tasks import similar_task
+from mergenet.tasks import description_of
 from mergenet.transfer.encodings import has_rank
 from mergenet.transfer.pairs import is_written, matches, with_alignment, with_pairs, write_pairs
 from sweeps.space.conditions import holds
@@ -234,4 +234,4 @@ def network_layers(network: str) -> dict[str, LayerInfo]:
 
 
 def build(network: NetworkConfig) -> nn.Module:
-    return build_model(network.model, similar_task(network).spec)
+    return build_model(network.model, description_of(network).spec)
