@@ -86,7 +86,7 @@ def simulated(seconds: float, waits: list[float]) -> Any:
     class Simulated(Groups):
         def run(self, queue: str, slots: Sequence[str], scratch: str) -> Lost | None:
             del scratch
-            node = ray.remote(num_cpus=len(slots))(Node).remote(queue, seconds, 0.3)
+            node: Any = ray.remote(num_cpus=len(slots))(Node).remote(queue, seconds, 0.3)
             waits.extend(ray.get(node.work.remote(list(slots))))
             return None
 

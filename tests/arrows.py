@@ -13,7 +13,7 @@ ARROWS: dict[str, dict[str, str]] = {
         "records": "config errors models",
         "learner": "config errors models tasks",
         "layers": "config errors learner models tasks",
-        "transfer": "config errors layers learner models records",
+        "transfer": "config errors layers learner models records tasks",
         "export": "config errors layers learner models records tasks",
         "training": "config errors layers learner models records tasks transfer",
         "cli": "config errors export layers learner models records tasks training transfer",

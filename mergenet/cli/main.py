@@ -203,7 +203,7 @@ def diagnose(config: str, settings: tuple[str, ...], as_json: bool) -> None:
 )
 @click.option("--every", metavar="N", type=click.IntRange(min=1), help="Steps between.  [default: transfer.t_cycle]")
 def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, ...], every: int | None) -> None:
-    from mergenet.cli.progress import exhaust, show_progress
+    from mergenet.cli.progress import exhaust, show_log, show_progress
     from mergenet.learner.distributed import num_started
     from mergenet.records.run_record import CHECKPOINT_FOLDER
     from mergenet.transfer.pairs import resolve_pairs
@@ -222,7 +222,8 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     console = _console()
     results = record_source(checked, out, chosen, every or checked.transfer.t_cycle)
     try:
-        exhaust(show_progress(results, checked.epochs, console))
+        with show_log(console):
+            exhaust(show_progress(results, checked.epochs, console))
     except KeyboardInterrupt:
         raise Failure("interrupted; the same command goes on after the last whole epoch", 130) from None
     console.print(f"recorded {', '.join(chosen)} in {out}", soft_wrap=True)

@@ -8,7 +8,9 @@ nearest known ones. Every problem is one line that starts with the value's dotte
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,11 @@ def read_values(name_or_path: str) -> tuple[dict[str, Any], str]:
     is_file = name_or_path.endswith((".yaml", ".yml")) or any(sep in name_or_path for sep in separators)
     origin = printable(name_or_path) if is_file else f"preset {printable(name_or_path)}"
     text = _read_file(name_or_path) if is_file else _read_preset(name_or_path)
-    return _mapping(load_yaml(text, origin), origin), origin
+    values = _mapping(load_yaml(text, origin), origin)
+    if "search" in values and "base" in values:
+        way_out = _of_a_sweep(name_or_path, values["base"])
+        raise ConfigError(f"{origin} must be a configuration, got a sweep file; {way_out}")
+    return values, origin
 
 
 def parse_override(text: str, example: str = "seed=1") -> tuple[str, Any]:
@@ -157,9 +163,24 @@ def _read_file(name: str) -> str:
 
 def _read_preset(name: str) -> str:
     if name not in presets():
+        if (sweep := _shipped_sweep(name)) is not None:
+            way_out = _of_a_sweep(name, load_yaml(sweep.read_text(encoding="utf-8"), name)["base"])
+            raise ConfigError(f"the preset must be a configuration, got {name!r}, which is a sweep; {way_out}")
         message = unknown_name("the preset", name[:60], presets())
         raise ConfigError(f"{message}; a file's name ends in .yaml or has a / in it")
     return (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _shipped_sweep(name: str) -> Path | None:
+    """The file of a sweep that ships beside this package, which may not be imported here."""
+    spec = find_spec("sweeps")
+    folders = () if spec is None else spec.submodule_search_locations or ()
+    files = [Path(folder) / "config" / "presets" / f"{name}.yaml" for folder in folders]
+    return next((file for file in files if printable(name) == name and file.is_file()), None)
+
+
+def _of_a_sweep(name: str, base: Any) -> str:
+    return f"`mergenet sweep run {shlex.quote(printable(name))}` runs it, and its base is {shown(base)}"
 
 
 def _mapping(values: Any, origin: str) -> dict[str, Any]:

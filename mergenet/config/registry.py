@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from mergenet.config.user_code import read_sources
+from mergenet.config.user_code import noting_imports, read_sources
 from mergenet.errors import ConfigError, UserError, unknown_name
 
 T = TypeVar("T")
@@ -34,7 +34,8 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
     import_from_here()
     read_sources([module_name])  # read now, it is the source that runs here
     try:
-        module = importlib.import_module(module_name)
+        with noting_imports(module_name):
+            module = importlib.import_module(module_name)
     except Exception as error:  # whatever the user's module raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigError(f"{path} must name a module that can be imported, got {name!r} ({reason})") from error
@@ -59,7 +60,8 @@ def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments
     if not callable(make):
         raise ConfigError(f"{path} must name a function or a class, got {name!r}, which is {kind_of(make)}")
     try:
-        found = make(*arguments)
+        with noting_imports(name.partition(":")[0]):
+            found = make(*arguments)
     except UserError as error:
         if str(error).startswith(("model.", "data.", "task")):
             raise

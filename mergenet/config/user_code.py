@@ -1,9 +1,10 @@
 """The source of users' own modules, which a result depends on beside its configuration: a hash a module.
 
 Hashed are the module of each `module:object`, the packages around it, and every module of the user's that these
-import, directly or through others. Bound: Python source files reached by import statements, outside Python's own
-library and site-packages; of a named module that is installed there the version counts in place of its files. Not
-seen are modules imported by a computed name, compiled ones, and files that a module reads.
+import, directly or through others: by a statement anywhere in the source, or by a computed name while the module is
+imported or what it names is made. Bound: Python source files outside Python's own library and site-packages; of a named
+module that is installed there the version counts in place of its files. Not seen are modules that were in the process
+before and are then imported by a computed name, or so only in a forward pass; compiled ones; files that a module reads.
 """
 
 import ast
@@ -12,6 +13,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec, resolve_name
@@ -32,6 +34,20 @@ class Source(NamedTuple):
 
 
 _read: dict[str, Source] = {}  # by module, of what this process has imported
+_came_with: dict[str, set[str]] = {}  # module -> the user's modules that entered this process while it was used
+
+
+@contextmanager
+def noting_imports(module: str) -> Iterator[None]:
+    """In the block the user's module is imported, or what it names is made: what is imported counts as its own."""
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        for name in sys.modules.keys() - before:
+            file = getattr(sys.modules.get(name), "__file__", None)
+            if isinstance(file, str) and file.endswith(".py") and _is_users(Path(file)) and _source(name) is not None:
+                _came_with.setdefault(module, set()).add(name)
 
 
 def source_hashes(modules: Iterable[str]) -> dict[str, str]:
@@ -47,7 +63,9 @@ def source_hashes(modules: Iterable[str]) -> dict[str, str]:
 def read_sources(modules: Iterable[str]) -> dict[str, Source]:
     """The user's own modules among these, and all that they import."""
     found: dict[str, Source] = {}
-    waiting = [name for module in modules for name in _with_parents(module)]
+    waiting = [
+        name for module in modules for one in (module, *_came_with.get(module, ())) for name in _with_parents(one)
+    ]
     looked: set[str] = set()
     while waiting:
         name = waiting.pop()

@@ -10,22 +10,30 @@ from mergenet.config import Config, ModelConfig, NetworkConfig
 from mergenet.layers.matrices import LayerInfo, list_layers
 from mergenet.learner.learner import errors_of
 from mergenet.models import build_model, find_architecture, weights_file
-from mergenet.tasks import build_task
+from mergenet.tasks import description_of
+
+Candidates = tuple[LayerInfo, ...]
 
 
-def both_candidates(config: Config) -> tuple[tuple[LayerInfo, ...], tuple[LayerInfo, ...]]:
-    """The layers of the source that can give and those of the target that can receive, in network order."""
+def both_candidates(config: Config, direction: str = "to_target") -> tuple[Candidates, Candidates]:
+    """The layers of the source and of the target that can take part in a pair of this direction, in network order.
+
+    A layer whose weight is computed from others at each pass can give, and not receive.
+    """
     with errors_of("target"):
-        every = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
-    targets = tuple(layer for layer in every if not layer.computed_from)
-    if config.source.kind == "self":
-        return every, targets
-    with errors_of("source"):
-        return _candidates(config.source.model_dump_json(include={"task", "model", "data"})), targets
+        targets = sources = _candidates(config.target.model_dump_json(include={"task", "model", "data"}))
+    if config.source.kind != "self":
+        with errors_of("source"):
+            sources = _candidates(config.source.model_dump_json(include={"task", "model", "data"}))
+    return _able(sources, direction != "to_target"), _able(targets, direction != "to_source")
+
+
+def _able(layers: Candidates, receives: bool) -> Candidates:
+    return tuple(layer for layer in layers if not (receives and layer.computed_from))
 
 
 @functools.lru_cache(maxsize=64)
-def _candidates(network: str) -> tuple[LayerInfo, ...]:
+def _candidates(network: str) -> Candidates:
     """network: NetworkConfig as JSON, a cache key."""
     return tuple(list_layers(architecture(NetworkConfig.model_validate_json(network))))
 
@@ -35,7 +43,7 @@ def architecture(network: NetworkConfig) -> nn.Module:
 
     Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
     """
-    spec, model = build_task(network).spec, _unread(network.model)
+    spec, model = description_of(network).spec, _unread(network.model)
     if model.weights is None:
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -48,7 +56,7 @@ def architecture(network: NetworkConfig) -> nn.Module:
 def real_architecture(network: NetworkConfig) -> nn.Module:
     """The same with weights, so that it can be run; they are random unless a folder gives the sizes."""
     with torch.random.fork_rng(devices=[]):
-        return build_model(_unread(network.model), build_task(network).spec)
+        return build_model(_unread(network.model), description_of(network).spec)
 
 
 def _unread(model: ModelConfig) -> ModelConfig:

@@ -25,7 +25,7 @@ from mergenet.layers.candidates import both_candidates, real_architecture
 from mergenet.layers.matrices import Columns, LayerInfo, list_layers
 from mergenet.learner.learner import errors_of
 from mergenet.models import find_architecture, weights_file
-from mergenet.tasks import build_task
+from mergenet.tasks import description_of
 
 EXAMPLES = 2
 COLUMNS: dict[str, Columns] = {"inputs": "inputs", "outputs": "outputs", "none": "kernel_rows"}  # of an alignment
@@ -71,7 +71,7 @@ def _may_share(config: Config, source: str, target: str) -> bool:
     one, other = sources[source], targets[target]
     if one.kind == other.kind == "embedding":
         return True
-    outputs = build_task(config.target).spec.num_outputs
+    outputs = description_of(config.target).spec.num_outputs
     return one.shape[1:] == other.shape[1:] or one.shape[0] == other.shape[0] == outputs
 
 
@@ -117,7 +117,7 @@ def _sights(config: Config) -> tuple[Sight, Sight] | None:
 def _common_spec(config: Config) -> Spec | None:
     """A specification of examples that both networks can read; None if they read different things."""
     with errors_of("target"):
-        target_spec = build_task(config.target).spec
+        target_spec = description_of(config.target).spec
     if config.source.kind == "self":
         return target_spec
     source_spec = _source_spec(config)
@@ -132,7 +132,7 @@ def _common_spec(config: Config) -> Spec | None:
 def _source_spec(config: Config) -> Spec:
     try:
         with errors_of("source"):
-            return build_task(config.source).spec
+            return description_of(config.source).spec
     except DataError as error:
         if config.source.kind != "recorded":
             raise
@@ -164,7 +164,7 @@ def _same_outputs(config: Config, source_sight: Sight, source: str, target_sight
         or (ours.data.name, ours.data.root) != (theirs.data.name, theirs.data.root)
     ):
         return False
-    spec, other = build_task(ours).spec, build_task(theirs).spec
+    spec, other = description_of(ours).spec, description_of(theirs).spec
     return spec.outputs == CLASSES and spec.num_outputs == other.num_outputs
 
 
@@ -192,7 +192,7 @@ def same_words(config: Config) -> bool:
 
     Networks that read no words do.
     """
-    if not build_task(config.target).spec.vocab_size:
+    if not description_of(config.target).spec.vocab_size:
         return True
     ours, theirs = vocabulary(config.target), vocabulary(config.source)
     if config.source.kind == "self" or (ours is not None and ours == theirs):
@@ -213,7 +213,7 @@ def _vocabulary(key: str) -> dict[str, int] | None:
     if network.data.tokenizer is None and file is not None and find_architecture(network.model.name).reads_folders:
         text = file.read_text(encoding="utf-8") if file.is_file() else None
     else:
-        text = build_task(network).metadata.get("tokenizer")
+        text = description_of(network).metadata.get("tokenizer")
     if text is None:
         return None
     found = json.loads(text)["model"]["vocab"]

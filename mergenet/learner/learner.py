@@ -20,7 +20,7 @@ from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
 from mergenet.learner.rng import Stream
 from mergenet.learner.usual_ranges import cure
 from mergenet.models import build_model, check_words
-from mergenet.tasks import Batch, Outputs, Task, build_task
+from mergenet.tasks import Batch, Outputs, Task, build_task, similar_task
 
 EVAL_BATCH = 256  # examples; fixed, so that evaluation does not depend on the training batch
 
@@ -44,7 +44,7 @@ def set_up(config: Config) -> torch.device:
 def steps_per_epoch(config: Config) -> int:
     """Optimizer steps per epoch: one pass over the target's training data; the source takes as many."""
     with errors_of("target"):
-        size = build_task(config.target).size("train")
+        size = similar_task(config.target).size("train")
     return max(1, size // config.target.batch_size)
 
 

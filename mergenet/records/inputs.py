@@ -5,7 +5,7 @@ A hash is compared where both sides have one: older records have none of the mod
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,17 @@ def users_modules(config: Config, roles: Sequence[str] = ("target", "source")) -
     return sorted({name.partition(":")[0] for name in names if ":" in name})
 
 
-def code_hashes(config: Config, roles: Sequence[str] = ("target", "source")) -> dict[str, str]:
-    """Module -> hash of the source of the user's own modules and what they import; see `config/user_code.py`."""
+def code_hashes(
+    config: Config, roles: Sequence[str] = ("target", "source"), known: Iterable[str] = ()
+) -> dict[str, str]:
+    """Module -> hash of the source of the user's own modules and what they import; see `config/user_code.py`.
+
+    known: modules of a record to compare with, of which some may not be imported yet in this process.
+    """
     if not (modules := users_modules(config, roles)):
         return {}
     import_from_here()
-    return source_hashes(modules)
+    return source_hashes([*modules, *known])
 
 
 def changes(first: Hashes, now: Hashes, kinds: tuple[str, ...] = (DATA, CODE, WEIGHTS)) -> list[str]:
@@ -51,6 +56,11 @@ def changes(first: Hashes, now: Hashes, kinds: tuple[str, ...] = (DATA, CODE, WE
     return found
 
 
+def code_changes(first: Hashes, config: Config) -> list[str]:
+    """Which of the user's modules are others now than in a record of this configuration."""
+    return changes(first, {CODE: code_hashes(config, known=first.get(CODE) or ())}, (CODE,))
+
+
 def check_unchanged(record: Path, first: Hashes, now: Hashes, *kinds: str) -> None:
     """Raises CheckpointError, with the way out, if a folder's results come from other code or data than there is now.
 
@@ -66,7 +76,7 @@ def check_unchanged(record: Path, first: Hashes, now: Hashes, *kinds: str) -> No
 
 def warn_of_other_code(place: object, first: Hashes, config: Config) -> None:
     """Where weights of a run meet the user's modules as they are now."""
-    for change in changes(first, {CODE: code_hashes(config)}):
+    for change in code_changes(first, config):
         warnings.warn(f"{place} was trained with other code: {change}", stacklevel=3)
 
 

@@ -1,6 +1,9 @@
 """What a network learns: its data as batches, its loss, its metrics. Tasks by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -56,11 +59,80 @@ MEMBERS = ("spec", "data_hash", "metric", "metadata", "size", "batch", "forward"
 TASKS: dict[str, Callable[[NetworkConfig], Task]] = shipped(SHIPPED_TASKS)
 
 
+@dataclass(frozen=True)
+class Description:
+    """What layers, spaces and words follow from, and what a recording keeps of its source's task."""
+
+    spec: Spec
+    metadata: Mapping[str, str]
+
+
+@dataclass
+class Known:
+    """What is known of networks within a `built_once`."""
+
+    tasks: list[tuple[NetworkConfig, Task]] = field(default_factory=list)
+    described: list[tuple[NetworkConfig, Description]] = field(default_factory=list)
+
+
+_known: ContextVar[Known | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def built_once() -> Iterator[None]:
+    """In the block each network's task, which reads its data, is built once: asked for again, it is the same one."""
+    if _known.get() is not None:
+        yield
+        return
+    token = _known.set(Known())
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def build_task(config: NetworkConfig) -> Task:
     """The task that a network's configuration names, with its data.
 
     Raises ConfigError for an unknown name, and for a user's own that lacks something; DataError for an empty split.
     """
+    known = _known.get() or Known()
+    for other, task in known.tasks:
+        if other == config:
+            return task
+    task = _build(config)
+    known.tasks.append((config, task))
+    return task
+
+
+def similar_task(config: NetworkConfig) -> Task:
+    """A task for what settings of the training do not change: its specification, metadata, sizes and metric."""
+    for other, task in (_known.get() or Known()).tasks:
+        if _alike(other, config):
+            return task
+    return build_task(config)
+
+
+def describe(config: NetworkConfig, description: Description) -> None:
+    """Within a `built_once`: what is known of a network whose data need not be there."""
+    if (known := _known.get()) is not None:
+        known.described.append((config, description))
+
+
+def description_of(config: NetworkConfig) -> Description:
+    """Of a network that `describe` has told of; else of its task, which reads the data."""
+    for other, description in (_known.get() or Known()).described:
+        if _alike(other, config):
+            return description
+    task = similar_task(config)
+    return Description(task.spec, task.metadata)
+
+
+def _alike(one: NetworkConfig, other: NetworkConfig) -> bool:
+    return (one.task, one.model, one.data) == (other.task, other.model, other.data)
+
+
+def _build(config: NetworkConfig) -> Task:
     task = made("task", config.task, TASKS, object, config)
     lacking = [name for name in MEMBERS if not hasattr(task, name)]
     if lacking:

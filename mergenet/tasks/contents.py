@@ -8,7 +8,7 @@
 what its examples are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +22,12 @@ def class_counts(unit: str, labels: Mapping[str, Tensor], num_classes: int) -> d
     """labels: of each split, int64 (N,)."""
     counts = {split: {unit: len(of), "classes": len(of.unique())} for split, of in labels.items()}
     return {"classes": num_classes} | counts
+
+
+def data_lines(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each network, by role."""
+    for role, counted in counts.items():
+        yield f"{role}: {in_a_line(counted)}"
 
 
 def in_a_line(contents: Mapping[str, Any]) -> str:

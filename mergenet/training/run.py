@@ -55,11 +55,12 @@ from mergenet.records.run_record import (
     write_record,
 )
 from mergenet.tasks import contents
-from mergenet.tasks.contents import in_a_line
+from mergenet.tasks.contents import data_lines
 from mergenet.training.advice import FEW
 from mergenet.training.trainer import Trainer
 from mergenet.training.unchanged import check_finished
 from mergenet.transfer.build_links import adapter_tensors
+from mergenet.transfer.phase import beyond_the_end
 
 LOG = logging.getLogger(__name__)
 # all that is in a run folder beside config.yaml, which comes first and goes last
@@ -102,8 +103,8 @@ def train_run(
             warn_of_few_updates(trainer)
         if distributed.is_main():
             _open(config, folder, trainer, history)
-            for role, counted in data_of(trainer).items():
-                LOG.info(f"{role}: {in_a_line(counted)}")
+            for line in data_lines(data_of(trainer)):
+                LOG.info(line)
         distributed.barrier()
         yield from _train(trainer, folder, history)
 
@@ -147,9 +148,8 @@ def warn_of_few_updates(trainer: Trainer) -> None:
     for link in transfer.links:
         if not transfer.updates(link):
             warnings.warn(
-                f"nothing is ever transferred through {link.name}: its steps, every {link.every} from "
-                f"transfer.start_step ({trainer.config.transfer.start_step}) on, lie beyond transfer.stop_fraction "
-                f"({trainer.config.transfer.stop_fraction:g}) of this run's {trainer.total_steps} steps; lower "
+                f"nothing is ever transferred through {link.name}: "
+                f"{beyond_the_end(trainer.config.transfer, link.every, trainer.total_steps)}; lower "
                 "transfer.start_step, or raise transfer.stop_fraction or epochs",
                 stacklevel=2,
             )
@@ -227,8 +227,9 @@ def _restore(trainer: Trainer, folder: Path) -> list[EpochResult]:
     if state is None or "trainer" not in state:  # the latter of a run that has ended, see records/kept.py
         return []
     if (folder / PROVENANCE_FILE).exists():
-        now = {DATA: _data_hashes(trainer), CODE: code_hashes(trainer.config)}
-        check_unchanged(folder / PROVENANCE_FILE, read_provenance(folder), now)
+        first = read_provenance(folder)
+        now = {DATA: _data_hashes(trainer), CODE: code_hashes(trainer.config, known=first.get(CODE) or ())}
+        check_unchanged(folder / PROVENANCE_FILE, first, now)
     trainer.load_state_dict(state["trainer"])
     return [EpochResult(**row) for row in state["history"]]
 

@@ -13,11 +13,13 @@ from mergenet.config import Config
 from mergenet.config.choices import PUBLISHED
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
 from mergenet.records.run_record import EpochResult
+from mergenet.tasks import built_once
 from mergenet.training.distillation import Distiller
 from mergenet.transfer.build_links import build_links
 from mergenet.transfer.link import Link
 from mergenet.transfer.pairs import resolve_pairs
 from mergenet.transfer.phase import Transfer
+from mergenet.transfer.recording import describe_source
 from mergenet.transfer.source import Source, build_source, factorizer
 
 CHECK_EVERY = 20  # steps between checks of the losses on CUDA, where each check waits for the device
@@ -63,6 +65,11 @@ class Trainer:
     """
 
     def __init__(self, config: Config) -> None:
+        with built_once():
+            self._build(config)
+
+    def _build(self, config: Config) -> None:
+        describe_source(config)
         self.config = config = resolve_pairs(config)
         self.device = set_up(config)
         self.steps_per_epoch = steps_per_epoch(config)

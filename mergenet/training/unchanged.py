@@ -24,7 +24,9 @@ def data_hashes(config: Config) -> dict[str, str]:
 def check_finished(config: Config, folder: Path) -> None:
     """`check_inputs` of a finished run."""
     if (folder / PROVENANCE_FILE).is_file():
-        check_inputs(folder / PROVENANCE_FILE, read_provenance(folder), config, code_hashes(config))
+        first = read_provenance(folder)
+        code = code_hashes(config, known=first.get(CODE) or ())
+        check_inputs(folder / PROVENANCE_FILE, first, config, code)
 
 
 def check_inputs(record: Path, first: Hashes, config: Config, code: Mapping[str, str]) -> None:

@@ -54,13 +54,12 @@ def write_pairs(config: Config) -> Config:
         return config
     if config.method != "mergenet":
         return with_pairs(config, ())
-    sources, targets = both_candidates(config)
     if isinstance(pairs, str):
-        return with_pairs(config, (auto_pair(config, sources, targets),))
+        return with_pairs(config, (auto_pair(config, *both_candidates(config)),))
     written: list[tuple[str, PairConfig]] = []
     for i, pair in enumerate(pairs):
         path = f"transfer.pairs.{i}"
-        expanded = expand(config, pair, sources, targets, path)
+        expanded = expand(config, pair, path)
         written += [(path, one) for one in expanded]
     try:
         check_pairs(config, written)
@@ -105,12 +104,11 @@ def with_pairs(config: Config, pairs: tuple[PairConfig, ...] | str) -> Config:
 # ---------------------------------------------------------------- patterns
 
 
-def expand(
-    config: Config, pair: PairConfig, sources: Sequence[LayerInfo], targets: Sequence[LayerInfo], path: str
-) -> list[PairConfig]:
+def expand(config: Config, pair: PairConfig, path: str) -> list[PairConfig]:
     """The pairs that one pair stands for; a pair of two layer names is left alone. Raises LayerError."""
     if is_written((pair,)):
         return [pair]
+    sources, targets = both_candidates(config, pair.direction)
     givers, receivers = matches(pair.source, sources, f"{path}.source"), matches(pair.target, targets, f"{path}.target")
     if is_pattern(pair.source) and is_pattern(pair.target):
         names = align(givers, receivers)

@@ -23,7 +23,16 @@ def stop_step(config: TransferConfig, total_steps: int) -> int:
 
 def transfer_steps(config: TransferConfig, every: int, total_steps: int) -> list[int]:
     """The steps of a run at which a link with that cycle transfers."""
-    return [step for step in range(config.start_step, stop_step(config, total_steps)) if step % every == 0]
+    first = -(-config.start_step // every) * every
+    return list(range(first, stop_step(config, total_steps), every))
+
+
+def beyond_the_end(config: TransferConfig, every: int, total_steps: int) -> str:
+    """Why a link with that cycle never transfers, for messages."""
+    return (
+        f"its steps, every {every} from transfer.start_step ({config.start_step}) on, lie beyond "
+        f"transfer.stop_fraction ({config.stop_fraction:g}) of a run's {total_steps} steps"
+    )
 
 
 class Transfer:

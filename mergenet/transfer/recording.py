@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,19 +19,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mergenet.config import Config
+from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, WriteError, unknown_name
 from mergenet.layers.matrices import Layer
 from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, errors_of
 from mergenet.models import weights_hash
 from mergenet.records.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
-from mergenet.records.inputs import CODE, code_hashes, warn_of_other_code
+from mergenet.records.inputs import CODE, changes, code_hashes, warn_of_other_code
 from mergenet.records.models import RecordingInfo, checked
 from mergenet.records.run_record import CHECKPOINT_FOLDER
 from mergenet.records.sealed import read_record, write_record
+from mergenet.tasks import Description, describe
 
 FORMAT = 1
 INFO = "recording.json"
+DESCRIBED = "described"  # its key: what the source's task was, without the data
 AGAIN = "write one with `mergenet record`"
 
 
@@ -46,6 +50,20 @@ def fingerprint(config: Config, total_steps: int) -> str:
     run = config.model_dump(mode="json", include={"epochs", "device", "threads", "amp", "deterministic"})
     text = json.dumps([FORMAT, source, run, total_steps], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe_source(config: Config) -> None:
+    """Within a `built_once`: the layers of a recorded source are found without its data, if the recording says enough.
+
+    Recordings of earlier versions do not. Whether it is one of this source is checked when it is used.
+    """
+    if config.source.kind != "recorded" or config.source.recording is None:
+        return
+    with suppress(CheckpointError, KeyError, TypeError, ValueError):
+        info = Recording.open(Path(config.source.recording)).info
+        own, said = config.source.model_dump(mode="json"), info[DESCRIBED]
+        if all(info["source"][key] == own[key] for key in ("task", "data")):
+            describe(config.source, Description(Spec.from_json(said["spec"]), dict(said["metadata"])))
 
 
 @dataclass(frozen=True)
@@ -138,7 +156,7 @@ class Recorder:
         self, config: Config, total_steps: int, folder: Path, layers: Mapping[str, Layer], every: int, per_epoch: int
     ) -> None:
         self.folder, self.layers, self.every = folder, layers, every
-        self.what = {
+        self.what: dict[str, Any] = {
             "format": FORMAT,
             "fingerprint": fingerprint(config, total_steps),
             "layers": list(layers),
@@ -154,16 +172,19 @@ class Recorder:
         # recordings without modules of the user's, or embeddings, stay what they were
         self.tensors: dict[str, Tensor] = {}
         self.epochs: list[dict[str, float]] = []
+        self.described: dict[str, Any] = {}
 
     def resume(self, learner: Learner) -> None:
         """Bring the learner, and `epochs`, to where this recording stopped; nothing if it has not begun."""
         self.what["data_hash"] = learner.task.data_hash
+        words = {name: text for name, text in learner.task.metadata.items() if name == "tokenizer"}
+        self.described = {"spec": learner.task.spec.to_json(), "metadata": words}
         if self._is_finished():
             self.epochs = _read_info(self.folder)["epochs"]
             return
         checkpoints = self.folder / CHECKPOINT_FOLDER
         state = load_latest(checkpoints) if checkpoints.is_dir() else None
-        if state is not None and state["what"] == json.dumps(self.what):
+        if state is not None and self._is_same(json.loads(state["what"])):
             learner.load_state_dict(state["learner"])
             self.epochs = state["epochs"]
 
@@ -189,7 +210,7 @@ class Recorder:
         if not distributed.is_main():
             return
         if not self._is_finished():
-            write_record(self.folder / INFO, self.what | {"epochs": self.epochs})
+            write_record(self.folder / INFO, self.what | {"epochs": self.epochs, DESCRIBED: self.described})
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
     def _open(self) -> None:
@@ -206,7 +227,14 @@ class Recorder:
             info = _read_info(self.folder)
         except CheckpointError:
             return False
-        return {key: info.get(key) for key in self.what} == self.what
+        return self._is_same(info)
+
+    def _is_same(self, info: Mapping[str, Any]) -> bool:
+        """Of the same source; modules of the user's count where both know them, as in `changes`."""
+        if any(info.get(key) != self.what[key] for key in self.what.keys() - {CODE}):
+            return False
+        there, here = info.get(CODE, {}), self.what.get(CODE, {})
+        return isinstance(there, dict) and not changes({CODE: there}, {CODE: here})
 
 
 def _read_info(folder: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ With one-way transfer the source never sees the target, so its trajectory is the
 in the same way. `recording.py` keeps that trajectory; here it is replayed, bit for bit.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ from torch import Tensor
 from mergenet.config import Config
 from mergenet.errors import ConfigError
 from mergenet.layers.matrices import Layer, check_receives, find_layer
+from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
 from mergenet.models.sharing import sharing
 from mergenet.records.run_record import EpochResult
+from mergenet.tasks import built_once, contents
+from mergenet.tasks.contents import data_lines
 from mergenet.transfer.encodings import factorize
 from mergenet.transfer.recording import Recorder, Recording
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
     """Trains the source by itself, as a live source of `config` would, and records `layers` every `every` steps.
 
     Resumes the same recording in the same folder if it was stopped; a complete one is only read.
-    Several workers train it together; the first one writes.
+    Several workers train it together; the first one writes. What the source learns from is logged before the first
+    epoch (level info).
     Raises ConfigError for unknown layers or a source that takes no steps, before anything is written.
     """
     if config.source.kind not in ("live", "recorded") or not layers or every < 1:
@@ -130,12 +137,16 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
             f"{config.source.kind!r}, {list(layers)!r} and {every!r}"
         )
     device = set_up(config)
-    learner = Learner("source", config.source, config, device)
-    found = {name: find_layer(learner.network, name, "layer") for name in layers}
-    per_epoch = steps_per_epoch(config)
+    with built_once():
+        learner = Learner("source", config.source, config, device)
+        found = {name: find_layer(learner.network, name, "layer") for name in layers}
+        per_epoch = steps_per_epoch(config)
     total_steps = per_epoch * config.epochs
     recorder = Recorder(config, total_steps, folder, found, every, per_epoch)
     recorder.resume(learner)
+    if distributed.is_main() and len(recorder.epochs) < config.epochs:
+        for line in data_lines({"source": contents(learner.task, learner.config)}):
+            LOG.info(line)
     for epoch, metrics in enumerate(recorder.epochs[:], start=1):
         yield EpochResult(epoch, epoch * per_epoch, metrics)
     for epoch in range(len(recorder.epochs) + 1, config.epochs + 1):

@@ -17,7 +17,7 @@ from sweeps.ablation.variants import LeftOut, Variant, one_line
 from sweeps.config import SweepConfig
 from sweeps.config.loading import parse_sweep
 from sweeps.execution.resources import check_executor
-from sweeps.planning.checks import check_device, check_folder_names, num_gpus, with_metric
+from sweeps.planning.checks import check_device, check_folder_names, counted_data, num_gpus, with_metric
 from sweeps.planning.cost import HOUR, START_SECONDS, TRAINING_CHECKPOINTS, TRIAL_SECONDS, crowding, epoch_seconds
 from sweeps.planning.cost import free_disk as free_disk
 from sweeps.planning.plan import Plan, more_seeds
@@ -75,7 +75,7 @@ def plan_ablation(
     if not elsewhere:
         check_device(centre)
     check_executor(sweep, space, None if elsewhere else num_gpus())
-    plan = Plan(sweep, space, SourcePlan(), config_hash(centre), len(variants))
+    plan = Plan(sweep, space, SourcePlan(), config_hash(centre), len(variants), data=counted_data(centre))
     return AblationPlan(ablation, tuple(variants), tuple(left_out), tuple(shared_sources(variants)), plan)
 
 
@@ -160,6 +160,8 @@ def estimate(
     return {
         "name": plan.ablation.name,
         "metric": plan.metric,
+        "data": sweep.data,
+        "searched_data": sweep.searched_data,
         "variants": [
             {"name": one.name, "label": one.label, "changes": one.changes, "run_seconds": round(seconds[one.name], 2)}
             for one in plan.variants

@@ -105,7 +105,8 @@ def pair_choices(config: Config) -> dict[str, tuple[Pairs, int]]:
 def deep_pairs(config: Config) -> list[tuple[str, str]]:
     """Layers at the same relative depth, without the first and the last; of one network deep and middle ones."""
     sources, targets = (
-        [layer.name for layer in layers if layer.kind != "embedding"][1:-1] for layers in both_candidates(config)
+        [layer.name for layer in layers if layer.kind != "embedding"][1:-1]
+        for layers in both_candidates(config, config.transfer.written_pairs[0].direction)
     )
     if config.source.kind == "self":
         third = len(targets) // 3

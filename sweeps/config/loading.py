@@ -5,17 +5,19 @@ load_sweep("quickstart", ["num_trials=4", "set.transfer.t_cycle=8"])  ->  SweepC
 
 import importlib.resources
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from mergenet.config import PairConfig, Strict
+from mergenet.config import Config, PairConfig, Strict
 from mergenet.config.json_schema import node_at
 from mergenet.config.loading import parse_override
 from mergenet.config.messages import printable, problem
 from mergenet.config.pair_labels import pairs_of
+from mergenet.config.preset_names import presets
 from mergenet.config.rules import shown
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
 from mergenet.errors import SECRET, ConfigError, unknown_name
@@ -43,6 +45,9 @@ def load_sweep(
     values = load_yaml(text, origin)
     if not isinstance(values, dict):
         raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
+    ours, others = SweepConfig.model_fields.keys() | {"set"}, Config.model_fields.keys()
+    if values.keys() & (others - ours) and not values.keys() & (ours - others):
+        raise ConfigError(f"{origin} must be a sweep, got a configuration; {_of_a_configuration(name_or_path)}")
     for override in overrides:
         _override(values, override)
     for key, value in (changes or {}).items():
@@ -91,6 +96,11 @@ def _read(name_or_path: str) -> tuple[str, str]:
     label = printable(name_or_path)
     if not name_or_path.endswith((".yaml", ".yml")) and "/" not in name_or_path:
         if name_or_path not in sweeps():
+            if name_or_path in presets():
+                way_out = _of_a_configuration(name_or_path)
+                raise ConfigError(
+                    f"the name must be that of a sweep, got {label!r}, which is a configuration; {way_out}"
+                )
             message = unknown_name("the sweep", name_or_path[:60], sweeps())
             raise ConfigError(f"{message}; a file's name ends in .yaml or has a / in it")
         path = importlib.resources.files("sweeps.config") / "presets" / f"{name_or_path}.yaml"
@@ -101,6 +111,11 @@ def _read(name_or_path: str) -> tuple[str, str]:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         known = ", ".join(sweeps())
         raise ConfigError(f"{label} must be a readable file, got: {reason}; sweeps are {known}") from None
+
+
+def _of_a_configuration(name: str) -> str:
+    word = shlex.quote(printable(name))
+    return f"`mergenet train {word}` trains it, `mergenet sweep init my-sweep.yaml --base {word}` writes a sweep of it"
 
 
 def _override(values: dict[str, Any], text: str) -> None:

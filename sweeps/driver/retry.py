@@ -8,7 +8,7 @@ from analysis.trial_file import Trial, trial_folders, trial_of, write_trial_file
 from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.checkpoint import load_latest
-from mergenet.records.inputs import CODE, changes, code_hashes
+from mergenet.records.inputs import code_changes
 from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, delete_run, read_provenance
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import storage_errors
@@ -56,7 +56,7 @@ def goes_on(run: Path) -> bool:
         return False
     try:
         config = load_config(str(run / CONFIG_FILE))
-        if (run / PROVENANCE_FILE).is_file() and changes(read_provenance(run), {CODE: code_hashes(config)}):
+        if (run / PROVENANCE_FILE).is_file() and code_changes(read_provenance(run), config):
             return False
         load_latest(run / CHECKPOINT_FOLDER)
     except UserError:

@@ -37,6 +37,7 @@ from sweeps.driver.steps import (
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.report.live import say
 from sweeps.report.page import write_page
+from sweeps.report.plan_text import data_text
 from sweeps.report.summary import print_summary, summarize
 from sweeps.study.draws import DRAWS, draw_changes
 from sweeps.tracking.remote_copy import claim
@@ -127,8 +128,10 @@ def _train(
 def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[Listener]) -> dict[str, Any]:
     plan, folder, view = desk.plan, desk.folder, desk.view
     sweep, shared = plan.sweep, None if address is None else folder
-    if plan.shortage is not None:
-        view.say(plan.shortage)
+    for line in data_text(plan.data, plan.searched_data):
+        view.say(line)
+    for line in (*plan.warnings, *([] if plan.shortage is None else [plan.shortage])):
+        view.say(line)
     with training(desk, address, listeners) as slots:
         recording = str(folder / SOURCE) if plan.source.record else None
         jobs = Jobs(folder, plan.space, recording, tuple(more_seeds(plan)))

@@ -1,6 +1,8 @@
 """The checks of a sweep before it creates anything, which make it a plan; every bad value is found here."""
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, UserError
@@ -9,6 +11,7 @@ from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.execution.resources import check_executor
+from sweeps.planning.never_transfers import check_transfers
 from sweeps.planning.plan import Plan
 from sweeps.space.checks import build_space, probes
 from sweeps.space.space import Space
@@ -23,10 +26,20 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
 
     elsewhere: it will run on a cluster, so this machine need not have the device. begun: its number of trials is fixed.
     """
+    from mergenet.tasks import built_once
+
     check_packages()
     check_folder_names()
+    with built_once():
+        return _planned(sweep, elsewhere, begun)
+
+
+def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
+    from mergenet.transfer.recording import describe_source
+
     base = load_base(sweep)
     space = build_space(base, sweep.search)
+    describe_source(base)
     from sweeps.samplers.compatibility import check_sampler, possible_trials
     from sweeps.space.adapter_size import check_size  # torch
     from sweeps.space.layer_choices import with_layers, with_limits
@@ -44,9 +57,30 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
+    warnings = tuple(check_transfers(space, begun))
     asked = sweep.num_trials
     sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
-    return Plan(sweep, space, plan_source(space), config_hash(base), asked, read_warm_start(sweep, space))
+    warm = read_warm_start(sweep, space)
+    return Plan(
+        sweep, space, plan_source(space), config_hash(base), asked, warm, counted_data(space.config({})), warnings
+    )
+
+
+def counted_data(base: Config) -> dict[str, dict[str, Any]]:
+    """What the networks of a configuration learn from, by role. A source that is replayed learns from nothing.
+
+    Without those that cannot be built: trials may all have other data.
+    """
+    from mergenet.tasks import contents, similar_task
+
+    networks = {"target": base.target}
+    if base.method != "none" and base.source.kind not in ("self", "recorded"):
+        networks["source"] = base.source
+    found = {}
+    for role, network in networks.items():
+        with suppress(UserError):
+            found[role] = contents(similar_task(network), network)
+    return found
 
 
 def check_folder_names() -> None:
@@ -79,9 +113,9 @@ def check_device(base: Config) -> None:
 
 def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
     """The sweep with the metric that selects a run's best epoch: the best of another metric has other weights."""
-    from mergenet.tasks import build_task
+    from mergenet.tasks import similar_task
 
-    own = f"target_val_{build_task(base.target).metric}"
+    own = f"target_val_{similar_task(base.target).metric}"
     if sweep.metric not in (None, own):
         raise ConfigError(
             f"metric must be {own}, by which each run selects its best epoch, got {sweep.metric!r}; "

@@ -1,7 +1,7 @@
 """What the results of a sweep depend on beside its file and its base: data, starting weights, the user's modules."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,16 @@ def check_sweep_unchanged(folder: Path, base: Config, search: Search, fixed: boo
 
     first = read_state(folder).get(INPUTS)
     if isinstance(first, dict):
-        check_inputs(folder / STATE_FILE, first, base, {} if fixed else code_of(base, search))
+        check_inputs(folder / STATE_FILE, first, base, {} if fixed else code_of(base, search, first.get(CODE) or ()))
 
 
-def code_of(base: Config, search: Search) -> dict[str, str]:
+def code_of(base: Config, search: Search, known: Iterable[str] = ()) -> dict[str, str]:
+    """Of all modules of the user's that the sweep can draw. known: those of a record to compare with."""
     drawn = {found[1] for entry in search.values() for text in _texts(entry.listed) if (found := OWN.fullmatch(text))}
     if not (modules := drawn.union(users_modules(base))):
         return {}
     import_from_here()
-    return source_hashes(modules)
+    return source_hashes([*modules, *known])
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What a sweep decides before it creates anything, and the seeds that follow from it."""
 
 import itertools
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,8 @@ class Plan:
     """Everything that is decided before anything is created.
 
     sweep: with its metric, and no more trials than its space holds. asked: how many the sweep file asks for. base_hash:
-    of the base with the changes of `set`. warm: what earlier sweeps found.
+    of the base with the changes of `set`. warm: what earlier sweeps found. data: what the base's networks learn from,
+    by role, as `mergenet.tasks.contents` counts it. warnings: lines on what is drawn in vain.
     """
 
     sweep: SweepConfig
@@ -24,10 +26,19 @@ class Plan:
     base_hash: str
     asked: int
     warm: WarmStart = field(default_factory=WarmStart)
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def epochs(self) -> int:
         return int(self.space.base["epochs"])
+
+    @property
+    def searched_data(self) -> list[str]:
+        """The settings by which trials learn from other data than the base."""
+        roles = "|".join(self.data)
+        names = dict.fromkeys(name for path in self.space.entries for name in self.space.names(path))
+        return [name for name in names if re.match(rf"({roles})\.(task|data)\b", name)]
 
     @property
     def shortage(self) -> str | None:

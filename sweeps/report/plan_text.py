@@ -1,6 +1,6 @@
 """The text of `mergenet sweep plan`."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.measures import excesses
@@ -15,6 +15,7 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"sweep {found['name']}: nothing has been created"
     if found["shortage"] is not None:
         yield found["shortage"]
+    yield from found["warnings"]
     count = found["seeds_per_trial"]
     more = f", {found['adapter_trainings']} to train its adapter" if found["adapter_trainings"] else ""
     runs = f"{found['trials']} of the search, 1 without transfer, {found['confirmations']} to confirm the best{more}"
@@ -30,6 +31,7 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
         f"epochs: {epochs['expected']:.0f} expected with early stopping, at most {epochs['full']} "
         f"(search {epochs['search_expected']:.0f} of {epochs['search_full']}; {epochs['of_a_run']} a run)"
     )
+    yield from data_text(found["data"], found["searched_data"])
     upto = "up to " if space["conditional"] else ""
     continuous = f", times {upto}{space['continuous']} ranges of numbers" if space["continuous"] else ""
     branches = f"; {space['conditional']} values are drawn in some branches only" if space["conditional"] else ""
@@ -54,6 +56,15 @@ def plan_lines(found: dict[str, Any]) -> Iterator[str]:
     yield from statistics_lines(found["statistics"])
     if count > 1:
         yield f"  the search compares means over {count} seeds, {count**-0.5:.2f} times as noisy as one seed"
+
+
+def data_text(data: Mapping[str, Any], searched: Sequence[str]) -> Iterator[str]:
+    """What the networks of the base learn from, in the words of `mergenet train`. searched: settings that change it."""
+    from mergenet.tasks.contents import data_lines  # torch
+
+    yield from data_lines(data)
+    if searched:
+        yield f"  so the base; trials draw {', '.join(searched)}"
 
 
 def objective_lines(found: dict[str, Any]) -> Iterator[str]:

@@ -13,11 +13,11 @@ from mergenet.config import Config, NetworkConfig, PairConfig
 from mergenet.config.rules import is_pattern, rule
 from mergenet.errors import ConfigError
 from mergenet.layers.candidates import both_candidates
-from mergenet.layers.matrices import LayerError, LayerInfo, find_layer, list_layers
+from mergenet.layers.matrices import LayerError, LayerInfo, check_receives, find_layer, list_layers
 from mergenet.layers.spaces import columns_of, network_key
 from mergenet.learner.learner import errors_of
 from mergenet.models import build_model
-from mergenet.tasks import build_task
+from mergenet.tasks import description_of
 from mergenet.transfer.encodings import has_rank
 from mergenet.transfer.pairs import is_written, matches, with_alignment, with_pairs, write_pairs
 from sweeps.space.conditions import holds
@@ -104,7 +104,7 @@ def drawn_pairs(space: Space, pair: PairConfig) -> list[list[PlainPair]]:
     """The choices of `layers`: each matching source layer with each matching target layer."""
     path, found = f"search.{PAIRS}.layers", []
     for labels, config in networks(space):
-        sources, targets = both_candidates(config)
+        sources, targets = both_candidates(config, pair.direction)
         givers = matches(pair.source, sources, f"{path}.source{describe(labels)}")
         receivers = matches(pair.target, targets, f"{path}.target{describe(labels)}")
         if len(givers) * len(receivers) > MAX_COMBINATIONS:
@@ -202,14 +202,19 @@ def lowest_rank(space: Space, config: Config) -> int:
 
 
 def rank_limit(config: Config, where: str = "") -> int:
-    """The largest rank that all pairs allow; per kernel row for convolutions. Raises LayerError for a bad name."""
+    """The largest rank that all pairs allow; per kernel row for convolutions.
+
+    Raises LayerError for a bad name, and for a layer that is to receive and cannot.
+    """
     target = config.target
     source = target if config.source.kind == "self" else config.source
     limit = 2**31 - 1
     for i, pair in enumerate(with_alignment(config).transfer.written_pairs):
         for side, network, name in (("source", source, pair.source), ("target", target, pair.target)):
             with errors_of(side):
-                layer = layer_of(network, name, f"transfer.pairs.{i}.{side}{where}")
+                layer = layer_of(network, name, path := f"transfer.pairs.{i}.{side}{where}")
+                if layer.computed_from and pair.direction in (f"to_{side}", "both"):
+                    check_receives(build(network), name, path)  # raises, with the layers that can
             if has_rank(config.transfer.adapter, gives=pair.direction != f"to_{side}"):
                 limit = min(limit, layer.largest_rank_in(columns_of(pair)))
     return limit
@@ -229,4 +234,4 @@ def network_layers(network: str) -> dict[str, LayerInfo]:
 
 
 def build(network: NetworkConfig) -> nn.Module:
-    return build_model(network.model, build_task(network).spec)
+    return build_model(network.model, description_of(network).spec)

@@ -30,7 +30,7 @@ from mergenet.config import Config
 from mergenet.config.loading import load_config, parse_config
 from mergenet.config.rules import shown
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.inputs import CODE, changes, code_hashes
+from mergenet.records.inputs import CODE, code_changes
 from mergenet.records.models import Record, checked
 from mergenet.records.run_record import read_run
 from mergenet.records.sealed import read_record, write_record
@@ -180,7 +180,7 @@ def read_known(folder: Path, space: Space, sweep: SweepConfig) -> PriorTrial | s
         records = [read_run(run) for run in (runs if state == COMPLETE else runs[:1])]
         config = parse_config(portable_config(records[0].config), str(folder))
         own = [record.provenance for record in records if record.provenance.get(CODE)]
-        if own and any(changes(origin, {CODE: code_hashes(config)}) for origin in own):
+        if own and any(code_changes(origin, config) for origin in own):
             return OTHER_CODE
     except UserError:
         return UNREADABLE

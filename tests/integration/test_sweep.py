@@ -46,6 +46,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
 def test_the_user_sees_the_sweeps_lines_only(done: Done) -> None:
     assert done.process.stderr == ""
     out = done.process.stdout
+    assert "target: digits, 10 classes: train 260 images, val 229, test 270" in out
     assert "the source trains once, 2 layers recorded every 2 steps; all trials replay it" in out
     for name in ["source", "baseline", *(f"trial-{i:03d}" for i in range(6)), "adapter-1", "adapter-2", *CONFIRMED]:
         assert sum(line.startswith(f"{name} ") and " epochs " in line for line in out.splitlines()) == 1, name

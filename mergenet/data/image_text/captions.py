@@ -20,6 +20,7 @@ from mergenet.data.image_text.image_text import (
 from mergenet.data.images.openmoji import emoji_images, emoji_list, unicode_emoji
 from mergenet.data.images.pictures import read_images
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
+from mergenet.data.listing import LeftOut
 from mergenet.data.splits import TEST_FRACTION, hold_out, stratified_order
 from mergenet.data.text.tokens import tokenizer_for, vocabulary_size
 from mergenet.errors import DataError
@@ -97,13 +98,12 @@ def load_coco(config: DataConfig) -> CaptionData:
     used = {entry.image for of in entries.values() for entry in of}
     kept = share_of_images(torch.arange(len(entries["train"])), config.train_fraction, config.split_seed)
     entries["train"] = [entries["train"][i] for i in kept.tolist()]
-    splits = []
+    splits, left_out = [], LeftOut(unused_files([root / folder for folder in FOLDERS], used))
     for split in ("train", "val", "test"):
         image = [n for n, entry in enumerate(entries[split]) for _ in entry.captions]
-        pixels = read_images([entry.image for entry in entries[split]], config.image_size)
+        pixels = read_images([entry.image for entry in entries[split]], config.image_size, left_out)
         splits.append((pixels, torch.tensor(image), [c for entry in entries[split] for c in entry.captions]))
-    left_out = unused_files([root / folder for folder in FOLDERS], used)
-    return dataclasses.replace(_caption_data(splits, config), left_out=left_out)
+    return dataclasses.replace(_caption_data(splits, config), left_out=dict(left_out))
 
 
 def read_karpathy(root: Path) -> dict[str, list[Captioned]]:

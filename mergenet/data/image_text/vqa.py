@@ -25,6 +25,7 @@ from mergenet.data.image_text.image_text import (
 from mergenet.data.image_text.vqa_answers import NUM_HUMANS, normalise, soft_scores
 from mergenet.data.images.pictures import read_images
 from mergenet.data.json_fields import field, folder_with, read_json, text_field
+from mergenet.data.listing import LeftOut
 from mergenet.data.splits import hold_out_groups
 from mergenet.data.text.tokens import tokenizer_for, vocabulary_size
 from mergenet.errors import DataError
@@ -80,7 +81,8 @@ def load_vqa2(config: DataConfig) -> VqaData:
     train, test = (read_vqa2(root, folder) for folder in FOLDERS)
     data = vqa_data(train, test, config, MIN_COUNT)
     used = {record.image for record in (*train, *test)}
-    return dataclasses.replace(data, left_out=unused_files([root / folder for folder in FOLDERS], used))
+    unused = unused_files([root / folder for folder in FOLDERS], used)
+    return dataclasses.replace(data, left_out=unused | dict(data.left_out))
 
 
 def vqa_data(train: Sequence[Record], test: Sequence[Record], config: DataConfig, min_count: int) -> VqaData:
@@ -107,16 +109,17 @@ def vqa_data(train: Sequence[Record], test: Sequence[Record], config: DataConfig
     scores = [[_scores(record, number) for record in split] for split in splits]
     guesses = best_guesses(splits[0], scores[0])
     tokenizer = tokenizer_for(config, [record.question for record in splits[0]])
-    parts = []
+    parts, left_out = [], LeftOut()
     for split, known in zip(splits, scores, strict=True):
         names = _numbered(record.image for record in split)
-        pixels = read_images(list(names), config.image_size)
+        pixels = read_images(list(names), config.image_size, left_out)
         place = torch.tensor([names[record.image] for record in split])
         texts = image_texts(pixels, place, [record.question for record in split], tokenizer, config.max_length)
         parts.append(_questions(texts, known, [guesses.get(record.question, guesses[""]) for record in split]))
     digest = content_hash([tensor for part in parts for tensor in _tensors(part)], answers)
     learned, held_out, tested = parts
-    return VqaData(learned, held_out, tested, answers, vocabulary_size(tokenizer), tokenizer.to_str(), digest)
+    size = vocabulary_size(tokenizer)
+    return VqaData(learned, held_out, tested, answers, size, tokenizer.to_str(), digest, dict(left_out))
 
 
 def frequent_answers(answers: Iterable[str], min_count: int) -> tuple[str, ...]:

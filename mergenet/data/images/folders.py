@@ -29,11 +29,11 @@ def load_folder(config: DataConfig) -> ImageData:
     files = {split: _files(place, left_out) for split, place in places.items()}
     classes = list(files["train"])
     _check(places, files, left_out)
-    train = _read(files["train"], classes, config.image_size)
+    train = _read(files["train"], classes, config.image_size, left_out)
     held_out = {}
     for name, fraction in (("test", TEST_FRACTION), ("val", config.val_fraction)):
         if name in files:
-            held_out[name] = _read(files[name], classes, config.image_size)
+            held_out[name] = _read(files[name], classes, config.image_size, left_out)
         else:
             held, kept = hold_out(train.labels, fraction, config.split_seed)
             held_out[name], train = train.take(held), train.take(kept)
@@ -73,8 +73,8 @@ def _check(places: dict[str, Path], files: dict[str, dict[str, list[Path]]], lef
         )
 
 
-def _read(files: Mapping[str, list[Path]], classes: list[str], size: int) -> Split:
+def _read(files: Mapping[str, list[Path]], classes: list[str], size: int, left_out: LeftOut) -> Split:
     """One split, class after class."""
     labels = [classes.index(name) for name, found in files.items() for _ in found]
-    images = read_images([path for found in files.values() for path in found], size)
+    images = read_images([path for found in files.values() for path in found], size, left_out)
     return Split(images, torch.tensor(labels))

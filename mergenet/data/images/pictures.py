@@ -2,7 +2,8 @@
 
 Turned as EXIF says; transparent parts on white; the first picture of an animation or of several pages; 16 bits by
 their upper 8. Greys of 32 bits have no range that viewers agree on: whole numbers are taken as 16 bits, fractions as
-0 for black to 1 for white, and what lies outside is refused. Colour profiles are not applied.
+0 for black to 1 for white, and what lies outside is refused. Colours are those of the embedded profile, in sRGB
+(`colour_profiles.py`); one that cannot be used is counted.
 """
 
 import warnings
@@ -17,10 +18,13 @@ import torch
 from PIL import Image, ImageCms, UnidentifiedImageError
 from torch import Tensor
 
+from mergenet.data.images.colour_profiles import conversion, converted
+from mergenet.data.listing import LeftOut
 from mergenet.errors import DataError
 
 NO_PICTURES = {"BUFR", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}  # Pillow knows their headers alone
 PROGRAMS = {"EPS"}  # drawn by running Ghostscript on the file
+UNUSABLE = "unusable colour profiles"
 WHITE = (255, 255, 255, 255)
 ORIENTATION = 0x0112  # EXIF tag
 TURNS = {
@@ -48,30 +52,39 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
-def read_images(paths: Sequence[Path], size: int) -> Tensor:
-    """uint8 (N, 3, size, size), resized to squares whatever their shape, by threads. Raises DataError with the path."""
+def read_images(paths: Sequence[Path], size: int, left_out: LeftOut | None = None) -> Tensor:
+    """uint8 (N, 3, size, size), resized to squares whatever their shape, by threads. Raises DataError with the path.
+
+    left_out: counts the colour profiles that cannot be used.
+    """
     images = np.empty((len(paths), size, size, 3), dtype=np.uint8)
 
-    def read(number: int) -> None:
-        images[number] = read_image(paths[number], size)
+    def read(number: int) -> bool:
+        images[number], profiled = read_image(paths[number], size)
+        return profiled
 
     formats()  # not by several threads at once
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # Pillow's, which name no file: of odd metadata, and of large pictures
         try:
-            for _ in pool.map(read, range(len(paths))):
-                pass
+            ignored = list(pool.map(read, range(len(paths)))).count(False)
         except DataError:
             pool.shutdown(cancel_futures=True)
             raise
+    if ignored and left_out is not None:
+        left_out[UNUSABLE] += ignored
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def read_image(path: Path, size: int) -> np.ndarray:
-    """uint8 (size, size, 3). Raises DataError with the path for a file that cannot be read."""
+def read_image(path: Path, size: int) -> tuple[np.ndarray, bool]:
+    """uint8 (size, size, 3), and False if its colour profile cannot be used.
+
+    Raises DataError with the path for a file that cannot be read.
+    """
     try:
         with Image.open(path, formats=formats()) as image:
-            return np.asarray(viewed(image).resize((size, size), Image.Resampling.BILINEAR))
+            seen, profiled = viewed(image)
+            return np.asarray(seen.resize((size, size), Image.Resampling.BILINEAR)), profiled
     except UnidentifiedImageError:
         raise DataError(f"{path} cannot be read as an image: Pillow knows no format that it is in") from None
     except OSError as error:
@@ -81,11 +94,16 @@ def read_image(path: Path, size: int) -> np.ndarray:
         raise DataError(f"{path} cannot be read as an image: {_line(str(error)) or type(error).__name__}") from None
 
 
-def viewed(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it, mode RGB. Raises ValueError for 32 bits out of range."""
+def viewed(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The picture as a viewer shows it, mode RGB; False if its colour profile cannot be used.
+
+    Raises ValueError for 32 bits out of range.
+    """
     image.load()
-    turn = TURNS.get(_orientation(image))
+    turn, profile = TURNS.get(_orientation(image)), conversion(image)
     seen = _grey(image) if image.mode.startswith("I") or image.mode == "F" else image
+    if profile.into_srgb is not None:
+        seen = converted(seen, profile.into_srgb)
     if seen.has_transparency_data:
         seen = seen.convert("RGBA")
         seen = Image.alpha_composite(Image.new("RGBA", seen.size, WHITE), seen)
@@ -93,7 +111,7 @@ def viewed(image: Image.Image) -> Image.Image:
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         seen = ImageCms.profileToProfile(seen, lab, srgb, outputMode="RGB") or seen
     seen = seen.convert("RGB")
-    return seen if turn is None else seen.transpose(turn)
+    return seen if turn is None else seen.transpose(turn), profile.usable
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ from analysis.tables import formats
 from mergenet.records.atomic import write_json, write_text
 from sweeps.ablation.results.table import EXTRA, verdict_lines
 from sweeps.report.live import show_params
-from sweeps.report.plan_text import duration, size
+from sweeps.report.plan_text import data_text, duration, size
 
 NAME, INTERACTIONS = "ablation", "interactions"  # of the files
 SHOWN = [
@@ -30,6 +30,7 @@ def plan_lines(found: dict[str, Any], begun: bool = False) -> Iterator[str]:
     )
     for one in others:
         yield f"  {one['label']}: {show_params(one['changes'])}"
+    yield from data_text(found["data"], found["searched_data"])
     if found["left_out"]:
         yield "left out:"
         yield from (f"  {one['label']}: {one['reason']}" for one in found["left_out"])

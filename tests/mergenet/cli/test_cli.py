@@ -216,6 +216,8 @@ def test_a_recorded_source_gives_the_live_run() -> None:
     live = call("train", "digits", *QUICK, "--out=live").stdout
     result = call("record", "digits", *QUICK, "--out=source")
     assert "recorded layer3.0.conv2 in source" in result.stdout
+    line = next(line for line in live.splitlines() if line.startswith("source: "))
+    assert line.startswith("source: digits, 10 classes: train ") and result.stdout.splitlines().count(line) == 1
     replay = ["--set=source.kind=recorded", "--set=source.recording=source"]
     call("train", "digits", *QUICK, *replay, "--out=replayed")
     assert live

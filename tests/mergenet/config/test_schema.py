@@ -352,6 +352,8 @@ def test_a_mapping_changes_what_it_names_and_leaves_the_rest() -> None:
         ("digit", f"the preset must be one of {', '.join(presets())}, got 'digit'; "
                   "did you mean digits?; a file's name ends in .yaml or has a / in it"),
         ("nowhere.yaml", f"nowhere.yaml must be an existing file; presets are {', '.join(presets())}"),
+        ("quickstart", "the preset must be a configuration, got 'quickstart', which is a sweep; `mergenet sweep run "
+                       "quickstart` runs it, and its base is 'shared-inputs'"),
         ("a\0/b", "'a\\x00/b' must be a readable file, got: embedded null byte"),
     ],
 )  # fmt: skip
@@ -359,6 +361,17 @@ def test_names_that_lead_nowhere(name: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(name)
     assert str(caught.value) == message
+
+
+def test_a_sweep_file_is_told_from_a_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "my sweep.yaml"
+    path.write_text("name: x\nbase: digits\nsearch: {seed: {choice: [1]}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path), ["seed=1"])
+    assert str(caught.value) == (
+        f"{path} must be a configuration, got a sweep file; `mergenet sweep run '{path}'` runs it, and its base is "
+        "'digits'"
+    )
 
 
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:

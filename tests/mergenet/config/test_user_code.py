@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mergenet.config.registry import look_up
+from mergenet.config import user_code
+from mergenet.config.registry import look_up, made_by
 from mergenet.config.user_code import read_sources, source_hashes
 
 
@@ -28,6 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (tmp_path / name).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(user_code, "_came_with", {})
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] in ("codepkg", "codehelp", "codelate")]:
         del sys.modules[name]
@@ -74,3 +76,19 @@ def test_what_is_not_there_has_no_hash(name: str) -> None:
 def test_a_source_that_python_cannot_read_counts_all_the_same(project: Path) -> None:
     (project / "codelate.py").write_bytes(b"def \xff(:\x00")
     assert "codelate" in source_hashes(["codepkg.nets"])
+
+
+def test_modules_that_come_by_a_computed_name_count_and_those_of_others_do_not(project: Path) -> None:
+    (project / "codepkg/nets.py").write_text(
+        "import importlib\nimportlib.import_module('code' + 'help')\nimport colorsys\n"
+        "def make():\n    importlib.import_module('.unused', 'code' + 'pkg')\n    return 2\n"
+    )
+    assert "codehelp" not in source_hashes(["codepkg.nets"]), "it is known once it has run"
+    importlib.import_module("codepkg.blocks")  # by somebody else
+    make = look_up("model.name", "codepkg.nets:make", {})
+    assert list(source_hashes(["codepkg.nets"])) == ["codehelp", "codepkg", "codepkg.nets"]
+    assert made_by("model.name", "codepkg.nets:make", make, int) == 2
+    found = source_hashes(["codepkg.nets"])
+    assert list(found) == ["codehelp", "codepkg", "codepkg.nets", "codepkg.unused"]
+    (project / "codehelp.py").write_text("width = 4\n")
+    assert source_hashes(["codepkg.nets"]) == found, "what was imported is what counts"

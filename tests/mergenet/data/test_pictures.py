@@ -137,7 +137,7 @@ def frames(path: Path, **options: object) -> Path:
 def test_is_what_a_viewer_shows(tmp_path: Path, kind: str) -> None:
     suffix, write, expected, tolerance = SHOWN[kind]
     assert suffix.lower() in suffixes()
-    pixels = read_image(write(tmp_path / f"picture{suffix}"), SIZE)
+    pixels, _ = read_image(write(tmp_path / f"picture{suffix}"), SIZE)
     assert pixels.shape == (SIZE, SIZE, 3) and pixels.dtype == np.uint8
     inside = np.s_[2:6, 2:6] if tolerance > 2 else np.s_[:]  # JPEG blurs the edges of colours
     assert np.abs(pixels.astype(int) - expected)[inside].max() <= tolerance
@@ -156,7 +156,7 @@ def test_modes_that_few_formats_store(mode: str) -> None:
     else:
         image, expected = RGB.convert(mode), COLOURS
     assert image.mode == mode
-    assert np.abs(np.asarray(viewed(image)).astype(int) - expected).max() <= (4 if mode == "HSV" else 0)
+    assert np.abs(np.asarray(viewed(image)[0]).astype(int) - expected).max() <= (4 if mode == "HSV" else 0)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
@@ -174,12 +174,12 @@ def test_turned_as_exif_says(tmp_path: Path, orientation: int, suffix: str) -> N
     plain = Image.open(saved(tmp_path / "plain.png", quarters, exif=exif))
     upright = ImageOps.exif_transpose(plain).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     middles = np.s_[4:13:8, 4:13:8]  # of the quarters
-    assert np.abs(read_image(path, SIZE)[middles].astype(int) - np.asarray(upright)[middles]).max() < 60
+    assert np.abs(read_image(path, SIZE)[0][middles].astype(int) - np.asarray(upright)[middles]).max() < 60
 
 
 def test_a_damaged_exif_does_not_hide_the_picture(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", RGB, exif=b"Exif\0\0no TIFF header", quality=100)
-    assert np.abs(read_image(path, SIZE)[3, 3].astype(int) - COLOURS[3, 3]).max() < 6
+    assert np.abs(read_image(path, SIZE)[0][3, 3].astype(int) - COLOURS[3, 3]).max() < 6
 
 
 def test_opaque_pictures_keep_their_bits(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_no_damage_ends_in_another_error(tmp_path: Path, suffix: str, share: flo
     content[place : place + 40] = RNG.bytes(40)
     path.write_bytes(content)
     with suppress(DataError):
-        assert read_image(path, SIZE).shape == (SIZE, SIZE, 3)
+        assert read_image(path, SIZE)[0].shape == (SIZE, SIZE, 3)
 
 
 def test_a_large_picture_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from mergenet import tasks
+from mergenet.config import NetworkConfig
 from mergenet.training.trainer import Trainer, train
 from tests.tiny import copies, equal, same, snapshot, tiny_config, without_times
 
@@ -211,3 +213,36 @@ def test_evaluation_is_in_fp32_under_mixed_precision() -> None:
     layer.register_forward_hook(lambda module, _, out: seen.add((module.training, out.dtype)))
     next(trainer.epochs())
     assert seen == {(True, torch.bfloat16), (False, torch.float32)}
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[NetworkConfig]:
+    """Networks whose task was built, one for each time, under the name of a task that this process never saw."""
+    found: list[NetworkConfig] = []
+    plain = tasks.TASKS["image_classification"]
+
+    def counted(config: NetworkConfig) -> tasks.Task:
+        found.append(config)
+        return plain(config)
+
+    monkeypatch.setitem(tasks.TASKS, "counted", counted)
+    return found
+
+
+@pytest.mark.parametrize("name", ["default", "none", "self", "frozen", "kd", "factorized"])
+def test_a_run_builds_the_task_of_each_network_once(name: str, builds: list[NetworkConfig]) -> None:
+    """Candidates, alignment, steps and learners ask for it; a task of the user's may read its data each time."""
+    trainer = Trainer(tiny_config({**VARIANTS[name], "target.task": "counted", "source.task": "counted"}))
+    config = trainer.config
+    assert builds == ([config.target] if name in ("none", "self") else [config.target, config.source])
+    Trainer(config)
+    assert len(builds) == (2 if name in ("none", "self") else 4)  # another run: nothing is kept, data may have changed
+
+
+def test_tasks_of_networks_that_differ_in_their_data_or_loss_are_not_mixed_up() -> None:
+    changes = {"target.data": {"name": "digits", "image_size": 8, "train_fraction": 0.2}, "target.label_smoothing": 0.1}
+    trainer = Trainer(tiny_config(changes))
+    assert trainer.source is not None and trainer.source.learner is not None
+    source, target = trainer.source.learner.task, trainer.target.task
+    assert target.size("train") > 2 * source.size("train")
+    assert (target.label_smoothing, source.label_smoothing) == (0.1, 0.0)  # type: ignore[attr-defined]

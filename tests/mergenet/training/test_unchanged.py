@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from mergenet.cli.main import cli
-from mergenet.config import Config
+from mergenet.config import Config, user_code
 from mergenet.data import load_data
 from mergenet.errors import CheckpointError
 from mergenet.export.evaluate import evaluate_run
+from mergenet.records.inputs import code_hashes
 from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import read_run
 from mergenet.records.sealed import read_record, write_record
@@ -25,12 +26,16 @@ from mergenet.training.trainer import Trainer
 from mergenet.transfer.source import record_source
 
 MODULE = """
+import importlib
 import torch
 from torch import nn
 from mergenet import Architecture, Split, image_data
 from editedhelp import SEED
 
+importlib.import_module("edited" + "wide")
+
 def build(config, spec):
+    importlib.import_module("edited" + "late")
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.ReLU(), nn.Linear(4, spec.num_outputs))
 
 net = Architecture(build)
@@ -43,7 +48,7 @@ def load(config):
     return image_data(split(32), split(16), split(16), ("a", "b"))
 """
 NETWORK = {"data": {"name": "edited:load", "image_size": 8}, "batch_size": 16, "augment": False}
-FORGET = ("edited", "editedhelp")
+FORGET = ("edited", "editedhelp", "editedwide", "editedlate")
 
 
 def config_of(**changes: Any) -> Config:
@@ -55,6 +60,7 @@ def forget() -> None:
     """As a new process does."""
     for name in FORGET:
         sys.modules.pop(name, None)
+    user_code._came_with.clear()
     load_data.cache_clear()
 
 
@@ -62,6 +68,8 @@ def forget() -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "edited.py").write_text(MODULE)
     (tmp_path / "editedhelp.py").write_text("SEED = 0\n")
+    (tmp_path / "editedwide.py").write_text("")
+    (tmp_path / "editedlate.py").write_text("")
     (tmp_path / "seed.txt").write_text("0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -83,6 +91,8 @@ def begun(folder: Path, epochs: int) -> None:
 EDITS = {
     "the module": ("edited.py", MODULE + "\n# other\n", r"code of edited \w{12} \(was \w{12}\)"),
     "what it imports": ("editedhelp.py", "SEED = 1\n", r"code of editedhelp \w{12} \(was \w{12}\)"),
+    "by a computed name": ("editedwide.py", "WIDTH = 1\n", r"code of editedwide \w{12} \(was \w{12}\)"),
+    "when the network is made": ("editedlate.py", "KIND = 1\n", r"code of editedlate \w{12} \(was \w{12}\)"),
     "the data": ("seed.txt", "1", r"target's data \w{12} \(was \w{12}\)"),
 }
 
@@ -171,7 +181,7 @@ def test_the_commit_of_the_users_checkout_is_recorded(project: Path) -> None:
         return done.stdout.strip()
 
     git("init", "-q")
-    git("add", "edited.py", "editedhelp.py")
+    git("add", *(f"{name}.py" for name in FORGET))
     git("commit", "-qm", "one")
     begun(project / "a", 2)
     found = read_run(project / "a").provenance
@@ -215,3 +225,21 @@ def test_a_recording_of_other_code_is_told(project: Path) -> None:
     forget()
     with pytest.warns(UserWarning, match=r"^recording was trained with other code: code of editedhelp \w{12} \(was "):
         Trainer(replayed)
+
+
+def test_a_recording_goes_on_though_this_process_knows_fewer_modules(project: Path) -> None:
+    """What was imported by a computed name before, for another network, does not count as the source's here."""
+    source = NETWORK | {"model": {"name": "edited:net"}, "kind": "live"}
+    transfer = {"pairs": [{"source": "1", "target": "1"}], "t_cycle": 2, "adapter": {"rank": 2}}
+    config = config_of(method="mergenet", source=source, transfer=transfer)
+    folder = project / "recording"
+    recording = record_source(config, folder, ["1"], 2)
+    next(recording)
+    recording.close()
+    assert "editedlate" in code_hashes(config)
+    user_code._came_with.clear()
+    assert "editedlate" not in code_hashes(config)
+    assert len(list(record_source(config, folder, ["1"], 2))) == 2
+    info = json.loads((folder / "recording.json").read_text())
+    list(record_source(config, folder, ["1"], 2))
+    assert json.loads((folder / "recording.json").read_text()) == info  # only read

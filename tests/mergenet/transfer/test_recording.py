@@ -239,6 +239,10 @@ def test_a_recording_made_with_other_data_is_refused(tmp_path: Path) -> None:
     assert re.fullmatch(pattern + r"has \w{12}; record again with these data", str(caught.value))
     elsewhere = {**changes, "target.data": paint(tmp_path / "others", 1)}
     (tmp_path / "images").rename(tmp_path / "moved")
+    assert list(replayed(elsewhere, folder).epochs()), "which space the pair shares is known without the source's data"
+    info = json.loads((folder / "recording.json").read_text())
+    del info["described"]  # as earlier versions wrote them
+    (folder / "recording.json").write_text(json.dumps(info))
     with pytest.raises(DataError) as missing:
         replayed(elsewhere, folder)
     assert re.fullmatch(
@@ -445,3 +449,19 @@ def test_a_recording_is_itself_reproducible(recordings: dict[str, Path], tmp_pat
     assert sorted(p.name for p in again.iterdir()) == sorted(p.name for p in first.iterdir())
     for path in again.iterdir():
         assert path.read_bytes() == (first / path.name).read_bytes(), path.name
+
+
+def test_a_recording_says_what_its_source_learns_from_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="mergenet")
+    config = tiny_config()
+    assert config.source.data.train_fraction == 0.085
+    list(record_source(config, tmp_path / "a", ["3"], 2))
+    line = "source: digits, 10 classes: train 123 images, val 76, test 270"
+    assert caplog.messages == [line]
+    list(record_source(config, tmp_path / "a", ["3"], 2))  # is complete: nothing trains
+    assert caplog.messages == [line]
+    stopped = record_source(config, tmp_path / "b", ["3"], 2)
+    next(stopped)
+    stopped.close()
+    list(record_source(config, tmp_path / "b", ["3"], 2))
+    assert caplog.messages == [line] * 3

@@ -124,3 +124,48 @@ def test_nothing_is_overwritten_and_nothing_is_written_of_a_bad_base() -> None:
         assert result.exit_code == 2 and message in result.stderr, result.output
         assert len(result.stderr.splitlines()) == 1
     assert not Path("new.yaml").exists()
+
+
+DEEP = """
+from torch import nn
+from torch.nn.utils import parametrizations
+from mergenet import Architecture
+
+def make(computed):
+    def build(config, spec):
+        sizes = [768, 24, 22, 20, 18, 16, 14, 12, spec.num_outputs]
+        layers = [nn.Flatten()]
+        for number, (wide, narrow) in enumerate(zip(sizes, sizes[1:])):
+            layer = nn.Linear(wide, narrow)
+            layers += [parametrizations.weight_norm(layer) if number in computed else layer, nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+    return Architecture(build)
+
+plain, some, most = make(()), make((2, 3, 4)), make(range(1, 7))
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "computed"), [("some", {"5", "7", "9"}), ("most", {"3", "5", "7", "9", "11", "13"})]
+)
+def test_a_source_layer_with_a_computed_weight_is_not_proposed_to_receive(network: str, computed: set[str]) -> None:
+    Path("deep.py").write_text(DEEP)
+    values = base_values()
+    values["source"] = values["source"] | {"model": {"name": f"deep:{network}"}}
+    values["target"] = values["target"] | {"model": {"name": "deep:plain"}}
+    for direction in ("both", "to_source", "to_target"):
+        pair = {"source": "1", "target": "1", "direction": direction}
+        values["transfer"] = {"t_cycle": 2, "align": "none", "pairs": [pair], "adapter": {"rank": 2}}
+        Path("base.yaml").write_text(dump_yaml_values(values))
+        result = init(f"{direction}.yaml", "--base", "base.yaml")
+        assert result.exit_code == 0, result.output
+        entry = planned(f"{direction}.yaml").space.entries.get(PAIRS)
+        pairs = [] if entry is None else [one for choice in entry.listed for one in choice]
+        assert all(one.get("direction", "to_target") == direction for one in pairs)
+        sources = {one["source"] for one in pairs}
+        assert bool(sources & computed) == (direction == "to_target"), sources
+    values["transfer"]["pairs"] = [pair | {"source": "5", "direction": "both"}]
+    Path("base.yaml").write_text(dump_yaml_values(values))
+    result = init("bad.yaml", "--base", "base.yaml")
+    assert (result.exit_code, Path("bad.yaml").exists()) == (2, False)
+    assert result.stderr.startswith("error: transfer.pairs.0.source must be a layer whose weight is trained itself")

@@ -1,5 +1,6 @@
 """Sweep files: every bad value is one line with path, rule, value and way out."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +93,25 @@ def test_unknown_sweep_and_missing_file() -> None:
         load_sweep("quikstart")
     with pytest.raises(ConfigError, match=r"nowhere\.yaml must be a readable file, got: No such file"):
         load_sweep("nowhere.yaml")
+
+
+def test_a_configuration_is_told_from_a_sweep(tmp_path: Path) -> None:
+    ways = "`mergenet train digits` trains it, `mergenet sweep init my-sweep.yaml --base digits` writes a sweep of it"
+    with pytest.raises(ConfigError) as caught:
+        load_sweep("digits")
+    assert str(caught.value) == f"the name must be that of a sweep, got 'digits', which is a configuration; {ways}"
+    assert load_sweep("cross-structure").base  # a name of both
+    path = tmp_path / "a.yaml"
+    path.write_text("name: x\nseed: 1\nepochs: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(str(path), ["num_trials=4"])
+    assert str(caught.value) == f"{path} must be a sweep, got a configuration; {ways.replace('digits', str(path))}"
+    path.write_text("name: x\nbase: digits\nepochs: 3\n")  # a sweep with a mistake
+    with pytest.raises(ConfigError, match="epochs must be a key of a sweep, got a setting of its trials"):
+        load_sweep(str(path))
+    path.write_text("name: x\n")
+    with pytest.raises(ConfigError, match="base must be given"):
+        load_sweep(str(path))
 
 
 @given(

@@ -7,13 +7,18 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mergenet.errors import ConfigError
+from mergenet import tasks
+from mergenet.config import NetworkConfig
+from mergenet.errors import ConfigError, DataError
+from mergenet.layers import candidates
+from mergenet.training.trainer import Trainer
 from mergenet.transfer.source import record_source
 from sweeps.cli.commands import sweep as command
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.config.loading import dump_sweep
 from sweeps.planning.checks import plan_sweep
+from sweeps.space import layer_choices
 from tests.sweeps.base import CONV, sweep_config, write_base
 
 CYCLES = {"transfer.t_cycle": {"choice": [2, 4]}}
@@ -103,6 +108,31 @@ def test_a_recording_must_serve_every_value_of_the_search(base: str, tmp_path: P
     text = refused(sweep_config({"transfer.t_cycle": {"choice": [2, 3]}}, base=base, set=changes))
     assert "must be a multiple of the recording's interval (2 steps), got 3" in text
     assert text.endswith("(with transfer.t_cycle=3)")
+
+
+def test_the_data_of_a_recorded_source_are_not_needed(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = sweep_config(CYCLES, base=base)
+    source = load_base(sweep).source
+    list(record_source(load_base(sweep), tmp_path / "source", [CONV["source"]], every=2))
+    build = tasks._build
+
+    def without_source(config: NetworkConfig) -> tasks.Task:
+        if config.model == source.model:
+            raise DataError("the source's data are gone")
+        return build(config)
+
+    monkeypatch.setattr(tasks, "_build", without_source)
+    recorded = {"source.kind": "recorded", "source.recording": str(tmp_path / "source")}
+    candidates._candidates.cache_clear()
+    layer_choices.network_layers.cache_clear()
+    for align in ("auto", "none"):
+        plan = plan_sweep(sweep_config(CYCLES, base=base, set=recorded | {"transfer.align": align}))
+        assert plan.source.reason == "is recorded already" and list(plan.data) == ["target"]
+        Trainer(plan.space.config({}))
+    with pytest.raises(DataError, match="are gone"):
+        Trainer(load_base(sweep))
 
 
 @pytest.mark.parametrize("kind", ["lpka", "full_matrix"])

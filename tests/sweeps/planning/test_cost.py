@@ -11,21 +11,25 @@ from click.testing import CliRunner
 from scipy import stats
 
 from analysis.statistics.power import smallest_gain, smallest_p
-from mergenet.training.run import train_run
+from mergenet.config import Config
+from mergenet.training.run import data_of, train_run
+from mergenet.training.trainer import Trainer
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep
-from sweeps.planning.checks import plan_sweep
+from sweeps.planning.checks import counted_data, plan_sweep
 from sweeps.planning.cost import estimate, space_size, statistics
 from sweeps.planning.epochs import asha_epochs, forecast, quantile
 from sweeps.planning.probe import probe
 from sweeps.report.plan_text import plan_lines, statistics_lines
-from tests.sweeps.base import MEASURED, base_config, space_of, sweep_config, write_base
+from tests.sweeps.base import CONV, MEASURED, base_config, space_of, sweep_config, write_base
 
 SEARCH = {
     "transfer.t_cycle": {"choice": [2, 4]},
     "transfer.adapter.rank": {"int": [2, 12], "step": 2},
     "transfer.adapter.gate": {"float": [0.1, 0.5]},
 }
+
+TARGET = {"target": CONV["target"]}
 
 
 def found(
@@ -63,6 +67,26 @@ def test_early_stopping_tends_to_its_share_and_lets_the_first_trials_go_on() -> 
 
 def test_space() -> None:
     assert space_size(space_of(SEARCH)) == {"combinations": 2 * 6, "continuous": 1, "conditional": 0}
+
+
+def test_what_the_networks_learn_from_is_told_as_train_tells_it(tmp_path: Path) -> None:
+    facts = found(tmp_path, set={"target.data.train_fraction": 0.1})
+    lines = list(plan_lines(facts))
+    target = "target: digits, 10 classes: train 130 images, val 229, test 270"
+    assert target in lines and target.replace("target", "source").replace("130", "260") in lines
+    assert not any("trials draw" in line for line in lines)
+    config = plan_sweep(sweep_config(SEARCH, base=str(tmp_path / "base.yaml"), set={"target.data.train_fraction": 0.1}))
+    assert facts["data"] == data_of(Trainer(config.space.config({})))
+    drawn = SEARCH | {"target.data.train_fraction": {"choice": [0.1, 0.2]}}
+    assert "  so the base; trials draw target.data.train_fraction" in plan_lines(found(tmp_path, search=drawn))
+    own = found(tmp_path, set={"source.kind": "self", "transfer.pairs": [{"source": "features.3.conv.2", **TARGET}]})
+    assert own["data"].keys() == {"target"}
+
+
+def test_a_base_without_data_of_its_own_is_no_mistake_where_all_trials_have_others() -> None:
+    config = base_config().model_dump(mode="json")
+    config["source"]["data"] = {"name": "cifar10"}
+    assert list(counted_data(Config.model_validate(config))) == ["target"]
 
 
 def test_hours_follow_from_the_steps(tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 import optuna
 import pytest
 
-from mergenet.config.loading import dump_yaml, load_config
+from mergenet.config.loading import dump_yaml, load_config, parse_config
 from mergenet.errors import ConfigError
 from mergenet.records.provenance import config_hash
+from mergenet.training.trainer import Trainer
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.config.loading import dump_sweep, load_sweep
@@ -241,3 +242,49 @@ def test_a_sweep_file_with_layers_is_written_and_read_back(tmp_path: Path) -> No
     sweep = sweep_config(drawn(DEEP), base=str(tmp_path / "base.yaml"))
     (tmp_path / "s.yaml").write_text(dump_sweep(sweep))
     assert load_sweep(str(tmp_path / "s.yaml")) == sweep
+
+
+def with_computed(tmp_path: Path, role: str, pair: dict[str, Any], way: str = "weight_norm") -> str:
+    """A base whose `role` computes the weight of its layer b from others; the other network has the same, plain."""
+    values = base_values(transfer={"t_cycle": 2, "pairs": [pair], "align": "none", "adapter": {"rank": 2}})
+    data = values["source"]["data"] | {"image_size": 8}
+    for side in ("source", "target"):
+        own = way if side == role else "mlp"
+        values[side] = values[side] | {"data": data, "model": {"name": f"tests.own_networks:{own}"}}
+    (tmp_path / "own.yaml").write_text(dump_yaml(parse_config(values, "it")))
+    return str(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize("way", ["weight_norm", "spectral_norm", "pruned"])
+def test_layers_whose_weight_is_computed_are_drawn_only_to_give(tmp_path: Path, way: str) -> None:
+    plain = {"source": "a", "target": "a"}
+    base = with_computed(tmp_path, "target", plain, way)
+    space = plan_sweep(sweep_config(drawn({"source": "*", "target": "*"}), base=base)).space
+    assert labels(space) == [f"{source}>{target}" for source in ("a", "b", "fc") for target in ("a", "fc")]
+    base = with_computed(tmp_path, "source", plain, way)
+    space = plan_sweep(sweep_config(drawn({"source": "*", "target": "*"}), base=base)).space
+    assert {pair.source for pair in pairs_of(space)} == {"a", "b", "fc"}
+    for direction in ("both", "to_source"):  # the source receives as well
+        pair = {"source": "*", "target": "b", "direction": direction}
+        space = plan_sweep(sweep_config(drawn(pair), base=base)).space
+        assert [pair.source for pair in pairs_of(space)] == ["a", "fc"]
+        written = plan_sweep(sweep_config(CYCLES, base=base, set={"transfer.pairs": [pair | {"target": "*"}]})).space
+        assert [pair["source"] for pair in written.base["transfer"]["pairs"]] == ["a", "fc"]
+    for label in labels(space):  # every draw trains
+        Trainer(space.config({"transfer.pairs": label}))
+
+
+def test_a_computed_layer_that_is_named_to_receive_is_refused_in_a_plan(tmp_path: Path) -> None:
+    base = with_computed(tmp_path, "target", {"source": "a", "target": "a"})
+    must = "must be a layer whose weight is trained itself, got 'b', whose weight is computed from "
+    named = {"transfer.pairs": {"choice": [[{"source": "a", "target": "a"}], [{"source": "a", "target": "b"}]]}}
+    text = refused(sweep_config(named, base=base))
+    assert text.startswith(f"transfer.pairs.0.target (with transfer.pairs=a>b) {must}")
+    assert text.endswith("; take a or fc, or let it only give")
+    assert refused(sweep_config(drawn({"source": "*", "target": "b"}), base=base)).startswith("transfer.pairs.0.target")
+    one = {"transfer.pairs.0.target": {"choice": ["fc", "b"]}}
+    assert must in refused(sweep_config(one, base=base))
+    turned = {"transfer.pairs.0.direction": {"choice": ["to_target", "to_source", "both"]}}
+    assert must in refused(sweep_config(turned, base=base, set={"transfer.pairs": [{"source": "a", "target": "b"}]}))
+    gives = {"transfer.pairs": [{"source": "a", "target": "b", "direction": "to_source"}]}
+    assert plan_sweep(sweep_config(CYCLES, base=base, set=gives))
