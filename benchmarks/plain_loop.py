@@ -27,6 +27,7 @@ NAME = "plain_loop"
 MAX_RATIO = 1.03  # what is claimed
 WARM_UP = 5  # steps, not counted
 TRIES = ("foreach", "fused", "compile")  # of the plain loop: torch's other optimizers, and torch.compile
+MAX_STEPS = 50_000  # of a preset
 TURN = 0.01  # seconds, about, or one step: shorter turns would time how a step finds the cache after the other side's
 ROUND = 0.1  # seconds of each side in a round, about: a ratio is taken of each
 
@@ -38,7 +39,7 @@ def embedded() -> list[str]:
 
 def preset_config(preset: str, seed: int) -> Config:
     """With more epochs, so that there are steps enough to time; a step of it is the preset's."""
-    return load_config(preset, ["method=none", "device=cpu", f"seed={seed}", "epochs=1000"])
+    return load_config(preset, ["method=none", "device=cpu", f"seed={seed}", "epochs=10000"])
 
 
 def plain_loop(trainer: Trainer, attempt: str = "") -> PlainLoop:
@@ -47,7 +48,9 @@ def plain_loop(trainer: Trainer, attempt: str = "") -> PlainLoop:
     network = copy.deepcopy(trainer.target.network)
     how = {attempt: True} if attempt in ("foreach", "fused") else {}
     optimizer = plain_optimizer(config.target.optimizer, network.parameters(), **how)
-    rates = [learning_rate(config.target.optimizer, n, total, trainer.steps_per_epoch) for n in range(total)]
+    rates = [
+        learning_rate(config.target.optimizer, n, total, trainer.steps_per_epoch) for n in range(min(total, MAX_STEPS))
+    ]
     if attempt == "compile":
         network.compile()
     seed = config.seed if config.target.seed is None else config.target.seed
@@ -77,6 +80,7 @@ def measure(preset: str, seed: int, rounds: int, attempt: str = "") -> dict[str,
     seconds = min(one[0] for one, _ in warm)
     turn = max(1, round(TURN / seconds))
     size = turn * max(2, round(ROUND / (turn * seconds)))
+    rounds = min(rounds, (MAX_STEPS - WARM_UP) // size)
     times: list[list[tuple[float, float]]] = [[], []]
     for start in range(WARM_UP, WARM_UP + size * rounds, turn):
         for side in (0, 1) if start // turn % 2 else (1, 0):  # forth and back, so that neither is always first

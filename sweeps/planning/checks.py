@@ -15,7 +15,7 @@ from sweeps.space.space import Space
 from sweeps.study.warm_start import read_warm_start
 from sweeps.tracking.wandb_run import check_key
 from sweeps.trials.objectives import check_constraints
-from sweeps.trials.recorded_source import pin_source, plan_source
+from sweeps.trials.recorded_source import SourcePlan, pin_source, plan_source
 
 
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
@@ -46,7 +46,9 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
     space = Space(pin_source(space.base), space.entries, space.limits)
     asked = sweep.num_trials
     sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
-    return Plan(sweep, space, plan_source(space), config_hash(base), asked, read_warm_start(sweep, space))
+    source = plan_source(space)
+    check_recorded_size(space, source)
+    return Plan(sweep, space, source, config_hash(base), asked, read_warm_start(sweep, space))
 
 
 def check_folder_names() -> None:
@@ -100,6 +102,21 @@ def check_recording(space: Space) -> None:
         except UserError as error:
             drawn = ", ".join(f"{path}={label}" for path, label in labels.items())
             raise type(error)(f"{error} (with {drawn})") from None
+
+
+def check_recorded_size(space: Space, source: SourcePlan) -> None:
+    """Raises ConfigError if the recording that the sweep is to make would be larger than source.max_gib."""
+    base = space.config({})
+    if base.source.max_gib is None or not source.record:
+        return
+    from mergenet.layers.spaces import network_key
+    from mergenet.learner.learner import steps_per_epoch
+    from mergenet.transfer.recording import check_room
+    from sweeps.space.layer_choices import network_layers
+
+    layers = network_layers(network_key(base.source))
+    numbers = sum(layers[name].parameters for name in source.layers)
+    check_room(base.source, numbers, source.every, steps_per_epoch(base) * base.epochs)
 
 
 def check_replay(config: Config, steps: dict[str, int]) -> None:
