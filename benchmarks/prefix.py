@@ -1,9 +1,10 @@
 """What it would save to train the steps before `transfer.start_step` once for all trials of a sweep.
 
-Until its first transfer a trial trains what every other one with the same seed trains. Here that prefix is trained once,
-its networks, optimizers and random streams are put into fresh trainers of trials with other gates, and these train on:
-the rest of their epochs and their weights must be those of the same trials trained alone, bit for bit. ResNet50, recorded,
--> MobileNetV2, as in step_overhead; in memory, so that writing and reading the state is not in it. CPU time.
+Until its first transfer a trial trains what every other one with the same seed trains. Here that prefix is trained
+once, its networks, optimizers and random streams are put into fresh trainers of trials with other gates, and these
+train on: the rest of their epochs and their weights must be those of the same trials trained alone, bit for bit.
+ResNet50, recorded, -> MobileNetV2, as in step_overhead; in memory, so that writing and reading the state is not in it.
+CPU time.
 """
 
 import copy
