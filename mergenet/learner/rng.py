@@ -54,8 +54,9 @@ class Active:
             torch.cuda.set_rng_state(self.stream.cuda_state, cuda)
 
     def __exit__(self, *_: object) -> None:
+        cuda = self.stream.cuda
         self.stream.state = torch.get_rng_state()
         torch.set_rng_state(self.outer)
-        if self.outer_cuda is not None:
-            self.stream.cuda_state = torch.cuda.get_rng_state(self.stream.cuda)
-            torch.cuda.set_rng_state(self.outer_cuda, self.stream.cuda)
+        if cuda is not None and self.outer_cuda is not None:
+            self.stream.cuda_state = torch.cuda.get_rng_state(cuda)
+            torch.cuda.set_rng_state(self.outer_cuda, cuda)
