@@ -4,6 +4,7 @@ Each takes the indices of a batch and gives the batch's loss. Nothing of the tra
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ class PlainLoop:
         self.total += loss.detach()
 
 
-def plain_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], **how: bool) -> torch.optim.Optimizer:
+def plain_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter], **how: Any) -> torch.optim.Optimizer:
     """With torch's defaults for all that the configuration does not name. how: foreach or fused."""
     decay = config.weight_decay
     if config.name == "sgd":
