@@ -1,10 +1,11 @@
 """A sweep in a separate process, like `mergenet sweep run`, with a record of its jobs' events and times.
 
-    python -m benchmarks.watched SWEEP FOLDER EVENTS
+    python -m benchmarks.watched SWEEP FOLDER EVENTS [live]
 
-SWEEP as for `mergenet sweep run`; EVENTS becomes a file of JSON lines, the queue's events: job, role, event, time
-(seconds since 1970), the group of a job that started, the seconds that an epoch trained, and as a job ends the memory
-and the CPU time of the driver and of all processes that it started.
+SWEEP as for `mergenet sweep run`; with `live` its source trains beside every trial, recorded elsewhere or not.
+EVENTS becomes a file of JSON lines, the queue's events: job, role, event, time (seconds since 1970), the group of a job
+that started, the seconds that an epoch trained, and as a job ends the memory and the CPU time of the driver and of all
+processes that it started.
 """
 
 import json
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,10 +34,10 @@ class Watched:
     events: list[dict[str, Any]]
 
 
-def watched_sweep(sweep: Path, folder: Path) -> Watched:
+def watched_sweep(sweep: Path, folder: Path, *options: str) -> Watched:
     """Run the sweep of a file. Its output is in FOLDER.log. Raises SystemExit with the last lines if it fails."""
     log, events = folder.with_suffix(".log"), folder.with_suffix(".events")
-    command = [sys.executable, "-m", "benchmarks.watched", str(sweep), str(folder), str(events)]
+    command = [sys.executable, "-m", "benchmarks.watched", str(sweep), str(folder), str(events), *options]
     with log.open("w", encoding="utf-8") as file:
         start = time.perf_counter()
         code = run_to_end(command, file)
@@ -124,10 +125,15 @@ def main(arguments: Sequence[str]) -> None:
     from sweeps.config.loading import load_sweep
     from sweeps.driver.run import run_sweep
     from sweeps.planning.checks import plan_sweep
+    from sweeps.trials.recorded_source import SourcePlan
 
-    sweep, folder, events = arguments
+    sweep, folder, events, *options = arguments
+    plan = plan_sweep(load_sweep(sweep))
+    if options:
+        assert options == ["live"], options
+        plan = replace(plan, source=SourcePlan(reason="trains beside every trial, as this benchmark wants it"))
     with Path(events).open("w", encoding="utf-8") as file:
-        run_sweep(plan_sweep(load_sweep(sweep)), Path(folder), Console(), listeners=[Watch(file)])
+        run_sweep(plan, Path(folder), Console(), listeners=[Watch(file)])
 
 
 if __name__ == "__main__":

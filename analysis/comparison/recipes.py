@@ -24,7 +24,7 @@ Recipe = Mapping[str, Any]
 
 PAIR_KEY = ("seed", "target.seed", "target.data.split_seed")  # runs that agree in these are a pair
 SEEDS = (*PAIR_KEY, "source.seed", "source.data.split_seed")  # may vary within a side
-APART = ("name", "device", "threads", "source.recording", "source.data.root", "target.data.root")
+APART = ("name", "device", "threads", "source.recording", "source.max_gib", "source.data.root", "target.data.root")
 # what is learned, and from what: never compared unless it is named
 TASK = ("target.task", "target.data.")
 

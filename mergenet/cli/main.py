@@ -220,7 +220,7 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
         raise CheckpointError(f"--out must be a new or empty folder, got {str(out)!r}; choose another")
     chosen = names or tuple(dict.fromkeys(pair.source for pair in resolve_pairs(checked).transfer.written_pairs))
     console = _console()
-    results = record_source(checked, out, chosen, every or checked.transfer.t_cycle)
+    results = record_source(checked, out, chosen, every or checked.source.record_every or checked.transfer.t_cycle)
     try:
         with show_log(console):
             exhaust(show_progress(results, checked.epochs, console))

@@ -90,6 +90,10 @@ def check_config(c: Whole) -> None:
             c.source.recording,
             "set source.kind: recorded",
         )
+    if c.source.kind in ("frozen", "self"):
+        for name, unset in (("max_gib", None), ("record_every", None), ("record_dtype", "fp32")):
+            if (value := getattr(c.source, name)) != unset:
+                raise rule(f"source.{name}", f"be absent for kind {c.source.kind}", value, "nothing is recorded of it")
     if adapter.encoding == "factorized":
         pairs = [] if transfer.pairs == "auto" else [(f"transfer.pairs.{i}", p) for i, p in enumerate(transfer.pairs)]
         for path, align in [("transfer", transfer.align), *((path, pair.align) for path, pair in pairs)]:

@@ -113,6 +113,19 @@ class SourceConfig(NetworkConfig):
         "recorded: replays the weights of a source that was trained once",
     )
     recording: PathText | None = Field(None, description="recorded: folder written by `mergenet record`")
+    max_gib: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="a recording that would take more GiB (2^30 bytes) is refused before it begins; null: no limit",
+    )
+    record_every: Positive | None = Field(
+        None,
+        description="recorded: steps between the weights that are shown, each until the next; a smaller recording, no "
+        "longer what a live source gives; default: every transfer shows the weight of its step",
+    )
+    record_dtype: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="recorded: bf16 shows weights rounded to 8 bits of mantissa, in half the space; fp32 is exact",
+    )
 
 
 Align = Literal["auto", "inputs", "outputs", "none"]

@@ -7,6 +7,7 @@ random streams, are left alone. Networks that this package or torchvision brings
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ def _contiguous(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def dry_run(
-    twin: Callable[[], nn.Module], task: Task, batch: Batch, device: torch.device, amp: torch.autocast
+    twin: Callable[[], nn.Module], task: Task, batch: Batch, device: torch.device, amp: AbstractContextManager[None]
 ) -> DryRun:
     """twin: makes the network anew. Raises ConfigError, in one line, if it fails in plain torch as well."""
     try:
@@ -77,7 +78,12 @@ def dry_run(
 
 
 def _step(
-    network: nn.Module, task: Task, batch: Batch, device: torch.device, amp: torch.autocast, channels_last: bool
+    network: nn.Module,
+    task: Task,
+    batch: Batch,
+    device: torch.device,
+    amp: AbstractContextManager[None],
+    channels_last: bool,
 ) -> tuple[dict[str, Tensor], frozenset[str]]:
     """A step without its update: what the network gives in evaluation mode, and the parameters without gradient."""
     place(network, device, channels_last)

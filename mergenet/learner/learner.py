@@ -6,7 +6,7 @@ Source and target are two of these; neither knows about the other.
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from mergenet.config import Config, NetworkConfig
 from mergenet.errors import ConfigError, DataError, TrainingDiverged
 from mergenet.learner import distributed
 from mergenet.learner.dry_run import DryRun, check_state, dry_run, is_own, place
-from mergenet.learner.optim import build_optimizer, learning_rate, set_rate
+from mergenet.learner.optim import build_optimizer, clear_gradients, learning_rate, set_rate
 from mergenet.learner.rng import Stream
 from mergenet.learner.usual_ranges import cure
 from mergenet.models import build_model, check_words
@@ -128,10 +128,11 @@ class Learner:
                 tried = dry_run(build, self.task, self.task.batch("train", some, device), device, self.autocast())
         self.idle = tried.idle
         self.layout = place(self.network, device, tried.channels_last)
-        self.model = distributed.wrap(self.network, device)
+        self.model = distributed.wrap(self.network, device).train()
         self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
         self.scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "fp16")
         self.augmenting = Stream(seed, f"{role}/augment")
+        self.drawing = config.augment or ":" in config.task  # a task of the user's may draw even if it need not
         self.forwarding = Stream(seed, f"{role}/forward", device)
         self.batches = BatchStream(self.task.size("train"), batch_size, Stream(seed, f"{role}/data"))
         self.loss_sum, self.num_losses = torch.zeros((), device=device), 0
@@ -154,7 +155,7 @@ class Learner:
     def next_batch(self) -> Batch:
         """This worker's share of the next batch. The whole batch is drawn, so that draws do not depend on the share."""
         index = self.batches.next()
-        with self.augmenting.active():
+        with self.augmenting.active() if self.drawing else nullcontext():
             batch = self.task.batch("train", index, self.device, augment=self.config.augment)
         workers = distributed.world_size()
         return {k: v[distributed.rank() :: workers] for k, v in batch.items()} if workers > 1 else batch
@@ -162,14 +163,18 @@ class Learner:
     def backward(self, batch: Batch | None = None, objective: Objective = task_loss) -> None:
         """Forward and backward on a batch, by default the next; gradients are left unscaled in `.grad`."""
         batch = self.next_batch() if batch is None else batch
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        if not self.network.training:  # not each time: the walk over all modules costs a small network a percent
+            self.model.train()
+        clear_gradients(self.optimizer)
         with self.forwarding.active(), self.autocast():
             outputs = self.task.forward(self.model, batch)
             loss = self.task.loss(outputs, batch)
             total = objective(outputs, loss)
-        self.scaler.scale(total).backward()
-        self.scaler.unscale_(self.optimizer)
+        if self.scaler.is_enabled():
+            self.scaler.scale(total).backward()
+            self.scaler.unscale_(self.optimizer)
+        else:
+            total.backward()
         self.loss_sum += loss.detach()
         self.num_losses += 1
 
@@ -177,6 +182,9 @@ class Learner:
         """One optimizer step. False if mixed precision skipped it because a gradient overflowed."""
         if self.config.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimizer.clip_norm)
+        if not self.scaler.is_enabled():
+            self.optimizer.step()
+            return True
         scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -184,7 +192,7 @@ class Learner:
 
     def check_finite(self, step: int) -> None:
         """Raises TrainingDiverged once the loss stops being a number, on all workers alike."""
-        total = distributed.sum_(self.loss_sum.clone()).item()
+        total = (distributed.sum_(self.loss_sum.clone()) if distributed.world_size() > 1 else self.loss_sum).item()
         if not math.isfinite(total):
             way_out = f"lower {self.role}.optimizer.lr ({self.config.optimizer.lr:g})"
             if self.run.method == "mergenet":
@@ -269,5 +277,5 @@ class Learner:
         self.augmenting.load_state_dict(state["augmenting"])
         self.forwarding.load_state_dict(state["forwarding"])
 
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.amp is None else torch.autocast(self.device.type, dtype=self.amp)

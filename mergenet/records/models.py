@@ -89,6 +89,7 @@ class RecordingInfo(Record):
     epochs: list[dict[str, float | None]] = Field(description="metrics by epoch")
     data_hash: str = Field(description="text")
     code_hashes: dict[str, str] = Field(default_factory=dict, description=HASHES)
+    dtype: Literal["bf16"] | None = Field(None, description="bf16")
     described: dict[str, Any] = Field(default_factory=dict, description="what the source's task was")
 
 

@@ -35,6 +35,7 @@ ENVIRONMENT = {
 ADAPTER_FILE = "adapter.safetensors"  # of a run folder
 WEIGHTS = "source", "target", "adapter"  # what may start from weights of another training
 BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settings
+    "source": {"record_every": None, "record_dtype": "fp32"},
     "transfer": {"align": "none"},
     "adapter": {"source_basis": "start", "start": "random", "init": None},
     "pairs": {"align": None},
@@ -44,18 +45,20 @@ BEFORE: dict[str, dict[str, Any]] = {  # what version 0.1.0 did, by later settin
 def config_hash(config: Config) -> str:
     """First 12 hex digits of the SHA-256 of the configuration's canonical JSON (keys sorted, no whitespace).
 
-    It covers all that changes results. So it leaves out the run's `name`, and where a recording or an adapter to start
-    from lies, because a folder may be moved: whether a recording is one of this very source and its data is checked
-    when it is opened; of an adapter's run the name stays, and what is in it is hashed beside (`weights_hashes`).
+    It covers all that changes results. So it leaves out the run's `name`, a limit of size, and where a recording or an
+    adapter to start from lies, because a folder may be moved: whether a recording is one of this very source and its
+    data is checked when it is opened; of an adapter's run the name stays, and what is in it is hashed beside
+    (`weights_hashes`).
     Settings that version 0.1.0 did not have are left out where they are what it did: its runs keep their hashes.
     """
     values = config.model_dump(mode="json", exclude={"name"})
     values["source"]["recording"] = None
+    del values["source"]["max_gib"]
     transfer = values["transfer"]
     if transfer["adapter"]["init"] is not None:
         transfer["adapter"]["init"] = adapter_file(transfer["adapter"]["init"]).parent.name
     pairs = transfer["pairs"] if isinstance(transfer["pairs"], list) else []
-    sections = {"transfer": [transfer], "adapter": [transfer["adapter"]], "pairs": pairs}
+    sections = {"source": [values["source"]], "transfer": [transfer], "adapter": [transfer["adapter"]], "pairs": pairs}
     for name, before in BEFORE.items():
         for section in sections[name]:
             for key in [key for key, value in before.items() if section[key] == value]:

@@ -15,6 +15,8 @@ from mergenet.data.augment import augment as augment_images
 from mergenet.errors import ConfigError, DataError
 from mergenet.tasks.contents import class_counts
 
+READY = 4 * 2**20  # pixel values of a split that is kept normalised, 4 bytes each
+
 
 class ImageClassification:
     """Batches hold "images", float32 (N, 3, H, W), and "labels", int64 (N,).
@@ -35,6 +37,7 @@ class ImageClassification:
         self.label_smoothing = config.label_smoothing
         self._splits = {"train": data.train, "val": data.val, "test": data.test}
         self._on_device: dict[tuple[str, torch.device], Split] = {}
+        self._ready: dict[tuple[str, torch.device], Tensor] = {}
         self.mean, self.std = channel_statistics(data.train.images)
 
     @property
@@ -54,11 +57,25 @@ class ImageClassification:
         return len(self._splits[split].labels)
 
     def batch(self, split: str, index: Tensor, device: torch.device, augment: bool = False) -> dict[str, Tensor]:
-        chosen = self._split(split, device).take(index.to(device))
-        images = augment_images(chosen.images, self._outside) if augment else chosen.images
-        mean, std = self.mean.to(device), self.std.to(device)
-        normalised = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-        return {"images": normalised, "labels": chosen.labels}
+        whole, chosen = self._split(split, device), index.to(device)
+        if augment:
+            images = self._normalised(augment_images(whole.images[chosen], self._outside))
+        elif whole.images.numel() <= READY:
+            images = self._all_normalised(split, device)[chosen].contiguous(memory_format=torch.channels_last)
+        else:
+            images = self._normalised(whole.images[chosen])
+        return {"images": images, "labels": whole.labels[chosen]}
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        mean, std = self.mean.to(images.device), self.std.to(images.device)
+        return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    def _all_normalised(self, split: str, device: torch.device) -> Tensor:
+        """Of a small split: the numbers of `_normalised`, without its arithmetic at each batch."""
+        key = (split, device)
+        if key not in self._ready:
+            self._ready[key] = self._normalised(self._split(split, device).images)
+        return self._ready[key]
 
     def forward(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {"logits": checked_logits(model(batch["images"]), len(batch["labels"]), self.spec)}

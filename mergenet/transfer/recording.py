@@ -7,6 +7,7 @@ Until then there is checkpoints/, from which a recording that was stopped resume
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mergenet.config import Config
+from mergenet.config.sections import SourceConfig
 from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, WriteError, unknown_name
 from mergenet.layers.matrices import Layer
@@ -35,6 +37,7 @@ from mergenet.tasks import Description, describe
 FORMAT = 1
 INFO = "recording.json"
 DESCRIBED = "described"  # its key: what the source's task was, without the data
+DTYPE = "dtype"  # of the weights, if it is not fp32
 AGAIN = "write one with `mergenet record`"
 
 
@@ -43,7 +46,8 @@ def fingerprint(config: Config, total_steps: int) -> str:
 
     Starting weights count by their content, not by their path. Raises ConfigError if they are not there.
     """
-    source = config.source.model_dump(mode="json", exclude={"kind", "recording"})
+    shown = {"recording", "max_gib", "record_every", "record_dtype"}  # of what it has learned
+    source = config.source.model_dump(mode="json", exclude={"kind", *shown})
     with errors_of("source"):
         source["model"]["weights"] = weights_hash(config.source.model)
     source["seed"] = config.seed if config.source.seed is None else config.source.seed
@@ -64,6 +68,30 @@ def describe_source(config: Config) -> None:
         own, said = config.source.model_dump(mode="json"), info[DESCRIBED]
         if all(info["source"][key] == own[key] for key in ("task", "data")):
             describe(config.source, Description(Spec.from_json(said["spec"]), dict(said["metadata"])))
+
+
+def check_room(source: SourceConfig, numbers: int, every: int, total_steps: int) -> None:
+    """Raises ConfigError if a recording would be larger than `source.max_gib`.
+
+    numbers: of all recorded layers together. every: steps between two records of them.
+    """
+    if source.max_gib is None:
+        return
+    room, point = source.max_gib * 2**30, numbers * (2 if source.record_dtype == "bf16" else 4)
+    size = point * math.ceil(total_steps / every)
+    if size <= room:
+        return
+    ways = ["raise it"]
+    if point <= room:
+        longer = every * math.ceil(math.ceil(total_steps / every) / int(room // point))
+        ways.append(f"show each weight for {longer} steps (source.record_every: {longer})")
+    if source.record_dtype == "fp32":
+        ways.append("halve them (source.record_dtype: bf16)")
+    way_out = ", ".join(ways[:-1]) + f", or {ways[-1]}" if len(ways) > 1 else ways[0]
+    raise ConfigError(
+        f"source.max_gib must hold the recording, {size / 2**30:.3g} GiB (weights every {every} of {total_steps} "
+        f"steps), got {source.max_gib:g}; {way_out}"
+    )
 
 
 @dataclass(frozen=True)
@@ -93,12 +121,25 @@ class Recording:
                 "record again with this configuration"
             )
         warn_of_other_code(self.folder, {CODE: self.info.get(CODE, {})}, config)
+        if config.source.record_dtype == "fp32" and DTYPE in self.info:
+            raise ConfigError(
+                f"source.record_dtype must be bf16 with the recording in {str(self.folder)!r}, which holds bf16, got "
+                "'fp32'; record again with this configuration"
+            )
+        if (shown := config.source.record_every) is not None:
+            if shown % self.info["every"]:
+                raise ConfigError(
+                    f"source.record_every must be a multiple of the recording's interval ({self.info['every']} steps), "
+                    f"got {shown}; record again with this configuration"
+                )
+            return
         for i, pair in enumerate(config.transfer.written_pairs):
             every = pair.every or config.transfer.t_cycle
             if every % self.info["every"]:
                 raise ConfigError(
                     f"transfer.pairs.{i}.every must be a multiple of the recording's interval "
-                    f"({self.info['every']} steps), got {every}; record again with every={every} (--every)"
+                    f"({self.info['every']} steps), got {every}; record again with every={every} (--every), or set "
+                    f"source.record_every: {self.info['every']}, which shows weights that are some steps old"
                 )
 
     def check_data(self, data_hash: str) -> None:
@@ -133,7 +174,7 @@ class Recording:
                 check_tensors(path)
                 self.checked.add(path)
             with safe_open(path, "pt") as file:
-                return file.get_tensor(f"{step}/{name}")
+                return file.get_tensor(f"{step}/{name}").float()
         except (OSError, SafetensorError, CheckpointError) as error:
             raise CheckpointError(
                 f"source.recording must hold {name} at step {step}, got {error} from {path}; record again"
@@ -169,7 +210,8 @@ class Recorder:
         self.what |= {CODE: code} if code else {}
         embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
         self.what |= {"embeddings": embeddings} if embeddings else {}
-        # recordings without modules of the user's, or embeddings, stay what they were
+        self.what |= {DTYPE: "bf16"} if config.source.record_dtype == "bf16" else {}
+        # recordings without modules of the user's, or embeddings, in fp32 stay what they were
         self.tensors: dict[str, Tensor] = {}
         self.epochs: list[dict[str, float]] = []
         self.described: dict[str, Any] = {}
@@ -191,7 +233,7 @@ class Recorder:
     def snapshot(self, step: int) -> None:
         if step % self.every == 0 and distributed.is_main():
             for name, layer in self.layers.items():
-                weight = layer.weight.detach().to("cpu", torch.float32)
+                weight = layer.weight.detach().to("cpu", torch.bfloat16 if DTYPE in self.what else torch.float32)
                 self.tensors[f"{step}/{name}"] = weight.clone()
 
     def end_epoch(self, metrics: dict[str, float], learner: Learner) -> None:
@@ -231,7 +273,7 @@ class Recorder:
 
     def _is_same(self, info: Mapping[str, Any]) -> bool:
         """Of the same source; modules of the user's count where both know them, as in `changes`."""
-        if any(info.get(key) != self.what[key] for key in self.what.keys() - {CODE}):
+        if any(info.get(key) != self.what.get(key) for key in self.what.keys() - {CODE} | {DTYPE}):
             return False
         there, here = info.get(CODE, {}), self.what.get(CODE, {})
         return isinstance(there, dict) and not changes({CODE: there}, {CODE: here})

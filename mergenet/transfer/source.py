@@ -23,7 +23,7 @@ from mergenet.records.run_record import EpochResult
 from mergenet.tasks import built_once, contents
 from mergenet.tasks.contents import data_lines
 from mergenet.transfer.encodings import factorize
-from mergenet.transfer.recording import Recorder, Recording
+from mergenet.transfer.recording import Recorder, Recording, check_room
 
 LOG = logging.getLogger(__name__)
 
@@ -113,8 +113,12 @@ def _recorded(config: Config, target: Learner, total_steps: int) -> Source:
     if (config.source.task, config.source.data) == (config.target.task, config.target.data):
         recording.check_data(target.task.data_hash)
 
+    shown, rounded = config.source.record_every or 1, config.source.record_dtype == "bf16"
+
     def weight(name: str, step: int) -> Tensor:
-        return recording.weight(name, step).to(device)
+        """Of the step, or with record_every of the last one that is shown."""
+        found = recording.weight(name, step - step % shown)
+        return (found.bfloat16().float() if rounded else found).to(device)
 
     def layer(name: str, path: str) -> Layer:
         found = recording.layer(name, path)
@@ -129,7 +133,8 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
     Resumes the same recording in the same folder if it was stopped; a complete one is only read.
     Several workers train it together; the first one writes. What the source learns from is logged before the first
     epoch (level info).
-    Raises ConfigError for unknown layers or a source that takes no steps, before anything is written.
+    Raises ConfigError for unknown layers, a source that takes no steps, or a recording larger than source.max_gib,
+    before anything is written.
     """
     if config.source.kind not in ("live", "recorded") or not layers or every < 1:
         raise ConfigError(
@@ -142,6 +147,7 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
         found = {name: find_layer(learner.network, name, "layer") for name in layers}
         per_epoch = steps_per_epoch(config)
     total_steps = per_epoch * config.epochs
+    check_room(config.source, sum(layer.weight.numel() for layer in found.values()), every, total_steps)
     recorder = Recorder(config, total_steps, folder, found, every, per_epoch)
     recorder.resume(learner)
     if distributed.is_main() and len(recorder.epochs) < config.epochs:

@@ -251,18 +251,26 @@ def status_command(folder: Path, as_json: bool, watch: float | None, html: bool)
     show_default=True,
     help="Beside the records: nothing; the weights of the best epoch; these, and the last checkpoint.",
 )
-def prune_command(folder: Path, keep: str) -> None:
+@click.option(
+    "--recordings",
+    is_flag=True,
+    help="Delete the recorded source, too; the sweep must have finished, and nothing beside it may need the recording.",
+)
+def prune_command(folder: Path, keep: str, recordings: bool) -> None:
     """Delete what the ended runs of the sweep in DIR no longer need: checkpoints, of which two lie in each run.
 
     Records stay, so that tables, resume and reports are what they were. Sweeps tidy themselves (keep_checkpoints); this
-    is for those that ran before, or that kept more. Runs that failed or have not ended are left alone.
+    is for those that ran before, or that kept more. Runs that failed or have not ended are left alone. A source whose
+    recording is gone trains again, to the same bits, if the sweep is resumed or retried.
     """
-    from sweeps.driver.kept import prune_sweep
+    from sweeps.driver.kept import prune_recordings, prune_sweep
     from sweeps.report.plan_text import size
 
     with failures(lambda: None):
+        gone, room = prune_recordings(folder) if recordings else (0, 0)
         runs, freed = prune_sweep(folder, keep)
-    click.echo(f"freed {size(freed)} in {runs} runs")
+    more = f", {size(room)} in {gone} recordings" if recordings else ""
+    click.echo(f"freed {size(freed)} in {runs} runs{more}")
 
 
 @sweep.command("sync")

@@ -18,7 +18,7 @@ from sweeps.space.space import Space
 from sweeps.study.warm_start import read_warm_start
 from sweeps.tracking.wandb_run import check_key
 from sweeps.trials.objectives import check_constraints
-from sweeps.trials.recorded_source import pin_source, plan_source
+from sweeps.trials.recorded_source import SourcePlan, pin_source, plan_source
 
 
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
@@ -60,10 +60,10 @@ def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
     warnings = tuple(check_transfers(space, begun))
     asked = sweep.num_trials
     sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
-    warm = read_warm_start(sweep, space)
-    return Plan(
-        sweep, space, plan_source(space), config_hash(base), asked, warm, counted_data(space.config({})), warnings
-    )
+    source = plan_source(space)
+    check_recorded_size(space, source)
+    data, warm = counted_data(space.config({})), read_warm_start(sweep, space)
+    return Plan(sweep, space, source, config_hash(base), asked, warm, data, warnings)
 
 
 def counted_data(base: Config) -> dict[str, dict[str, Any]]:
@@ -134,6 +134,21 @@ def check_recording(space: Space) -> None:
         except UserError as error:
             drawn = ", ".join(f"{path}={label}" for path, label in labels.items())
             raise type(error)(f"{error} (with {drawn})") from None
+
+
+def check_recorded_size(space: Space, source: SourcePlan) -> None:
+    """Raises ConfigError if the recording that the sweep is to make would be larger than source.max_gib."""
+    base = space.config({})
+    if base.source.max_gib is None or not source.record:
+        return
+    from mergenet.layers.spaces import network_key
+    from mergenet.learner.learner import steps_per_epoch
+    from mergenet.transfer.recording import check_room
+    from sweeps.space.layer_choices import network_layers
+
+    layers = network_layers(network_key(base.source))
+    numbers = sum(layers[name].parameters for name in source.layers)
+    check_room(base.source, numbers, source.every, steps_per_epoch(base) * base.epochs)
 
 
 def check_replay(config: Config, steps: dict[str, int]) -> None:

@@ -165,7 +165,8 @@ def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: di
     planned = forecast(sweep, of_a_run, recorded)
     searching = not any(name.startswith((f"{ADAPTER}-", "confirm-")) for name in epochs)
     searched = sum(count for name, count in epochs.items() if name.startswith(TRIAL))
-    whole = (folder / SOURCE / "recording.json").is_file()  # written last
+    finished = state.get("status") == FINISHED  # then the recording may have been pruned
+    whole = finished or (folder / SOURCE / "recording.json").is_file()  # written last
     files = (folder / SOURCE).glob("epoch-*.safetensors")
     source = (of_a_run if whole else len(list(files))) if recorded else 0
     done = sum(epochs.values()) + source
@@ -176,7 +177,6 @@ def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: di
     expected = planned.source + planned.baseline + search + planned.confirmation
     spent = sum(seconds.get(step, 0.0) for step in TRAINING)
     rate = done / spent if spent > 0 and done else None
-    finished = state.get("status") == FINISHED
     left = 0.0 if finished else None if rate is None else max(0.0, expected - done) / rate
     return {
         "epochs_done": done,

@@ -37,7 +37,7 @@ def plan_source(space: Space) -> SourcePlan:
     if reason:
         return SourcePlan(reason=reason)
     layers = {pair.source: None for config in configs for pair in config.transfer.written_pairs}
-    every = math.gcd(*reachable(space, CYCLE, transferring=True))
+    every = space.base["source"]["record_every"] or math.gcd(*reachable(space, CYCLE, transferring=True))
     return SourcePlan(tuple(layers), every)
 
 

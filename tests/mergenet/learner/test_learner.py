@@ -9,10 +9,19 @@ from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner.learner import EVAL_BATCH, BatchStream, Learner, set_up, steps_per_epoch
 from mergenet.learner.rng import Stream
 from mergenet.models import MODELS, Architecture
+from mergenet.tasks.image_classification import ImageClassification
 from tests.tiny import copies, same, snapshot, tiny_config
 
 pytestmark = pytest.mark.usefixtures("tiny")
 CPU = torch.device("cpu")
+
+
+class Drawing(ImageClassification):
+    """A task as users write them, which draws for every batch."""
+
+    def batch(self, split: str, index: Tensor, device: torch.device, augment: bool = False) -> dict[str, Tensor]:
+        torch.rand(())
+        return super().batch(split, index, device, augment)
 
 
 def learner(config: Config) -> Learner:
@@ -117,6 +126,26 @@ def test_the_next_step_after_evaluation_trains_again_with_dropout() -> None:
     step(other)
     step(other, 1)
     assert same(one.network.state_dict(), other.network.state_dict())
+
+
+def test_a_step_trains_whoever_has_put_the_network_into_evaluation_mode() -> None:
+    one = learner(tiny_config())
+    assert all(module.training for module in one.network.modules())
+    one.network.eval()  # as a teacher's is for each lesson
+    one.backward()
+    assert all(module.training for module in one.network.modules())
+
+
+def test_a_task_of_the_users_draws_from_its_stream_even_without_augmentation() -> None:
+    ours = tiny_config()
+    plain = ours.target.model_copy(update={"augment": False})
+    own = plain.model_copy(update={"task": "tests.mergenet.learner.test_learner:Drawing"})
+    assert not Learner("target", plain, ours, CPU).drawing
+    one = Learner("target", own, ours, CPU)
+    before, outer = one.augmenting.state.clone(), torch.get_rng_state()
+    one.next_batch()
+    assert not torch.equal(one.augmenting.state, before)
+    assert torch.equal(torch.get_rng_state(), outer)
 
 
 def test_mean_loss_is_that_of_the_steps_since_the_last_call() -> None:

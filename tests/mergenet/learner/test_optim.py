@@ -1,6 +1,8 @@
 """Optimizers, learning rates as functions of the step, decay groups and the optimizer-state policies."""
 
+import copy
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -9,7 +11,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mergenet.config import AdapterConfig, OptimizerConfig
-from mergenet.learner.optim import adapter_rate, build_optimizer, decay_groups, learning_rate, set_rate, stale_state
+from mergenet.learner.optim import (
+    adapter_rate,
+    build_optimizer,
+    clear_gradients,
+    decay_groups,
+    learning_rate,
+    set_rate,
+    stale_state,
+)
 from mergenet.transfer.adapter import Adapter
 
 
@@ -132,3 +142,34 @@ def test_policies_before_the_first_step_do_nothing() -> None:
     weight = nn.Parameter(torch.ones(2))
     for policy in ("keep", "reset", "scale"):
         stale_state(torch.optim.AdamW([weight]), weight, policy, gate=1.0)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_small_network_is_stepped_all_tensors_at_once_to_the_same_bits(name: Literal["sgd", "adamw"]) -> None:
+    config = OptimizerConfig(name=name, lr=0.1)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(32, 5))
+    other = copy.deepcopy(network)
+    at_once = build_optimizer(config, network.parameters())
+    one_by_one = build_optimizer(config, other.parameters())
+    assert at_once.defaults["foreach"] is True
+    for group in one_by_one.param_groups:
+        group["foreach"] = False
+    for _ in range(5):
+        inputs = torch.randn(4, 3, 4, 4)
+        for model, optimizer in ((network, at_once), (other, one_by_one)):
+            clear_gradients(optimizer)
+            model(inputs).square().sum().backward()
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
+
+
+def test_a_large_network_is_stepped_tensor_by_tensor() -> None:
+    assert build_optimizer(OptimizerConfig(), nn.Linear(1000, 1001).parameters()).defaults["foreach"] is None
+
+
+def test_gradients_are_cleared() -> None:
+    layer = nn.Linear(2, 2)
+    layer(torch.ones(1, 2)).sum().backward()
+    clear_gradients(build_optimizer(OptimizerConfig(), layer.parameters()))
+    assert layer.weight.grad is None
+    assert layer.bias.grad is None

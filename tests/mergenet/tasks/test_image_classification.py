@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mergenet.config import DataConfig, NetworkConfig
 from mergenet.data import load_data
 from mergenet.errors import ConfigError
-from mergenet.tasks import Task, build_task
+from mergenet.tasks import Task, build_task, image_classification
 from mergenet.tasks.image_classification import channel_statistics, classification_scores
 
 CPU = torch.device("cpu")
@@ -43,6 +43,18 @@ def test_batch_is_normalised_by_the_training_split() -> None:
     expected = ((data.val.images[index] - mean) / std).float()
     torch.testing.assert_close(task.batch("val", index, CPU)["images"], expected)
     assert task.batch("val", index, CPU)["labels"].equal(data.val.labels[index])
+
+
+def test_a_small_split_is_kept_normalised_to_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = torch.tensor([5, 0, 5, 7])
+    kept = digits().batch("train", index, CPU)
+    monkeypatch.setattr(image_classification, "READY", 0)
+    task = digits()
+    fresh = task.batch("train", index, CPU)
+    assert torch.equal(kept["images"], fresh["images"])
+    assert kept["images"].stride() == fresh["images"].stride()  # the memory format decides which kernels run
+    kept["images"].zero_()
+    assert torch.equal(task.batch("train", index, CPU)["images"], fresh["images"])
 
 
 def test_channel_statistics_of_a_constant_channel() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 from mergenet.data import load_data
 from mergenet.errors import CheckpointError, ConfigError, DataError, TrainingDiverged
@@ -26,6 +27,7 @@ from tests.tiny import equal, set_up, snapshot, tiny_config, tiny_mlp, without_t
 pytestmark = pytest.mark.usefixtures("tiny")
 
 SMALL = {"name": "digits", "image_size": 8, "val_fraction": 0.05}
+ROOM = 9000 / 2**30  # GiB; 14 steps of layers 3 and 5 take 17472 bytes
 LAYERS = {"tiny_mlp": ["1", "3", "5"], "tiny_cnn": ["0", "3", "9"]}
 
 
@@ -98,8 +100,86 @@ def test_a_sparse_recording_serves_multiples_of_its_interval(tmp_path: Path) -> 
         replayed({"transfer.t_cycle": 3}, sparse)
     assert str(caught.value) == (
         "transfer.pairs.0.every must be a multiple of the recording's interval (2 steps), got 3; "
-        "record again with every=3 (--every)"
+        "record again with every=3 (--every), or set source.record_every: 2, which shows weights that are some steps "
+        "old"
     )
+
+
+def shown(trainer: Trainer, step: int, layer: str = "3") -> Tensor:
+    assert trainer.source is not None and trainer.source.weight is not None
+    return trainer.source.weight(layer, step)
+
+
+def test_record_every_shows_each_weight_until_the_next_whatever_the_recordings_interval(
+    recordings: dict[str, Path], tmp_path: Path
+) -> None:
+    changes = {"source.record_every": 4}
+    whole, sparse = recordings["tiny_mlp"], record(tmp_path / "sparse", changes, every=4)
+    assert sum(path.stat().st_size for path in sparse.iterdir()) < sum(p.stat().st_size for p in whole.iterdir()) / 2
+    trainers = [replayed({**changes, "transfer.t_cycle": 3}, folder) for folder in (whole, sparse)]
+    exact = replayed({"transfer.t_cycle": 3}, whole)
+    for trainer in trainers:
+        assert torch.equal(shown(trainer, 8), shown(exact, 8))
+        assert torch.equal(shown(trainer, 11), shown(exact, 8))
+        assert not torch.equal(shown(trainer, 11), shown(exact, 11))
+    rows = [[without_times(r.metrics) for r in trainer.epochs()] for trainer in trainers]
+    assert rows[0] == rows[1]
+    with pytest.raises(ConfigError, match=r"source.record_every must be a multiple of the recording's interval \(4 st"):
+        replayed({"source.record_every": 6}, sparse)
+
+
+def test_bf16_halves_a_recording_and_is_shown_alike_from_one_in_fp32(
+    recordings: dict[str, Path], tmp_path: Path
+) -> None:
+    changes = {"source.record_dtype": "bf16"}
+    whole, half = recordings["tiny_mlp"], record(tmp_path / "half", changes)
+    sizes = [(folder / "epoch-0001.safetensors").stat().st_size for folder in (whole, half)]
+    assert 0.5 < sizes[1] / sizes[0] < 0.6
+    trainers = [replayed(changes, folder) for folder in (whole, half)]
+    assert torch.equal(shown(trainers[0], 5), shown(trainers[1], 5))
+    assert shown(trainers[1], 5).dtype == torch.float32
+    rows = [[without_times(r.metrics) for r in trainer.epochs()] for trainer in trainers]
+    assert rows[0] == rows[1]
+    with pytest.raises(ConfigError, match=r"source.record_dtype must be bf16 with the recording in"):
+        replayed({}, half)
+    record(half)
+    replayed({}, half)  # recorded again in its place
+
+
+@pytest.mark.parametrize(
+    ("changes", "every", "text"),
+    [
+        ({}, 1, "raise it, show each weight for 2 steps (source.record_every: 2), or halve them"),
+        (
+            {"source.record_dtype": "bf16", "source.max_gib": 4e-6},
+            1,
+            "or show each weight for 3 steps (source.record_ev",
+        ),
+        ({}, 2, None),
+        ({"source.record_dtype": "bf16"}, 1, None),
+        ({"source.max_gib": 1e-8}, 1, "got 1e-08; raise it, or halve them (source.record_dtype: bf16)"),
+        ({"source.max_gib": None}, 1, None),
+    ],
+)
+def test_a_recording_that_is_too_large_is_refused_with_the_ways_out(
+    tmp_path: Path, changes: dict[str, Any], every: int, text: str | None
+) -> None:
+    """14 steps of layers "3" and "5" of the small network."""
+    config = tiny_config({"source.model.name": "tiny_mlp", "source.max_gib": ROOM, **changes})
+    recording = record_source(config, tmp_path / "recording", ["3", "5"], every)
+    if text is None:
+        assert len(list(recording)) == config.epochs
+        return
+    with pytest.raises(ConfigError, match=re.escape(text)) as caught:
+        next(recording)
+    assert str(caught.value).startswith("source.max_gib must hold the recording, ")
+    assert not (tmp_path / "recording").exists()
+
+
+@pytest.mark.parametrize("kind", ["self", "frozen"])
+def test_nothing_is_recorded_of_a_source_that_takes_no_steps(kind: str) -> None:
+    with pytest.raises(ValueError, match=rf"source.max_gib must be absent for kind {kind}, got 1.0"):
+        tiny_config({"source.kind": kind, "source.max_gib": 1})
 
 
 def test_a_replay_of_embeddings_is_bitwise_the_live_source_and_so_is_a_resumed_run(tmp_path: Path) -> None:

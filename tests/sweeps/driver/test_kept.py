@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from mergenet.config.loading import dump_yaml
 from mergenet.records.kept import size_of
 from mergenet.records.run_record import read_run
 from mergenet.records.sealed import write_record
@@ -70,3 +71,64 @@ def test_prune_refuses_what_is_no_sweep_or_at_work(folder: Path, tmp_path: Path)
     with locked(folder):
         done = CliRunner().invoke(sweep_group, ["prune", str(folder)])
     assert done.exit_code == 2 and "is in use by" in done.output
+
+
+def recorded(folder: Path, status: str = "finished") -> Path:
+    """With a recording that looks like one."""
+    (folder / "source").mkdir()
+    (folder / "source" / "recording.json").write_text("{}")
+    (folder / "source" / "epoch-0001.safetensors").write_bytes(bytes(2**20))
+    (folder / "sweep.json").write_text(json.dumps({"status": status}))
+    return folder / "source"
+
+
+def prune(folder: Path, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(sweep_group, ["prune", str(folder), "--recordings", *options])
+    return done.exit_code, done.output
+
+
+def test_recordings_go_by_command_once_the_sweep_has_finished(folder: Path) -> None:
+    source = recorded(folder)
+    assert CliRunner().invoke(sweep_group, ["prune", str(folder)]).exit_code == 0
+    assert source.exists(), "not without being asked"
+    code, text = prune(folder)
+    assert code == 0 and text.endswith(" in 0 runs, 1.0 MiB in 1 recordings\n"), text
+    assert not source.exists()
+    assert prune(folder) == (0, "freed 0.0 MiB in 0 runs, 0.0 MiB in 0 recordings\n")
+
+
+@pytest.mark.parametrize("status", ["stopped", "running", "paused", "failed"])
+def test_a_sweep_that_may_go_on_keeps_its_recording(folder: Path, status: str) -> None:
+    source, before = recorded(folder, status), sizes(folder)
+    code, text = prune(folder)
+    assert code == 2 and f"got status {status}; `mergenet sweep resume" in text, text
+    assert source.exists()
+    assert sizes(folder) == before
+
+
+@pytest.mark.parametrize(("file", "status_file"), [("base.yaml", "sweep.json"), ("config.yaml", "result.json")])
+def test_what_an_unfinished_neighbour_replays_stays(
+    folder: Path, file: str, status_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = recorded(folder)
+    other = folder.parent / "other"
+    other.mkdir()
+    config = config_of("open cycle")
+    replay = config.source.model_copy(update={"kind": "recorded", "recording": "sweep/source"})
+    (other / file).write_text(dump_yaml(config.model_copy(update={"source": replay})))
+    result = {"status": "stopped", "error": None, "epochs_done": 1, "best_epoch": 1, "metric": "target_val_top1"}
+    (other / status_file).write_text(json.dumps(result))
+    monkeypatch.chdir(folder.parent)  # a relative path is one from where commands run
+    code, text = prune(folder)
+    assert code == 2 and "other', which has not finished, replays one; finish or delete that first" in text, text
+    assert source.exists()
+    (other / status_file).write_text(json.dumps(result | {"status": "finished"}))
+    assert prune(folder)[0] == 0
+    assert not source.exists()
+
+
+def test_a_recording_that_a_driver_works_with_stays(folder: Path) -> None:
+    source = recorded(folder)
+    with locked(folder):
+        assert prune(folder)[0] == 2
+    assert source.exists()

@@ -1,5 +1,6 @@
 """What a sweep refuses before anything is created, and how it says so: in the words of the sweep file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,19 @@ def test_the_data_of_a_recorded_source_are_not_needed(
         Trainer(plan.space.config({}))
     with pytest.raises(DataError, match="are gone"):
         Trainer(load_base(sweep))
+
+
+def test_a_recording_that_would_be_too_large_is_refused_in_the_plan(base: str) -> None:
+    text = refused(sweep_config(CYCLES, base=base, set={"source.max_gib": 1e-3}))
+    assert re.fullmatch(
+        r"source.max_gib must hold the recording, 0.\d+ GiB \(weights every 2 of \d+ steps\), got 0.001; raise it, "
+        r"show each weight for \d+ steps \(source.record_every: \d+\), or halve them \(source.record_dtype: bf16\)",
+        text,
+    ), text
+    longer = int(text.partition("source.record_every: ")[2].partition(")")[0])
+    fits = {"source.max_gib": 1e-3, "source.record_every": longer}
+    assert plan_sweep(sweep_config(CYCLES, base=base, set=fits)).source.every == longer
+    assert refused(sweep_config(CYCLES, base=base, set=fits | {"source.record_every": longer - 2}))
 
 
 @pytest.mark.parametrize("kind", ["lpka", "full_matrix"])

@@ -47,6 +47,11 @@ def test_spaces_that_cannot_replay(search: dict[str, Any], changes: dict[str, An
     assert reason in plan.reason
 
 
+def test_weights_that_are_shown_for_longer_are_recorded_less_often() -> None:
+    source = base_config().model_dump(mode="json")["source"]
+    assert plan_source(space_of(CYCLES, source=source | {"record_every": 16})).every == 16
+
+
 def test_a_search_without_distillation_still_replays() -> None:
     assert plan_source(space_of({"method": {"choice": ["none", "mergenet"]}})).record
 
