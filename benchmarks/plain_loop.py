@@ -19,7 +19,8 @@ from benchmarks import common
 from benchmarks.plain_steps import PlainLoop, plain_optimizer
 from benchmarks.step_overhead import median_interval
 from mergenet.config import Config
-from mergenet.config.loading import load_config, presets
+from mergenet.config.loading import load_config
+from mergenet.config.preset_names import presets
 from mergenet.learner.optim import learning_rate
 from mergenet.training.trainer import Trainer
 

@@ -78,7 +78,7 @@ def recorded(folder: Path, status: str = "finished") -> Path:
     (folder / "source").mkdir()
     (folder / "source" / "recording.json").write_text("{}")
     (folder / "source" / "epoch-0001.safetensors").write_bytes(bytes(2**20))
-    (folder / "sweep.json").write_text(json.dumps({"status": status}))
+    write_record(folder / "sweep.json", {"status": status})
     return folder / "source"
 
 
@@ -117,12 +117,12 @@ def test_what_an_unfinished_neighbour_replays_stays(
     replay = config.source.model_copy(update={"kind": "recorded", "recording": "sweep/source"})
     (other / file).write_text(dump_yaml(config.model_copy(update={"source": replay})))
     result = {"status": "stopped", "error": None, "epochs_done": 1, "best_epoch": 1, "metric": "target_val_top1"}
-    (other / status_file).write_text(json.dumps(result))
+    write_record(other / status_file, result)
     monkeypatch.chdir(folder.parent)  # a relative path is one from where commands run
     code, text = prune(folder)
     assert code == 2 and "other', which has not finished, replays one; finish or delete that first" in text, text
     assert source.exists()
-    (other / status_file).write_text(json.dumps(result | {"status": "finished"}))
+    write_record(other / status_file, result | {"status": "finished"})
     assert prune(folder)[0] == 0
     assert not source.exists()
 
