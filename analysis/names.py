@@ -43,7 +43,10 @@ def best_first(value: float, mode: str, parameters: float, number: int) -> tuple
 
 
 def portable_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The same training without the recording: a recorded source becomes the live one that it replays bit for bit."""
+    """The same training without the recording: a recorded source becomes the live one that it replays.
+
+    Bit for bit, unless `source.record_every` or `record_dtype` say otherwise.
+    """
     source = config.get("source") or {}
     if source.get("kind") != "recorded":
         return config

@@ -127,6 +127,11 @@ class SourceConfig(NetworkConfig):
         description="recorded: bf16 shows weights rounded to 8 bits of mantissa, in half the space; fp32 is exact",
     )
 
+    @property
+    def exact(self) -> bool:
+        """Whether a recording shows, bit for bit, what a live source would."""
+        return self.record_every is None and self.record_dtype == "fp32"
+
 
 Align = Literal["auto", "inputs", "outputs", "none"]
 

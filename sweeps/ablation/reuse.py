@@ -59,13 +59,13 @@ def find_runs(jobs: Sequence[Job], folders: Sequence[Path]) -> Found:
 
 
 def hashes(config: Config) -> tuple[str, str]:
-    """With the source live and recorded: a recording gives the same, bit for bit."""
+    """With the source live and recorded: an exact recording gives the same, bit for bit; of another, recorded alone."""
     source = config.source.model_copy(update={"kind": "live", "recording": None})
     live = config.model_copy(update={"source": source})
     if config.source.kind not in ("live", "recorded"):
         return config_hash(config), config_hash(config)
     recorded = live.model_copy(update={"source": source.model_copy(update={"kind": "recorded"})})
-    return config_hash(live), config_hash(recorded)
+    return config_hash(live if source.exact else recorded), config_hash(recorded)
 
 
 def _origin(run: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mergenet.records.sealed import read_record, write_record
 from sweeps.ablation.folder import adjusted, check_free, is_this, load_folder, read_variants, write_adjusted
 from sweeps.ablation.plan import estimate, plan_ablation, statistics
 from sweeps.ablation.results.text import plan_lines
-from sweeps.ablation.reuse import Now, clear_unfinished, copy_run, find_runs
+from sweeps.ablation.reuse import Now, clear_unfinished, copy_run, find_runs, hashes
 from sweeps.ablation.run import dropped, left, note_seeds, reuse, rounds
 from sweeps.trials.sweep_dir import check_deletable, clear, holds_ablation, holds_sweep, is_rest, load_resumable
 from tests.sweeps.ablation.ablations import ablation_of, begun, planned, write_finished
@@ -25,6 +25,25 @@ VALUES = {"transfer.t_cycle": [4, 8]}
 @pytest.fixture
 def plan():
     return planned(ablation_of(values=VALUES, seeds=3))
+
+
+def test_only_an_exact_recording_is_as_good_as_a_live_source() -> None:
+    def of(kind: str, **changes: object) -> tuple[str, str]:
+        where = "there" if kind == "recorded" else None
+        config = base_config()
+        return hashes(
+            config.model_copy(
+                update={"source": config.source.model_copy(update={"kind": kind, "recording": where, **changes})}
+            )
+        )
+
+    assert of("live") == of("recorded")
+    assert of("live")[0] != of("live")[1]
+    coarse = of("recorded", record_every=64)
+    assert coarse == of("live", record_every=64)
+    assert coarse[0] == coarse[1], "never that of a live one"
+    assert coarse[1] not in (*of("live"), *of("live", record_dtype="bf16"))
+    assert of("live", max_gib=1.0) == of("live")
 
 
 def test_runs_have_shared_seeds_and_a_pinned_source(tmp_path, plan):
