@@ -320,7 +320,7 @@ def test_a_recording_made_with_other_data_is_refused(tmp_path: Path) -> None:
     elsewhere = {**changes, "target.data": paint(tmp_path / "others", 1)}
     (tmp_path / "images").rename(tmp_path / "moved")
     assert list(replayed(elsewhere, folder).epochs()), "which space the pair shares is known without the source's data"
-    info = json.loads((folder / "recording.json").read_text())
+    info = read_record(folder / "recording.json")
     del info["described"]  # as earlier versions wrote them
     (folder / "recording.json").write_text(json.dumps(info))
     with pytest.raises(DataError) as missing:
