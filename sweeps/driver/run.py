@@ -29,6 +29,7 @@ from sweeps.driver.steps import (
     adapter_trainings,
     confirm,
     confirmations,
+    load_search,
     search,
     submit_source,
     train_adapter,
@@ -140,6 +141,7 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
         baselines = [jobs.baseline(), *jobs.replicates(jobs.baseline())]
         for job in baselines:  # while the source trains: these need none
             slots.submit(job)
+        load_search()
         wait_source(plan, slots)
         desk.clock.begin(SEARCH)
         search(plan, jobs, slots, desk.budget.spent, shared, view.say)

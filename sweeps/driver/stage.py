@@ -22,12 +22,12 @@ from sweeps.driver.signals import interruptible
 from sweeps.driver.watchdog import watched
 from sweeps.execution.ray_cluster import (
     check_running,
-    check_workers,
     cluster_gpus,
     cluster_text,
     is_up,
     joined_ray,
     local_ray,
+    look_at_workers,
     quiet,
 )
 from sweeps.execution.resources import groups_of, num_cpus, worker_range
@@ -129,7 +129,7 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
         # after `quiet`: ray reads its environment when it is imported
         from sweeps.execution.worker_pool import WorkerPool
 
-        check_workers()
+        check_workers = look_at_workers()
         clock.begin("slots")
         if address is not None:
             view.say(f"joined Ray at {address}: {cluster_text()}")
@@ -140,6 +140,7 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
                 WorkerPool(plan.sweep.slots, listener, groups, shared) as slots,
                 interruptible(slots.suspend, view.say),
             ):
+                check_workers()  # beside the start of the slots
                 slots.wait_ready(1)
                 yield slots
         except Suspended as suspended:

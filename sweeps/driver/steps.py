@@ -1,6 +1,7 @@
 """The steps of a sweep, which all train in its slots: record the source, search, confirm."""
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.execution.scratch import scratch_folder
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds
 from sweeps.report.live import View
+from sweeps.report.page import load_page
 from sweeps.report.plan_text import warm_lines
 from sweeps.study.warm_start import load_warm_start
 from sweeps.trials.errors import SweepFailed
@@ -52,6 +54,12 @@ def wait_source(plan: Plan, slots: "WorkerPool") -> None:
     outcome = slots.wait([SOURCE])[SOURCE]
     if outcome["state"] == FAILED:
         raise SweepFailed(f"the source could not be recorded: {outcome['error']}")
+
+
+def load_search() -> None:
+    """Import what `search` needs: seconds, which the training of the source hides."""
+    for module in ("ray.tune", "sweeps.execution.relay", "sweeps.execution.tune_searcher", "sweeps.study.study"):
+        import_module(module)
 
 
 def search(
@@ -158,6 +166,7 @@ def confirm(wanted: list[Job], folder: Path, slots: "WorkerPool") -> None:
     for job in wanted:
         forget_other(job)
         slots.submit(job)
+    load_page()  # for the end of the sweep: seconds, which the confirmation hides
     slots.wait([job["id"] for job in wanted])
 
 

@@ -13,9 +13,10 @@ import re
 import socket
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mergenet.errors import ConfigError
 from mergenet.records.packages import package_problems
@@ -177,22 +178,32 @@ def check_running(needed: int, address: str | None) -> None:
         )
 
 
-def check_workers() -> None:
-    """Raises ConfigError if the workers of some node cannot import our packages, or would import others, or a part."""
+def look_at_workers() -> Callable[[], None]:
+    """Has a worker of each node look for our packages. Returns a function to call once the answers are needed.
+
+    That raises ConfigError if the workers of some node cannot import our packages, or would import others, or a part.
+    """
     import ray
     from ray.exceptions import RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     look = ray.remote(num_cpus=0, max_retries=0)(package_problems)
+    answers = list[tuple[str, Any]]()
     for node in [node for node in ray.nodes() if node["Alive"]]:
         where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
-        try:
-            problems = ray.get(look.options(scheduling_strategy=where).remote())
-        except RayTaskError as error:
-            found = str(error).strip().splitlines()[-1][:200]
-            problems = [f"mergenet must be installed in this version, got {found}; install it, or set PYTHONPATH"]
-        for line in problems:
-            raise ConfigError(f"Ray's workers on node {node['NodeManagerAddress']}: {line}")
+        answers.append((node["NodeManagerAddress"], look.options(scheduling_strategy=where).remote()))
+
+    def check() -> None:
+        for place, answer in answers:
+            try:
+                problems = ray.get(answer)
+            except RayTaskError as error:
+                found = str(error).strip().splitlines()[-1][:200]
+                problems = [f"mergenet must be installed in this version, got {found}; install it, or set PYTHONPATH"]
+            for line in problems:
+                raise ConfigError(f"Ray's workers on node {place}: {line}")
+
+    return check
 
 
 def check_address(address: str | None) -> None:

@@ -1,6 +1,14 @@
 """The report of a sweep's folder (analysis/report), written by the sweep itself; that it cannot be is never its end."""
 
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
+
+
+def load_page() -> None:
+    """Import what `write_page` needs: pandas, plotly, scikit-learn."""
+    with suppress(Exception):  # whatever it is, write_page says it
+        import_module("analysis.report.page")
 
 
 def write_page(folder: Path, status: str = "") -> str:

@@ -12,6 +12,7 @@ from benchmarks import shared_source
 from benchmarks.watched import Watched
 from mergenet.config.loading import load_config
 from mergenet.records.run_record import EPOCHS_HASH
+from mergenet.records.sealed import read_record, write_record
 from sweeps.config.loading import load_sweep
 from tests.mergenet.runs import config_of, finish
 
@@ -29,9 +30,9 @@ def sweeps(tmp_path: Path, tiny: None) -> list[Path]:  # noqa: ARG001
 def test_times_may_differ_and_nothing_else(sweeps: list[Path]) -> None:
     assert list(shared_source.differences(*sweeps)) == []
     run = sweeps[1] / "trials" / "trial-001"
-    result = json.loads((run / "result.json").read_text())
+    result = read_record(run / "result.json")
     del result[EPOCHS_HASH]  # else altered epochs are damage, and no difference
-    (run / "result.json").write_text(json.dumps(result))
+    write_record(run / "result.json", result)
     rows = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
     (run / "epochs.jsonl").write_text("".join(json.dumps(row | {"seconds_target": 9.0}) + "\n" for row in rows))
     assert list(shared_source.differences(*sweeps)) == []

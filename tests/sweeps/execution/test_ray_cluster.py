@@ -51,10 +51,10 @@ import sys
 sys.path.insert(0, sys.argv[1])  # this process has ours first; Ray's workers are not told
 from mergenet.cli.main import cli
 from mergenet.errors import ConfigError
-from sweeps.execution.ray_cluster import check_workers, local_ray, quiet
+from sweeps.execution.ray_cluster import local_ray, look_at_workers, quiet
 with quiet(), local_ray(1):
     try:
-        check_workers()
+        look_at_workers()()
     except ConfigError as error:
         print(error)
 """
