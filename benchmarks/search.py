@@ -187,7 +187,7 @@ def report(figures: dict[str, Any]) -> None:
 def search_all(jobs: Sequence[Job], options: Any) -> dict[Job, list[float]]:
     """What every job finds, those that stand in --out as they stand there."""
     where = {"noise": options.noise, "workers": options.workers, "budgets": list(options.budgets)}
-    found = kept(options.out, where) if options.out else {}
+    found = kept(options.out, **where) if options.out else {}
     left = [job for job in jobs if job not in found]
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the processes below
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:  # NumPy reads its environment when imported
@@ -199,9 +199,14 @@ def search_all(jobs: Sequence[Job], options: Any) -> dict[Job, list[float]]:
     return {job: found[job] for job in jobs}
 
 
-def kept(out: Path, where: dict[str, Any]) -> dict[Job, list[float]]:
-    rows = map(json.loads, out.read_text(encoding="utf-8").splitlines()) if out.exists() else []
-    return {tuple(row["job"]): row["found"] for row in rows if {key: row[key] for key in where} == where}
+def kept(out: Path, budgets: Sequence[int], **where: Any) -> dict[Job, list[float]]:
+    """The searches in the file that ran there and had these budgets among theirs."""
+    found: dict[Job, list[float]] = {}
+    for row in map(json.loads, out.read_text(encoding="utf-8").splitlines()) if out.exists() else ():
+        by_budget = dict(zip(row["budgets"], row["found"], strict=True))
+        if {key: row[key] for key in where} == where and by_budget.keys() >= set(budgets):
+            found[tuple(row["job"])] = [by_budget[budget] for budget in budgets]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
