@@ -11,10 +11,15 @@ Regret is (top - found) / (top - median): 0 is the best configuration known, 1 a
 validation accuracy of a trial that trained to its end; a side that has none yet has regret 1. top and median are of
 20,000 random configurations after the last epoch, and of all that was found here.
 
+More sides come from the extra `peers` (search_peers.py). With --out a search that has run is not run again: the file
+keeps what each found, by side, task, seed, noise, workers and budgets; it knows nothing of the code, so delete it after
+a change.
+
 The surrogate has no noise, unlike training, where two seeds differ. With --noise 0.25 all values of a trial are off by
 one normal number of a quarter of (top - median), and `found` is the true accuracy of the trial that seemed best.
 """
 
+import json
 import logging
 import os
 import sys
@@ -30,7 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import common
-from benchmarks.search_sides import SIDES, Side
+from benchmarks.search_peers import PEERS
+from benchmarks.search_sides import OWN, Side
 from benchmarks.surrogate import EPOCHS, Curve, Surrogate
 from mergenet.config.loading import load_config
 
@@ -38,6 +44,7 @@ NAME = "search"
 BUDGETS = (10, 20, 50)  # full trainings
 GOAL = 0.5  # of stock's regret, at the two larger budgets
 OURS, STOCK = "ours", "stock"
+SIDES = OWN | PEERS
 
 Job = tuple[str, str, int]  # side, task, seed
 Array = NDArray[np.float64]
@@ -48,12 +55,22 @@ def parse(arguments: Sequence[str]) -> Any:
     parser.add_argument("--lcbench", type=Path, required=True, metavar="DIR", help="folder of the surrogate")
     parser.add_argument("--tasks", required=True, help="OpenML tasks, separated by commas")
     parser.add_argument("--seeds", type=common.count, default=10, help="searches a task and side")
-    parser.add_argument("--sides", default=",".join(SIDES), help=f"of {', '.join(SIDES)}; separated by commas")
+    parser.add_argument("--sides", default=",".join(OWN), help=f"of {', '.join(SIDES)}; separated by commas")
+    parser.add_argument(
+        "--budgets", type=budgets, default=BUDGETS, help="in full trainings, ascending, by commas [default: 10,20,50]"
+    )
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--workers", type=common.count, default=4, help="trials at the same time, in simulated time")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keeps finished searches, one JSON line each")
     parser.add_argument(
         "--noise", type=float, default=0.0, help="of a trial, as a share of (top - median) [default: 0]"
     )
     parser.add_argument("--jobs", type=common.count, default=os.cpu_count() or 1, help="processes")
     return parser.parse_args(arguments)
+
+
+def budgets(text: str) -> tuple[int, ...]:
+    return tuple(sorted(common.count(part) for part in text.split(",")))
 
 
 @dataclass
@@ -67,14 +84,17 @@ class Trial:
     spent: int = 0  # by all trials together when this one ended
 
 
-def found_by(folder: Path, job: Job, noise: float = 0.0) -> list[float]:
+def found_by(
+    folder: Path, job: Job, noise: float = 0.0, workers: int = 4, budgets: Sequence[int] = BUDGETS
+) -> list[float]:
     """The accuracy of the complete trial that seems best at each budget, NaN without one. Runs in a worker process."""
     logging.disable(logging.WARNING)
     side, task, seed = job
     surrogate, generator = Surrogate(folder, task), np.random.default_rng([seed, int(task)])
     scale = noise * spread(surrogate) if noise else 0.0
-    ended = simulated(surrogate, SIDES[side](seed), lambda: scale * generator.standard_normal())
-    return [best_seeming([trial for trial in ended if trial.spent <= budget * EPOCHS]) for budget in BUDGETS]
+    end = budgets[-1] * EPOCHS
+    ended = simulated(surrogate, SIDES[side](seed), lambda: scale * generator.standard_normal(), end, workers)
+    return [best_seeming([trial for trial in ended if trial.spent <= budget * EPOCHS]) for budget in budgets]
 
 
 def best_seeming(trials: Sequence[Trial]) -> float:
@@ -87,15 +107,18 @@ def spread(surrogate: Surrogate) -> float:
     return float(random.max() - np.median(random))
 
 
-def simulated(surrogate: Surrogate, side: Side, off: Callable[[], float], workers: int = 4) -> list[Trial]:
-    """The trials that trained to their end, in this order. off: of the next trial. All workers are equally fast."""
+def simulated(surrogate: Surrogate, side: Side, off: Callable[[], float], end: int, workers: int = 4) -> list[Trial]:
+    """The trials that trained to their end, in this order, within `end` epochs of all together.
+
+    off: of the next trial. All workers are equally fast.
+    """
 
     def start(name: str) -> Trial:
         return Trial(name, surrogate.curve(side.suggest(name)), off())
 
     ended: list[Trial] = []
     running = [start(f"first-{worker}") for worker in range(workers)]
-    for spent in range(1, BUDGETS[-1] * EPOCHS + 1):
+    for spent in range(1, end + 1):
         trial = running[spent % workers]
         trial.epochs, trial.spent = trial.epochs + 1, spent
         stopped = side.report(trial.name, trial.epochs, trial.curve(trial.epochs) + trial.off)
@@ -118,7 +141,7 @@ def regrets(found: dict[Job, list[float]], folder: Path) -> dict[Job, list[float
     return out
 
 
-def summarize(regret: dict[Job, list[float]], sides: Sequence[str]) -> dict[str, Any]:
+def summarize(regret: dict[Job, list[float]], sides: Sequence[str], budgets: Sequence[int] = BUDGETS) -> dict[str, Any]:
     """Mean regret of each side by budget, and the ratio of ours to every other side's with its 95 % interval."""
     tasks = sorted({task for _, task, _ in regret})
     by_task = {side: np.array([_of(regret, side, task) for task in tasks]) for side in sides}
@@ -128,7 +151,7 @@ def summarize(regret: dict[Job, list[float]], sides: Sequence[str]) -> dict[str,
         side: resampled_means(values, np.random.default_rng(i)) for i, (side, values) in enumerate(by_task.items())
     }
     return {
-        "budgets": list(BUDGETS),
+        "budgets": list(budgets),
         "regret": {side: mean.tolist() for side, mean in means.items()},
         "ratio": {side: (means[OURS] / means[side]).tolist() for side in others},
         "interval": {side: np.quantile(again[OURS] / again[side], [0.025, 0.975], 0).T.tolist() for side in others},
@@ -147,15 +170,43 @@ def resampled_means(values: Array, generator: np.random.Generator, times: int = 
 
 
 def report(figures: dict[str, Any]) -> None:
-    budgets = ", ".join(map(str, BUDGETS))
-    print(f"mean normalised regret after {budgets} full trainings; ours divided by it, 95 % interval over seeds")
+    spent = figures["budgets"]
+    print(
+        f"mean normalised regret after {', '.join(map(str, spent))} full trainings; ours divided by it, 95 % interval over seeds"
+    )
     for side, mean in figures["regret"].items():
         ratios = zip(figures["ratio"].get(side, []), figures["interval"].get(side, []), strict=True)
         shown = "".join(f"  {ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, (low, high) in ratios)
         print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + "  " + shown)
-    if STOCK in figures["ratio"]:
+    if STOCK in figures["ratio"] and len(spent) > 1:
         met = all(ratio <= GOAL for ratio in figures["ratio"][STOCK][1:])
-        print(f"goal, at most {GOAL} of {STOCK}'s at {BUDGETS[1]} and {BUDGETS[2]}: {'met' if met else 'NOT met'}")
+        later = " and ".join(map(str, spent[1:]))
+        print(f"goal, at most {GOAL} of {STOCK}'s at {later}: {'met' if met else 'NOT met'}")
+
+
+def search_all(jobs: Sequence[Job], options: Any) -> dict[Job, list[float]]:
+    """What every job finds, those that stand in --out as they stand there."""
+    where = {"noise": options.noise, "workers": options.workers, "budgets": list(options.budgets)}
+    found = kept(options.out, **where) if options.out else {}
+    left = [job for job in jobs if job not in found]
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the processes below
+    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:  # NumPy reads its environment when imported
+        for job, values in zip(left, pool.map(partial(found_by, options.lcbench, **where), left), strict=True):
+            found[job] = values
+            if options.out:
+                with options.out.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"job": job, "found": values} | where) + "\n")
+    return {job: found[job] for job in jobs}
+
+
+def kept(out: Path, budgets: Sequence[int], **where: Any) -> dict[Job, list[float]]:
+    """The searches in the file that ran there and had these budgets among theirs."""
+    found: dict[Job, list[float]] = {}
+    for row in map(json.loads, out.read_text(encoding="utf-8").splitlines()) if out.exists() else ():
+        by_budget = dict(zip(row["budgets"], row["found"], strict=True))
+        if {key: row[key] for key in where} == where and by_budget.keys() >= set(budgets):
+            found[tuple(row["job"])] = [by_budget[budget] for budget in budgets]
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -164,17 +215,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sides, tasks = options.sides.split(","), options.tasks.split(",")
     facts = common.machine(load_config("digits")) | {"jobs": options.jobs}
     common.header(NAME, arguments, facts)
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the processes below
-    jobs = [(side, task, seed) for seed in range(options.seeds) for side in sides for task in tasks]
-    with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:  # NumPy reads its environment when imported
-        found = dict(zip(jobs, pool.map(partial(found_by, options.lcbench, noise=options.noise), jobs), strict=True))
-    figures = summarize(regrets(found, options.lcbench), sides)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    found = search_all([(side, task, seed) for seed in seeds for side in sides for task in tasks], options)
+    figures = summarize(regrets(found, options.lcbench), sides, options.budgets)
     report(figures)
     if options.json:
         names = ("side", "task", "seed", "found")
         runs = [dict(zip(names, (*job, values), strict=True)) for job, values in found.items()]
         common.footer(
-            NAME, facts, range(options.seeds), figures | {"tasks": tasks, "noise": options.noise, "runs": runs}
+            NAME,
+            facts,
+            seeds,
+            figures | {"tasks": tasks, "noise": options.noise, "workers": options.workers, "runs": runs},
         )
 
 

@@ -1,4 +1,4 @@
-"""The two sides of benchmarks/search.py: a searcher and a scheduler, called as Tune calls them."""
+"""Our sides and Ray's of benchmarks/search.py: a searcher and a scheduler, called as Tune calls them."""
 
 import warnings
 from collections.abc import Callable
@@ -110,7 +110,7 @@ def ours(seed: int, **changes: Any) -> Side:
     return Ours(parse_sweep(fixed | {"seed": seed} | changes, "the benchmark"))
 
 
-SIDES: dict[str, Callable[[int], Side]] = {
+OWN: dict[str, Callable[[int], Side]] = {
     "ours": ours,
     "stock": Stock,
     "stock_grace_4": lambda seed: Stock(seed, grace_period=4),

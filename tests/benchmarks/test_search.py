@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import search
-from benchmarks.search_sides import SIDES
+from benchmarks.search_sides import OWN
 from benchmarks.surrogate import EPOCHS, SEARCH, Surrogate
 
 
@@ -46,28 +46,24 @@ def test_a_curve_is_the_models(folder: Path) -> None:
 
 
 # ours fits a model for each of some hundred trials
-@pytest.mark.parametrize("side", [pytest.param(s, marks=pytest.mark.slow) if s == "ours" else s for s in SIDES])
-def test_a_side_spends_its_budget_and_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch, side: str) -> None:
-    monkeypatch.setattr(search, "BUDGETS", (1, 4, 6))
-    found = search.found_by(folder, (side, "7", 0))
+@pytest.mark.parametrize("side", [pytest.param(s, marks=pytest.mark.slow) if s == "ours" else s for s in OWN])
+def test_a_side_spends_its_budget_and_no_more(folder: Path, side: str) -> None:
+    found = search.found_by(folder, (side, "7", 0), budgets=(1, 4, 6))
     assert math.isnan(found[0]), "four workers have trained 13 epochs each"
     assert 26 < found[1] <= found[2] < 56
-    assert found[1:] == search.found_by(folder, (side, "7", 0))[1:], "the same seed, the same search"
+    assert found[1:] == search.found_by(folder, (side, "7", 0), budgets=(1, 4, 6))[1:], "the same seed, the same search"
 
 
-def test_with_noise_the_trial_that_seems_best_is_taken_for_what_it_is(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_noise_the_trial_that_seems_best_is_taken_for_what_it_is(folder: Path) -> None:
     """The same 20 random configurations: what seems best is one of them, and none is better than the best."""
-    monkeypatch.setattr(search, "BUDGETS", (20,))
     job = ("random", "7", 0)
     surrogate = Surrogate(folder, "7")
-    trials = search.simulated(surrogate, SIDES["random"](0), lambda: 0.0)
-    [clean], [noisy] = search.found_by(folder, job), search.found_by(folder, job, noise=5.0)
+    trials = search.simulated(surrogate, OWN["random"](0), lambda: 0.0, end=20 * EPOCHS)
+    [clean], [noisy] = (search.found_by(folder, job, noise, budgets=(20,)) for noise in (0.0, 5.0))
     assert clean == max(trial.curve.best for trial in trials)
     assert noisy in [trial.curve.best for trial in trials]
     assert noisy < clean
-    assert [noisy] == search.found_by(folder, job, noise=5.0)
+    assert [noisy] == search.found_by(folder, job, noise=5.0, budgets=(20,))
 
 
 def test_regret_is_of_the_way_from_the_median_to_the_top(folder: Path) -> None:
