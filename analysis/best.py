@@ -31,7 +31,7 @@ from analysis.tables.load import (
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.atomic import write_text
-from mergenet.records.run_record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, read_run, test_column
+from mergenet.records.run_record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, read_trained, test_column
 
 if TYPE_CHECKING:
     from analysis.statistics.paired_tests import PairedDifference
@@ -176,5 +176,5 @@ def write_file(out: Path, content: str) -> None:
 def config_text(best: pd.Series, comment: str = "") -> str:
     """A row's configuration as YAML, after the lines of `comment` as YAML comments."""
     folder = Path(best["folder"])
-    config = parse_config(portable_config(read_run(folder).config), str(folder / CONFIG_FILE))
+    config = parse_config(portable_config(read_trained(folder).config), str(folder / CONFIG_FILE))
     return "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines()) + dump_yaml(config)

@@ -172,7 +172,8 @@ def resampled_means(values: Array, generator: np.random.Generator, times: int = 
 def report(figures: dict[str, Any]) -> None:
     spent = figures["budgets"]
     print(
-        f"mean normalised regret after {', '.join(map(str, spent))} full trainings; ours divided by it, 95 % interval over seeds"
+        f"mean normalised regret after {', '.join(map(str, spent))} full trainings; "
+        "ours divided by it, 95 % interval over seeds"
     )
     for side, mean in figures["regret"].items():
         ratios = zip(figures["ratio"].get(side, []), figures["interval"].get(side, []), strict=True)

@@ -188,6 +188,24 @@ def read_run(folder: Path) -> RunRecord:
     return RunRecord(folder, config, provenance, read_epochs(folder, result), result)
 
 
+def read_trained(folder: Path) -> RunRecord:
+    """`read_run`, for who trains its configuration again: config.yaml must be what the run was trained with.
+
+    Raises CheckpointError if it was edited since, ConfigError if it is no configuration.
+    """
+    from mergenet.config.loading import parse_config  # pydantic
+
+    record = read_run(folder)
+    trained = record.provenance.get("config_hash")
+    found = config_hash(parse_config(record.config, str(record.folder / CONFIG_FILE)))
+    if trained is not None and trained != found:
+        raise CheckpointError(
+            f"{record.folder / CONFIG_FILE} must be what the run was trained with ({trained}), got other settings "
+            f"({found}); undo what was edited in it"
+        )
+    return record
+
+
 def read_settings(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """config.yaml and provenance.json of a run folder. Raises CheckpointError if one is missing or damaged."""
     for name in (CONFIG_FILE, PROVENANCE_FILE):

@@ -34,7 +34,7 @@ from mergenet.records.run_record import (
     STATUS,
     RunRecord,
     read_epochs,
-    read_run,
+    read_trained,
     test_column,
 )
 from sweeps.config import SweepConfig
@@ -124,7 +124,8 @@ def best_trial(trials: list[dict[str, Any]], metric: str) -> dict[str, Any] | No
 
 
 def best_record(folder: Path, trial: dict[str, Any]) -> RunRecord:
-    return read_run(folder / TRIALS_FOLDER / trial["trial_id"])
+    """Of a trial whose configuration is to train again. Raises CheckpointError if it was edited since it trained."""
+    return read_trained(folder / TRIALS_FOLDER / trial["trial_id"])
 
 
 def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:

@@ -1,4 +1,6 @@
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -6,7 +8,7 @@ from analysis.best import best_trial, choose_best, confirmed_gain, named, write_
 from analysis.names import best_first, portable_config
 from analysis.tables.load import load_trials
 from mergenet.config.loading import load_config
-from mergenet.errors import ConfigError, UserError
+from mergenet.errors import CheckpointError, ConfigError, UserError
 
 
 def add_trial(folder, write_run, name, number, accuracy=0.66, parameters=1000, rank=8, **settings):
@@ -170,3 +172,16 @@ def test_a_trial_by_its_name(sweep):
     (sweep / "trials/t3/config.yaml").unlink()
     with pytest.raises(UserError, match=r"--trial must be a trial that began to train, got 't3', which failed before"):
         named(load_trials(sweep), "t3")
+
+
+def test_a_configuration_that_was_edited_after_it_trained_is_not_given_out(sweep, tmp_path):
+    file = Path(best_trial(sweep)["folder"]) / "config.yaml"
+    write_best(sweep, tmp_path / "best.yaml")
+    text = file.read_text()
+    edited = re.sub(r"(?m)^epochs: .*$", "epochs: 77", text)
+    assert edited != text
+    file.write_text(edited)
+    with pytest.raises(
+        CheckpointError, match=r"config.yaml must be what the run was trained with \(\w{12}\), got other"
+    ):
+        write_best(sweep, tmp_path / "best.yaml")

@@ -1,0 +1,59 @@
+"""What is counted as the cost of a slot, and what is said of the goals."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import many_slots, slot_cost
+from benchmarks.slot_cost import TRAINS, Cost, kind_of, memory_of
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("ray::SweepRelay.train ", "SweepRelay"),
+        ("ray::_RayTrainWorker__execute.get_next() ", TRAINS),
+        ("ray::PlacementGroupCleaner", "PlacementGroupCleaner"),
+        ("ray::IDLE", "idle"),
+        ("/lib/ray/core/src/ray/raylet/raylet --raylet_socket", "raylet"),
+        ("/usr/bin/python log_monitor.py", "other"),
+    ],
+)
+def test_kinds_of_processes(title: str, kind: str) -> None:
+    assert kind_of(title) == kind
+
+
+def cost(slots: int, ready: float, relay: float) -> Cost:
+    memory = {TRAINS: 400.0 * slots, "driver": 450.0, "SweepRelay": relay * slots, "TrainController": 120.0}
+    return Cost(slots, memory, dict.fromkeys(memory, 1.0), ready / 2, ready, ready + 1)
+
+
+def test_a_slot_is_charged_with_all_but_its_trainer_and_what_is_there_anyway() -> None:
+    assert cost(4, 10.0, 70.0).beside == 100.0
+
+
+def test_what_is_said_of_the_goals(capsys: pytest.CaptureFixture[str]) -> None:
+    slot_cost.report({"now": [cost(8, 10.0, 70.0)], "before": [cost(8, 20.0, 300.0)]})
+    text = capsys.readouterr().out
+    assert "at most 150 MiB a slot beyond its trainer at 8: 85, reached" in text
+    assert "all ready 0.50, NOT REACHED" in text
+
+
+def test_memory_of_this_process_and_its_child() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        found = memory_of(os.getpid())
+        assert child.stdin is not None
+        child.stdin.close()
+    assert found["driver"][0] > 10
+    assert len(found["other"]) >= 1 and all(mib >= 0 for mib in found["other"])
+
+
+def test_the_report_of_many_slots(capsys: pytest.CaptureFixture[str]) -> None:
+    wait = {"median": 0.01, "p99": 0.2, "most": 0.9}
+    found = {"trials": 10, "epochs": 50, "seconds": 9.0, "wait": wait, "driver_cpu": 0.2, "driver_cpu_later": 0.1}
+    many_slots.report(found | {"memory": {"SweepRelay": [2, 140.0]}})
+    text = capsys.readouterr().out
+    assert "p99 of the wait at most 0.5 s: 0.200, reached" in text
+    assert "CPU at most 0.1 s: 0.200, NOT REACHED" in text
