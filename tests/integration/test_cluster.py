@@ -77,6 +77,25 @@ def test_a_node_leaves_while_it_trains_and_another_joins(cluster: Cluster, tmp_p
         assert [row["epoch"] for row in read_run(tmp_path / f"trials/trial-{number:03d}").epochs] == rows
 
 
+def test_slots_that_shared_a_node_which_leaves_go_on_wherever_there_is_room(cluster: Cluster, tmp_path: Path) -> None:
+    """A group of two workers, then each on a node of its own."""
+    both = cluster.add_node(num_cpus=2, object_store_memory=MEMORY)
+    events = list[JobEvent]()
+    with quiet(), joined_ray(cluster.address), WorkerPool(2, events.append, Groups(), tmp_path) as slots:
+        assert len(slots.threads) == 1, "one group"
+        for number in range(2):
+            slots.submit(jobs_in(tmp_path, 40).trial(number, {}))
+        wait_for(lambda: len({e["job"] for e in events if e["event"] == "row"}) == 2, "both train")
+        cluster.remove_node(both, allow_graceful=False)
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+        outcomes = slots.wait(["trial-000", "trial-001"])
+    assert [outcome["state"] for outcome in outcomes.values()] == ["complete", "complete"]
+    for number in range(2):
+        rows = [e["row"]["epoch"] for e in events if e["event"] == "row" and e["job"] == f"trial-{number:03d}"]
+        assert rows == list(range(1, 41)), "every epoch is told once"
+
+
 def test_a_group_grows_when_a_node_joins(cluster: Cluster, tmp_path: Path) -> None:
     """An elastic trial starts with one worker and goes on with two, from its last checkpoint.
 
