@@ -98,8 +98,8 @@ def test_help_and_configuration_errors_import_neither_torch_nor_ray_nor_pandas()
         (["train", "digits", "--set", "seed=-1", "--set", "epochs=0"],
          ["error: seed must be >= 0, got -1 (in preset digits with --set)",
           "error: epochs must be >= 1, got 0 (in preset digits with --set)"]),
-        (["train", "digits", "--set", "source.evry=1"],
-         ["error: source.evry must be a known setting, got an unknown name; known here: task, model, data, optimizer, "
+        (["train", "digits", "--set", "source.zzz=1"],
+         ["error: source.zzz must be a known setting, got an unknown name; known here: task, model, data, optimizer, "
           "batch_size, augment, label_smoothing, seed, kind, recording"]),
         (["evaluate", "nowhere"],
          ["error: nowhere must be a run folder, but has no config.yaml; `mergenet train` writes one"]),
