@@ -239,7 +239,7 @@ def status_command(folder: Path, as_json: bool, watch: float | None, html: bool)
             else:
                 click.echo(("\n" if number else "") + "\n".join(lines(found)))
             if html:
-                click.echo(write_page(folder), err=as_json)
+                click.echo(write_page(folder)[0], err=as_json)
 
 
 @sweep.command("prune")
