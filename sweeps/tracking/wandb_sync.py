@@ -9,11 +9,11 @@ from analysis.names import SWEEP_FILE
 from analysis.trial_file import begun_runs, read_outcome
 from analysis.wandb_runs.tracked import SUMMARY_ROLE
 from mergenet.config.yaml12 import dump_yaml_values
-from mergenet.errors import CheckpointError, ConfigError, UserError
-from mergenet.records.run_record import EPOCH, read_run
+from mergenet.errors import ConfigError, UserError
+from mergenet.records.run_record import EPOCH
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
-from sweeps.tracking.wandb_about import ending_of, run_id, scalars
+from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
 from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import one_line
 from sweeps.tracking.wandb_run import ONLINE, check_key, open_run
@@ -69,9 +69,8 @@ def sync_runs(sweep: SweepConfig, folder: Path, told: Callable[[], Whole | None]
             say(f"damaged, and left out: {reason}")
         added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
         guarded(SUMMARY_ROLE, partial(sync_whole, sweep, folder, told, say))
-    say(
-        f"{len(jobs)} runs are whole {sweep.wandb.mode}, {sum(added)} epochs were added to {sum(map(bool, added))} of them"
-    )
+    more = f"{sum(added)} epochs were added to {sum(map(bool, added))} of them"
+    say(f"{len(jobs)} runs are whole {sweep.wandb.mode}, {more}")
     return sum(added)
 
 
@@ -106,10 +105,7 @@ def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
         lacks = {row[EPOCH] for row in rows} - known_epochs(folder, name)
         if not lacks:
             return 0
-    try:
-        config = read_run(path).config
-    except CheckpointError:  # failed before its run began
-        config = {}
+    config = config_of(path)
     about = scalars(trial | {"method": config.get("method"), "config": config}, sweep)
     mirror = open_run(sweep, folder, path.name, trial["role"], about, sweep.wandb.mode)
     added = sum(mirror.log(row) for row in rows)

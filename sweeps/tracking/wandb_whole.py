@@ -23,9 +23,9 @@ Say = Callable[[str], None]
 
 
 class Whole(Protocol):
-    """lacks: what offline is not made, as words; empty if that is nothing."""
-
-    lacks: str
+    @property
+    def lacks(self) -> str:
+        """What is not made offline, in words; empty if that is nothing."""
 
     def config(self) -> dict[str, Any]:
         """The configuration of the run."""
