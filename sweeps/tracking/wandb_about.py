@@ -22,6 +22,7 @@ from analysis.wandb_runs.tracked import (
     METHOD,
     NUM_SEEDS,
     NUMBER,
+    OWN_NOTES,
     REPLICATE_OF,
     ROLE,
     SEARCHED,
@@ -54,7 +55,6 @@ from sweeps.trials.sweep_dir import ABLATION_FILE
 
 ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
 OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
-OWN_NOTES = "Of the sweep "  # what our notes begin with
 ABOUT = (TRIAL_ID, ROLE, NUMBER, SEED, METHOD)
 
 

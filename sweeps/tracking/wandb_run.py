@@ -13,11 +13,11 @@ from typing import Any
 
 from analysis.names import COMPLETE, FAILED, PRUNED
 from analysis.wandb_runs.client import check_reachable, set_up
-from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
+from analysis.wandb_runs.tracked import INTERRUPTED, OWN_NOTES, SUMMARY_ROLE
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
-from sweeps.tracking.wandb_about import OWN_NOTES, Ending, axis_of, notes_of, run_id, tags_of
+from sweeps.tracking.wandb_about import Ending, axis_of, notes_of, run_id, tags_of
 from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files
 from sweeps.trials.messages import Row
 
