@@ -16,15 +16,18 @@ from mergenet.errors import ConfigError
 from mergenet.records.atomic import write_text
 from mergenet.records.sealed import write_record
 from sweeps.ablation.api import Ablation
+from sweeps.ablation.best_of import best_trials
 from sweeps.ablation.folder import adjusted, load_folder, write_new
-from sweeps.ablation.plan import AblationPlan
+from sweeps.ablation.plan import AblationPlan, plan_ablation
 from sweeps.ablation.results.result import AblationResult
-from sweeps.ablation.run import resume_ablation
+from sweeps.ablation.run import left, resume_ablation, rounds
 from sweeps.config.loading import dump_sweep
 from sweeps.tracking.remote_copy import claim, fetch, filesystem, sizes
 from sweeps.trials.files import read_state
 from tests.sweeps.ablation.ablations import ablation_of, begun, planned, write_finished
 from tests.sweeps.base import base_config, sweep_config, write_base
+from tests.sweeps.folders import planned as planned_sweep
+from tests.sweeps.folders import write_sweep
 from tests.sweeps.wandb_base import client
 from tests.wandb_server import WandbServer
 
@@ -125,6 +128,27 @@ def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path
     assert {run.project for run in server.runs.values()} == {"other"}
     done = CliRunner().invoke(cli, ["sweep", "sync", str(folder), "--mode", "offline", "--project", "p"])
     assert (done.exit_code, "--project must go with --mode online" in done.output) == (2, True)
+
+
+def test_a_confirmation_has_its_candidates_and_who_is_named(server: WandbServer, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    trials = [({"transfer.t_cycle": cycle}, [0.5, value]) for cycle, value in ((2, 0.6), (4, 0.8))]
+    searched = planned_sweep(tmp_path / "in", {"transfer.t_cycle": {"choice": [2, 4]}}, num_trials=2)
+    _, variants, left_out = best_trials(write_sweep(tmp_path / "sweep", searched, trials), 2)
+    ablation = ablation_of(components=False, top=2, seeds=2, wandb={"mode": "online"})
+    plan, folder = plan_ablation(ablation, variants, left_out), tmp_path / "best"
+    begun(folder, plan)
+    value = {"no-transfer": 0.5, "trial-001": 0.55, "trial-000": 0.6}
+    for count in rounds(plan):
+        for job in left(plan, plan.jobs(folder), count):
+            write_finished(job, value[job["id"].partition("-seed")[0]] + job["config"]["seed"] / 1000)
+    assert [line for line in go_on(plan, folder) if "wandb" in line] == []
+    assert server.runs["tiny-ablation-summary"].summary["best"] == "trial-000"
+    table = table_in(server, "candidates")
+    assert table["columns"] == ["name", "search", "fresh", "seeds", "rejected"]
+    fresh = [pytest.approx(value) for value in (0.5515, 0.6015)]
+    assert table["data"] == [["trial-001", 0.8, fresh[0], 2, 2], ["trial-000", 0.6, fresh[1], 2, None]]
+    assert server.runs["tiny-ablation-no-transfer"].about["tags"] == ["ablation", "complete"]
 
 
 def test_a_mirror_can_be_asked_for_later_and_is_that_of_the_sweep(tmp_path: Path) -> None:
