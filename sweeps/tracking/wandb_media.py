@@ -38,6 +38,8 @@ def log_findings(run: Any, gathered: Callable[[], "Evidence | None"], say: Calla
         parts |= {PLOTS + one.name: lambda one=one: plot_of(one.draw(found)) for one in FIGURES}  # type: ignore[misc]
         if media := allowed(parts):
             run.log(media)
+    except UserError:  # no trial that can be read
+        return
     except Exception as error:  # whatever it is, the sweep has its result
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         say(f"wandb: what mattered is not there ({reason}); `mergenet analyze importance` tells it")
