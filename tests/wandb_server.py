@@ -240,7 +240,9 @@ class WandbServer:
         found = next((one for one in self.artifacts if (one.name, one.digest) == (name, digest)), None)
         if found is None:
             version = sum(one.name == name for one in self.artifacts)
-            found = Artifact(f"A{len(self.artifacts) + 1}", name, kind, digest, version, json.loads(given["metadata"]))
+            found = Artifact(
+                f"A{len(self.artifacts) + 1}", name, kind, digest, version, json.loads(given["metadata"] or "{}")
+            )
             self.artifacts.append(found)
         aliases = {one["alias"] for one in given["aliases"]}
         for one in self.artifacts:
@@ -254,6 +256,12 @@ class WandbServer:
         found = self.artifact(asked["artifactID"])
         found.state = "COMMITTED"
         return {"commitArtifact": {"artifact": {"id": found.id, "digest": found.digest}}}
+
+    def artifact_type(self, asked: Values) -> Values:
+        """Of a version's name with its alias; null if there is none."""
+        name = asked["name"].partition(":")[0]
+        kind = next((one.kind for one in self.artifacts if one.name == name), None)
+        return {"project": {"artifact": kind and {"artifactType": {"name": kind}}}}
 
     def artifact(self, id: str) -> "Artifact":
         return next(one for one in self.artifacts if one.id == id)
@@ -306,6 +314,7 @@ OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
     "UpsertView2": WandbServer.upsert_view,
     "CreateArtifactFiles": WandbServer.artifact_files,
     "CommitArtifact": WandbServer.commit_artifact,
+    "ArtifactType": WandbServer.artifact_type,
     "ArtifactByID": lambda server, asked: {"artifact": server.artifact(asked["id"]).fragment()},
     "FetchArtifactDigestAlgorithm": lambda _, __: {"project": None},
     "XXHashDigestsEnabled": lambda _, __: {"entity": None},

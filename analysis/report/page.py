@@ -41,7 +41,11 @@ def write_report(folder: str | Path, out: str | Path | None = None, status: str 
         raise UserError(
             f"--out (out=) must be a file named .html, got {str(page)!r}; the markdown gets its name, as .md"
         )
-    evidence = gather(folder, status)
+    return write_pages(gather(folder, status), page)
+
+
+def write_pages(evidence: Evidence, page: Path) -> list[Path]:
+    """The same of what has been gathered. page: the HTML file."""
     told = answer(evidence)
     text = page.with_suffix(".md")
     write_file(page, render(evidence, told, page))

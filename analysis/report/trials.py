@@ -19,6 +19,7 @@ from analysis.seeds import SD, SEEDS
 from analysis.tables import formatting
 from analysis.tables.load import BREAKS, is_missing, measure_columns, param_columns, varying
 from analysis.tables.overview import ordered
+from analysis.wandb_runs.links import run_urls
 from mergenet.records.run_record import ADAPTER_PARAMETERS, BEST_EPOCH, METRIC, is_metric, test_column
 
 FILES = ("config.yaml", "epochs.jsonl", "result.json", "provenance.json")  # of a run, that the page links to
@@ -41,7 +42,8 @@ def link(folder: Path | str, page: Path) -> str:
 def trials(evidence: Evidence, page: Path) -> dict[str, Any]:
     """columns: name, title, kind ("percent", "number" or "text"); rows: a list of cells each; links: their folders.
 
-    has: of each row the places in `files` of those that are there.
+    has: of each row the places in `files` of those that are there. tracked: the URLs of their runs on W&B, where the
+    folder knows them, else empty.
 
     page: where the report will be; rows are in the order of `mergenet analyze table`.
     """
@@ -53,6 +55,7 @@ def trials(evidence: Evidence, page: Path) -> dict[str, Any]:
         {"name": name, "title": _title(name, title), "kind": _kind(name, numeric[name])}
         for name, title in zip(names, titles, strict=True)
     ]
+    urls = run_urls(evidence.folder)
     cells = [[_cell(name, value) for value in table[name]] for name in names]
     return {
         "columns": columns,
@@ -60,6 +63,7 @@ def trials(evidence: Evidence, page: Path) -> dict[str, Any]:
         "links": [link(folder, page) for folder in table["folder"]],
         "has": [[i for i, name in enumerate(FILES) if (Path(run) / name).is_file()] for run in table["folder"]],
         "files": list(FILES),
+        "tracked": [urls.get(Path(folder).name, "") for folder in table["folder"]],
     }
 
 

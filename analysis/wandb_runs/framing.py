@@ -34,14 +34,18 @@ def raw_records(data: bytes) -> Iterator[bytes]:
             yield record
 
 
-def records(path: Path) -> Iterator[Any]:
-    """W&B's own records of a file, parsed, up to where it is torn. None of a file that is no such file."""
+def records(path: Path, most: int = -1) -> Iterator[Any]:
+    """W&B's own records of a file, parsed, up to where it is torn. None of a file that is no such file.
+
+    most: read so many bytes only, and the records that are whole in them.
+    """
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2
 
     messages: Any = wandb_internal_pb2  # generated on import, so that types are unknown
 
-    data = path.read_bytes()
+    with path.open("rb") as file:
+        data = file.read(most)
     for raw in raw_records(data) if data.startswith(MAGIC) else ():
         record = messages.Record()
         try:

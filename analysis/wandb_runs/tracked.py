@@ -10,6 +10,7 @@ from typing import Any
 
 SUMMARY_ROLE = "summary"  # of the run of the whole sweep
 INTERRUPTED = "interrupted"  # a state in W&B's summary: the run continues with its sweep
+OWN_NOTES = "Of the sweep "  # what our notes begin with
 # keys of a run's configuration; all others are searched settings
 TRIAL_ID, ROLE, NUMBER, SEED, METHOD, METRIC = "trial_id", "role", "number", "seed", "method", "metric"
 VARIANT, SEARCHED, SUMMARY_RUN, CONSTRAINTS = "variant", "searched", "summary_run", "constraints"

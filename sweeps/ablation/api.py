@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from sweeps.ablation.centre import Centre, factors, load_centre
-from sweeps.ablation.folder import adjusted, check_free, is_this, read_variants
+from sweeps.ablation.centre import Centre, factors, load_centre, mirror_of
+from sweeps.ablation.folder import adjusted, check_copy, check_free, is_this, read_variants
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.schema import AblationConfig, parse_ablation
 from sweeps.ablation.variants import LeftOut, Variant, build_variants
 from sweeps.driver.api import left_as_found, told
 from sweeps.execution.ray_cluster import check_address
 from sweeps.planning.inputs import check_sweep_unchanged
+from sweeps.tracking.remote_copy import check_url
 from sweeps.trials.sweep_dir import check_deletable, holds_ablation
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Ablation:
         factors_of: paths whose values are found: what the sweep could draw, else neighbours of the centre's.
         values: path -> values. components: also each component of the method. Where neither factors nor components are
         asked for, it is all components and what the sweep searched. interactions: pairs of factors that are also
-        changed together. changes: of the centre, `a.b=c`. settings: further keys of `AblationConfig`, as seeds=16.
+        changed together. changes: of the centre, `a.b=c`. settings: further keys of `AblationConfig`, as seeds=16; of
+        wandb, {"mode": "offline"}, what is not given is as in the sweep.
         Raises ConfigError, one line a problem.
         """
         centre = load_centre(str(what), changes)
@@ -62,6 +64,7 @@ class Ablation:
         everything = not names and not values and components is None
         found = factors(centre, names, values or {}, everything)
         own = [] if centre.sweep is None else [str(centre.sweep)]
+        settings["wandb"] = mirror_of(centre, settings.get("wandb"))
         keys: dict[str, Any] = {
             "name": centre.name,
             "values": {path: list(listed) for path, listed in found.items()},
@@ -82,6 +85,7 @@ class Ablation:
 
         centre, variants, left_out = best_trials(Path(folder), top)
         reuse = [str(centre.sweep), *(str(Path(one).absolute()) for one in settings.pop("reuse", ()))]
+        settings["wandb"] = mirror_of(centre, settings.get("wandb"))
         keys = {"name": centre.name, "top": top, "seeds": seeds, **settings, "reuse": reuse}
         return cls(centre, parse_ablation(keys, "the confirmation"), variants, left_out)
 
@@ -100,13 +104,15 @@ class Ablation:
         overwrite: bool = False,
         retry_failed: bool = False,
         address: str | None = None,
+        copy_to: str | None = None,
         progress: bool = True,
         quiet: bool = False,
         pair_sd: float | None = None,
     ) -> AblationResult:
         """Begin in a folder, go on with it if it was stopped or killed or has fewer seeds, or only read the result.
 
-        Arguments and errors as `Sweep.run`; pair_sd as `plan`, which is printed first.
+        Arguments and errors as `Sweep.run`; pair_sd as `plan`, which is printed first. One that goes on is copied to
+        where it was from the start.
         """
         place = self._folder(folder)
         from sweeps.report.console import lasting_console
@@ -114,25 +120,33 @@ class Ablation:
         console = lasting_console(progress, quiet)
         with told(place), left_as_found():
             if not overwrite and self._is_in(place):
+                check_copy(place, copy_to)
                 go_on(place, console, _adjustable(self.config), address, retry_failed)
             else:
-                self._begin(place, console, overwrite, address, pair_sd)
+                self._begin(place, console, overwrite, address, copy_to, pair_sd)
         return AblationResult.load(place)
 
     def _begin(
-        self, folder: Path, console: "Console", overwrite: bool, address: str | None, pair_sd: float | None
+        self,
+        folder: Path,
+        console: "Console",
+        overwrite: bool,
+        address: str | None,
+        copy_to: str | None,
+        pair_sd: float | None,
     ) -> None:
         from sweeps.ablation.results.text import plan_lines
         from sweeps.ablation.run import run_ablation
         from sweeps.report.live import say
 
         check_address(address)
+        if copy_to is not None:
+            check_url(copy_to)
         (check_deletable if overwrite else check_free)(folder)
         plan, found = self._estimated(folder, pair_sd, address is not None)
         for line in plan_lines(found, begun=True):
             say(console, line)
-        run_ablation(plan, folder, console, overwrite, address)
-        AblationResult.load(folder).write()
+        run_ablation(plan, folder, console, overwrite, address, copy_to)
 
     def _estimated(
         self, folder: Path, pair_sd: float | None, elsewhere: bool = False
@@ -185,7 +199,6 @@ def go_on(
     plan = plan_ablation(ablation, variants, left_out, address is not None)
     check_sweep_unchanged(folder, variants[0].checked, plan.as_sweep.sweep.search, fixed=retry)
     resume_ablation(plan, folder, console, address, retry)
-    AblationResult.load(folder).write()
 
 
 def _adjustable(config: AblationConfig) -> dict[str, Any]:

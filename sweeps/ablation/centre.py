@@ -46,6 +46,12 @@ class Centre:
         return 100 * statistics.stdev(differences) if len(differences) > 1 else None
 
 
+def mirror_of(centre: Centre, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The mirror on W&B: what is given, else as that of the sweep, whose best network is not uploaded again."""
+    own = {} if centre.sweep is None else load_sweep(str(centre.sweep / SWEEP_FILE)).wandb.model_dump(mode="json")
+    return {key: value for key, value in own.items() if key != "log_model"} | dict(given or {})
+
+
 def load_centre(what: str, overrides: Sequence[str] = ()) -> Centre:
     """what: a sweep folder, for its best trial; a YAML file or a preset. overrides: `a.b=c`, as for a training.
 

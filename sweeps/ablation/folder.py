@@ -15,11 +15,13 @@ from analysis.names import RUNNING
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError, WriteError
 from mergenet.records.atomic import remove, write_text
+from mergenet.records.command import running_command
 from mergenet.records.sealed import read_record, write_record
 from sweeps.ablation.schema import ADJUSTABLE, AblationConfig, dump_ablation, fixed, load_ablation, parse_ablation
 from sweeps.ablation.variants import DAMAGED, LeftOut, Variant, as_record, from_record
 from sweeps.driver.metadata import note_inputs, write_status
-from sweeps.trials.files import STATE_FILE
+from sweeps.tracking.remote_copy import check_url
+from sweeps.trials.files import COMMAND, STATE_FILE, read_state
 from sweeps.trials.sweep_dir import (
     ABLATION_FILE,
     BASE_FILE,
@@ -45,10 +47,11 @@ def check_free(folder: Path) -> None:
         )
 
 
-def write_new(plan: "AblationPlan", folder: Path) -> None:
+def write_new(plan: "AblationPlan", folder: Path, copy_to: str | None = None) -> None:
     """The files that the folder holds from the start, ablation.yaml last. Raises WriteError, and leaves none then."""
+    own: dict[str, Any] = {"base_hash": plan.as_sweep.base_hash, "copy": copy_to, COMMAND: running_command()}
     try:
-        write_status(folder, plan.as_sweep, RUNNING, base_hash=plan.as_sweep.base_hash)
+        write_status(folder, plan.as_sweep, RUNNING, **own)
         note_inputs(folder, plan.as_sweep)
         write_text(folder / BASE_FILE, dump_yaml(plan.variants[0].checked))
         write_record(folder / VARIANTS_FILE, as_record(plan.variants, plan.left_out))
@@ -108,7 +111,19 @@ def adjusted(folder: Path, changes: dict[str, Any]) -> AblationConfig:
             f"seeds must be at least {there.seeds}, which the ablation in {str(folder)!r} has, got "
             f"{changes['seeds']}; choose another folder (--dir) for fewer"
         )
-    return parse_ablation(there.model_dump(mode="json") | changes, "the ablation")
+    own = there.model_dump(mode="json")
+    return parse_ablation(own | changes | {"wandb": own["wandb"] | dict(changes.get("wandb", {}))}, "the ablation")
+
+
+def check_copy(folder: Path, copy_to: str | None) -> None:
+    """Raises ConfigError if an ablation that has begun is to be copied elsewhere than it is. None: as it is."""
+    if copy_to is None or copy_to == (own := read_state(folder).get("copy")):
+        return
+    check_url(copy_to)
+    raise ConfigError(
+        f"copy_to (--copy-to) must be {own or 'none'}, as it was when the ablation in {str(folder)!r} began, got "
+        f"{copy_to}; leave it out, or choose another folder (--dir)"
+    )
 
 
 def write_adjusted(folder: Path, plan: "AblationPlan") -> None:

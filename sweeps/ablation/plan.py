@@ -23,6 +23,7 @@ from sweeps.planning.cost import free_disk as free_disk
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.planning.probe import Measured, measure_each
 from sweeps.space.space import Space
+from sweeps.tracking.wandb_run import check_key
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import Job
 from sweeps.trials.recorded_source import SourcePlan
@@ -75,6 +76,7 @@ def plan_ablation(
     if not elsewhere:
         check_device(centre)
     check_executor(sweep, space, None if elsewhere else num_gpus())
+    check_key(sweep, "--wandb offline")
     plan = Plan(sweep, space, SourcePlan(), config_hash(centre), len(variants), data=counted_data(centre))
     return AblationPlan(ablation, tuple(variants), tuple(left_out), tuple(shared_sources(variants)), plan)
 
@@ -97,6 +99,7 @@ def as_sweep(ablation: AblationConfig, variants: Sequence[Variant]) -> SweepConf
         "scheduler": "none",
         "confirm_seeds": 0,
         "budget_hours": ablation.budget_hours,
+        "wandb": ablation.wandb.model_dump(mode="json"),
     }
     return parse_sweep(found, "the ablation")
 

@@ -14,16 +14,22 @@ from rich.console import Console
 from analysis.names import COMPLETE, RUNNING
 from analysis.seeds import SEEDS, first_of
 from analysis.trial_file import ended_trial, read_outcome, trial_folders, trial_of, write_trial_file
+from analysis.wandb_runs.tracked import SUMMARY_ROLE
 from mergenet.errors import UserError
 from sweeps.ablation.folder import check_free, write_adjusted, write_new
+from sweeps.ablation.mirrored import OfAblation
 from sweeps.ablation.plan import AblationPlan
 from sweeps.ablation.race import looks
 from sweeps.ablation.rejects import given_up, phases
+from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.reuse import Found, clear_unfinished, copy_run, find_runs
 from sweeps.driver.metadata import note_inputs, write_status
 from sweeps.driver.stage import Desk, guarded, training
 from sweeps.driver.steps import forget_other
 from sweeps.report.live import View, say
+from sweeps.tracking.remote_copy import claim
+from sweeps.tracking.wandb_about import run_id
+from sweeps.tracking.wandb_file import is_closed
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.budget import SEARCH
 from sweeps.trials.errors import SweepFailed
@@ -46,14 +52,23 @@ class VariantsView(View):
         self.states[job] = (role, state)
 
 
-def run_ablation(plan: AblationPlan, folder: Path, console: Console, overwrite: bool, address: str | None) -> None:
-    """Begin in a new folder. Raises as `run_sweep`."""
+def run_ablation(
+    plan: AblationPlan,
+    folder: Path,
+    console: Console,
+    overwrite: bool,
+    address: str | None,
+    copy_to: str | None = None,
+) -> None:
+    """Begin in a new folder, and write its table in the end. copy_to, and what it raises: as `run_sweep`."""
     (check_deletable if overwrite else check_free)(folder)
     folder = folder.absolute()
     with locked(folder):
         (check_deletable if overwrite else check_free)(folder)  # again: another driver may have been faster
         clear(folder)
-        write_new(plan, folder)
+        if copy_to is not None:
+            claim(copy_to, folder, plan.ablation.name)
+        write_new(plan, folder, copy_to)
         _train(plan, folder, console, address)
 
 
@@ -85,11 +100,14 @@ def _train(plan: AblationPlan, folder: Path, console: Console, address: str | No
     def run(mirror: Mirror, listeners: Sequence[Listener]) -> None:
         desk = Desk.of(plan.as_sweep, folder, console, mirror, VariantsView)
         jobs = plan.jobs(folder)
-        for line in reuse(plan, jobs, folder).lines():
+        reused = reuse(plan, jobs, folder)
+        for line in reused.lines():
             say(console, line)
         for found in jobs.values():
             note_seeds(found, found)
-        if left(plan, jobs, len(plan.seeds)) and not spent(plan, desk):
+        mirror.catch_up(Path(job["folder"]) for found in jobs.values() for job in found if ended(job))
+        to_train = left(plan, jobs, len(plan.seeds))
+        if to_train and not spent(plan, desk):
             with training(desk, address, listeners) as slots:
                 train_rounds(plan, jobs, desk, slots)
         trained = {name: [job for job in found if ended(job)] for name, found in jobs.items()}
@@ -97,8 +115,10 @@ def _train(plan: AblationPlan, folder: Path, console: Console, address: str | No
             note_seeds(jobs[name], found)
         if not any(complete(job) for job in jobs[plan.variants[0].name]):
             raise SweepFailed(no_reference(plan, jobs))
+        if to_train or reused.runs or not is_closed(folder, run_id(plan.as_sweep.sweep, SUMMARY_ROLE)):
+            mirror.tell(lambda: OfAblation(plan.as_sweep.sweep, folder))
 
-    guarded(plan.as_sweep, folder, console, (), run)
+    guarded(plan.as_sweep, folder, console, (), run, lambda: AblationResult.load(folder).write())
 
 
 def reuse(plan: AblationPlan, jobs: Jobs, folder: Path) -> Found:

@@ -23,9 +23,9 @@ from mergenet.config.messages import printable
 from mergenet.config.rules import rule, shown
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
 from mergenet.errors import ConfigError, unknown_name
-from sweeps.config.schema import Workers
+from sweeps.config.schema import WandbConfig, Workers
 
-ADJUSTABLE = ("seeds", "slots", "race", "budget_hours", "reuse")
+ADJUSTABLE = ("seeds", "slots", "race", "budget_hours", "reuse", "wandb")
 MANY = "an ablation pairs seeds, and a difference has an interval from 2 seeds on; 8 is the default"
 
 
@@ -50,11 +50,14 @@ class AblationConfig(Strict):
         None, description="in the place of factors and components: the best so many trials of a sweep (rejects.py)"
     )
     reuse: tuple[str, ...] = Field((), description="sweep folders whose runs are reused where they are the same")
+    wandb: WandbConfig = Field(default_factory=WandbConfig, description="mirror on W&B, as of a sweep")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.top is None and not self.values and not self.components:
             raise rule("values", "name a factor where components is false", {}, "or set components: true")
+        if self.wandb.log_model:
+            raise rule("wandb.log_model", "be false in an ablation", True, "it has no best trial to upload")
         for one, other in self.interactions:
             for path in (one, other):
                 if path not in self.values:

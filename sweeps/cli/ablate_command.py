@@ -14,8 +14,26 @@ from mergenet.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# option of the command -> key of the ablation, for those that may also change later
-LATER = {"seeds": "seeds", "slots": "slots", "race": "race", "budget_hours": "budget_hours", "reuse": "reuse"}
+LATER = ("seeds", "slots", "race", "budget_hours", "reuse", "wandb")  # keys of the ablation that may change later
+
+
+def tracking_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Where else it is to be seen: a command gets `wandb`, what is given of that section, and `copy_to`."""
+
+    @click.option(
+        "--wandb",
+        "mode",
+        type=click.Choice(["disabled", "offline", "online"]),
+        help="Mirror on Weights & Biases [default: as the sweep's; else disabled].",
+    )
+    @click.option("--wandb-project", "project", metavar="NAME", help="Project on W&B [default: that of the sweep].")
+    @click.option("--copy-to", metavar="URL", help="Copy the folder to s3://BUCKET/FOLDER as it grows.")
+    @functools.wraps(command)
+    def tracked(*args: Any, mode: str | None, project: str | None, **options: Any) -> None:
+        given = {"mode": mode, "project": project}
+        command(*args, wandb={key: value for key, value in given.items() if value is not None}, **options)
+
+    return tracked
 
 
 def ablation_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -59,6 +77,7 @@ def ablation_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan (--dry-run) or the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Delete the ablation or sweep that the folder holds, then run.")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+@tracking_options
 def ablate_command(what: str, folder: Path | None, **options: Any) -> None:
     """Vary one factor at a time around the best of a sweep or a configuration, and print the table a paper prints.
 
@@ -74,7 +93,7 @@ def ablate_command(what: str, folder: Path | None, **options: Any) -> None:
     from sweeps.cli.commands import failures
     from sweeps.trials.sweep_dir import holds_ablation
 
-    given = {key: value for key, name in LATER.items() if (value := options.pop(name)) not in (None, (), False)}
+    given = {key: value for key in LATER if (value := options.pop(key)) not in (None, (), False, {})}
     place = Path(what) if holds_ablation(Path(what)) else folder
     with failures(lambda: place):
         if holds_ablation(Path(what)):
@@ -85,7 +104,7 @@ def ablate_command(what: str, folder: Path | None, **options: Any) -> None:
             _print_plan(ablation.plan(folder, options["pair_sd"]), options["as_json"])
             return
         place = folder = folder or Path("sweep-results") / ablation.config.name
-        keys = ("overwrite", "address", "pair_sd")
+        keys = ("overwrite", "address", "pair_sd", "copy_to")
         result = ablation.run(folder, quiet=options["as_json"], **{key: options[key] for key in keys})
         _print_result(result.folder, options)
 
@@ -124,11 +143,13 @@ def _continue(folder: Path, given: dict[str, Any], options: dict[str, Any]) -> N
     if strange := [name for name in varied if options[name]]:
         raise UserError(
             f"--{strange[0].replace('_', '-')} must not be given for an ablation that has begun, got it for "
-            f"{str(folder)!r}; only --seeds, --race, --budget-hours, --reuse and --max-concurrent may change"
+            f"{str(folder)!r}; only --seeds, --race, --budget-hours, --reuse, --max-concurrent and --wandb may change"
         )
     from sweeps.ablation.api import go_on
+    from sweeps.ablation.folder import check_copy
     from sweeps.report.console import lasting_console
 
+    check_copy(folder, options["copy_to"])
     go_on(folder, lasting_console(quiet=options["as_json"]), given, options["address"])
     _print_result(folder, options)
 
@@ -170,6 +191,7 @@ def _print_result(folder: Path, options: dict[str, Any]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the plan (--dry-run) or the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Delete what the folder holds of an earlier one, then run.")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
+@tracking_options
 def confirm_command(
     sweep: Path,
     top: int,
@@ -178,6 +200,8 @@ def confirm_command(
     slots: int,
     overwrite: bool,
     address: str | None,
+    wandb: dict[str, str],
+    copy_to: str | None,
     **how: bool,
 ) -> None:
     """Train the best trials of a sweep on fresh seeds beside no transfer before one of them is named the best.
@@ -192,10 +216,10 @@ def confirm_command(
     with failures(lambda: place):
         from sweeps.ablation.api import Ablation
 
-        confirmation = Ablation.best_of(sweep, top, seeds, slots=slots)
+        confirmation = Ablation.best_of(sweep, top, seeds, slots=slots, wandb=wandb)
         if how["dry_run"]:
             _print_plan(confirmation.plan(folder), how["as_json"])
             return
         place = folder or Path("sweep-results") / confirmation.config.name
-        result = confirmation.run(place, overwrite=overwrite, address=address, quiet=how["as_json"])
+        result = confirmation.run(place, overwrite=overwrite, address=address, copy_to=copy_to, quiet=how["as_json"])
         _print_result(result.folder, {"metric": None, "as_json": how["as_json"]})

@@ -239,7 +239,7 @@ def status_command(folder: Path, as_json: bool, watch: float | None, html: bool)
             else:
                 click.echo(("\n" if number else "") + "\n".join(lines(found)))
             if html:
-                click.echo(write_page(folder), err=as_json)
+                click.echo(write_page(folder)[0], err=as_json)
 
 
 @sweep.command("prune")
@@ -284,15 +284,19 @@ def prune_command(folder: Path, keep: str, recordings: bool) -> None:
     help="offline: into files for `wandb sync`.",
 )
 def sync_command(folder: Path, project: str | None, mode: str) -> None:
-    """Add to Weights & Biases what it lacks of the sweep in DIR, from the sweep's own records.
+    """Add to Weights & Biases what it lacks of the sweep or ablation in DIR, from its own records.
 
     For sweeps that ran offline, while W&B was down, or without it. The key comes from WANDB_API_KEY or ~/.netrc.
     """
     console = console_of()
     try:
-        from sweeps.tracking.wandb_sync import sync_sweep
+        from sweeps.trials.sweep_dir import holds_ablation
 
-        sync_sweep(folder, mode, project, lambda text: console.print(text, markup=False, soft_wrap=True))
+        if holds_ablation(folder):
+            from sweeps.ablation.mirrored import sync_ablation as sync
+        else:
+            from sweeps.tracking.wandb_sync import sync_sweep as sync
+        sync(folder, mode, project, lambda text: console.print(text, markup=False, soft_wrap=True))
     except UserError as error:
         raise Failure(str(error), 2) from error
     except KeyboardInterrupt:

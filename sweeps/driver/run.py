@@ -156,8 +156,9 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
         slots.wait([job["id"] for job in baselines])
     summary = summarize(plan, folder, desk.clock.seconds(), desk.budget.facts())
     write_record(folder / SUMMARY_FILE, summary)
-    view.say(write_page(shown_path(folder), FAILED if best is None else FINISHED))
-    desk.mirror.summarize(summary)
+    line, evidence = write_page(shown_path(folder), FAILED if best is None else FINISHED)
+    view.say(line)
+    desk.mirror.summarize(summary, evidence)
     desk.mirror.close()  # its messages come before the summary
     print_summary(folder, summary, console)
     if best is None:

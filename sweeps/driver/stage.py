@@ -78,8 +78,11 @@ def guarded(
     console: Console,
     listeners: Sequence[Listener],
     run: Callable[[Mirror, Sequence[Listener]], T],
+    last: Callable[[], None] = lambda: None,
 ) -> T:
     """What `run` returns; sweep.json tells how it ended. run: gets the mirror, and the listeners with the copy's.
+
+    last: called when sweep.json says that it has finished, before the copy is made whole.
 
     Raises SweepPaused where the disk refuses a write, and what `run` raises.
     """
@@ -88,7 +91,9 @@ def guarded(
         f"out; what has trained is kept, `{resume_command(shown_path(folder))}` goes on from there"
     )
     with watched(died), Copy(read_state(folder).get("copy"), folder, lambda text: say(console, text)) as copy:
-        return _noted(plan, folder, console, lambda mirror: run(mirror, (copy, *listeners)))
+        found = _noted(plan, folder, console, lambda mirror: run(mirror, (copy, *listeners)))
+        last()
+        return found
 
 
 def _noted(plan: Plan, folder: Path, console: Console, run: Callable[[Mirror], T]) -> T:

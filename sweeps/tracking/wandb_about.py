@@ -22,6 +22,7 @@ from analysis.wandb_runs.tracked import (
     METHOD,
     NUM_SEEDS,
     NUMBER,
+    OWN_NOTES,
     REPLICATE_OF,
     ROLE,
     SEARCHED,
@@ -44,15 +45,16 @@ from mergenet.records.run_record import (
     read_epochs,
     read_provenance,
     read_result,
+    read_run,
 )
 from sweeps.config import SweepConfig
 from sweeps.trials.files import COMMAND, read_state
 from sweeps.trials.messages import SUSPEND
 from sweeps.trials.record import best_value
+from sweeps.trials.sweep_dir import ABLATION_FILE
 
 ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
 OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
-OWN_NOTES = "Of the sweep "  # what our notes begin with
 ABOUT = (TRIAL_ID, ROLE, NUMBER, SEED, METHOD)
 
 
@@ -104,10 +106,10 @@ def searched_paths(sweep: SweepConfig) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def tags_of(role: str, state: str | None = None) -> tuple[str, ...]:
-    """Tags of a role, and of the state once there is one."""
+def tags_of(folder: Path, role: str, state: str | None = None) -> tuple[str, ...]:
+    """Tags of a role, and of the state once there is one. folder: of the sweep, or of an ablation."""
     tags = [CONFIRM] if role in CONFIRM_ROLES else []
-    tags += [ABLATION] if role in CONTROL_OF else []
+    tags += [ABLATION] if role in CONTROL_OF or (folder / ABLATION_FILE).is_file() else []
     return tuple(tags + ([state] if state else []))
 
 
@@ -143,7 +145,7 @@ def ending_of(
     told = {"state": state, **measures(sweep, run, state)} | ({} if error is None else {"error": error})
     config = {NUM_SEEDS: len(trial[SEEDS])} if SEEDS in trial else {}
     config |= {CONFIG_HASH: origin[CONFIG_HASH]} if CONFIG_HASH in origin else {}
-    return Ending(told, tags_of(about["role"], state), notes_of(sweep, folder, project_url, origin), config)
+    return Ending(told, tags_of(folder, about["role"], state), notes_of(sweep, folder, project_url, origin), config)
 
 
 def measures(sweep: SweepConfig, run: Path, state: str) -> dict[str, Any]:
@@ -161,6 +163,14 @@ def measures(sweep: SweepConfig, run: Path, state: str) -> dict[str, Any]:
     found = {} if state == FAILED else found
     found |= {STEP_SECONDS: step_seconds(rows), ADAPTER_PARAMETERS: rows[-1].get(ADAPTER_PARAMETERS) if rows else None}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def config_of(run: Path) -> dict[str, Any]:
+    """The whole training's; empty if it failed before its run began."""
+    try:
+        return read_run(run).config
+    except CheckpointError:
+        return {}
 
 
 def provenance_of(run: Path) -> dict[str, Any]:

@@ -6,27 +6,29 @@ W&B lacks in the end, and `mergenet sweep sync` adds it from the records.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
+from analysis.trial_file import read_outcome
 from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
-from sweeps.tracking.wandb_about import ending_of, run_id, scalars
-from sweeps.tracking.wandb_artifacts import log_artifacts
-from sweeps.tracking.wandb_file import known_epochs
+from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
+from sweeps.tracking.wandb_file import known_epochs, run_files
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
-from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
-from sweeps.tracking.wandb_workspace import make_workspace
-from sweeps.trials.messages import JobEvent, QueuedEvent, Row, RowEvent, StartEvent
+from sweeps.tracking.wandb_whole import OfSweep, Whole, fill
+from sweeps.trials.messages import JobEvent, QueuedEvent, Row, StartEvent
 from sweeps.trials.sweep_dir import shown_path
+
+if TYPE_CHECKING:
+    from analysis.report.evidence import Evidence
 
 CLOSE_SECONDS = 90  # how long the end of a sweep waits for its mirror
 RETRY_SECONDS = 300  # pause after W&B could not be reached: every try costs INIT_SECONDS, while trials go on
@@ -62,10 +64,25 @@ class Mirror:
         if not self.closed and event["role"] != SOURCE:
             self.background(lambda: self._guarded(event["job"], lambda: self._mirror(event)))
 
-    def summarize(self, summary: dict[str, Any]) -> None:
-        """Mirrors the summary of the sweep, as report/summary.py makes it, in the sweep's own run."""
+    def catch_up(self, runs: Iterable[Path]) -> None:
+        """Mirrors runs that have ended of which W&B's files have nothing: another sweep trained them, or no mirror was.
+
+        runs: folders below the sweep's.
+        """
+        for run in runs if not self.closed else ():
+            self.background(partial(self._guarded, run.name, partial(self._catch_up, run)))
+
+    def summarize(self, summary: dict[str, Any], evidence: "Evidence | None" = None) -> None:
+        """Mirrors the summary of the sweep, as report/summary.py makes it, in the sweep's own run.
+
+        evidence: what the report has gathered; without it there is nothing of what mattered.
+        """
+        self.tell(lambda: OfSweep(self.sweep, self.folder, summary, lambda: evidence))
+
+    def tell(self, whole: Callable[[], Whole]) -> None:
+        """Fills the run of the whole folder. whole: called in the mirror's thread."""
         if not self.closed:
-            self.background(lambda: self._guarded(SUMMARY_ROLE, lambda: self._summarize(summary)))
+            self.background(lambda: self._guarded(SUMMARY_ROLE, lambda: self._tell(whole())))
 
     def close(self) -> None:
         """Wait for pending calls. Jobs that have not ended were interrupted. A second call does nothing."""
@@ -91,7 +108,7 @@ class Mirror:
         elif event["event"] == "started":
             self._start(event)
         elif event["event"] == "row":
-            self._log(event)
+            self._log(event["job"], event["row"])
         elif event["event"] == "ended":
             self._end(event["job"], event["state"], event["error"])
 
@@ -112,12 +129,12 @@ class Mirror:
         if (job := self.jobs.get(event["job"])) is not None and job.run is None:
             job.run = self._open(event["job"], event["role"], scalars(job.about, self.sweep))
 
-    def _log(self, event: RowEvent) -> None:
-        if (job := self.jobs.get(event["job"])) is None or job.run is None:
+    def _log(self, name: str, row: Row) -> None:
+        if (job := self.jobs.get(name)) is None or job.run is None:
             return
-        job.rows.append(event["row"])
+        job.rows.append(row)
         try:
-            job.run.log(event["row"])
+            job.run.log(row)
         except dead_client() as error:
             self._revive(error)
 
@@ -170,15 +187,23 @@ class Mirror:
                 for row in job.rows:
                     job.run.log(row)
 
-    def _summarize(self, summary: dict[str, Any]) -> None:
-        run = self._open(SUMMARY_ROLE, SUMMARY_ROLE, table_config(summary))
-        log_summary(run.run, summary)
-        if run.run.offline:
-            self._say_once("offline", f"wandb: artifacts and the workspace are not made offline; {self._way_out()}")
-        else:
-            log_artifacts(run.run, self.sweep, self.folder, summary, self.say)
-            make_workspace(run.run, self.sweep, summary, self.say)
-        run.finish(how_it_ended(summary, self.sweep, self.folder, run.project_url))
+    def _catch_up(self, run: Path) -> None:
+        if run_files(self.folder, run_id(self.sweep, run.name)):
+            return
+        (trial, rows, _), config = read_outcome(run), config_of(run)
+        assert trial is not None
+        about = trial | {"method": config.get("method"), "config": config}
+        job = Open(about, self._open(run.name, trial["role"], scalars(about, self.sweep)))
+        self.jobs[run.name] = job
+        for row in rows:
+            self._log(run.name, row)
+        self._end(run.name, trial["state"], trial.get("error"))
+
+    def _tell(self, whole: Whole) -> None:
+        opened = self._open(SUMMARY_ROLE, SUMMARY_ROLE, whole.config())
+        if opened.run.offline and whole.lacks:
+            self._say_once("offline", f"wandb: {whole.lacks} are not made offline; {self._way_out()}")
+        fill(opened, whole, self.say)
 
     def _close(self) -> None:
         for name in list(self.jobs):

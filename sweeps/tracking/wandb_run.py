@@ -13,11 +13,11 @@ from typing import Any
 
 from analysis.names import COMPLETE, FAILED, PRUNED
 from analysis.wandb_runs.client import check_reachable, set_up
-from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
+from analysis.wandb_runs.tracked import INTERRUPTED, OWN_NOTES, SUMMARY_ROLE
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
-from sweeps.tracking.wandb_about import OWN_NOTES, Ending, axis_of, notes_of, run_id, tags_of
+from sweeps.tracking.wandb_about import Ending, axis_of, notes_of, run_id, tags_of
 from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files
 from sweeps.trials.messages import Row
 
@@ -124,7 +124,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
         run.define_metric(EPOCH)
         run.define_metric("*", step_metric=EPOCH)
         opened.define([sweep.objective])
-    opened.describe(tags_of(role), notes_of(sweep, folder, opened.project_url))
+    opened.describe(tags_of(folder, role), notes_of(sweep, folder, opened.project_url))
     return opened
 
 
@@ -134,8 +134,11 @@ def settings(wandb: Any) -> Any:
     return wandb.Settings(**quiet, **times)
 
 
-def check_key(sweep: SweepConfig) -> None:
-    """Raises ConfigError if W&B would have to ask for a key: in a sweep nobody could answer."""
+def check_key(sweep: SweepConfig, otherwise: str = "wandb.mode=offline") -> None:
+    """Raises ConfigError if W&B would have to ask for a key: in a sweep nobody could answer.
+
+    otherwise: what to set to do without.
+    """
     if sweep.wandb.mode != ONLINE:
         return
     import wandb
@@ -144,5 +147,5 @@ def check_key(sweep: SweepConfig) -> None:
     if not wandb.api.api_key:
         raise ConfigError(
             "wandb.mode online must find a key in WANDB_API_KEY or ~/.netrc, got none; "
-            "`wandb login` writes one, or set wandb.mode=offline"
+            f"`wandb login` writes one, or set {otherwise}"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.names import COMPLETE, FAILED
 from analysis.trial_file import named_values
+from analysis.wandb_runs.tracked import METRIC, ROLE, SUMMARY_ROLE
 from mergenet.config.pair_labels import in_a_word
 from mergenet.records.run_record import test_column
 from sweeps.config import SweepConfig
@@ -14,9 +15,9 @@ from sweeps.tracking.wandb_about import Ending, notes_of
 COLUMNS = ("trial_id", "state", "epochs", "value")
 
 
-def table_config(summary: dict[str, Any]) -> dict[str, Any]:
+def table_config(metric: str) -> dict[str, Any]:
     """The configuration of the run."""
-    return {"role": "summary", "metric": summary["metric"]}
+    return {ROLE: SUMMARY_ROLE, METRIC: metric}
 
 
 def log_summary(run: Any, summary: dict[str, Any]) -> None:

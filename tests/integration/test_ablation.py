@@ -171,3 +171,22 @@ def test_the_best_trials_are_confirmed_before_one_is_named(place: Path) -> None:
     loser = {"trial-000": "trial-001", "trial-001": "trial-000"}[str(result.best)]
     assert trained == {"no-transfer": 4, str(result.best): 4, loser: 2}
     assert load_config(str(place / "best/best.yaml")).transfer.t_cycle in (2, 4)
+
+
+@pytest.mark.usefixtures("first")
+def test_a_mirror_on_w_and_b_and_a_copy_that_goes_on_elsewhere(place: Path) -> None:
+    """Runs that train here and those that are reused; the folder is lost, and its copy goes on."""
+    url = f"file://{place}/copies/one"
+    more = ("--values", "transfer.t_cycle=1,4", "--reuse", "a", "--dir", "c", "--wandb", "offline", "--copy-to", url)
+    done, _ = sweep_command(place, "ablate", *VARIED, "--seeds", "2", *more)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not [line for line in done.stdout.splitlines() if line.startswith(("wandb:", "copy:"))], done.stdout
+    mirrored = {path.name.split("tiny-ablation-")[1] for path in (place / "c/wandb").glob("offline-run-*")}
+    every = {f"{name}{seed}" for name in [*NAMES, "t_cycle-4"] for seed in ("", "-seed-2")}
+    assert mirrored == {*every, "summary"}
+    assert (place / "copies/one/ablation.csv").read_bytes() == (place / "c/ablation.csv").read_bytes()
+    (place / "c").rename(place / "lost")
+    resumed, _ = sweep_command(place, "resume", url, "--dir", "d")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert timeless(place / "d") == timeless(place / "lost")
+    assert not [line for line in resumed.stdout.splitlines() if " epochs " in line], "nothing trains again"

@@ -2,7 +2,7 @@
 // The table is ours: sorted, filtered, shown page by page. The figures are plotly's; brushing one filters the table.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { columns, rows, links, has, files } = data.table;
+  const { columns, rows, links, has, files, tracked } = data.table;
   const at = (id) => document.getElementById(id);
   const PAGE = 50; // rows
   const PAPER = 680, LOW = 320; // pixels, of a figure that is printed: A4 and Letter, less their margins
@@ -128,6 +128,7 @@
     });
     const cell = make("td");
     if (links[i]) has[i].forEach((file) => cell.append(anchor(files[file].split(".")[0], links[i] + "/" + files[file]), " "));
+    if (/^https?:/.test(tracked[i])) cell.append(anchor("W&B", tracked[i]));
     row.append(cell);
     return row;
   };

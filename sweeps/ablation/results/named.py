@@ -76,6 +76,20 @@ def lines(
         yield f"  {label(name)} {'not trained yet' if gain is None else gain_text(gain, name)}"
 
 
+def candidates(
+    runs: "pd.DataFrame", variants: Sequence[Variant], seeds: Sequence[int], rejected: Mapping[str, int]
+) -> "pd.DataFrame":
+    """A row each: name, value in the search, mean on the fresh seeds that chose and their number, rejected after.
+
+    seeds: all of the confirmation, of which the first half chooses.
+    """
+    import pandas as pd
+
+    found = lucks(runs, variants, seeds[: len(seeds) // 2], rejected)
+    columns = ("name", "search", "fresh", "seeds", "rejected")
+    return pd.DataFrame([[getattr(one, name) for name in columns] for one in found], columns=columns)
+
+
 def named(variants: Sequence[Variant], rejected: Mapping[str, int]) -> str | None:
     """The only candidate that is left; None while there are several."""
     left = [one.name for one in variants[1:] if one.name not in rejected]

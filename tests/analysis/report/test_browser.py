@@ -194,6 +194,18 @@ def test_links_open_the_files_of_a_run(shown: "Chrome", many: Path) -> None:
     assert "epochs.jsonl" in shown.find_element("tag name", "body").text, "the folder"
 
 
+def test_a_row_links_to_its_run_on_w_and_b(
+    browser: "Chrome", small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    urls = {"trial-000": "https://host/me/p/runs/known-trial-000", "trial-001": "javascript:alert(1)"}
+    monkeypatch.setattr("analysis.report.trials.run_urls", lambda _: urls)
+    browser.get(write_report(small, tmp_path / "report.html")[0].as_uri())
+    found = js(browser, "[...document.querySelectorAll('#table a')].filter((one) => one.textContent === 'W&B')")
+    assert [one.get_attribute("href") for one in found] == ["https://host/me/p/runs/known-trial-000"]
+    row = js(browser, "arguments[0].closest('tr').cells[0].textContent", found[0])
+    assert row == "trial-000"
+
+
 def test_a_click_on_a_mark_finds_its_trial(shown: "Chrome") -> None:
     draw_all(shown)
     script = (

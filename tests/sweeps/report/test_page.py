@@ -39,14 +39,14 @@ def test_json_stays_one_line(tmp_path: Path) -> None:
 
 def test_a_sweep_that_has_just_ended_is_not_told_to_run(tmp_path: Path) -> None:
     folder = begun(tmp_path, "running")
-    assert write_page(folder, "finished") == f"report: {folder / 'report.html'}"
+    assert write_page(folder, "finished")[0] == f"report: {folder / 'report.html'}"
     assert "has not ended" not in (folder / "report.html").read_text()
 
 
 def test_what_refuses_the_report_is_one_line_and_no_error(tmp_path: Path) -> None:
-    assert re.match(r"no report: .* must hold runs, found none", write_page(tmp_path))
+    assert re.match(r"no report: .* must hold runs, found none", write_page(tmp_path)[0])
     folder = begun(tmp_path, "finished")
     (folder / "report.html").mkdir()
-    line = write_page(folder)
+    line, _ = write_page(folder)
     assert line.startswith("no report: ") and "must be a file to write, got a folder" in line
     assert len(line.splitlines()) == 1

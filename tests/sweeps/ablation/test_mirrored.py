@@ -1,0 +1,222 @@
+"""An ablation on W&B and its copy elsewhere: the real client against a stand-in of its server; nothing trains."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb
+from click.testing import CliRunner
+from rich.console import Console
+
+from mergenet.cli.main import cli
+from mergenet.config.loading import dump_yaml
+from mergenet.errors import ConfigError
+from mergenet.records.atomic import write_text
+from mergenet.records.sealed import write_record
+from sweeps.ablation.api import Ablation
+from sweeps.ablation.best_of import best_trials
+from sweeps.ablation.folder import adjusted, load_folder, write_new
+from sweeps.ablation.plan import AblationPlan, plan_ablation
+from sweeps.ablation.results.result import AblationResult
+from sweeps.ablation.run import left, resume_ablation, rounds
+from sweeps.config.loading import dump_sweep
+from sweeps.tracking.remote_copy import claim, fetch, filesystem, sizes
+from sweeps.trials.files import read_state
+from tests.sweeps.ablation.ablations import ablation_of, begun, planned, write_finished
+from tests.sweeps.base import base_config, sweep_config, write_base
+from tests.sweeps.folders import planned as planned_sweep
+from tests.sweeps.folders import write_sweep
+from tests.sweeps.wandb_base import client
+from tests.wandb_server import WandbServer
+
+VALUES = {"transfer.t_cycle": [4]}
+NAMES = ["centre", "centre-seed-2", "t_cycle-4", "t_cycle-4-seed-2"]
+ALL = {f"tiny-ablation-{name}" for name in (*NAMES, "summary")}
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    with WandbServer() as made, client(tmp_path, monkeypatch, made.url):
+        yield made
+
+
+def plan_of(mode: str) -> AblationPlan:
+    return planned(ablation_of(values=VALUES, seeds=2, wandb={"mode": mode}))
+
+
+def trained(plan: AblationPlan, folder: Path) -> None:
+    """As if all had trained: the second variant is better by ten points."""
+    for found in plan.jobs(folder).values():
+        for job in found:
+            write_finished(job, 0.5 + 0.1 * (job["params"] != {}) + 0.01 * job["config"]["seed"])
+
+
+def go_on(plan: AblationPlan, folder: Path) -> list[str]:
+    """What a driver says that has nothing left to train."""
+    console = Console(width=500)
+    with console.capture() as captured:
+        resume_ablation(plan, folder, console, None)
+    wandb.teardown()
+    return captured.get().splitlines()
+
+
+def table_in(server: WandbServer, key: str) -> dict[str, Any]:
+    (body,) = {body for name, body in server.files.items() if f"media/table/{key}_" in name}
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def check_whole(server: WandbServer) -> None:
+    assert server.runs.keys() == ALL
+    for name in NAMES:
+        run = server.runs[f"tiny-ablation-{name}"]
+        assert (run.epochs, run.exit_code, run.about["groupName"]) == ([1], 0, "tiny-ablation")
+        assert run.about["tags"] == ["ablation", "complete"]
+        assert run.setting("transfer_t_cycle") == 4 if "t_cycle" in name else "transfer_t_cycle" not in run.config
+    seeds = [server.runs[f"tiny-ablation-{name}"] for name in ("t_cycle-4", "t_cycle-4-seed-2")]
+    assert seeds[0].setting("variant") == seeds[1].setting("variant")
+    assert seeds[1].setting("replicate_of") == "t_cycle-4"
+    summary = server.runs["tiny-ablation-summary"]
+    assert (summary.exit_code, summary.about["jobType"]) == (0, "summary")
+    assert summary.about["tags"] == ["ablation", "complete"]
+    assert summary.summary["gain_t_cycle-4"] == pytest.approx(0.1)
+    assert (summary.summary["runs_complete"], summary.summary["table_metric"]) == (4, "target_test_top1")
+    table = table_in(server, "ablation")
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [(row["variant"], row["n"]) for row in rows] == [("centre", 2), ("t_cycle 4", 2)]
+    assert rows[0]["gain"] is None and rows[1]["gain"] == pytest.approx(0.1)
+
+
+def test_runs_that_were_there_and_the_table_are_mirrored_once(server: WandbServer, tmp_path: Path) -> None:
+    """Such as runs of an earlier sweep, which no worker tells of."""
+    plan, folder = plan_of("online"), tmp_path / "a"
+    begun(folder, plan)
+    trained(plan, folder)
+    assert [line for line in go_on(plan, folder) if "wandb" in line] == []
+    check_whole(server)
+    files = sorted(folder.glob("wandb/run-*"))
+    assert len(files) == 5
+    go_on(plan, folder)
+    assert sorted(folder.glob("wandb/run-*")) == files, "nothing is left to mirror"
+
+
+def test_offline_and_sync_of_the_folder(server: WandbServer, tmp_path: Path) -> None:
+    plan, folder = plan_of("offline"), tmp_path / "a"
+    begun(folder, plan)
+    trained(plan, folder)
+    assert [line for line in go_on(plan, folder) if "wandb" in line] == []
+    assert server.runs == {}
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 5
+    done = CliRunner().invoke(cli, ["sweep", "sync", str(folder)])
+    assert (done.exit_code, done.output) == (0, "4 runs are whole online, 4 epochs were added to 4 of them\n")
+    check_whole(server)
+
+
+def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path: Path) -> None:
+    plan, folder = plan_of("disabled"), tmp_path / "a"
+    begun(folder, plan)
+    done = CliRunner().invoke(cli, ["sweep", "sync", str(folder)])
+    assert (done.exit_code, done.output) == (0, "0 runs are whole online, 0 epochs were added to 0 of them\n")
+    trained(plan, folder)
+    go_on(plan, folder)
+    assert not (folder / "wandb").exists()
+    done = CliRunner().invoke(cli, ["sweep", "sync", str(folder), "--project", "other"])
+    assert done.exit_code == 0, done.output
+    check_whole(server)
+    assert {run.project for run in server.runs.values()} == {"other"}
+    done = CliRunner().invoke(cli, ["sweep", "sync", str(folder), "--mode", "offline", "--project", "p"])
+    assert (done.exit_code, "--project must go with --mode online" in done.output) == (2, True)
+
+
+def test_a_confirmation_has_its_candidates_and_who_is_named(server: WandbServer, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    trials = [({"transfer.t_cycle": cycle}, [0.5, value]) for cycle, value in ((2, 0.6), (4, 0.8))]
+    searched = planned_sweep(tmp_path / "in", {"transfer.t_cycle": {"choice": [2, 4]}}, num_trials=2)
+    _, variants, left_out = best_trials(write_sweep(tmp_path / "sweep", searched, trials), 2)
+    ablation = ablation_of(components=False, top=2, seeds=2, wandb={"mode": "online"})
+    plan, folder = plan_ablation(ablation, variants, left_out), tmp_path / "best"
+    begun(folder, plan)
+    value = {"no-transfer": 0.5, "trial-001": 0.55, "trial-000": 0.6}
+    for count in rounds(plan):
+        for job in left(plan, plan.jobs(folder), count):
+            write_finished(job, value[job["id"].partition("-seed")[0]] + job["config"]["seed"] / 1000)
+    assert [line for line in go_on(plan, folder) if "wandb" in line] == []
+    assert server.runs["tiny-ablation-summary"].summary["best"] == "trial-000"
+    table = table_in(server, "candidates")
+    assert table["columns"] == ["name", "search", "fresh", "seeds", "rejected"]
+    fresh = [pytest.approx(value) for value in (0.5515, 0.6015)]
+    assert table["data"] == [["trial-001", 0.8, fresh[0], 2, 2], ["trial-000", 0.6, fresh[1], 2, None]]
+    assert server.runs["tiny-ablation-no-transfer"].about["tags"] == ["ablation", "complete"]
+
+
+def test_a_mirror_can_be_asked_for_later_and_is_that_of_the_sweep(tmp_path: Path) -> None:
+    plan = plan_of("disabled")
+    folder = begun(tmp_path / "a", plan)
+
+    wandb_of = adjusted(folder, {"wandb": {"mode": "offline"}}).wandb
+    assert (wandb_of.mode, wandb_of.project) == ("offline", "mergenet")
+    assert load_folder(folder).wandb.mode == "disabled", "who goes on with it writes it"
+    with pytest.raises(ConfigError, match=r"wandb.log_model must be false in an ablation"):
+        ablation_of(values=VALUES, wandb={"log_model": True})
+
+
+def test_without_a_key_it_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with client(tmp_path, monkeypatch):
+        monkeypatch.delenv("WANDB_API_KEY")
+        wandb.teardown()
+        with pytest.raises(ConfigError, match="or set --wandb offline"):
+            plan_of("online")
+
+
+def test_the_copy_has_the_table_and_goes_on_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"file://{tmp_path}/copies/one"
+    plan, folder = plan_of("disabled"), tmp_path / "a"
+    folder.mkdir()
+
+    claim(url, folder, "tiny-ablation")
+    write_new(plan, folder, url)
+    trained(plan, folder)
+    assert [line for line in go_on(plan, folder) if "copy" in line] == []
+    own = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert sizes(filesystem(url)).keys() == own - {".lock"} | {"copy.json"}
+    assert {"ablation.csv", "ablation.json", "trials/centre/trial.json"} <= own
+    copied = json.loads((tmp_path / "copies/one/ablation.json").read_text())
+    assert copied["status"] == "finished" and len(copied["table"]) == 2
+    again = fetch(url, tmp_path / "elsewhere")
+    assert AblationResult.load(again).table["n"].tolist() == [2, 2]
+    assert read_state(again)["copy"] == url
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path)
+    for given, there in ((f"file://{tmp_path}/two", url), (url, None)):
+        place = again if there else begun(tmp_path / "b", plan)
+        done = CliRunner().invoke(cli, ["sweep", "ablate", str(place), "--copy-to", given])
+        assert done.exit_code == 2
+        assert f"copy_to (--copy-to) must be {there or 'none'}, as it was when the ablation in" in done.output
+
+
+def test_a_url_with_a_key_and_one_that_is_taken_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path)
+    arguments = ["sweep", "ablate", "base.yaml", "--values", "transfer.t_cycle=4", "--dir", "a", "--copy-to"]
+    done = CliRunner().invoke(cli, [*arguments, "s3://me:secret@bucket/place"])
+    assert (done.exit_code, "must hold no user, key or password" in done.output) == (2, True)
+    assert "secret" not in done.output and not (tmp_path / "a").exists()
+
+
+def test_the_mirror_of_a_sweep_is_inherited(tmp_path: Path) -> None:
+
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    write_base(folder)
+    wandb_of = {"mode": "offline", "project": "mine", "log_model": True}
+    sweep = sweep_config({"transfer.t_cycle": {"choice": [2, 4]}}, wandb=wandb_of)
+    write_text(folder / "sweep.yaml", dump_sweep(sweep))
+    write_record(folder / "sweep.json", {"status": "finished"})
+    write_text(folder / "best.yaml", dump_yaml(base_config()))
+    (folder / "trials").mkdir()
+    made = Ablation.load(folder, values=VALUES, seeds=2)
+    assert made.config.wandb.model_dump() == {"mode": "offline", "project": "mine", "log_model": False}
+    made = Ablation.load(folder, values=VALUES, seeds=2, wandb={"mode": "disabled"})
+    assert (made.config.wandb.mode, made.config.wandb.project) == ("disabled", "mine")
