@@ -48,6 +48,7 @@ class WorkerPool:
         self.suspending = False
         self.trouble: str | None = None  # why nothing can be written any more
         self.epochs = 0  # reported by all jobs together
+        self.numbers = itertools.count()  # of groups, because the queue knows for ever which names are gone
         self.changed = threading.Condition()
         self.closing = False
 
@@ -139,7 +140,8 @@ class WorkerPool:
     def _serve(self, slots: Sequence[int]) -> None:
         """The slots of a group from start to end, in a thread of the driver: group after group."""
         losses = 0
-        for number in itertools.count():
+        while True:
+            number = next(self.numbers)
             names = [f"slot-{slot}-{number}-{self.name}" for slot in slots]
             epochs = self.epochs
             lost = self.groups.run(self.name, names, str(self.scratch))
