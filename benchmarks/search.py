@@ -171,10 +171,8 @@ def resampled_means(values: Array, generator: np.random.Generator, times: int = 
 
 def report(figures: dict[str, Any]) -> None:
     spent = figures["budgets"]
-    print(
-        f"mean normalised regret after {', '.join(map(str, spent))} full trainings; "
-        "ours divided by it, 95 % interval over seeds"
-    )
+    after = ", ".join(map(str, spent))
+    print(f"mean normalised regret after {after} full trainings; ours divided by it, 95 % interval over seeds")
     for side, mean in figures["regret"].items():
         ratios = zip(figures["ratio"].get(side, []), figures["interval"].get(side, []), strict=True)
         shown = "".join(f"  {ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, (low, high) in ratios)
