@@ -9,10 +9,9 @@ from typing import Any
 from torch import nn
 
 from mergenet.config import ModelConfig
-from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.config.spec import Spec
+from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.models import Architecture
-from sweeps.config.loading import dump_sweep, parse_sweep
 
 WIDTH = 16
 
@@ -61,8 +60,8 @@ def write_sweep(folder: Path, num_trials: int, epochs: int = 1, **changes: Any) 
     """Writes the file of such a sweep, with its base beside it."""
     folder.mkdir(parents=True)
     base = folder / "base.yaml"
-    base.write_text(dump_yaml(parse_config(base_values(epochs), "the trivial trial")), encoding="utf-8")
+    base.write_text(dump_yaml_values(base_values(epochs)), encoding="utf-8")  # no defaults, so earlier commits read it
     sweep = folder / "sweep.yaml"
     values = sweep_values(str(base), num_trials, **changes)
-    sweep.write_text(dump_sweep(parse_sweep(values, "the trivial sweep")), encoding="utf-8")
+    sweep.write_text(dump_yaml_values(values), encoding="utf-8")
     return sweep
