@@ -144,6 +144,8 @@ def best(
     from analysis.tables.load import load_trials
 
     trials = load_trials(folder)
+    for line in trials.attrs["mixed"]:
+        click.echo(line, err=True)
     metric = choosing_metric(trials, metric)
     chosen = choose_best(trials, metric) if name is None else named(trials, name)
     story = "\n".join(overview.story(trials, chosen, metric, asked=name is not None))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.names import BASE_FILE, SWEEP_FILE
+from analysis.sweep_file import read_sweep_file
 from analysis.tables.load import canonical
 from mergenet.config.pair_labels import in_a_word
 from mergenet.config.yaml12 import load_yaml
@@ -93,8 +94,7 @@ def read_parameters(folder: Path, drawn: Mapping[str, Iterable[Label]]) -> dict[
         raise UserError(
             f"{folder} must be a sweep folder, whose {SWEEP_FILE} says what was searched; there is no such file"
         )
-    values = load_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    search = values.get("search") if isinstance(values, dict) else None
+    search = read_sweep_file(folder).get("search")
     try:
         assert isinstance(search, dict)
         return {str(name): _parameter(str(name), entry, drawn.get(name, ())) for name, entry in search.items()}

@@ -13,10 +13,10 @@ from analysis.importance.findings import Findings
 from analysis.importance.search import load_search
 from analysis.importance.space import read_base
 from analysis.importance.surrogate import Surrogate, fit_surrogate
-from analysis.names import STATE_FILE, SWEEP_FILE, TRIAL, UNKNOWN
+from analysis.names import STATE_FILE, TRIAL, UNKNOWN
 from analysis.report.confirmation import confirmation
+from analysis.sweep_file import read_sweep_file
 from analysis.tables.load import load_trials
-from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import CheckpointError, UserError
 from mergenet.records.run_record import FINISHED
 from mergenet.records.sealed import read_record
@@ -110,7 +110,7 @@ def gather(folder: Path, status: str = "") -> Evidence:
         why_not |= {"confirmed": "there is no best trial to be confirmed"} if best is None else {}
     except UserError as error:
         why_not["confirmed"] = str(error)
-    sweep = _sweep(folder)
+    sweep = read_sweep_file(folder)
     status = status or _status(folder)
     return Evidence(folder, table, sweep, read_base(folder), status, metric, best, found, confirmed, why_not)
 
@@ -122,14 +122,3 @@ def _status(folder: Path) -> str:
         return str(read_record(path).get("status", UNKNOWN)) if path.exists() else ""
     except CheckpointError:
         return UNKNOWN
-
-
-def _sweep(folder: Path) -> dict[str, Any]:
-    """sweep.yaml; empty if there is none. Raises UserError if it is damaged."""
-    path = folder / SWEEP_FILE
-    if not path.is_file():
-        return {}
-    values = load_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must be a sweep file, a mapping; the file is damaged")
-    return values

@@ -13,9 +13,9 @@ import pandas as pd
 from analysis.measures import STEP_SECONDS, Bounds, broken
 from analysis.names import RUN, SWEEP_FILE, TRIAL, TRIALS_FOLDER
 from analysis.seeds import SD, SEEDS, folded, unfolded
+from analysis.sweep_file import edited_settings, read_sweep_file
 from analysis.tables.runs import RUN_FILES, Run, read_table_run
 from analysis.trial_file import TRIAL_FILE
-from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import UserError
 from mergenet.records.many_runs import Reader, read_many
 from mergenet.records.mixed import mixed_inputs
@@ -53,8 +53,8 @@ def load_trials(folder: Path, per_seed: bool = False, cache: bool = True) -> pd.
     trial.json names or, where there is no trial.json, the settings in which the runs differ. Metrics are fractions (0
     to 1), seconds the sum of all phases of all epochs, step_seconds as in measures.py. Runs that cannot be read are
     left out, and reported on stderr and in `table.attrs["problems"]`; `table.attrs["mixed"]` says which code or data
-    changed between the runs. cache: runs whose files have not changed since the last look are not read again, see
-    mergenet/records/many_runs.py.
+    changed between the runs, and what of sweep.yaml was edited since. cache: runs whose files have not changed since
+    the last look are not read again, see mergenet/records/many_runs.py.
     Raises UserError if there is no run that can be read.
     """
     folder = Path(folder)
@@ -75,7 +75,8 @@ def load_trials(folder: Path, per_seed: bool = False, cache: bool = True) -> pd.
     rows = [row | {BREAKS: _breaks(row, bounds) if row["role"] == TRIAL and not per_seed else None} for row in rows]
     table = _table(rows, params, problems)
     table.attrs[PER_SEED] = per_seed
-    table.attrs["mixed"] = mixed_inputs(candidates, {path: run["inputs"] for path, run in runs.items()})
+    changed = mixed_inputs(candidates, {path: run["inputs"] for path, run in runs.items()})
+    table.attrs["mixed"] = [*edited_settings(folder), *changed]
     return table
 
 
@@ -129,13 +130,10 @@ def no_trial(folder: Path) -> str:
 
 def read_bounds(folder: Path) -> Bounds:
     """The constraints in a sweep folder's sweep.yaml; none elsewhere. Raises UserError if it is damaged."""
-    path = folder / SWEEP_FILE
-    if not path.is_file():
-        return {}
-    values = load_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    bounds = values.get("constraints", {}) if isinstance(values, dict) else None
+    bounds = read_sweep_file(folder).get("constraints", {})
     if not isinstance(bounds, dict) or not all(isinstance(limits, dict) for limits in bounds.values()):
-        raise UserError(f"{path} must be a sweep file, and its constraints a mapping; the file is damaged")
+        must = f"{folder / SWEEP_FILE} must be a sweep file, and its constraints a mapping"
+        raise UserError(f"{must}; the file is damaged")
     return bounds
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import mergenet
 from analysis.names import RUNNING, SWEEP_FILE
+from analysis.sweep_file import SETTINGS
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
+from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import WriteError
 from mergenet.records.atomic import remove, write_text
 from mergenet.records.command import running_command
@@ -24,7 +26,7 @@ from sweeps.trials.files import COMMAND, STATE_FILE, read_state
 from sweeps.trials.sweep_dir import BASE_FILE, STUDY_ID
 
 # kept when the sweep is resumed
-KEPT = ("base_hash", "copy", COMMAND, "num_trials", "seconds", INPUTS, DRAWS, STUDY_ID)
+KEPT = ("base_hash", "copy", COMMAND, "num_trials", "seconds", INPUTS, DRAWS, STUDY_ID, SETTINGS)
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 
 
@@ -42,6 +44,7 @@ def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
             COMMAND: running_command(),
             "num_trials": trials,
             DRAWS: draw_facts(),
+            SETTINGS: load_yaml(dump_sweep(plan.sweep), SWEEP_FILE),
         }
         write_status(folder, plan, RUNNING, **own)
         note_inputs(folder, plan)

@@ -20,6 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.names import FAILED, RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
+from analysis.sweep_file import edited_settings, read_sweep_file
 from mergenet.records.run_record import FINISHED
 from mergenet.records.sealed import write_record
 from sweeps.driver.check_records import check_records
@@ -110,7 +111,9 @@ def resume_sweep(
             names = retry_failed(plan, folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
             note_inputs(folder, plan)
-        write_status(folder, plan, RUNNING)
+        for line in edited_settings(folder):
+            say(console, line)
+        write_status(folder, plan, RUNNING, settings=read_sweep_file(folder))
         return _train(plan, folder, console, address)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from analysis.measures import PHASES, STEP_SECONDS, Rows
 from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIALS_FOLDER, mode_of
 from analysis.report.verdict import controls_verdict, gain_text, verdict
+from analysis.sweep_file import edited_settings
 from analysis.trial_file import TRIAL_FILE, read_outcome
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
@@ -81,6 +82,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         "metric": sweep.metric,
         "trials": count_states(folder, sweep, states, alive),
         "damaged": damaged,
+        "edited": edited_settings(folder),
         "failed": [name for name, state in states.items() if state == FAILED],
         "best": leader(feasible(sweep, runs), states, sweep.objective, sweep.seeds_per_trial),
         "confirmation": summary.get("confirmation") if status == FINISHED else None,
@@ -197,6 +199,7 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"trials: {', '.join(f'{number} {state}' for state, number in sorted(found['trials'].items())) or 'none yet'}"
     for reason in found["damaged"].values():
         yield f"damaged, and left out: {reason}"
+    yield from found["edited"]
     yield best_text(found["best"], metric)
     if found["confirmation"] is not None:
         gain = found["confirmation"][metric]["gain"]

@@ -38,6 +38,7 @@ class State(Record):
     study_id: str = Field("", description="text")
     copy_url: str | None = Field(None, alias="copy", description="a URL or null")
     command: str | None = Field(None, description="text or null")
+    settings: dict[str, Any] = Field(default_factory=dict, description="a mapping")
 
 
 class TrialSummary(Record):

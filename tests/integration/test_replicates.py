@@ -12,6 +12,7 @@ import optuna
 import pytest
 
 from analysis.best import best_trial
+from analysis.sweep_file import edited_settings
 from analysis.tables.load import load_trials
 from mergenet.records.run_record import read_epochs, read_run
 from mergenet.records.sealed import read_record, write_record
@@ -48,6 +49,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("sweep")
     write_base(folder)
     fixed = {"num_trials": 3, "seeds_per_trial": 2, "sampler": "grid", "scheduler": "none", "confirm_seeds": 1}
+    fixed["keep_checkpoints"] = "all"  # so that a test may put a run back in its last epoch
     sweep = sweep_config(SEARCH, set=CHANGES, wandb={"mode": "offline"}, **fixed)
     (folder / "tiny.yaml").write_text(dump_sweep(sweep))
     process, _ = sweep_command(folder, "run", "tiny.yaml")
@@ -111,7 +113,7 @@ def test_both_ways_to_the_best_agree_and_the_user_is_told(done: Done) -> None:
 def test_a_resumed_sweep_ends_as_an_undisturbed_one(done: Done, tmp_path: Path) -> None:
     """As a kill leaves it: of the first whole trial seed 2 was not begun, of the other it was in its last epoch.
 
-    In another place than it began in.
+    In another place than it began in, and with an edit of its sweep file, which is told once.
     """
     folder = tmp_path / "moved"
     shutil.copytree(done.folder, folder)
@@ -119,8 +121,13 @@ def test_a_resumed_sweep_ends_as_an_undisturbed_one(done: Done, tmp_path: Path) 
     forget(folder, whole)
     shutil.rmtree(folder / f"trials/{whole[0]}-seed-2")
     lose_last_epoch(folder / f"trials/{whole[1]}-seed-2")
+    assert not edited_settings(folder)
+    file = folder / "sweep.yaml"
+    file.write_text(file.read_text().replace("budget_hours: null\n", "budget_hours: 9.0\n"))
     process, _ = sweep_command(tmp_path, "resume", str(folder))
     assert process.returncode == 0, process.stdout + process.stderr
+    assert "was edited after the sweep had run: budget_hours (None became 9.0)" in process.stdout
+    assert not edited_settings(folder)
     again = Done(folder, process.stdout)
     assert table(again) == table(done)
     assert values(again) == values(done)

@@ -37,13 +37,15 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shown(browser: "Chrome", many: Path) -> "Chrome":
+def shown(browser: "Chrome", many: Path) -> Iterator["Chrome"]:
     """The page, opened anew at 1280 pixels in the light theme."""
     look(browser, 1280)
+    # from the same page to itself the driver may answer before the new one is there
+    browser.get("about:blank")
     browser.get(many.as_uri())
+    until(browser, "document.getElementById('count')?.textContent")  # its script has run
+    yield browser
     browser.execute_script("localStorage.clear()")
-    browser.get(many.as_uri())
-    return browser
 
 
 def js(driver: "Chrome", script: str, *arguments: Any) -> Any:

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from analysis.sweep_file import SETTINGS, read_sweep_file
 from analysis.tables.load import load_trials
 from analysis.tables.overview import footer, ordered, selected, show
+from mergenet.cli.main import cli
+from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.errors import CheckpointError, ConfigError, UserError
 from mergenet.records.sealed import KEY, read_record, write_record
 from sweeps.config.loading import dump_sweep
@@ -43,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_base(folder)
     (folder / "sweep.yaml").write_text(dump_sweep(PLAN.sweep))
     state = {"status": "finished", "error": None, "seconds": {"search": 3.5}, "source": {"recorded": False}}
-    write_record(folder / "sweep.json", state)
+    write_record(folder / "sweep.json", state | {SETTINGS: read_sweep_file(folder)})
     runs = [("baseline", "baseline", 0, 0), ("trial-000", "trial", 0, 0), ("trial-001", "trial", 1, 0)]
     runs += [("confirm-best-1", "confirm_best", 1, 1), ("confirm-none-1", "confirm_none", 1, 1)]
     for name, role, number, seed in runs:
@@ -211,3 +215,25 @@ def test_a_sweep_file_whose_metric_was_changed_says_what_was_trained(
         read_status(folder)
     message = f"{file}: metric must be target_val_top1, as in the runs, got {got}; put it back"
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds_per_trial": 2}, "seeds_per_trial (1 became 2)"),
+        ({"constraints": {"adapter_parameters": {"max": 1}}, "num_trials": 3}, "constraints (edited), num_trials (2 "),
+    ],
+)
+def test_a_sweep_file_that_was_edited_after_its_sweep_ran_is_told(
+    finished: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    """Its values decide which trials count and which is the best, so that an answer may change by them."""
+    folder = Path(shutil.copytree(finished, tmp_path / "sweep"))
+    file = folder / "sweep.yaml"
+    assert not read_status(folder)["edited"] and not load_trials(folder).attrs["mixed"]
+    file.write_text(dump_yaml_values(read_sweep_file(folder) | changes))
+    (line,) = read_status(folder)["edited"]
+    assert line.startswith(f"{file} was edited after the sweep had run: {said}")
+    assert line in status_lines(read_status(folder))
+    assert line in footer(load_trials(folder))
+    assert line in CliRunner().invoke(cli, ["analyze", "best", str(folder)]).stderr

@@ -1,0 +1,53 @@
+"""A sweep folder's sweep.yaml as plain values, and what of it was edited since the sweep last began or went on."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from analysis.names import STATE_FILE, SWEEP_FILE
+from mergenet.config.yaml12 import load_yaml
+from mergenet.errors import CheckpointError, UserError
+from mergenet.records.sealed import read_record
+
+SETTINGS = "settings"  # in sweep.json: sweep.yaml as it was then
+
+
+def read_sweep_file(folder: Path) -> dict[str, Any]:
+    """sweep.yaml; empty if there is none. Raises UserError if it is damaged."""
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        return {}
+    values = load_yaml(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must be a sweep file, a mapping; the file is damaged")
+    return values
+
+
+def edited_settings(folder: Path) -> list[str]:
+    """A line that names the keys of sweep.yaml that were edited since the sweep last began or was resumed; or none.
+
+    A sweep of an earlier version did not write down what it began with, and then nothing is said.
+    """
+    now, then = read_sweep_file(folder), _settings(folder)
+    if not now or then is None:
+        return []
+    names = [name for name in now.keys() | then.keys() if now.get(name) != then.get(name)]
+    if not names:
+        return []
+    changes = ", ".join(f"{name} ({_change(then.get(name), now.get(name))})" for name in sorted(names))
+    resume = f"`mergenet sweep resume {shlex.quote(str(folder))}`"
+    return [f"{folder / SWEEP_FILE} was edited after the sweep had run: {changes}; {resume} goes on by it"]
+
+
+def _settings(folder: Path) -> dict[str, Any] | None:
+    """None if sweep.json has none, or is damaged."""
+    try:
+        found = read_record(folder / STATE_FILE).get(SETTINGS)
+    except CheckpointError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _change(then: Any, now: Any) -> str:
+    plain = not any(isinstance(value, dict | list) for value in (then, now))
+    return f"{then} became {now}" if plain else "edited"
