@@ -31,6 +31,6 @@ ARROWS: dict[str, dict[str, str]] = {
         "report": "config planning space trials",
         "driver": "config execution planning report schedulers space study tracking trials",
         "ablation": "config driver execution planning report space tracking trials",
-        "cli": "ablation config driver planning report space tracking trials",
+        "cli": "ablation config driver execution planning report space tracking trials",
     },
 }

@@ -198,6 +198,7 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
     from sweeps.cli.launch import Launch, check_options, place, render
     from sweeps.config.base import load_base
     from sweeps.config.loading import load_sweep
+    from sweeps.execution.resources import head_gib
     from sweeps.space.checks import build_space
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -210,7 +211,7 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
         if "hosts" in given:
             given["hosts"] = tuple(given["hosts"].split(","))
         path, start = place(kind, sweep_file)
-        click.echo(render(kind, Launch(config.name, path, folder, start, **given)))
+        click.echo(render(kind, Launch(config.name, path, folder, start, head_gib(config), **given)))
 
 
 @sweep.command("status")

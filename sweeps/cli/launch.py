@@ -31,6 +31,7 @@ class Launch:
 
     sweep: shipped name or absolute path, as the nodes see it. folder: absolute, on storage that all nodes share.
     start: where the driver starts, so that a sweep file finds its base and modules as here.
+    head_gib: memory of kuberay's head, see `resources.head_gib`.
     cpus, gpus, memory_gib: of each node. hours: SLURM's limit. hosts: of ray-up, the head first.
     ssh_key: of ray-up, a file of private key here; Ray copies it to the head, which starts the others with it.
     image, claim: of kuberay; the claim is mounted at the folder's parent.
@@ -40,6 +41,7 @@ class Launch:
     sweep: str
     folder: str
     start: str | None = None
+    head_gib: int = 8
     nodes: int = 2
     cpus: int = 4
     gpus: int = 0

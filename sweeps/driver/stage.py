@@ -29,6 +29,7 @@ from sweeps.execution.ray_cluster import (
     local_ray,
     look_at_workers,
     quiet,
+    slow_head,
 )
 from sweeps.execution.resources import groups_of, num_cpus, worker_range
 from sweeps.planning.checks import num_gpus
@@ -138,6 +139,8 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
         clock.begin("slots")
         if address is not None:
             view.say(f"joined Ray at {address}: {cluster_text()}")
+            if (line := slow_head(plan.sweep.slots)) is not None:
+                view.say(line)
         shared = None if address is None else desk.folder
         groups = groups_of(plan.sweep, plan.space.base, num_gpus() if address is None else cluster_gpus())
         try:

@@ -45,6 +45,8 @@ NEEDED = ("RAY_CHDIR_TO_TRIAL_DIR", "TUNE_DISABLE_SIGINT_HANDLER", "TUNE_DISABLE
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
 HEAD = {"node:__internal_head__": 0.001}
+AT_ONCE = "RAY_worker_maximum_startup_concurrency"  # read by the raylet
+MANY_RELAYS = 16  # from so many slots on, starting one process after another takes many seconds
 TOKEN_TEXT = "it asks for a token: export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as its head; "
 TOKEN = Path("~/.ray/auth_token")
 
@@ -230,6 +232,23 @@ def cluster_text() -> str:
     nodes = sum(node["Alive"] for node in ray.nodes())
     has = ray.cluster_resources()
     return f"{nodes} nodes, {has.get('CPU', 0):g} CPUs, {has.get('GPU', 0):g} GPUs"
+
+
+def slow_head(slots: int) -> str | None:
+    """A line where the head will start the relays of so many slots one after another; else None.
+
+    Ray starts as many processes of a node at a time as that has CPUs, at least one (findings/ray_node_without_cpus.sh);
+    a head is often started without CPUs, so that nothing trains on it.
+    """
+    import ray
+
+    heads = (node["Resources"] for node in ray.nodes() if node["Alive"] and HEAD.keys() <= node["Resources"].keys())
+    if slots < MANY_RELAYS or next(heads, {}).get("CPU") or AT_ONCE in os.environ:  # a driver often runs on the head
+        return None
+    return (
+        f"the head has no CPUs, so that Ray starts one process at a time there, and {slots} slots need one each: "
+        f"{AT_ONCE}={MANY_RELAYS} in front of `ray start --head` starts as many at once"
+    )
 
 
 def cluster_gpus() -> float:

@@ -5,6 +5,7 @@ more, in exchange for fresh processes, and for groups that grow and shrink with 
 """
 
 import itertools
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,11 @@ def ray_mib(sweep: SweepConfig) -> int:
     """MiB of everything in a sweep but the processes that train."""
     together = SHARED if worker_range(sweep) == (1, 1) and sweep.executor == "slots" else 1
     return BASE_MIB + GROUP_MIB * -(-sweep.slots // together) + RELAY_MIB * sweep.slots
+
+
+def head_gib(sweep: SweepConfig) -> int:
+    """Memory to ask for where only the head of a cluster runs: half as much again as was measured, 8 GiB or more."""
+    return max(8, math.ceil(1.5 * ray_mib(sweep) / 1024))
 
 
 def worker_range(sweep: SweepConfig) -> tuple[int, int]:

@@ -111,14 +111,14 @@ def test_nothing_is_found_where_nothing_is() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("effect", [0.0, 3.0])
+@pytest.mark.parametrize("effect", [0.0, pytest.param(3.0, marks=pytest.mark.long)])
 def test_false_positives_and_power_in_many_sweeps(effect: float) -> None:
     rng = np.random.default_rng(6)
     tables = [importances(simulated(rng, 40, effect), permutations=39, resamples=20) for _ in range(30)]
     for name in EVALUATORS:
         rows = [table[table["evaluator"] == name].set_index("parameter") for table in tables]
         wrong = [(table.drop(index=SIMULATED_GATE)["p_value"] <= LEVEL).any() for table in rows]
-        assert np.mean(wrong) <= 0.2, "at most 5 % expected: more than 6 of 30 in 0.02 % of such tests"
+        assert np.mean(wrong) <= 0.2, "at most 5 % expected: more than 6 of 30 in 0.06 % of such tests"
         others = pd.concat(table.drop(index=SIMULATED_GATE) for table in rows)
         assert (others["low"] <= others["chance_high"]).mean() >= 0.9
         if effect:

@@ -1,5 +1,6 @@
 """Files for clusters: they parse, hold what their readers require, ask for a token, and hold no secret."""
 
+import math
 import re
 import subprocess
 from dataclasses import replace
@@ -14,6 +15,7 @@ from mergenet.errors import ConfigError
 from sweeps.cli.commands import sweep as command
 from sweeps.cli.launch import OPTIONS, TEMPLATES, Launch, check_options, render
 from sweeps.config.loading import dump_sweep
+from sweeps.execution.resources import BASE_MIB, GROUP_MIB, RELAY_MIB
 from tests.sweeps.base import sweep_config, write_base
 
 LAUNCH = Launch(
@@ -82,6 +84,10 @@ def test_kuberay_has_the_fields_of_a_rayjob() -> None:
     assert (group["groupName"], group["replicas"], group["maxReplicas"]) == ("workers", 3, 3)
     for template in (cluster["headGroupSpec"]["template"], group["template"]):
         check_pod(template["spec"])
+    [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert head["env"] == [{"name": "RAY_worker_maximum_startup_concurrency", "value": "16"}], "num-cpus is 0"
+    assert "env" not in group["template"]["spec"]["containers"][0]
+    assert head["resources"]["limits"]["memory"] == "8Gi"
     assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 2
 
 
@@ -91,7 +97,7 @@ def check_pod(pod: dict[str, Any]) -> None:
     assert container["resources"]["requests"] == container["resources"]["limits"]
     assert container["volumeMounts"] == [{"name": "shared", "mountPath": "/shared/sweeps"}]
     assert pod["volumes"] == [{"name": "shared", "persistentVolumeClaim": {"claimName": "shared"}}]
-    assert "env" not in container, "secrets come from a Secret, never from this file"
+    assert container["envFrom"] == [{"secretRef": {"name": "mergenet-secrets", "optional": True}}], "no secret here"
 
 
 def test_ray_up_is_what_ray_accepts() -> None:
@@ -185,3 +191,15 @@ def test_the_command_prints_and_nothing_else(tmp_path: Path, monkeypatch: pytest
     assert "--print must be given" in silent.stderr
     bad = CliRunner().invoke(command, ["launch", "quickstrat", "--to", "slurm", "--print", *options])
     assert bad.stderr.startswith("error: the sweep must be one of ")
+
+
+def test_the_head_of_many_slots_has_the_memory_for_them(tmp_path: Path) -> None:
+    write_base(tmp_path)
+    file = tmp_path / "mine.yaml"
+    file.write_text(dump_sweep(sweep_config({"transfer.t_cycle": {"choice": [2, 4]}}, slots=256)))
+    pods = ["--to", "kuberay", "--dir", "/shared/quick", "--print", "--image", "i", "--claim", "c"]
+    done = CliRunner().invoke(command, ["launch", str(file), *pods])
+    assert done.exit_code == 0, done.output
+    [head] = yaml.safe_load(done.stdout)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    slots, groups = 256 * RELAY_MIB, 32 * GROUP_MIB
+    assert head["resources"]["limits"]["memory"] == f"{math.ceil(1.5 * (BASE_MIB + slots + groups) / 1024)}Gi"

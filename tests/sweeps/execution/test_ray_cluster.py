@@ -83,6 +83,23 @@ def test_workers_that_find_another_package_of_our_name(theirs: bool, tmp_path: P
         assert f": the package sweeps must be mergenet's own, got {other / 'sweeps'}; rename it" in lines[0]
 
 
+LOOK_AT_HEAD = """
+import sys
+from sweeps.execution.ray_cluster import local_ray, quiet, slow_head
+with quiet(), local_ray(int(sys.argv[1])):
+    print(slow_head(15), slow_head(16), sep="\\n")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cpus", [0, 1])
+def test_a_head_without_cpus_is_told_where_many_relays_start(cpus: int) -> None:
+    told = subprocess.check_output([sys.executable, "-c", LOOK_AT_HEAD, str(cpus)], text=True, cwd=ROOT)
+    few, many = told.splitlines()
+    assert few == "None"
+    assert many == "None" if cpus else many.startswith("the head has no CPUs, so that Ray starts one process at a time")
+
+
 @pytest.mark.parametrize(
     "address", ["ray://me:canary@localhost:10001", "me:canary@localhost:6379", "nowhere", "ray://a:1"]
 )
