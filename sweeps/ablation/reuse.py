@@ -5,7 +5,7 @@ A run is copied, without its checkpoints, which a finished run does not need; tr
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,19 @@ class Found:
             yield f"not reused: {count} run{'s' if count > 1 else ''} of the same configuration and seed, {reason}"
 
 
+def check_reusable(folders: Iterable[Path]) -> None:
+    """Raises ConfigError for a folder without runs."""
+    for folder in folders:
+        if not trial_folders(folder):
+            raise ConfigError(f"reuse (--reuse) must name folders of sweeps or ablations with runs, got {folder}")
+
+
 def find_runs(jobs: Sequence[Job], folders: Sequence[Path]) -> Found:
-    """The finished runs in sweep folders that are those of the jobs. Raises ConfigError for a folder without runs."""
+    """The finished runs in sweep folders that are those of the jobs."""
     wanted = {key: job for job in jobs for key in hashes(Config.model_validate(job["config"]))}
     found, current = Found(), Now()
     for folder in folders:
-        if not (runs := trial_folders(folder)):
-            raise ConfigError(f"reuse (--reuse) must name folders of sweeps or ablations with runs, got {folder}")
-        for run in runs:
+        for run in trial_folders(folder):
             origin = _origin(run)
             job = wanted.get(origin.get("config_hash", ""))
             if job is None or job["id"] in found.runs:

@@ -13,7 +13,7 @@ from mergenet.records.sealed import read_record, write_record
 from sweeps.ablation.folder import adjusted, check_free, is_this, load_folder, read_variants, write_adjusted
 from sweeps.ablation.plan import estimate, plan_ablation, statistics
 from sweeps.ablation.results.text import plan_lines
-from sweeps.ablation.reuse import Now, clear_unfinished, copy_run, find_runs, hashes
+from sweeps.ablation.reuse import Now, check_reusable, clear_unfinished, copy_run, find_runs, hashes
 from sweeps.ablation.run import dropped, left, note_seeds, reuse, rounds
 from sweeps.trials.sweep_dir import check_deletable, clear, holds_ablation, holds_sweep, is_rest, load_resumable
 from tests.sweeps.ablation.ablations import ablation_of, begun, planned, write_finished
@@ -262,7 +262,7 @@ def test_a_failed_run_and_another_configuration_are_not_reused(tmp_path):
     jobs = [job for runs in same.jobs(tmp_path / "a").values() for job in runs]
     assert [run.name for run in find_runs(jobs, [earlier]).runs.values()] == ["confirm-best-1"]
     with pytest.raises(ConfigError, match=r"reuse \(--reuse\) must name folders of sweeps or ablations with runs, got"):
-        find_runs(jobs, [tmp_path / "nowhere"])
+        check_reusable([tmp_path / "nowhere"])
 
 
 def test_a_copy_that_was_killed_leaves_no_run(tmp_path, plan, monkeypatch):
