@@ -51,7 +51,7 @@ from sweeps.config import SweepConfig
 from sweeps.trials.files import COMMAND, read_state
 from sweeps.trials.messages import SUSPEND
 from sweeps.trials.record import best_value
-from sweeps.trials.sweep_dir import ABLATION_FILE
+from sweeps.trials.sweep_dir import ABLATION_FILE, confirms_best
 
 ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
 OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
@@ -108,7 +108,7 @@ def searched_paths(sweep: SweepConfig) -> list[str]:
 
 def tags_of(folder: Path, role: str, state: str | None = None) -> tuple[str, ...]:
     """Tags of a role, and of the state once there is one. folder: of the sweep, or of an ablation."""
-    tags = [CONFIRM] if role in CONFIRM_ROLES else []
+    tags = [CONFIRM] if role in CONFIRM_ROLES or confirms_best(folder) else []
     tags += [ABLATION] if role in CONTROL_OF or (folder / ABLATION_FILE).is_file() else []
     return tuple(tags + ([state] if state else []))
 

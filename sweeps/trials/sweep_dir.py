@@ -200,6 +200,15 @@ def holds_ablation(folder: Path) -> bool:
     return whole and read_state(folder).get("status") != DELETING
 
 
+def confirms_best(folder: Path) -> bool:
+    """Whether the folder is that of `mergenet sweep confirm`: its ablation has trials of a sweep, and no factors."""
+    try:
+        values = load_yaml((folder / ABLATION_FILE).read_text(encoding="utf-8"), ABLATION_FILE)
+    except (OSError, ValueError):  # it has none, or it is damaged, which its readers say
+        return False
+    return isinstance(values, dict) and values.get("top") is not None
+
+
 def status_of(folder: Path) -> str:
     return str(read_state(folder).get("status", UNKNOWN))
 
