@@ -234,7 +234,7 @@ def test_a_confirmation_has_its_candidates_and_who_is_named(server: WandbServer,
     assert [line for line in go_on(plan, folder) if "wandb" in line] == []
     assert server.runs["tiny-ablation-summary"].summary["best"] == "trial-000"
     table = table_in(server, "candidates")
-    assert table["columns"] == ["name", "search", "fresh", "seeds", "rejected"]
+    assert table["columns"] == ["name", "search", "fresh", "seeds", "rejected"], "none was stopped early"
     fresh = [pytest.approx(value) for value in (0.5515, 0.6015)]
     assert table["data"] == [["trial-001", 0.8, fresh[0], 2, 2], ["trial-000", 0.6, fresh[1], 2, None]]
     for job in ("no-transfer", "trial-001-seed-2", "summary"):
