@@ -10,7 +10,7 @@ from analysis.wandb_runs.tracked import SUMMARY_ROLE
 from mergenet.errors import UserError
 from mergenet.records.run_record import METRIC
 from sweeps.ablation.folder import load_folder, read_variants
-from sweeps.ablation.published import numbers, parts, sections, tables
+from sweeps.ablation.results.published import numbers, parts, sections, tables
 from sweeps.ablation.results.result import AblationResult
 from sweeps.config import SweepConfig
 from sweeps.config.schema import WandbConfig

@@ -14,6 +14,7 @@ from typing import Any
 from analysis.measures import STEP_SECONDS, step_seconds
 from analysis.names import CONFIRM_ROLES, CONTROL_OF, FAILED, REPLICATE, RUNNING, TRIALS_FOLDER, mode_of
 from analysis.seeds import SEEDS, first_of
+from analysis.sweep_file import read_confirmation
 from analysis.trial_file import named_values, trial_of
 from analysis.wandb_runs.tracked import (
     CONFIG_HASH,
@@ -51,7 +52,7 @@ from sweeps.config import SweepConfig
 from sweeps.trials.files import COMMAND, read_state
 from sweeps.trials.messages import SUSPEND
 from sweeps.trials.record import best_value
-from sweeps.trials.sweep_dir import ABLATION_FILE, confirms_best
+from sweeps.trials.sweep_dir import ABLATION_FILE
 
 ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
 OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
@@ -108,7 +109,7 @@ def searched_paths(sweep: SweepConfig) -> list[str]:
 
 def tags_of(folder: Path, role: str, state: str | None = None) -> tuple[str, ...]:
     """Tags of a role, and of the state once there is one. folder: of the sweep, or of an ablation."""
-    tags = [CONFIRM] if role in CONFIRM_ROLES or confirms_best(folder) else []
+    tags = [CONFIRM] if role in CONFIRM_ROLES or read_confirmation(folder) else []
     tags += [ABLATION] if role in CONTROL_OF or (folder / ABLATION_FILE).is_file() else []
     return tuple(tags + ([state] if state else []))
 

@@ -5,7 +5,7 @@ SWEEP-report    report.html, where the folder has one       type report
 SWEEP-network   the best trial's target network, exported   type model; only if the sweep file asks for it
 
 Each has the aliases `best` and the sweep's name; equal content is no new version. A server that refuses them, or an
-export that fails, costs a line and nothing else. Those of an ablation are in sweeps/ablation/published.py.
+export that fails, costs a line and nothing else. Those of an ablation are in sweeps/ablation/results/published.py.
 """
 
 import tempfile

@@ -2,7 +2,7 @@
 
 W&B's own workspace shows every key of every run in the project; this one has the runs of the sweep, grouped by variant.
 It takes the package wandb-workspaces (`pip install "mergenet[workspaces]"`); without it there is none. The panels of an
-ablation's are in sweeps/ablation/published.py.
+ablation's are in sweeps/ablation/results/published.py.
 """
 
 import importlib.util

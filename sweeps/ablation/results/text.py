@@ -67,9 +67,10 @@ def statistics_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["holm_seeds"] is None:
         yield "  warning: for so many variants no number of seeds makes the sign-flip test significant"
     elif found["holm_seeds"] > seeds:
+        then = "after that correction it" if found["compared"] > 1 else "it"
         yield (
-            f"  warning: the sign-flip p of {seeds} seeds is {found['smallest_p']:.2g} at least; after that correction "
-            f"it can be below {level} from {found['holm_seeds']} seeds on (--seeds {found['holm_seeds']})"
+            f"  warning: the sign-flip p of {seeds} seeds is {found['smallest_p']:.2g} at least; {then} "
+            f"can be below {level} from {found['holm_seeds']} seeds on (--seeds {found['holm_seeds']})"
         )
     if found["pair_sd_points"] is None:
         yield "  the deviation is unknown: give it by --pair-sd, in points"
