@@ -123,7 +123,7 @@ def _more_seeds(evidence: Evidence, why: str, what: str, seeds: int) -> Step:
 
 
 def _by_resume(evidence: Evidence, why: str, setting: str) -> Step:
-    """What no command does: `sweep confirm` has neither controls nor several workers a trial."""
+    """For what no command tells: `sweep confirm` has neither controls nor several workers a trial."""
     way = f"set {setting} in {evidence.folder / SWEEP_FILE} and resume it"
     return Step(f"{why}: {way}", _command(evidence, "sweep resume"))
 
@@ -145,7 +145,7 @@ def _elsewhere(evidence: Evidence) -> Step | None:
     folder = _confirmation_folder(evidence)
     if read_confirmation(folder).get("name") != f"{evidence.name}-best"[:100]:
         return None
-    where = f"`sweep confirm` has trained in {folder}, of which this report tells nothing"
+    where = f"sweep confirm has trained in {folder}, of which this report tells nothing"
     if read_status(folder) == FINISHED:
         return Step(f"{where}: its table has the gain on fresh seeds", f"mergenet sweep ablate {_quoted(folder)}")
     return Step(f"{where}, and has not ended: resume it", f"mergenet sweep resume {_quoted(folder)}")

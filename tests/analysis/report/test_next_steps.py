@@ -76,7 +76,7 @@ def test_a_step_that_was_followed_leads_to_what_it_gave(tmp_path: Path) -> None:
     assert steps(folder)[0].command == confirmed_by(folder, "--top 1 --seeds 12"), "that is another sweep's"
     (there / "ablation.yaml").write_text("name: known-best\ntop: 1\n")
     found = steps(folder)[0]
-    assert found.sentence.startswith(f"`sweep confirm` has trained in {there}, of which this report tells nothing")
+    assert found.sentence.startswith(f"sweep confirm has trained in {there}, of which this report tells nothing")
     assert found.command == f"mergenet sweep resume {there}"
     write_record(there / "sweep.json", {"status": "finished"})
     found = steps(folder)[0]
