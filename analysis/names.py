@@ -7,6 +7,7 @@ from mergenet.records.run_record import is_loss
 POINTS = 100.0  # metrics are fractions; 1 point = 0.01
 SWEEP_FILE = "sweep.yaml"
 BASE_FILE = "base.yaml"
+ABLATION_FILE = "ablation.yaml"  # in the folder of an ablation, or of a confirmation, in the place of sweep.yaml
 STATE_FILE = "sweep.json"
 UNKNOWN = f"unknown, {STATE_FILE} is damaged"  # in place of its status
 TRIALS_FOLDER = "trials"

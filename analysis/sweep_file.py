@@ -1,10 +1,13 @@
-"""A sweep folder's sweep.yaml as plain values, and what of it was edited since the sweep last began or went on."""
+"""A sweep folder's sweep.yaml as plain values, and what of it was edited since the sweep last began or went on.
+
+The same of a folder of `mergenet sweep confirm`, which holds the confirmation of a sweep.
+"""
 
 import shlex
 from pathlib import Path
 from typing import Any
 
-from analysis.names import STATE_FILE, SWEEP_FILE
+from analysis.names import ABLATION_FILE, STATE_FILE, SWEEP_FILE
 from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import CheckpointError, UserError
 from mergenet.records.sealed import read_record
@@ -21,6 +24,15 @@ def read_sweep_file(folder: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} must be a sweep file, a mapping; the file is damaged")
     return values
+
+
+def read_confirmation(folder: Path) -> dict[str, Any]:
+    """ablation.yaml of a folder of `mergenet sweep confirm`; empty of any other folder, or if it is damaged."""
+    try:
+        values = load_yaml((folder / ABLATION_FILE).read_text(encoding="utf-8"), ABLATION_FILE)
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) and values.get("top") is not None else {}
 
 
 def edited_settings(folder: Path) -> list[str]:

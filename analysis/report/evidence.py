@@ -111,11 +111,11 @@ def gather(folder: Path, status: str = "") -> Evidence:
     except UserError as error:
         why_not["confirmed"] = str(error)
     sweep = read_sweep_file(folder)
-    status = status or _status(folder)
+    status = status or read_status(folder)
     return Evidence(folder, table, sweep, read_base(folder), status, metric, best, found, confirmed, why_not)
 
 
-def _status(folder: Path) -> str:
+def read_status(folder: Path) -> str:
     """Of sweep.json; empty without one."""
     path = folder / STATE_FILE
     try:

@@ -14,14 +14,18 @@ from analysis.importance.evaluators import LEVEL as TOLD
 from analysis.importance.space import Label, Parameter
 from analysis.names import FAILED, RUNNING, SWEEP_FILE, mode_of
 from analysis.report.confirmation import paired
-from analysis.report.evidence import Evidence
+from analysis.report.evidence import Evidence, read_status
 from analysis.report.verdict import controls_verdict, shown
 from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p, smallest_p_text
+from analysis.sweep_file import read_confirmation
 from analysis.tables.formatting import setting
 from analysis.tables.load import is_missing
-from mergenet.records.run_record import METRIC, STOPPED, is_metric, test_column
+from mergenet.records.run_record import FINISHED, METRIC, STOPPED, is_metric, test_column
 
 SEEDS = 8  # that are advised: p down to 0.0078, enough for a few comparisons after Holm's correction
+MOST_SEEDS = 100  # of `mergenet sweep confirm`
+CONFIRM_SLOTS = 2  # its trials at the same time, where nothing else is said
+CONTROLS = "confirm_controls: [shuffled, noise]"
 EDGE = 0.05  # of a range, as it was drawn: a value as near to its end lies at its edge
 
 
@@ -44,7 +48,11 @@ def next_steps(evidence: Evidence) -> list[Step]:
 
 def _command(evidence: Evidence, words: str, place: Path | str = "", more: str = "") -> str:
     """words: after mergenet; place: inside the folder."""
-    return f"mergenet {words} {shlex.quote(str(evidence.folder / place))}{more}"
+    return f"mergenet {words} {_quoted(evidence.folder / place)}{more}"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
 
 
 def _unended(evidence: Evidence) -> Iterator[Step]:
@@ -81,29 +89,66 @@ def _best(evidence: Evidence) -> Iterator[Step]:
 def _confirmed(evidence: Evidence) -> Iterator[Step]:
     if evidence.best is None:
         return
+    if evidence.best["method"] == "none":
+        text = "the best has no transfer itself: fresh seeds tell whether the best trials that have it are better"
+        yield _elsewhere(evidence) or Step(text, _confirm(evidence, "--top 3"))
+        return
     if evidence.confirmed is None:
-        way = f"set confirm_seeds: {SEEDS} in {evidence.folder / SWEEP_FILE} and resume it"
-        can = f"{SEEDS} seeds can show p down to {smallest_p_text(SEEDS)}"
-        yield Step(f"the best is not confirmed on fresh seeds: {way}; {can}", _command(evidence, "sweep resume"))
+        can = f"{SEEDS} seeds, which can show p down to {smallest_p_text(SEEDS)}"
+        yield _more_seeds(evidence, "the best is not confirmed on fresh seeds", can, SEEDS)
         return
     test = test_column(str(evidence.best[METRIC]))
     gain = evidence.confirmed[test]["gain"]
-    found = shown(gain, mode_of(test))
+    found, more = shown(gain, mode_of(test)), 2 * gain["num_pairs"]
     if found == "gain":
         yield from _source(evidence, test)
     elif found == "loss":
         diagnosed = _command(evidence, "diagnose", "best.yaml")
         yield Step("the best settings are shown to be worse than no transfer: see what hinders it", diagnosed)
     elif smallest_p(gain["num_pairs"]) >= LEVEL:
-        yield _more_seeds(evidence, f"{gain['num_pairs']} seeds cannot show anything at the 5 % level", SEEDS)
+        why = f"{gain['num_pairs']} seeds cannot show anything at the 5 % level"
+        yield _more_seeds(evidence, why, f"{SEEDS} seeds in all", SEEDS)
     else:
-        effect = _smallest_effect(evidence, test)
-        yield _more_seeds(evidence, f"no gain is shown; {effect}, and a smaller one needs more", 2 * gain["num_pairs"])
+        why = f"no gain is shown; {_smallest_effect(evidence, test)}, and a smaller one needs more"
+        yield _more_seeds(evidence, why, f"{more} seeds in all", more)
 
 
-def _more_seeds(evidence: Evidence, why: str, seeds: int) -> Step:
-    way = f"set confirm_seeds: {seeds} in {evidence.folder / SWEEP_FILE} and resume it"
+def _more_seeds(evidence: Evidence, why: str, what: str, seeds: int) -> Step:
+    """The best beside no transfer on so many fresh seeds, of which those that are there do not train again."""
+    if (there := _elsewhere(evidence)) is not None:
+        return there
+    if seeds > MOST_SEEDS or evidence.sweep.get("workers_per_trial") not in (None, 1):
+        return _by_resume(evidence, why, f"confirm_seeds: {seeds}")
+    return Step(f"{why}: train the best and no transfer on {what}", _confirm(evidence, f"--top 1 --seeds {seeds}"))
+
+
+def _by_resume(evidence: Evidence, why: str, setting: str) -> Step:
+    """For what no command tells: `sweep confirm` has neither controls nor several workers a trial."""
+    way = f"set {setting} in {evidence.folder / SWEEP_FILE} and resume it"
     return Step(f"{why}: {way}", _command(evidence, "sweep resume"))
+
+
+def _confirm(evidence: Evidence, options: str) -> str:
+    slots = evidence.sweep.get("slots")
+    options += f" --max-concurrent {slots}" if slots not in (None, CONFIRM_SLOTS) else ""
+    return _command(evidence, "sweep confirm", more=f" {options} --dir {_quoted(_confirmation_folder(evidence))}")
+
+
+def _confirmation_folder(evidence: Evidence) -> Path:
+    """Where the steps have `sweep confirm` train: beside the sweep folder."""
+    folder = evidence.folder if evidence.folder.name not in ("", "..") else evidence.folder.resolve()
+    return folder.with_name(f"{folder.name}-best")
+
+
+def _elsewhere(evidence: Evidence) -> Step | None:
+    """What is next where a step of an earlier report was followed; None if that folder has no such confirmation."""
+    folder = _confirmation_folder(evidence)
+    if read_confirmation(folder).get("name") != f"{evidence.name}-best"[:100]:
+        return None
+    where = f"sweep confirm has trained in {folder}, of which this report tells nothing"
+    if read_status(folder) == FINISHED:
+        return Step(f"{where}: its table has the gain on fresh seeds", f"mergenet sweep ablate {_quoted(folder)}")
+    return Step(f"{where}, and has not ended: resume it", f"mergenet sweep resume {_quoted(folder)}")
 
 
 def _smallest_effect(evidence: Evidence, test: str) -> str:
@@ -122,8 +167,7 @@ def _source(evidence: Evidence, test: str) -> Iterator[Step]:
     assert evidence.best is not None and evidence.confirmed is not None
     told = controls_verdict(evidence.confirmed, test) or ""
     if not told and evidence.best["method"] == "mergenet":
-        way = f"set confirm_controls: [shuffled, noise] in {evidence.folder / SWEEP_FILE} and resume it"
-        yield Step(f"whether the gain is the source's was not tested: {way}", _command(evidence, "sweep resume"))
+        yield _by_resume(evidence, "whether the gain is the source's was not tested", CONTROLS)
     elif "regularisation" in told:
         yield Step(
             "a control gains too, so that the gain, or a part of it, is regularisation: compare with regularisation "
@@ -131,7 +175,7 @@ def _source(evidence: Evidence, test: str) -> Iterator[Step]:
         )
     elif told.endswith("or not"):
         text = "the best is not shown to be better than every control"
-        yield _more_seeds(evidence, text, 2 * len(evidence.confirmed["seeds"]))
+        yield _by_resume(evidence, text, f"confirm_seeds: {2 * len(evidence.confirmed['seeds'])}")
     else:
         yield Step("a gain is shown: train the best configuration", _command(evidence, "train", "best.yaml"))
 

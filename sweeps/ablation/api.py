@@ -76,17 +76,21 @@ class Ablation:
         return cls(centre, config, *build_variants(centre.config, config))
 
     @classmethod
-    def best_of(cls, folder: str | Path, top: int = 3, seeds: int = 8, **settings: Any) -> Self:
+    def best_of(
+        cls, folder: str | Path, top: int = 3, seeds: int = 8, trials: Sequence[str] = (), **settings: Any
+    ) -> Self:
         """The best trials of a sweep beside no transfer, on fresh seeds, before one is named: see `rejects`.
 
-        seeds: that choose; as many more tell the gain of the one that is named. settings: as for `load`.
+        seeds: that choose; as many more tell the gain of the one that is named. Of a single trial, which needs no
+        choice, all of them tell its gain. trials: names, in the place of the best; they may have been stopped early,
+        and train in full. settings: as for `load`.
         """
         from sweeps.ablation.best_of import best_trials  # torch
 
-        centre, variants, left_out = best_trials(Path(folder), top)
+        centre, variants, left_out = best_trials(Path(folder), top, trials)
         reuse = [str(centre.sweep), *(str(Path(one).absolute()) for one in settings.pop("reuse", ()))]
         settings["wandb"] = mirror_of(centre, settings.get("wandb"))
-        keys = {"name": centre.name, "top": top, "seeds": seeds, **settings, "reuse": reuse}
+        keys = {"name": centre.name, "top": len(variants) - 1, "seeds": seeds, **settings, "reuse": reuse}
         return cls(centre, parse_ablation(keys, "the confirmation"), variants, left_out)
 
     def plan(self, folder: str | Path | None = None, pair_sd: float | None = None) -> dict[str, Any]:

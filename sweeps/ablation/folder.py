@@ -101,7 +101,7 @@ def adjusted(folder: Path, changes: dict[str, Any]) -> AblationConfig:
             f"{', '.join(strange)} must stay what it is in an ablation that has begun, in {str(folder)!r}; only "
             f"{', '.join(ADJUSTABLE)} may change: choose another folder (--dir)"
         )
-    if there.top is not None and changes.get("seeds", there.seeds) != there.seeds:
+    if there.top not in (None, 1) and changes.get("seeds", there.seeds) != there.seeds:
         raise ConfigError(
             f"seeds must stay {there.seeds} in {str(folder)!r}, got {changes['seeds']}: they decide which trial is "
             "rejected when; choose another folder (--dir)"

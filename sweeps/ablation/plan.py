@@ -178,8 +178,13 @@ def estimate(
         "run_hours": round((training + recording) / HOUR, 4),
         "budget_hours": plan.ablation.budget_hours,
         "disk": {"needed": disk(plan, measured, left), "free": free_disk(folder)},
-        "statistics": statistics(len(plan.seeds), len(plan.variants) - 1, pair_sd),
+        "statistics": statistics(*compared(plan), pair_sd),
     }
+
+
+def compared(plan: AblationPlan) -> tuple[int, int]:
+    """Seeds of a paired difference, and how many of these are tested; of the best of a sweep that of who is named."""
+    return (len(plan.seeds), len(plan.variants) - 1) if plan.ablation.top is None else (plan.ablation.seeds, 1)
 
 
 def run_seconds(plan: AblationPlan, variant: Variant, measured: Measured) -> float:

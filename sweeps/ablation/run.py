@@ -172,7 +172,8 @@ def rounds(plan: AblationPlan) -> Iterator[int]:
     if plan.ablation.budget_hours is not None:
         yield from range(1, total)
     elif plan.ablation.top is not None:
-        yield from dict.fromkeys([*phases(len(plan.variants) - 1, plan.ablation.seeds), plan.ablation.seeds])
+        decided = dict.fromkeys([*phases(len(plan.variants) - 1, plan.ablation.seeds), plan.ablation.seeds])
+        yield from (count for count in decided if count < total)
     elif plan.ablation.race:
         yield from looks(total)
     yield total

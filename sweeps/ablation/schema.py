@@ -47,7 +47,7 @@ class AblationConfig(Strict):
         None, description="hours of training after which no further seed begins; null: no limit"
     )
     top: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        None, description="in the place of factors and components: the best so many trials of a sweep (rejects.py)"
+        None, description="in the place of factors and components: so many trials of a sweep (best_of.py)"
     )
     reuse: tuple[str, ...] = Field((), description="sweep folders whose runs are reused where they are the same")
     wandb: WandbConfig = Field(default_factory=WandbConfig, description="mirror on W&B, as of a sweep")
@@ -68,8 +68,11 @@ class AblationConfig(Strict):
 
     @property
     def num_seeds(self) -> int:
-        """Seeds in all: those that choose among trials are not those that tell the gain of the chosen one."""
-        return self.seeds if self.top is None else 2 * self.seeds
+        """Seeds in all: those that choose among trials are not those that tell the gain of the chosen one.
+
+        Where one trial is confirmed there is nothing to choose.
+        """
+        return self.seeds if self.top in (None, 1) else 2 * self.seeds
 
 
 def parse_ablation(values: Mapping[str, Any], origin: str) -> AblationConfig:

@@ -29,7 +29,8 @@ DAMAGED = "put it back, or begin anew with overwrite=True (--overwrite), which d
 class Variant:
     """name: of its run folders. label: for tables. changes: dotted path -> value. config: whole, plain values.
 
-    search_value: of a trial of a sweep, by which it was among the best.
+    search_value: of a trial of a sweep, by which it was among the best. stopped_after: of one that was stopped early
+    in its search, the epochs of which that value is the best.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Variant:
     changes: dict[str, Any]
     config: dict[str, Any]
     search_value: float | None = None
+    stopped_after: int | None = None
 
     @property
     def checked(self) -> Config:

@@ -183,8 +183,21 @@ def _print_result(folder: Path, options: dict[str, Any]) -> None:
 
 @click.command("confirm")
 @click.argument("sweep", metavar="SWEEP_DIR", type=click.Path(path_type=Path))
-@click.option("--top", type=click.IntRange(1, 100), default=3, show_default=True, help="So many of the best trials.")
-@click.option("--seeds", type=int, default=8, show_default=True, help="Fresh seeds that choose, and as many that tell.")
+@click.option("--top", type=click.IntRange(1, 100), help="So many of the best trials.  [default: 3]")
+@click.option(
+    "--trial",
+    "trials",
+    metavar="NAME",
+    multiple=True,
+    help="This trial, in the place of the best; one that was stopped early trains in full. Repeatable.",
+)
+@click.option(
+    "--seeds",
+    type=int,
+    default=8,
+    show_default=True,
+    help="Fresh seeds that choose, and as many that tell the gain; of one trial only these.",
+)
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Folder [default: sweep-results/NAME-best].")
 @click.option("--max-concurrent", "slots", type=int, default=2, show_default=True, help="Runs at the same time.")
 @click.option("--dry-run", is_flag=True, help="Print what it costs and can show; nothing is created.")
@@ -194,7 +207,8 @@ def _print_result(folder: Path, options: dict[str, Any]) -> None:
 @tracking_options
 def confirm_command(
     sweep: Path,
-    top: int,
+    top: int | None,
+    trials: tuple[str, ...],
     seeds: int,
     folder: Path | None,
     slots: int,
@@ -208,7 +222,8 @@ def confirm_command(
 
     The best of many trials was selected for its luck as well. Phase after phase the worst on fresh seeds is rejected
     (successive rejects); the one that is left is named, and its gain comes from further seeds that had no part in that.
-    Shows how much each value of the search was luck, and writes best.yaml.
+    Shows how much each value of the search was luck, and writes best.yaml. Of a single trial (--top 1, or one --trial)
+    nothing is chosen: all seeds tell its gain, and more --seeds on the same folder add to them.
     """
     from sweeps.cli.commands import failures
 
@@ -216,7 +231,11 @@ def confirm_command(
     with failures(lambda: place):
         from sweeps.ablation.api import Ablation
 
-        confirmation = Ablation.best_of(sweep, top, seeds, slots=slots, wandb=wandb)
+        if trials and top is not None:
+            raise UserError(
+                f"--top must not be given beside --trial, got {top}; name the trials, or take the best of all"
+            )
+        confirmation = Ablation.best_of(sweep, top or 3, seeds, trials, slots=slots, wandb=wandb)
         if how["dry_run"]:
             _print_plan(confirmation.plan(folder), how["as_json"])
             return

@@ -14,6 +14,7 @@ from typing import Any
 from analysis.measures import STEP_SECONDS, step_seconds
 from analysis.names import CONFIRM_ROLES, CONTROL_OF, FAILED, REPLICATE, RUNNING, TRIALS_FOLDER, mode_of
 from analysis.seeds import SEEDS, first_of
+from analysis.sweep_file import read_confirmation
 from analysis.trial_file import named_values, trial_of
 from analysis.wandb_runs.tracked import (
     CONFIG_HASH,
@@ -108,7 +109,7 @@ def searched_paths(sweep: SweepConfig) -> list[str]:
 
 def tags_of(folder: Path, role: str, state: str | None = None) -> tuple[str, ...]:
     """Tags of a role, and of the state once there is one. folder: of the sweep, or of an ablation."""
-    tags = [CONFIRM] if role in CONFIRM_ROLES else []
+    tags = [CONFIRM] if role in CONFIRM_ROLES or read_confirmation(folder) else []
     tags += [ABLATION] if role in CONTROL_OF or (folder / ABLATION_FILE).is_file() else []
     return tuple(tags + ([state] if state else []))
 

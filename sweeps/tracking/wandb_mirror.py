@@ -201,8 +201,8 @@ class Mirror:
 
     def _tell(self, whole: Whole) -> None:
         opened = self._open(SUMMARY_ROLE, SUMMARY_ROLE, whole.config())
-        if opened.run.offline and whole.lacks:
-            self._say_once("offline", f"wandb: {whole.lacks} are not made offline; {self._way_out()}")
+        if opened.run.offline:
+            self._say_once("offline", f"wandb: artifacts and the workspace are not made offline; {self._way_out()}")
         fill(opened, whole, self.say)
 
     def _close(self) -> None:

@@ -5,16 +5,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sweeps.config import SweepConfig
+from sweeps.tracking import wandb_artifacts, wandb_workspace
 from sweeps.tracking.wandb_about import Ending
-from sweeps.tracking.wandb_artifacts import log_artifacts
 from sweeps.tracking.wandb_media import log_findings
 from sweeps.tracking.wandb_run import MirrorRun
 from sweeps.tracking.wandb_summary import how_it_ended, log_summary, table_config
-from sweeps.tracking.wandb_workspace import make_workspace
 
 if TYPE_CHECKING:
     from analysis.report.evidence import Evidence
@@ -23,10 +23,6 @@ Say = Callable[[str], None]
 
 
 class Whole(Protocol):
-    @property
-    def lacks(self) -> str:
-        """What is not made offline, in words; empty if that is nothing."""
-
     def config(self) -> dict[str, Any]:
         """The configuration of the run."""
 
@@ -34,7 +30,7 @@ class Whole(Protocol):
         """Tables, figures and numbers; say: called with a line for what is missing."""
 
     def publish(self, run: Any, say: Say) -> None:
-        """What W&B takes online only."""
+        """What W&B takes online only: artifacts and a workspace."""
 
     def ending(self, project_url: str | None) -> Ending:
         """project_url: as for `notes_of`."""
@@ -56,7 +52,6 @@ class OfSweep:
     folder: Path
     summary: dict[str, Any]
     gathered: Callable[[], "Evidence | None"]
-    lacks: str = "artifacts and the workspace"
 
     def config(self) -> dict[str, Any]:
         return table_config(self.summary["metric"])
@@ -66,8 +61,10 @@ class OfSweep:
         log_findings(run, self.gathered, say)
 
     def publish(self, run: Any, say: Say) -> None:
-        log_artifacts(run, self.sweep, self.folder, self.summary, say)
-        make_workspace(run, self.sweep, self.summary, say)
+        parts = partial(wandb_artifacts.of_sweep, self.sweep, self.folder, self.summary)
+        wandb_artifacts.log_artifacts(run, self.sweep, parts, wandb_artifacts.facts(self.summary), say)
+        panels = wandb_workspace.of_sweep(self.sweep, self.summary)
+        wandb_workspace.make_workspace(run, self.sweep, "gain, importance, curves", panels, say)
 
     def ending(self, project_url: str | None) -> Ending:
         return how_it_ended(self.summary, self.sweep, self.folder, project_url)

@@ -1,12 +1,14 @@
 """A workspace view of a sweep on W&B, made once: its gain, what mattered, and its curves by variant with their spread.
 
 W&B's own workspace shows every key of every run in the project; this one has the runs of the sweep, grouped by variant.
-It takes the package wandb-workspaces (`pip install "mergenet[workspaces]"`); without it there is none.
+It takes the package wandb-workspaces (`pip install "mergenet[workspaces]"`); without it there is none. The panels of an
+ablation's are in sweeps/ablation/results/published.py.
 """
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from analysis.wandb_runs.tracked import VARIANT
@@ -19,41 +21,50 @@ PACKAGE = "wandb_workspaces"
 WORKSPACE = "workspace"  # key of the summary run's configuration: the view's URL
 MOST = 100  # variants that a panel shows
 SPREAD = {"groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
+Sections = Mapping[str, Callable[[], list[Any]]]  # title -> its panels, which need the package
 
 
-def make_workspace(run: Any, sweep: SweepConfig, summary: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Of the run of the whole sweep, online. One that was made before is left alone: a user may have changed it.
+def make_workspace(run: Any, sweep: SweepConfig, about: str, sections: Sections, say: Callable[[str], None]) -> None:
+    """Of the run of the whole folder, online. One that was made before is left alone: a user may have changed it.
 
-    say: called with a line if W&B does not take it.
+    about: what it shows, in words. say: called with a line if W&B does not take it.
     """
     if importlib.util.find_spec(PACKAGE) is None or run.config.get(WORKSPACE):
         return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it is written for an older pydantic
-            url = workspace(run.entity, run.project, sweep, summary).save().url
+            url = workspace(run.entity, run.project, sweep, about, sections).save().url
         run.config.update({WORKSPACE: url})
     except Exception as error:  # the package is a preview, and W&B raises anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         say(f"wandb: no workspace view ({reason}); the runs are there as usual")
 
 
-def workspace(entity: str, project: str, sweep: SweepConfig, summary: dict[str, Any]) -> Any:
+def of_sweep(sweep: SweepConfig, summary: dict[str, Any]) -> Sections:
+    """summary: report/summary.py's."""
+    return {
+        "Gain over no transfer, on fresh seeds": partial(gains, summary),
+        "What mattered": partial(what_mattered, sweep),
+        **with_curves(sweep),
+    }
+
+
+def with_curves(sweep: SweepConfig) -> Sections:
+    return {"Curves by variant, with their spread": partial(curves, sweep)}
+
+
+def workspace(entity: str, project: str, sweep: SweepConfig, about: str, sections: Sections) -> Any:
     """A view of the package's, not saved yet."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces import expr
 
-    sections = [
-        ws.Section(name="Gain over no transfer, on fresh seeds", panels=gains(summary), is_open=True),
-        ws.Section(name="What mattered", panels=what_mattered(sweep), is_open=True),
-        ws.Section(name="Curves by variant, with their spread", panels=curves(sweep), is_open=True),
-    ]
     runs = ws.RunsetSettings(filters=[expr.Metric("Group") == sweep.name], groupby=[expr.Config(VARIANT)])
     return ws.Workspace(
         entity=entity,
         project=project,
-        name=f"{sweep.name}: gain, importance, curves",
-        sections=sections,
+        name=f"{sweep.name}: {about}",
+        sections=[ws.Section(name=title, panels=make(), is_open=True) for title, make in sections.items()],
         settings=ws.WorkspaceSettings(x_axis=EPOCH, max_runs=MOST),
         runset_settings=runs,
     )
@@ -61,14 +72,20 @@ def workspace(entity: str, project: str, sweep: SweepConfig, summary: dict[str, 
 
 def gains(summary: dict[str, Any]) -> list[Any]:
     """The paired gain and its interval, by the summary run; and the objective of each variant over its seeds."""
-    from wandb_workspaces.reports.v2 import BarPlot, Config
+    from wandb_workspaces.reports.v2 import BarPlot
 
     known, panels = numbers(summary), []
     for metric in (test_column(summary["metric"]), summary["metric"]):
         ends = [key for part in ("mean", "low", "high") if (key := f"gain_{metric}_{part}") in known]
         panels += [BarPlot(title=f"gain, {metric}, 95 % interval", metrics=ends)] if ends else []
-    by_variant = BarPlot(title=f"{summary['metric']}, mean", metrics=[OBJECTIVE], groupby=Config(VARIANT), **SPREAD)
-    return [*panels, by_variant]
+    return [*panels, objectives(summary["metric"])]
+
+
+def objectives(metric: str) -> Any:
+    """The objective of each variant: the mean over its runs and their standard deviation. metric: which one it is."""
+    from wandb_workspaces.reports.v2 import BarPlot, Config
+
+    return BarPlot(title=f"{metric}, mean", metrics=[OBJECTIVE], groupby=Config(VARIANT), **SPREAD)
 
 
 def what_mattered(sweep: SweepConfig) -> list[Any]:

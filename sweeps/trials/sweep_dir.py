@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from analysis.names import ABLATION_FILE as ABLATION_FILE
 from analysis.names import BASE_FILE as BASE_FILE
 from analysis.names import SOURCE, SWEEP_FILE, TRIALS_FOLDER, UNKNOWN
 from analysis.trial_file import trial_folders
@@ -25,7 +26,7 @@ from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
 from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state, read_summary
 
 LOCK_FILE = ".lock"
-ABLATION_FILE, VARIANTS_FILE = "ablation.yaml", "variants.json"  # of an ablation (sweeps/ablation)
+VARIANTS_FILE = "variants.json"  # of an ablation (sweeps/ablation)
 STUDY_ID = "study_id"  # in sweep.json, and in the study that is this sweep's
 REST = "what a kill left of a sweep that was begun or deleted"
 DELETING = "being deleted"  # a status

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from analysis.seeds import first_of
 from analysis.tables.load import load_trials
 from mergenet.config.loading import load_config
+from mergenet.records.run_record import read_epochs
 from sweeps import Ablation, AblationResult
 from sweeps.ablation.results.result import AblationResult as Result
 from sweeps.config.loading import dump_sweep
@@ -173,6 +175,29 @@ def test_the_best_trials_are_confirmed_before_one_is_named(place: Path) -> None:
     assert load_config(str(place / "best/best.yaml")).transfer.t_cycle in (2, 4)
 
 
+def test_one_trial_confirmed_trains_what_more_confirm_seeds_would(place: Path, swept: Path) -> None:
+    """To the bit: a report's steps advise the one in the place of the other."""
+    best = (swept / "best.yaml").read_text().splitlines()[0]
+    name = "trial-000" if "trial-000" in best else "trial-001"
+    done, _ = sweep_command(place, "confirm", str(swept), "--top", "1", "--seeds", "3", "--dir", "one")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert any(line.startswith("reused: 4 runs of ") for line in done.stdout.splitlines())
+    shutil.copytree(swept, place / "grown-sweep")
+    file = place / "grown-sweep/sweep.yaml"
+    file.write_text(file.read_text().replace("confirm_seeds: 2", "confirm_seeds: 3"))
+    done, _ = sweep_command(place, "resume", "grown-sweep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for side, job in (("best", name), ("none", "no-transfer")):
+        runs = [place / f"grown-sweep/trials/confirm-{side}-3", place / f"one/trials/{job}-seed-3"]
+        one, other = (
+            [{k: v for k, v in row.items() if "seconds" not in k} for row in read_epochs(run)] for run in runs
+        )
+        assert one == other and len(one) == 2
+    told = json.loads((place / "grown-sweep/summary.json").read_text())["confirmation"]["target_test_top1"]["gain"]
+    row = AblationResult.load(place / "one").table.iloc[1]
+    assert (row["n"], row["gain"]) == (3, pytest.approx(told["mean"], abs=1e-12))
+
+
 @pytest.mark.usefixtures("first")
 def test_a_mirror_on_w_and_b_and_a_copy_that_goes_on_elsewhere(place: Path) -> None:
     """Runs that train here and those that are reused; the folder is lost, and its copy goes on."""
@@ -180,7 +205,8 @@ def test_a_mirror_on_w_and_b_and_a_copy_that_goes_on_elsewhere(place: Path) -> N
     more = ("--values", "transfer.t_cycle=1,4", "--reuse", "a", "--dir", "c", "--wandb", "offline", "--copy-to", url)
     done, _ = sweep_command(place, "ablate", *VARIED, "--seeds", "2", *more)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not [line for line in done.stdout.splitlines() if line.startswith(("wandb:", "copy:"))], done.stdout
+    told = [line for line in done.stdout.splitlines() if line.startswith(("wandb:", "copy:"))]
+    assert len(told) == 1 and told[0].startswith("wandb: artifacts and the workspace are not made offline; "), told
     mirrored = {path.name.split("tiny-ablation-")[1] for path in (place / "c/wandb").glob("offline-run-*")}
     every = {f"{name}{seed}" for name in [*NAMES, "t_cycle-4"] for seed in ("", "-seed-2")}
     assert mirrored == {*every, "summary"}

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 class Luck:
     """A candidate's value in the search, and its mean on the fresh seeds that chose, by validation.
 
-    rejected: after how many of these seeds; None of the one that is named, and while that is open.
+    stopped: the epochs of its training in the search, if that was stopped early. rejected: after how many of the seeds;
+    None of the one that is named, and while that is open.
     """
 
     name: str
     search: float
+    stopped: int | None
     fresh: float
     seeds: int
     gain: PairedDifference | None
@@ -35,7 +37,7 @@ class Luck:
 def lucks(
     runs: "pd.DataFrame", variants: Sequence[Variant], choosing: Sequence[int], rejected: Mapping[str, int]
 ) -> list[Luck]:
-    """Of each candidate. choosing: the seeds that choose."""
+    """Of each candidate. choosing: the seeds that choose, or all if there is nothing to choose."""
     metric = str(runs[METRIC].dropna().iloc[0])
 
     def chosen(name: str) -> dict[int, float]:
@@ -46,32 +48,44 @@ def lucks(
         values = chosen(one.name)
         mean, gain = mean_of(values), paired(values, reference)
         assert one.search_value is not None
-        found.append(Luck(one.name, one.search_value, mean["mean"], mean["n"], gain, rejected.get(one.name)))
+        at = rejected.get(one.name)
+        found.append(Luck(one.name, one.search_value, one.stopped_after, mean["mean"], mean["n"], gain, at))
     return found
+
+
+def split(variants: Sequence[Variant], seeds: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+    """The seeds that choose, and those that tell the gain of the chosen one; of a single candidate all tell it."""
+    half = len(seeds) // 2 if len(variants) > 2 else 0
+    return seeds[:half], seeds[half:]
 
 
 def lines(
     runs: "pd.DataFrame", variants: Sequence[Variant], seeds: Sequence[int], rejected: Mapping[str, int]
 ) -> Iterator[str]:
     """The search value of each candidate against its fresh value, who is named, and its gain on seeds of its own."""
-    metric, half = str(runs[METRIC].dropna().iloc[0]), len(seeds) // 2
-    found = lucks(runs, variants, seeds[:half], rejected)
-    yield f"{label(metric)} in the search against fresh seeds, which choose (the difference is the winner's curse):"
-    for one in found:
-        fate = "is named" if one.name == named(variants, rejected) else "left"
-        fate = f"rejected after {one.rejected}" if one.rejected is not None else fate
-        yield (
-            f"  {one.name}: {show(metric, one.search)} in the search, {show(metric, one.fresh)} on {one.seeds} fresh "
-            f"seeds, {size(one.fresh - one.search, metric)}; {fate}"
-        )
+    metric, (choosing, telling) = str(runs[METRIC].dropna().iloc[0]), split(variants, seeds)
     best = named(variants, rejected)
+    choose = ", which choose" if choosing else ""
+    yield f"{label(metric)} in the search against fresh seeds{choose} (the difference is the winner's curse):"
+    for one in lucks(runs, variants, choosing or telling, rejected):
+        fate = ("; is named" if one.name == best else "; left") if choosing else ""
+        fate = f"; rejected after {one.rejected}" if one.rejected is not None else fate
+        part = "" if one.stopped is None else f" by epoch {one.stopped}, where it was stopped early"
+        yield (
+            f"  {one.name}: {show(metric, one.search)} in the search{part}, {show(metric, one.fresh)} on {one.seeds} "
+            f"fresh seeds, {size(one.fresh - one.search, metric)}{fate}"
+        )
     if best is None:
         yield "none is named yet: the phases have not ended"
         return
-    yield f"best on fresh seeds: {best}, minus {variants[0].label} on further seeds that had no part in choosing it:"
+    reference = variants[0].label
+    if choosing:
+        yield f"best on fresh seeds: {best}, minus {reference} on further seeds that had no part in choosing it:"
+    else:
+        yield f"{best} minus {reference}, on fresh seeds:"
     for name in (metric, test_column(metric)):
         gains = [values_of(runs, one, name) for one in (best, variants[0].name)]
-        mine, none = ({seed: value for seed, value in one.items() if seed in seeds[half:]} for one in gains)
+        mine, none = ({seed: value for seed, value in one.items() if seed in telling} for one in gains)
         gain = paired(mine, none)
         yield f"  {label(name)} {'not trained yet' if gain is None else gain_text(gain, name)}"
 
@@ -79,14 +93,17 @@ def lines(
 def candidates(
     runs: "pd.DataFrame", variants: Sequence[Variant], seeds: Sequence[int], rejected: Mapping[str, int]
 ) -> "pd.DataFrame":
-    """A row each: name, value in the search, mean on the fresh seeds that chose and their number, rejected after.
+    """A row each: name, value in the search, after how many epochs it was stopped there, mean on the fresh seeds that
+    chose and their number, rejected after how many.
 
-    seeds: all of the confirmation, of which the first half chooses.
+    seeds: all of the confirmation. The second is left out where none was stopped.
     """
     import pandas as pd
 
-    found = lucks(runs, variants, seeds[: len(seeds) // 2], rejected)
-    columns = ("name", "search", "fresh", "seeds", "rejected")
+    choosing, telling = split(variants, seeds)
+    found = lucks(runs, variants, choosing or telling, rejected)
+    stopped = ("stopped",) if any(one.stopped is not None for one in found) else ()
+    columns = ("name", "search", *stopped, "fresh", "seeds", "rejected")
     return pd.DataFrame([[getattr(one, name) for name in columns] for one in found], columns=columns)
 
 
@@ -110,8 +127,8 @@ def write_named(folder: Path, variants: Sequence[Variant], rejected: Mapping[str
     best = next((one for one in variants if one.name == named(variants, rejected)), None)
     if best is None:
         return None
-    head = (
-        f"# {best.label}: the best of {len(variants) - 1} trials on fresh seeds; ablation.json beside it has its gain\n"
-    )
+    count = len(variants) - 1
+    what = f"the best of {count} trials on fresh seeds" if count > 1 else "confirmed on fresh seeds"
+    head = f"# {best.label}: {what}; ablation.json beside it has its gain\n"
     write_text(folder / "best.yaml", head + dump_yaml(best.checked))
     return folder / "best.yaml"

@@ -134,12 +134,23 @@ class AblationResult:
 
     def write(self) -> None:
         """The table as files in the folder; best.yaml, if one of the best trials of a sweep is named."""
-        from sweeps.ablation.results.named import write_named
+        from sweeps.ablation.results.text import write_facts
+
+        self.write_tables(self.folder)
+        write_facts(self.folder, self.metric, self.table, self.interactions, self.facts)
+        self.write_best(self.folder)
+
+    def write_tables(self, folder: Path) -> list[Path]:
+        """As CSV, markdown and LaTeX, in any folder."""
         from sweeps.ablation.results.text import write_tables
 
-        write_tables(self.folder, self.metric, self.table, self.interactions, self.facts)
-        if self.config.top is not None:
-            write_named(self.folder, self.variants, self.dropped)
+        return write_tables(folder, self.metric, self.table, self.interactions)
+
+    def write_best(self, folder: Path) -> Path | None:
+        """best.yaml in any folder; None if no trial is named."""
+        from sweeps.ablation.results.named import write_named
+
+        return None if self.config.top is None else write_named(folder, self.variants, self.dropped)
 
     @property
     def best(self) -> str | None:

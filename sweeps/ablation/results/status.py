@@ -30,8 +30,9 @@ def read_status(folder: Path) -> dict[str, Any]:
         "status": KILLED if status_of(folder) == RUNNING and not alive else status_of(folder),
         "error": state.get("error"),
         "driver": alive,
-        "seeds": ablation.seeds,
-        "runs": len(variants) * ablation.seeds,
+        "seeds": ablation.num_seeds,
+        "runs": len(variants) * ablation.num_seeds,
+        "all_train": not ablation.race and ablation.top in (None, 1),
         "variants": {name: dict(counts) for name, counts in by_variant.items()},
         "damaged": damaged,
         "failed": [name for name, run_state in states.items() if run_state == FAILED],
@@ -46,7 +47,9 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["error"]:
         yield f"  {found['error']}"
     complete = sum(counts.get(COMPLETE, 0) for counts in found["variants"].values())
-    yield f"runs: {complete} of {found['runs']} complete, {len(found['variants'])} variants with {found['seeds']} seeds"
+    most = "" if found["all_train"] else "at most "
+    count = len(found["variants"])
+    yield f"runs: {complete} of {most}{found['runs']} complete, {count} variants with {most}{found['seeds']} seeds"
     for name, counts in found["variants"].items():
         others = [f", {number} {state}" for state, number in sorted(counts.items()) if state != COMPLETE]
         yield f"  {name}: {counts.get(COMPLETE, 0)} complete{''.join(others)}"

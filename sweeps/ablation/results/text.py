@@ -67,9 +67,10 @@ def statistics_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["holm_seeds"] is None:
         yield "  warning: for so many variants no number of seeds makes the sign-flip test significant"
     elif found["holm_seeds"] > seeds:
+        then = "after that correction it" if found["compared"] > 1 else "it"
         yield (
-            f"  warning: the sign-flip p of {seeds} seeds is {found['smallest_p']:.2g} at least; after that correction "
-            f"it can be below {level} from {found['holm_seeds']} seeds on (--seeds {found['holm_seeds']})"
+            f"  warning: the sign-flip p of {seeds} seeds is {found['smallest_p']:.2g} at least; {then} "
+            f"can be below {level} from {found['holm_seeds']} seeds on (--seeds {found['holm_seeds']})"
         )
     if found["pair_sd_points"] is None:
         yield "  the deviation is unknown: give it by --pair-sd, in points"
@@ -80,15 +81,21 @@ def shown_columns(table: pd.DataFrame) -> pd.DataFrame:
     return table[SHOWN if (table["note"] != "").any() else [name for name in SHOWN if name != "note"]]
 
 
-def write_tables(folder: Path, metric: str, table: pd.DataFrame, more: pd.DataFrame, facts: dict[str, Any]) -> None:
-    """ablation.csv, .md, .tex and .json; of interactions, if there are any, interactions.csv."""
+def write_tables(folder: Path, metric: str, table: pd.DataFrame, more: pd.DataFrame) -> list[Path]:
+    """ablation.csv, .md and .tex; of interactions, if there are any, interactions.csv."""
     shown = shown_columns(table)
-    write_text(folder / f"{NAME}.csv", formats.to_csv(table))
     both = [(shown, EXTRA), (more, None)] if len(more) else [(shown, EXTRA)]
+    texts = {f"{NAME}.csv": formats.to_csv(table)}
     for name, write in (("md", formats.to_markdown), ("tex", formats.to_latex)):
-        write_text(folder / f"{NAME}.{name}", "\n".join(write(one, metric, extra) for one, extra in both))
-    if len(more):
-        write_text(folder / f"{INTERACTIONS}.csv", formats.to_csv(more))
+        texts[f"{NAME}.{name}"] = "\n".join(write(one, metric, extra) for one, extra in both)
+    texts |= {f"{INTERACTIONS}.csv": formats.to_csv(more)} if len(more) else {}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def write_facts(folder: Path, metric: str, table: pd.DataFrame, more: pd.DataFrame, facts: dict[str, Any]) -> None:
+    """ablation.json: all numbers, and the facts."""
     rows = [table.astype(object).where(table.notna(), None), more.astype(object).where(more.notna(), None)]
     records = [one.to_dict("records") for one in rows]
     write_json(folder / f"{NAME}.json", facts | {"metric": metric, "table": records[0], "interactions": records[1]})

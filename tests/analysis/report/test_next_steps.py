@@ -1,5 +1,6 @@
 """What to run next: each rule on a sweep that calls for it."""
 
+import dataclasses
 import shlex
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from analysis.importance.space import Parameter
 from analysis.report.evidence import gather
 from analysis.report.next_steps import Step, edge, next_steps
+from mergenet.records.sealed import write_record
 from tests.analysis.importance.sweeps import GATE, RANK, drawn
 from tests.analysis.report.sweeps import reported
 
@@ -29,15 +31,72 @@ def test_a_gain_of_the_source_is_to_be_trained(folder: Path) -> None:
 def test_a_best_without_fresh_seeds_is_to_be_confirmed(tmp_path: Path) -> None:
     folder = reported(tmp_path / "my sweep", states=FEW, points=drawn(4))
     first = steps(folder)[0]
-    assert "not confirmed on fresh seeds: set confirm_seeds: 8" in first.sentence and "2/2^8" in first.sentence
-    assert first.command == f"mergenet sweep resume {shlex.quote(str(folder))}"
+    assert first.sentence == (
+        "the best is not confirmed on fresh seeds: train the best and no transfer on 8 seeds, which can show p down to "
+        "2/2^8 = 0.0078"
+    )
+    assert first.command == confirmed_by(folder, "--top 1 --seeds 8")
+    assert first.command.endswith("my sweep-best'"), "quoted, beside the sweep"
+
+
+def confirmed_by(folder: Path, options: str) -> str:
+    place = folder.with_name(f"{folder.name}-best")
+    return f"mergenet sweep confirm {shlex.quote(str(folder))} {options} --dir {shlex.quote(str(place))}"
+
+
+def test_as_many_confirm_at_the_same_time_as_in_the_sweep(tmp_path: Path) -> None:
+    folder = reported(tmp_path / "s", states=FEW, points=drawn(4))
+    set_in(folder, slots=8)
+    assert steps(folder)[0].command == confirmed_by(folder, "--top 1 --seeds 8 --max-concurrent 8")
+
+
+def test_trials_with_several_workers_are_confirmed_by_the_sweep_itself(tmp_path: Path) -> None:
+    folder = reported(tmp_path / "s", states=FEW, points=drawn(4))
+    set_in(folder, workers_per_trial=2)
+    first = steps(folder)[0]
+    assert first.sentence.endswith(f"fresh seeds: set confirm_seeds: 8 in {folder}/sweep.yaml and resume it")
+    assert first.command == f"mergenet sweep resume {folder}"
+
+
+def test_a_best_without_transfer_has_those_confirmed_that_have_it(tmp_path: Path) -> None:
+    folder = reported(tmp_path / "s", {"best": 0.0}, states=FEW, points=drawn(4))
+    found = gather(folder)
+    assert found.best is not None
+    (first, *_) = next_steps(dataclasses.replace(found, best=found.best.replace("mergenet", "none")))
+    assert first.sentence.startswith("the best has no transfer itself: fresh seeds tell whether the best trials that")
+    assert first.command == confirmed_by(folder, "--top 3")
+
+
+def test_a_step_that_was_followed_leads_to_what_it_gave(tmp_path: Path) -> None:
+    folder = reported(tmp_path / "s", {"best": 0.0}, states=FEW, points=drawn(4))
+    there = tmp_path / "s-best"
+    there.mkdir()
+    (there / "ablation.yaml").write_text("name: other-best\ntop: 1\n")
+    write_record(there / "sweep.json", {"status": "stopped"})
+    assert steps(folder)[0].command == confirmed_by(folder, "--top 1 --seeds 12"), "that is another sweep's"
+    (there / "ablation.yaml").write_text("name: known-best\ntop: 1\n")
+    found = steps(folder)[0]
+    assert found.sentence.startswith(f"sweep confirm has trained in {there}, of which this report tells nothing")
+    assert found.command == f"mergenet sweep resume {there}"
+    write_record(there / "sweep.json", {"status": "finished"})
+    found = steps(folder)[0]
+    assert found.sentence.endswith(": its table has the gain on fresh seeds")
+    assert found.command == f"mergenet sweep ablate {there}"
+
+
+def set_in(folder: Path, **keys: int) -> None:
+    """In sweep.yaml."""
+    with (folder / "sweep.yaml").open("a") as file:
+        file.writelines(f"{key}: {value}\n" for key, value in keys.items())
 
 
 def test_no_gain_tells_what_the_seeds_could_have_shown(tmp_path: Path) -> None:
     folder = reported(tmp_path / "s", {"best": 0.0}, states=FEW, points=drawn(4))
     sentence = steps(folder)[0].sentence
     assert sentence.startswith("no gain is shown; 6 seeds of this spread show a difference of ")
-    assert "in 80% of the cases" in sentence and "set confirm_seeds: 12" in sentence
+    assert sentence.endswith("a smaller one needs more: train the best and no transfer on 12 seeds in all")
+    assert "in 80% of the cases" in sentence
+    assert steps(folder)[0].command == confirmed_by(folder, "--top 1 --seeds 12")
     # the differences' standard deviation times 1.43: of six pairs at 80 % power
     shown = float(sentence.partition("difference of ")[2].split()[0])
     assert shown == pytest.approx(100 * 1.435 * np.std([0.001, -0.002, 0.002, -0.001, 0.003, -0.003], ddof=1), abs=0.02)
@@ -45,13 +104,16 @@ def test_no_gain_tells_what_the_seeds_could_have_shown(tmp_path: Path) -> None:
 
 def test_too_few_seeds_are_told(tmp_path: Path) -> None:
     folder = reported(tmp_path / "s", {"best": 0.03}, seeds=3, states=FEW, points=drawn(4))
-    assert steps(folder)[0].sentence.startswith("3 seeds cannot show anything at the 5 % level: set confirm_seeds: 8")
+    first = steps(folder)[0]
+    told = "3 seeds cannot show anything at the 5 % level: train the best and no transfer on 8 seeds in all"
+    assert first == Step(told, confirmed_by(folder, "--top 1 --seeds 8"))
 
 
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
         ({"best": 0.03}, "set confirm_controls: [shuffled, noise]"),
+        ({"best": 0.03, "shuffled": 0.0, "noise": 0.0}, "a gain is shown: train"),
         ({"best": 0.03, "shuffled": 0.03}, "is regularisation"),
         ({"best": 0.03, "noise": 0.02}, "is regularisation"),
         ({"best": -0.03}, "worse than no transfer"),

@@ -1,5 +1,6 @@
 """An ablation on W&B and its copy elsewhere: the real client against a stand-in of its server; nothing trains."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,9 @@ from tests.sweeps.base import base_config, sweep_config, write_base
 from tests.sweeps.folders import planned as planned_sweep
 from tests.sweeps.folders import write_sweep
 from tests.sweeps.wandb_base import client
-from tests.wandb_server import WandbServer
+from tests.wandb_server import OPERATIONS, Artifact, WandbServer
+
+pytest.importorskip("wandb_workspaces")
 
 VALUES = {"transfer.t_cycle": [4]}
 NAMES = ["centre", "centre-seed-2", "t_cycle-4", "t_cycle-4-seed-2"]
@@ -54,12 +57,11 @@ def trained(plan: AblationPlan, folder: Path) -> None:
 
 
 def go_on(plan: AblationPlan, folder: Path) -> list[str]:
-    """What a driver says that has nothing left to train."""
-    console = Console(width=500)
-    with console.capture() as captured:
-        resume_ablation(plan, folder, console, None)
+    """What a driver says that has nothing left to train, its mirror's thread included."""
+    said = io.StringIO()
+    resume_ablation(plan, folder, Console(file=said, width=500), None)
     wandb.teardown()
-    return captured.get().splitlines()
+    return said.getvalue().splitlines()
 
 
 def table_in(server: WandbServer, key: str) -> dict[str, Any]:
@@ -89,6 +91,49 @@ def check_whole(server: WandbServer) -> None:
     assert rows[0]["gain"] is None and rows[1]["gain"] == pytest.approx(0.1)
 
 
+def published(server: WandbServer) -> list[Artifact]:
+    """But for those that the client makes of each table in a run."""
+    return [one for one in server.artifacts if one.kind != "run_table"]
+
+
+def check_published(server: WandbServer, folder: Path, project: str = "mergenet") -> None:
+    """The table in its formats and the centre, as the folder has them; and one view with the table and the gains."""
+    table, centre = published(server)
+    assert (table.name, table.kind, table.version, table.state) == (
+        "tiny-ablation-ablation",
+        "ablation",
+        0,
+        "COMMITTED",
+    )
+    assert (centre.name, centre.kind, centre.version) == ("tiny-ablation-config", "config", 0)
+    assert table.aliases == {"tiny-ablation", "latest"}
+    assert centre.aliases == {"centre", "tiny-ablation", "latest"}
+    facts = {"table_metric": "target_test_top1", "runs_complete": 4, "gain_t_cycle-4": pytest.approx(0.1)}
+    assert table.metadata == centre.metadata == facts
+    own = {"ablation.csv", "ablation.md", "ablation.tex", "ablation.yaml"}
+    for artifact, names in ((table, own), (centre, {"base.yaml"})):
+        place = f"artifact/{artifact.id}/"
+        files = {name.removeprefix(place): body for name, body in server.files.items() if name.startswith(place)}
+        assert files == {name: (folder / name).read_bytes() for name in names}
+    (view,) = server.views.values()
+    assert (view["displayName"], view["projectName"]) == ("tiny-ablation: table, gains, curves", project)
+    section = view["spec"]["section"]
+    (runs,) = section["runSets"]
+    group = {"key": {"section": "run", "name": "group"}, "value": "tiny-ablation"}
+    assert runs["filters"]["filters"][0].items() >= group.items()
+    assert runs["grouping"] == [{"section": "config", "name": "variant.value"}]
+    parts = {part["name"]: part["panels"] for part in section["panelBankConfig"]["sections"] if part["panels"]}
+    assert list(parts) == ["Table", "Gain over centre, paired by seed", "Curves by variant, with their spread"]
+    (shown,), (gain, objective), lines = parts.values()
+    assert shown["config"]["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] == "ablation"
+    assert gain["config"]["metrics"] == ["gain_t_cycle-4"]
+    assert objective["config"].items() >= {"metrics": ["objective"], "groupBy": "variant.value"}.items()
+    curve = {"xAxis": "epoch", "groupBy": "variant.value", "groupArea": "stddev"}
+    assert all(line["config"].items() >= curve.items() for line in lines) and len(lines) == 3
+    url = server.runs["tiny-ablation-summary"].setting("workspace")
+    assert url.startswith(f"{server.url}/stand-in/{project}?nw=")
+
+
 def test_runs_that_were_there_and_the_table_are_mirrored_once(server: WandbServer, tmp_path: Path) -> None:
     """Such as runs of an earlier sweep, which no worker tells of."""
     plan, folder = plan_of("online"), tmp_path / "a"
@@ -96,22 +141,65 @@ def test_runs_that_were_there_and_the_table_are_mirrored_once(server: WandbServe
     trained(plan, folder)
     assert [line for line in go_on(plan, folder) if "wandb" in line] == []
     check_whole(server)
+    check_published(server, folder)
     files = sorted(folder.glob("wandb/run-*"))
     assert len(files) == 5
     go_on(plan, folder)
     assert sorted(folder.glob("wandb/run-*")) == files, "nothing is left to mirror"
+    done = CliRunner().invoke(cli, ["sweep", "sync", str(folder)])
+    assert done.exit_code == 0, done.output
+    check_published(server, folder)
+
+
+def test_more_seeds_are_new_versions_and_the_view_stays(server: WandbServer, tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    for seeds in (2, 3):
+        plan = planned(ablation_of(values=VALUES, seeds=seeds, wandb={"mode": "online"}))
+        if seeds == 2:
+            begun(folder, plan)
+        for found in plan.jobs(folder).values():
+            for job in found:
+                if not Path(job["folder"]).exists():
+                    write_finished(job, 0.5 + 0.1 * (job["params"] != {}) + 0.01 * job["config"]["seed"])
+        assert [line for line in go_on(plan, folder) if "wandb" in line] == []
+    assert CliRunner().invoke(cli, ["sweep", "sync", str(folder)]).exit_code == 0  # as no driver has trained them
+    versions = [(one.name, one.version, one.aliases) for one in published(server)]
+    assert versions == [
+        ("tiny-ablation-ablation", 0, set()),
+        ("tiny-ablation-config", 0, {"centre", "tiny-ablation", "latest"}),
+        ("tiny-ablation-ablation", 1, {"tiny-ablation", "latest"}),
+    ]
+    assert len(server.views) == 1, "a user may have changed it since"
+
+
+def test_what_is_refused_costs_a_line_each(
+    server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.refuse_artifacts = True
+    monkeypatch.delitem(OPERATIONS, "UpsertView2")
+    plan, folder = plan_of("online"), tmp_path / "a"
+    begun(folder, plan)
+    trained(plan, folder)
+    artifacts, view = (line for line in go_on(plan, folder) if "wandb" in line)
+    assert artifacts.startswith("wandb: not all artifacts are there (")
+    assert artifacts.endswith("what they hold is in the folder of tiny-ablation")
+    assert view.startswith("wandb: no workspace view (")
+    assert (published(server), server.views) == ([], {})
+    check_whole(server)
 
 
 def test_offline_and_sync_of_the_folder(server: WandbServer, tmp_path: Path) -> None:
     plan, folder = plan_of("offline"), tmp_path / "a"
     begun(folder, plan)
     trained(plan, folder)
-    assert [line for line in go_on(plan, folder) if "wandb" in line] == []
+    (line,) = [line for line in go_on(plan, folder) if "wandb" in line]
+    assert line.startswith("wandb: artifacts and the workspace are not made offline; `mergenet sweep sync ")
     assert server.runs == {}
     assert len(list(folder.glob("wandb/offline-run-*"))) == 5
     done = CliRunner().invoke(cli, ["sweep", "sync", str(folder)])
     assert (done.exit_code, done.output) == (0, "4 runs are whole online, 4 epochs were added to 4 of them\n")
     check_whole(server)
+    check_published(server, folder)
 
 
 def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path: Path) -> None:
@@ -126,6 +214,7 @@ def test_sync_fills_w_and_b_from_the_records_alone(server: WandbServer, tmp_path
     assert done.exit_code == 0, done.output
     check_whole(server)
     assert {run.project for run in server.runs.values()} == {"other"}
+    check_published(server, folder, "other")
     done = CliRunner().invoke(cli, ["sweep", "sync", str(folder), "--mode", "offline", "--project", "p"])
     assert (done.exit_code, "--project must go with --mode online" in done.output) == (2, True)
 
@@ -145,10 +234,23 @@ def test_a_confirmation_has_its_candidates_and_who_is_named(server: WandbServer,
     assert [line for line in go_on(plan, folder) if "wandb" in line] == []
     assert server.runs["tiny-ablation-summary"].summary["best"] == "trial-000"
     table = table_in(server, "candidates")
-    assert table["columns"] == ["name", "search", "fresh", "seeds", "rejected"]
+    assert table["columns"] == ["name", "search", "fresh", "seeds", "rejected"], "none was stopped early"
     fresh = [pytest.approx(value) for value in (0.5515, 0.6015)]
     assert table["data"] == [["trial-001", 0.8, fresh[0], 2, 2], ["trial-000", 0.6, fresh[1], 2, None]]
-    assert server.runs["tiny-ablation-no-transfer"].about["tags"] == ["ablation", "complete"]
+    for job in ("no-transfer", "trial-001-seed-2", "summary"):
+        assert server.runs[f"tiny-ablation-{job}"].about["tags"] == ["confirm", "ablation", "complete"]
+    table, config = published(server)
+    assert (table.name, config.name, config.aliases) == (
+        *("tiny-ablation-ablation", "tiny-ablation-config"),
+        {"best", "tiny-ablation", "latest"},
+    )
+    assert config.metadata["best"] == "trial-000"
+    assert server.files[f"artifact/{config.id}/best.yaml"] == (folder / "best.yaml").read_bytes()
+    (view,) = server.views.values()
+    parts = {part["name"]: part["panels"] for part in view["spec"]["section"]["panelBankConfig"]["sections"]}
+    shown = [panel["config"]["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] for panel in parts["Table"]]
+    assert shown == ["ablation", "candidates"]
+    assert "Gain over no transfer, paired by seed" in parts
 
 
 def test_a_mirror_can_be_asked_for_later_and_is_that_of_the_sweep(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Successive rejects: who is rejected when, and that the one that is named is told by seeds that did not choose it."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,11 +11,11 @@ from sweeps.ablation.best_of import best_trials
 from sweeps.ablation.folder import adjusted, write_new
 from sweeps.ablation.plan import plan_ablation
 from sweeps.ablation.rejects import given_up, phases, rejected_at
-from sweeps.ablation.results.named import lines, write_named
+from sweeps.ablation.results.named import candidates, lines, write_named
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.run import left, rounds
 from tests.records import edit_record
-from tests.sweeps.ablation.ablations import ablation_of, write_finished
+from tests.sweeps.ablation.ablations import ablation_of, begun, write_finished
 from tests.sweeps.folders import planned, write_sweep
 
 CYCLES = {"transfer.t_cycle": {"choice": [2, 4, 8]}}
@@ -78,11 +80,77 @@ def test_the_best_trials_stand_beside_no_transfer_with_fresh_seeds(sweep):
 def test_more_trials_than_finished_are_told_and_none_is_an_error(sweep):
     plan = confirmation(sweep, top=9)
     assert len(plan.variants) == 4
-    assert vars(plan.left_out[0]) == {"label": "top 9", "reason": "the sweep has 3 finished trials with transfer"}
+    assert plan.left_out[0].label == "top 9"
+    assert plan.left_out[0].reason.startswith("the sweep has 3 finished trials with transfer")
     for path in sweep.glob("trials/*/trial.json"):
         edit_record(path, {"state": "failed"})
     with pytest.raises(ConfigError, match="must hold a finished trial with transfer to confirm, got none"):
         best_trials(sweep, 3)
+
+
+def test_a_trial_that_was_stopped_early_trains_in_full_if_it_is_named(sweep, tmp_path):
+    _, variants, left_out = best_trials(sweep, 3, ["trial-003", "trial-000"])
+    assert [(one.name, one.search_value, one.stopped_after) for one in variants[1:]] == [
+        ("trial-000", 0.6, None),
+        ("trial-003", 0.99, 1),
+    ], "after those that trained to their end: its value is of a part of a training"
+    assert left_out == []
+    stopped, whole = variants[2].config, variants[1].config
+    assert (stopped["epochs"], stopped["seed"]) == (whole["epochs"], 1) == (2, 1)
+    plan, folder = plan_ablation(ablation_of(components=False, top=2, seeds=2), variants, ()), tmp_path / "best"
+    begun(folder, plan)
+    for runs in plan.jobs(folder).values():
+        for job in runs:
+            write_finished(job, 0.5 + 0.2 * ("003" in job["id"]))
+    result = AblationResult.load(folder)
+    said = list(lines(result.runs, result.variants, result.seeds, result.dropped))
+    assert said[2] == (
+        "  trial-003: 99.00 % in the search by epoch 1, where it was stopped early, 70.00 % on 2 fresh seeds, "
+        "-29.00 points; is named"
+    )
+    table = candidates(result.runs, result.variants, result.seeds, result.dropped)
+    assert table.columns.tolist() == ["name", "search", "stopped", "fresh", "seeds", "rejected"]
+
+
+def test_those_that_were_stopped_are_no_candidates_by_themselves_and_it_says_how_to_name_them(sweep):
+    way_out = "; those that were stopped early train in full if they are named, the best of them by "
+    way_out += "trials=['trial-003'] (--trial trial-003)"
+    _, _, left_out = best_trials(sweep, 9)
+    assert left_out[0].reason == f"the sweep has 3 finished trials with transfer{way_out}"
+    for number in range(3):
+        edit_record(sweep / f"trials/trial-00{number}/trial.json", {"state": "failed"})
+    with pytest.raises(ConfigError) as refused:
+        best_trials(sweep, 1)
+    assert str(refused.value).endswith(
+        f"must hold a finished trial with transfer to confirm, got none of 4 (3 failed, 1 stopped early){way_out}"
+    )
+
+
+def test_a_name_must_be_that_of_a_trial_with_transfer_that_trained(sweep):
+    for name, why in (("trial-3", "trials (--trial) must be one of trial-000"), ("baseline", "must be one of")):
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            best_trials(sweep, 3, [name])
+    edit_record(sweep / "trials/trial-001/trial.json", {"state": "failed", "error": "it broke"})
+    with pytest.raises(ConfigError, match=r"or were stopped early, got trial-001, which is failed; .* --retry-failed`"):
+        best_trials(sweep, 3, ["trial-000", "trial-001"])
+
+
+def test_one_trial_needs_no_choice_so_that_all_seeds_tell_its_gain(sweep, tmp_path):
+    plan, folder = confirmation(sweep, top=1), tmp_path / "best"
+    assert [one.name for one in plan.variants] == ["no-transfer", "trial-001"]
+    assert (plan.seeds, list(rounds(plan))) == ((1, 2, 3), [3])
+    begun(folder, plan)
+    for runs in plan.jobs(folder).values():
+        for job in runs:
+            write_finished(job, 0.5 + 0.1 * ("trial" in job["id"]))
+    result = AblationResult.load(folder)
+    said = list(lines(result.runs, result.variants, result.seeds, result.dropped))
+    assert said[0] == "val top1 in the search against fresh seeds (the difference is the winner's curse):"
+    assert said[1] == "  trial-001: 80.00 % in the search, 60.00 % on 3 fresh seeds, -20.00 points"
+    assert said[2] == "trial-001 minus no transfer, on fresh seeds:"
+    assert said[4].startswith("  test top1 +10.00 points, 3 seeds")
+    assert result.best == "trial-001"
+    assert adjusted(folder, {"seeds": 8}).num_seeds == 8, "more seeds on the same folder"
 
 
 def test_seeds_decide_the_phases_and_cannot_change(sweep, tmp_path):

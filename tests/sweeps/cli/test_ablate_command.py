@@ -9,6 +9,8 @@ from mergenet.cli.main import cli
 from sweeps.ablation.folder import write_new
 from tests.sweeps.ablation.ablations import ablation_of, planned
 from tests.sweeps.base import write_base
+from tests.sweeps.folders import planned as planned_sweep
+from tests.sweeps.folders import write_sweep
 
 
 @pytest.fixture
@@ -43,6 +45,24 @@ def test_confirm_needs_a_sweep(run):
     done = run("confirm", ".")
     assert done.exit_code == 2
     assert "must be a sweep folder, with sweep.yaml, sweep.json and base.yaml" in done.output
+
+
+def test_confirm_takes_the_best_or_trials_by_name(run, tmp_path):
+    plan = planned_sweep(tmp_path, {"transfer.t_cycle": {"choice": [2, 4]}}, num_trials=2)
+    trials = [({"transfer.t_cycle": 2}, [0.5, 0.6]), ({"transfer.t_cycle": 4}, [0.5], "pruned")]
+    write_sweep(tmp_path / "sweep", plan, trials)
+    done = run("confirm", "sweep", "--trial", "trial-001", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[1:3] == [
+        "variants: 1 beside no transfer, 8 seeds each (1 to 8), paired by seed",
+        "  trial-001: t_cycle=4",
+    ]
+    assert "seeds: 8 pairs find a difference" in done.output
+    done = run("confirm", "sweep", "--trial", "trial-001", "--top", "2")
+    assert (done.exit_code, "--top must not be given beside --trial, got 2" in done.output) == (2, True)
+    done = CliRunner().invoke(cli, ["analyze", "best", "sweep", "--confirm", "1", "--trial", "trial-001"])
+    assert done.exit_code == 2
+    assert "got --trial too; mergenet sweep confirm DIR --trial NAME, which takes trials by name" in done.output
 
 
 def test_a_begun_ablation_keeps_what_it_varies(run, tmp_path):
