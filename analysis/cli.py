@@ -241,8 +241,10 @@ def verify(ctx: click.Context, file: Path, run: Path | None, out: Path | None) -
 def confirm(ctx: click.Context, folder: Path, top: int, others: list[str]) -> None:
     """`mergenet sweep confirm`, found by its name: this package trains nothing itself."""
     if others:
-        help = "mergenet sweep confirm --help"
-        way_out = "mergenet sweep confirm DIR --trial NAME, which takes trials by name" if "--trial" in others else help
+        usage = "mergenet sweep confirm --help"
+        way_out = (
+            "mergenet sweep confirm DIR --trial NAME, which takes trials by name" if "--trial" in others else usage
+        )
         raise click.UsageError(f"--confirm must stand alone, got {others[0]} too; {way_out}")
     command: click.Command | None = ctx.find_root().command
     for word in ("sweep", "confirm"):

@@ -1,13 +1,17 @@
 """What a reader must know beside the numbers of a comparison, a sentence each."""
 
 from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
 
 from analysis.comparison.pairing import Pairs, trained_elsewhere
 from analysis.comparison.recipes import PAIR_KEY, TASK, Recipe, in_words, varying
 from analysis.comparison.sides import FOLDER
-from analysis.names import POINTS, TRIAL
+from analysis.names import ABLATION_FILE, POINTS, TRIAL
 from analysis.statistics.paired_tests import PairedDifference
 from analysis.statistics.power import EXACT_SEEDS, LEVEL, POWER, smallest_gain, smallest_p
+from analysis.sweep_file import read_confirmation
 from mergenet.records.run_record import is_loss, is_metric
 
 
@@ -52,14 +56,20 @@ def mixed(pairs: Pairs, recipes: Mapping[str, Recipe], base: str) -> list[str]:
 
 
 def selected_for_luck(pairs: Pairs) -> list[str]:
-    roles = {side: {row["role"] for row in runs.values()} for side, runs in pairs.runs.items()}
-    searched = [side for side, found in roles.items() if TRIAL in found]
+    searched = [side for side, runs in pairs.runs.items() if any(map(of_search, runs.values()))]
     if not searched:
         return []
     return [
         f"{', '.join(searched)}: of a search, on its own seeds; a trial that was chosen by its value was selected for "
         "its luck as well, and only runs on fresh seeds (role confirm_best) tell what its settings gain"
     ]
+
+
+def of_search(run: pd.Series) -> bool:
+    """Whether the best of many was chosen on this run's seed; an ablation chooses none and shows every variant."""
+    folder = Path(run[FOLDER]).parent.parent
+    shows_all = (folder / ABLATION_FILE).is_file() and not read_confirmation(folder)
+    return bool(run["role"] == TRIAL) and not shows_all
 
 
 def corrected_too_large(pairs: int, sides: int) -> list[str]:

@@ -165,7 +165,11 @@ def test_a_sweep_beside_others_is_its_best_on_fresh_seeds(sweep: Path, side: Mak
 def test_roles_and_trials_choose_and_a_trial_is_selected_for_its_luck(sweep: Path) -> None:
     found = compare(sweep, trials=["b0", "t1", "t0"])
     assert found.table["variant"].tolist() == ["b0", "t1", "t0"]
-    assert any(note.startswith("t1, t0: of a search, on its own seeds") for note in found.notes)
+    note = "t1, t0: of a search, on its own seeds"
+    assert any(one.startswith(note) for one in found.notes)
+    for text, of_search in (("top: null\n", False), ("top: 3\n", True)):  # an ablation; a confirmation, which chooses
+        (sweep / "ablation.yaml").write_text(text)
+        assert any(one.startswith(note) for one in compare(sweep, trials=["b0", "t1", "t0"]).notes) == of_search
     both = compare(
         [sweep.rename(sweep.parent / "a"), shutil.copytree(sweep.parent / "a", sweep.parent / "b")],
         **{"roles": ["confirm_none", "confirm_best"]},

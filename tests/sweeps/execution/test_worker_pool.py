@@ -22,6 +22,8 @@ from sweeps.trials.messages import JobEvent
 from sweeps.trials.recorded_source import plan_source
 from tests.sweeps.base import space_of
 
+pytestmark = pytest.mark.slow  # worker groups of Ray Train, seconds each
+
 SPACE = {"target.optimizer.lr": {"choice": [0.05, 1e9]}, "transfer.t_cycle": {"choice": [2, 4]}}
 
 
