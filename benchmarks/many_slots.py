@@ -30,6 +30,7 @@ from benchmarks import common, trivial
 from benchmarks.slot_cost import memory_of
 from benchmarks.watched import usage
 from mergenet.config.loading import load_config
+from sweeps.execution.ray_cluster import AT_ONCE, MANY_RELAYS
 
 NAME = "many_slots"
 MAX_WAIT, MAX_CPU = 0.5, 0.1  # seconds: the 99th percentile of a wait; of the driver's CPU for a trial
@@ -95,10 +96,11 @@ def simulated(seconds: float, waits: list[float]) -> Any:
 
 @contextmanager
 def cluster_of(nodes: int, cpus: int) -> Iterator[str]:
-    """The address of a cluster: a head without CPUs and so many nodes."""
+    """The address of a cluster: a head without CPUs, set up as docs/cluster.md says, and so many nodes."""
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ[AT_ONCE] = str(MANY_RELAYS)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY})
     try:
         for _ in range(nodes):
