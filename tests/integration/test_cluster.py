@@ -127,7 +127,8 @@ def test_a_sweep_over_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
     write_base(tmp_path)
-    (tmp_path / "tiny.yaml").write_text(dump_sweep(sweep_config(SEARCH, num_trials=4, confirm_seeds=1, slots=2)))
+    search = SEARCH | {"target.optimizer.lr": {"float": [0.01, 0.05]}}
+    (tmp_path / "tiny.yaml").write_text(dump_sweep(sweep_config(search, num_trials=4, confirm_seeds=1, slots=2)))
     process, _ = sweep_command(tmp_path, "run", "tiny.yaml", "--address", cluster.address)
     assert process.returncode == 0, process.stdout + process.stderr
     assert f"joined Ray at {cluster.address}: 3 nodes, 2 CPUs, 0 GPUs" in process.stdout
