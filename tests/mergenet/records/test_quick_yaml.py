@@ -143,6 +143,7 @@ def test_the_configurations_of_a_sweep_are_parsed_once(monkeypatch: pytest.Monke
     load = yaml.safe_load
     monkeypatch.setattr(module.yaml, "safe_load", lambda text: parsed.append(text) or load(text))
     module._shape.cache_clear()
+    module._cut.cache_clear()
     module._word.cache_clear()
     for number in range(20):
         adapter = {"rank": number + 1, "gate": 0.1 + number / 100}
