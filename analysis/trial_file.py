@@ -5,6 +5,7 @@ role        as in names.py                     seed      of its target
 params      what the search drew, by path      state     as in names.py; error: one line if it failed
 """
 
+import os
 from collections.abc import Callable, Mapping, Sized
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +66,16 @@ class TrialFile(Record):
     seeds: list[int] = Field(default_factory=list, description="whole numbers")
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; none if it does not exist."""
+    with (
+        suppress(FileNotFoundError, NotADirectoryError),
+        os.scandir(folder) as entries,
+    ):  # several times as fast as comparing paths
+        return [folder / name for name in sorted(entry.name for entry in entries if entry.is_dir())]
+    return []
+
+
 def trial_folders(sweep: Path) -> list[Path]:
     """The run folders of a sweep folder that have the file, by name: what a driver goes by, who makes it again."""
     return [path.parent for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
@@ -72,8 +83,7 @@ def trial_folders(sweep: Path) -> list[Path]:
 
 def begun_runs(sweep: Path) -> list[Path]:
     """Those, and the run folders that have epochs and have lost the file, by name: what a reader goes by."""
-    runs = (path for path in (sweep / TRIALS_FOLDER).glob("*/") if (path / TRIAL_FILE).exists() or _has_epochs(path))
-    return sorted(runs)
+    return [run for run in folders_in(sweep / TRIALS_FOLDER) if (run / TRIAL_FILE).exists() or _has_epochs(run)]
 
 
 def _has_epochs(run: Path) -> bool:

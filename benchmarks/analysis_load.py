@@ -2,9 +2,9 @@
 
 A folder of trials is written (many_trials.py), and each command runs on it in a process of its own: with nothing
 remembered, again, and after a tenth more trials. With --against REV the same by an earlier commit, in turn, from a git
-worktree; both must print the same table. With --ray the trials are read by `analysis.load_trials` and, with the same
-rows in Ray's own files, by `ray.tune.ExperimentAnalysis`, both without the time to import; `sweep status` and Ray get
-the first 1000 trials.
+worktree; both are compiled before that, and both must print the same table. With --ray the trials are read by
+`analysis.load_trials` and, with the same rows in Ray's own files, by `ray.tune.ExperimentAnalysis`, both without the
+time to import; `sweep status` and Ray get the first 1000 trials.
 
 Goals: a table of 10,000 trials x 100 epochs takes at most 1/20 of the time before, commit bae29cb, and 1.5 GiB; a
 second look at most a second for 1,000 new trials, beyond that at an unchanged folder; a status of 1,000 trials at most
@@ -66,6 +66,12 @@ def run(command: Sequence[str], code: Path, cache: Path) -> Took:
             raise SystemExit(f"{' '.join(command)} failed in {code}")
         out.seek(0)
         return Took(seconds, used.ru_utime + used.ru_stime, mib, out.read())
+
+
+def compile_code(code: Path) -> None:
+    """As an installation does: no command is to be measured that also compiles."""
+    packages = [str(code / package) for package in ("mergenet", "sweeps", "analysis")]
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *packages], check=True)
 
 
 def resident(process: int) -> float:
@@ -177,6 +183,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tempfile.TemporaryDirectory(prefix="mergenet-analysis-") as folder,
         checkout(options.against, Path(folder) / "before") as before,
     ):
+        for code in (ROOT, before) if before is not None else (ROOT,):
+            compile_code(code)
         figures = figures_of(measure(options, Path(folder), before), options.trials)
     report(figures)
     if options.json:
