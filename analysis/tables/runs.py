@@ -12,7 +12,7 @@ from analysis.seeds import SEEDS
 from analysis.trial_file import TRIAL_FILE, named_values, read_parts
 from mergenet.errors import UserError
 from mergenet.records.mixed import Inputs, inputs_of
-from mergenet.records.quick_columns import Columns
+from mergenet.records.quick.columns import Columns
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,

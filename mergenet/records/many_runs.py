@@ -76,7 +76,7 @@ class CacheFile:
 
     def __init__(self, parent: Path, reader: Reader) -> None:
         self.what = f"{reader.what} of {os.path.abspath(parent)}"  # noqa: PTH100 (does not follow links)
-        self.code = _code_hash((*reader.code, __package__))
+        self.code = _code_hash((*reader.code, __package__, f"{__package__}.quick"))
         name = hashlib.sha256(self.what.encode(errors="surrogateescape")).hexdigest()[:32]
         self.path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mergenet" / f"runs-{name}.json"
 

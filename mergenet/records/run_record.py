@@ -65,9 +65,9 @@ from mergenet.records.provenance import config_hash as config_hash
 from mergenet.records.provenance import differences as differences
 from mergenet.records.provenance import provenance as provenance
 from mergenet.records.provenance import resumed as resumed
-from mergenet.records.quick_columns import Columns, quick_columns
-from mergenet.records.quick_rows import quick_rows, text_hash
-from mergenet.records.quick_yaml import quick_yaml
+from mergenet.records.quick.columns import Columns, quick_columns
+from mergenet.records.quick.rows import quick_rows, text_hash
+from mergenet.records.quick.yaml import quick_yaml
 from mergenet.records.sealed import read_record, read_record_if_any
 from mergenet.records.sealed import write_record as write_record
 

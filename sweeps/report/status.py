@@ -18,7 +18,7 @@ from analysis.trial_file import TRIAL_FILE, folders_in, read_parts
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.many_runs import Reader, read_many
-from mergenet.records.quick_columns import Columns
+from mergenet.records.quick.columns import Columns
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     EPOCH,

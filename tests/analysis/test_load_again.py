@@ -90,7 +90,11 @@ def tear_and_diverge(sweep: Path) -> None:
     path = sweep / "trials/t2/epochs.jsonl"
     path.write_text(path.read_text()[:-20])
     change_json(sweep / "trials/t2/result.json", status="running", epochs_done=1, best_epoch=None)
-    rows = [{"epoch": 1, "target_val_top1": float("nan"), "seconds_target": float("inf")}, {"epoch": 2, "step": 8}]
+    rows = [
+        {"epoch": 1, "step": 4, "target_val_top1": float("nan"), "seconds_target": float("inf")},
+        {"epoch": 2, "step": 8, "seconds_target": None, "seconds_adapter": None},
+        {"epoch": 3},
+    ]
     (sweep / "trials/t3/epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

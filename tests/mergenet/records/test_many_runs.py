@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from analysis.tables.load import READER
 from mergenet.errors import CheckpointError
 from mergenet.records import many_runs
 from mergenet.records.many_runs import Reader, read_many
@@ -279,3 +280,12 @@ def test_two_that_look_at_once_and_a_writer_disturb_nobody(tmp_path: Path) -> No
         assert [value["a"] for value in values if "more" not in value["a"]] == [
             f"text {n}" for n in range(40) if n != 7
         ]
+
+
+def test_what_decides_what_is_read_is_in_the_hash_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    many_runs.CacheFile(Path("runs"), READER)
+    needed = {"run_record", "sealed", "models", "shared_reading", "columns", "rows", "yaml", "trial_file", "runs"}
+    assert needed <= {path.stem for path in read}

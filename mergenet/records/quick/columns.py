@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from mergenet.records.quick_rows import LONGEST
+from mergenet.records.quick.rows import LONGEST
 
 _NUMBERS = b"0123456789.-+e"  # what numbers are written with; the shape of a row is what is left without
 _VALUE = rb'"[^"\\]*": (?:null|NaN|Infinity)?'

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mergenet.errors import CheckpointError
 from mergenet.records import run_record as record
-from mergenet.records.quick_columns import Columns, quick_columns
-from mergenet.records.quick_rows import quick_rows, text_hash
+from mergenet.records.quick.columns import Columns, quick_columns
+from mergenet.records.quick.rows import quick_rows, text_hash
 
 NUMBERS = st.floats() | st.none() | st.integers(-3, 2**70)
 COUNTS = ("epoch", "step")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
-from mergenet.records import quick_yaml as module
-from mergenet.records.quick_yaml import quick_yaml
+from mergenet.records.quick import yaml as module
+from mergenet.records.quick.yaml import quick_yaml
 
 WORDS = [
     *("1", "0", "-0", "-3", "+3", "010", "0o7", "0x1f", "1_000", "1:30", "190:20:30", "12345678901234567890"),
