@@ -5,6 +5,7 @@ their results as JSON; a value that JSON would not give back exactly is read aga
 """
 
 import contextlib
+import gc
 import os
 import struct
 import subprocess
@@ -32,8 +33,11 @@ def read_all(runs: Sequence[Path], read: Read) -> list[Any]:
     """For each run what `read` returns, or the UserError that says why not."""
     found: dict[int, Any] = {}
     further, start = _further(len(runs), read)
-    if further > 0:
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if gc.isenabled():  # what is read has no circles, and to look for them again and again takes some percent
+            gc.disable()
+            stack.callback(gc.enable)
+        if further > 0:
             queue = stack.enter_context(_queue(len(runs)))
             files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(further)]
             waits: list[Callable[[], object]] = []
@@ -45,7 +49,7 @@ def read_all(runs: Sequence[Path], read: Read) -> list[Any]:
                 wait()
             for file in files:
                 found |= _told(file)
-    return [found[place] if place in found else attempt(run, read) for place, run in enumerate(runs)]
+        return [found[place] if place in found else attempt(run, read) for place, run in enumerate(runs)]
 
 
 def attempt(run: Path, read: Read) -> Any:
