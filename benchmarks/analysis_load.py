@@ -110,6 +110,7 @@ def looks(command: Sequence[str], before: Path | None, cache: Path) -> dict[str,
 def grown(command: Sequence[str], cache: Path) -> Took:
     """A look at a folder that grew since what the cache has; median."""
     took = []
+    cache.mkdir(exist_ok=True)  # of few trials nothing is remembered
     for number in range(TIMES):
         copy = shutil.copytree(cache, cache.with_name(f"{cache.name}-{number}"))
         took.append(run(command, ROOT, copy))

@@ -71,11 +71,19 @@ def as_json(value: Any) -> bytes | None:
 
 def _further(count: int, read: Read) -> tuple[int, Any]:
     """How many further processes are worth it, and what starts one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _free_cores()
     if _may_fork():
         return min(cores, MOST, count // FORKED) - 1, _forked
     importable = "<locals>" not in read.__qualname__
     return min(cores, MOST, count // STARTED) - 1 if importable else 0, _started
+
+
+def _free_cores() -> int:
+    """Those that this process may use, less what others keep busy: beside them two processes take longer than one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, AttributeError):  # no load average is known
+        cores -= int(os.getloadavg()[0])
+    return cores
 
 
 def _may_fork() -> bool:

@@ -49,7 +49,7 @@ def shared(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> b
     """Few runs are worth a further process. Whether it is a copy of this one."""
     for name in ("FORKED", "STARTED", "BLOCK"):
         monkeypatch.setattr(shared_reading, name, 1)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(shared_reading, "_free_cores", lambda: 3)
     monkeypatch.setattr(shared_reading, "_may_fork", lambda: request.param)
     return bool(request.param)
 
@@ -134,6 +134,21 @@ def test_an_error_of_the_program_is_told_and_leaves_no_process(
     for process in started:
         with pytest.raises(ChildProcessError):
             os.waitpid(process, os.WNOHANG)
+
+
+@pytest.mark.parametrize(("load", "free"), [(0.9, 4), (1.0, 3), (2.7, 2), (9.0, -5)])
+def test_cores_that_others_keep_busy_are_left_to_them(monkeypatch: pytest.MonkeyPatch, load: float, free: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert shared_reading._free_cores() == free
+    monkeypatch.delattr(os, "getloadavg")
+    assert shared_reading._free_cores() == 4
+
+
+@pytest.mark.usefixtures("shared")
+def test_on_a_busy_machine_one_process_reads_all(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_reading, "_free_cores", lambda: -5)
+    assert not any(value["elsewhere"] for value in read_all(runs, slow) if isinstance(value, dict))
 
 
 def test_a_process_with_several_threads_is_not_copied() -> None:
