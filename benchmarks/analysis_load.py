@@ -165,8 +165,9 @@ def figures_of(found: dict[str, dict[str, Took]], trials: int) -> dict[str, Any]
     ratios = {what: ratios_of(each) for what, each in kept.items() if "before" in each}
     table = kept["table"]
     new = max(1, trials // 10)
-    per_1000 = 1000 * max(0.0, table["grown"]["seconds"] - table["again"]["seconds"]) / new
-    return {"trials": trials, "looks": kept, "ratios": ratios, "seconds_per_1000_new": per_1000}
+    wall, cpu = (1000 * (table["grown"][unit] - table["again"][unit]) / new for unit in ("seconds", "cpu"))
+    per_1000 = {"seconds_per_1000_new": wall, "cpu_per_1000_new": cpu}
+    return {"trials": trials, "looks": kept, "ratios": ratios} | per_1000
 
 
 def ratios_of(looks: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -191,9 +192,11 @@ def report(figures: dict[str, Any]) -> None:
         print(f"goal: {names[what]}: at least {LIMITS[what]:g} x as fast: {', '.join(found)}, {verdict}")
     mib = figures["looks"]["table"]["first"]["mib"]
     print(f"goal: at most {MAX_MIB:.0f} MiB: {mib:.0f}, {'reached' if mib <= MAX_MIB else 'NOT REACHED'}")
-    per = figures["seconds_per_1000_new"]
-    verdict = "reached" if per <= MAX_SECONDS else "NOT REACHED"
-    print(f"goal: at most {MAX_SECONDS:g} s for 1,000 new trials at the second look: {per:.2f}, {verdict}")
+    wall, cpu = figures["seconds_per_1000_new"], figures["cpu_per_1000_new"]
+    verdict = "reached" if max(wall, cpu) <= MAX_SECONDS else "NOT REACHED"
+    print(
+        f"goal: at most {MAX_SECONDS:g} s for 1,000 new trials at the second look: {wall:.2f} (CPU {cpu:.2f}), {verdict}"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
