@@ -96,13 +96,12 @@ def first_trials(sweep: Path, folder: Path, count: int) -> Path:
 
 def looks(command: Sequence[str], before: Path | None, cache: Path) -> dict[str, Took]:
     """A command now, with nothing remembered and again, and before: "first", "again", "before"; medians."""
-    found: dict[str, list[Took]] = {"first": []} | ({} if before is None else {"before": []})
+    found: dict[str, list[Took]] = {"first": []}
     for _ in range(TIMES):
         shutil.rmtree(cache, ignore_errors=True)
         found["first"].append(run(command, ROOT, cache))
-        earlier = found["before"][-1:] if before is not None else []
-        if before is not None and all(took.seconds < LONG for took in earlier):
-            found["before"].append(run(command, before, cache))
+        if before is not None and all(took.seconds < LONG for took in found.get("before", [])):
+            found.setdefault("before", []).append(run(command, before, cache))
     found["again"] = [run(command, ROOT, cache) for _ in range(TIMES)]
     return {look: middle(took) for look, took in found.items()}
 
