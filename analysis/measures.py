@@ -11,7 +11,7 @@ All of it comes from the rows of epochs.jsonl (mergenet/records/run_record.py), 
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.names import mode_of
@@ -38,14 +38,16 @@ def measure(name: str, rows: Rows, metric: str) -> float | None:
 
 def step_seconds(rows: Rows) -> float | None:
     """Seconds of a step: the median over epochs of their means."""
+    return median_step([row.get(STEP) for row in rows], [[row.get(phase) for row in rows] for phase in PHASES])
+
+
+def median_step(steps: Iterable[int | None], phases: Iterable[Iterable[float | None]]) -> float | None:
+    """The same by column: steps done after each epoch, and the seconds of each phase in it; None where missing."""
     before, means = 0, []
-    transfer, source, target, adapter = PHASES
-    for row in rows:
-        get = row.get  # without a loop over the phases: this is asked of each epoch of each run
-        steps = get(STEP, before) - before
-        if steps > 0:
-            means.append(sum((get(transfer, 0.0), get(source, 0.0), get(target, 0.0), get(adapter, 0.0))) / steps)
-        before += steps
+    for step, *seconds in zip(steps, *([time or 0.0 for time in times] for times in phases), strict=True):
+        if step is not None and step > before:
+            means.append(sum(seconds) / (step - before))
+        before = before if step is None else step
     return statistics.median(means) if means else None
 
 

@@ -5,10 +5,11 @@ role        as in names.py                     seed      of its target
 params      what the search drew, by path      state     as in names.py; error: one line if it failed
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sized
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -25,12 +26,13 @@ from mergenet.records.run_record import (
     read_provenance,
     read_result,
 )
-from mergenet.records.sealed import read_record, write_record
+from mergenet.records.sealed import read_record_if_any, write_record
 
 TRIAL_FILE = "trial.json"
 AGAIN = "`mergenet sweep resume` makes it again"
 
 Trial = dict[str, Any]
+Epochs = TypeVar("Epochs", bound=Sized)
 
 
 def named_values(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +66,16 @@ class TrialFile(Record):
     seeds: list[int] = Field(default_factory=list, description="whole numbers")
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; none if it does not exist."""
+    with (
+        suppress(FileNotFoundError, NotADirectoryError),
+        os.scandir(folder) as entries,
+    ):  # several times as fast as comparing paths
+        return [folder / name for name in sorted(entry.name for entry in entries if entry.is_dir())]
+    return []
+
+
 def trial_folders(sweep: Path) -> list[Path]:
     """The run folders of a sweep folder that have the file, by name: what a driver goes by, who makes it again."""
     return [path.parent for path in sorted((sweep / TRIALS_FOLDER).glob(f"*/{TRIAL_FILE}"))]
@@ -71,8 +83,7 @@ def trial_folders(sweep: Path) -> list[Path]:
 
 def begun_runs(sweep: Path) -> list[Path]:
     """Those, and the run folders that have epochs and have lost the file, by name: what a reader goes by."""
-    runs = (path for path in (sweep / TRIALS_FOLDER).glob("*/") if (path / TRIAL_FILE).exists() or _has_epochs(path))
-    return sorted(runs)
+    return [run for run in folders_in(sweep / TRIALS_FOLDER) if (run / TRIAL_FILE).exists() or _has_epochs(run)]
 
 
 def _has_epochs(run: Path) -> bool:
@@ -81,28 +92,35 @@ def _has_epochs(run: Path) -> bool:
     return False
 
 
-def read_outcome(run: Path, whole: bool = True) -> tuple[Trial | None, list[dict[str, Any]], dict[str, Any]]:
+def read_outcome(run: Path) -> tuple[Trial | None, list[dict[str, Any]], dict[str, Any]]:
     """trial.json, the epochs and result.json of a run: what every command goes by.
 
-    whole: as in `read_epochs`; if not, provenance.json is left to the caller. Raises CheckpointError if one of them is
-    damaged, or they disagree, or a sweep's run has epochs and no trial.json: such a run is left out of all that is
-    counted.
+    Raises CheckpointError if one of them or provenance.json is damaged, or they disagree, or a sweep's run has epochs
+    and no trial.json: such a run is left out of all that is counted.
     """
+    found = read_parts(run, read_epochs)
+    if (run / PROVENANCE_FILE).exists():
+        read_provenance(run)
+    return found
+
+
+def read_parts(
+    run: Path, read: Callable[[Path, dict[str, Any]], Epochs]
+) -> tuple[Trial | None, Epochs, dict[str, Any]]:
+    """`read_outcome` with another reader of the epochs; provenance.json is left to the caller."""
     trial = read_trial_file(run)  # in this order: a run that trains writes them in the opposite one
     result = read_result(run)
-    rows = read_epochs(run, result, whole)
-    if trial is None and rows and run.parent.name == TRIALS_FOLDER:
+    epochs = read(run, result)
+    if trial is None and len(epochs) and run.parent.name == TRIALS_FOLDER:
         raise CheckpointError(
             f"{run} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch; {AGAIN}"
         )
-    if whole and (run / PROVENANCE_FILE).exists():
-        read_provenance(run)
     if trial is not None and trial["state"] == COMPLETE and result[STATUS] != FINISHED:
         raise CheckpointError(
             f"{run / RESULT_FILE} must say {FINISHED}, as {TRIAL_FILE} says {COMPLETE}, got {result[STATUS]} or no "
             f"file; {AGAIN}"
         )
-    return trial, rows, result
+    return trial, epochs, result
 
 
 def write_trial_file(run: Path, trial: Trial) -> None:
@@ -132,9 +150,9 @@ def state_of(run: Path) -> str:
 def read_trial_file(run: Path) -> Trial | None:
     """The content of the file; None if there is none. Raises CheckpointError if it is damaged or lacks a key."""
     path = run / TRIAL_FILE
-    if not path.exists():
+    trial = read_record_if_any(path, AGAIN)
+    if trial is None:
         return None
-    trial = read_record(path, AGAIN)
     checked(TrialFile, trial, str(path), f"the file is damaged, {AGAIN}")
     if trial["role"] not in ROLES:
         raise CheckpointError(f"{path}: role must be one of {', '.join(ROLES)}, got {trial['role']!r}; {AGAIN}")

@@ -1,7 +1,7 @@
 """Tables and sentences for readers: cells, columns, aligned plain text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -106,13 +106,24 @@ def setting(value: Any) -> str:
 
 def cells(table: pd.DataFrame) -> list[list[str]]:
     """All values as text, row by row. Made column by column: to take one value out of a table is slow."""
-    columns = [[cell(name, value) for value in table[name].array] for name in table.columns]
+    columns = [[cell(name, value) for value in _values(table[name])] for name in table.columns]
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pd.Series) -> Iterable[Any]:
+    """Python's own floats are written several times faster than NumPy's."""
+    return column.tolist() if pd.api.types.is_float_dtype(column.dtype) else column.array
 
 
 def numeric(table: pd.DataFrame) -> list[bool]:
     """Whether all values of a column are numbers, for each column; these are aligned right."""
-    return [all(is_missing(v) or _is_number(v) for v in table[name]) for name in table.columns]
+    return [_are_numbers(table[name]) for name in table.columns]
+
+
+def _are_numbers(column: pd.Series) -> bool:
+    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+        return True
+    return all(is_missing(value) or _is_number(value) for value in column)
 
 
 def _is_number(value: Any) -> bool:

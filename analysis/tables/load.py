@@ -15,7 +15,7 @@ from analysis.names import RUN, SWEEP_FILE, TRIAL, TRIALS_FOLDER
 from analysis.seeds import SD, SEEDS, folded, unfolded
 from analysis.sweep_file import edited_settings, read_sweep_file
 from analysis.tables.runs import RUN_FILES, Run, read_table_run
-from analysis.trial_file import TRIAL_FILE
+from analysis.trial_file import TRIAL_FILE, folders_in
 from mergenet.errors import UserError
 from mergenet.records.many_runs import Reader, read_many
 from mergenet.records.mixed import mixed_inputs
@@ -105,7 +105,7 @@ def run_folders(folder: Path) -> list[Path]:
     if _looks_like_run(folder):
         return [folder]
     trials = folder / TRIALS_FOLDER
-    inside = sorted(path for path in (trials if trials.is_dir() else folder).iterdir() if path.is_dir())
+    inside = folders_in(trials if trials.is_dir() else folder)
     # in trials/ every folder is meant to be a run, so that an empty one is reported
     found = inside if trials.is_dir() else [path for path in inside if _looks_like_run(path)]
     if not found and is_new(folder, found):

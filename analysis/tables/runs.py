@@ -1,16 +1,18 @@
 """One run as a table has it: its row and its hyper-parameters, from the files of its folder alone."""
 
 import math
-from functools import lru_cache
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict
 
-from analysis.measures import STEP_SECONDS, step_seconds
+from analysis.measures import PHASES, STEP_SECONDS, median_step
 from analysis.names import COMPLETE, FAILED, RUN, RUNNING, TRIALS_FOLDER
 from analysis.seeds import SEEDS
-from analysis.trial_file import TRIAL_FILE, named_values, read_outcome
+from analysis.trial_file import TRIAL_FILE, named_values, read_parts
 from mergenet.errors import UserError
 from mergenet.records.mixed import Inputs, inputs_of
+from mergenet.records.quick.columns import Columns
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,
@@ -19,14 +21,14 @@ from mergenet.records.run_record import (
     EPOCHS_FILE,
     ERROR,
     FINISHED,
-    MEASURE,
     METRIC,
     PROVENANCE_FILE,
     RESULT_FILE,
     SOURCE_BEST_EPOCH,
     STATUS,
     STOPPED,
-    RunRecord,
+    is_measured,
+    read_columns,
     read_settings,
 )
 
@@ -48,86 +50,80 @@ class Run(TypedDict):
     inputs: Inputs
 
 
+@dataclass(frozen=True)
+class Files:
+    """What is in the files of a run folder, beside trial.json."""
+
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    epochs: Columns
+    result: dict[str, Any]
+
+
 def read_table_run(path: Path) -> Run:
     """Reads a run folder. Raises UserError if it is none, or if it is damaged."""
-    trial, rows, result = read_outcome(path, whole=False)
+    trial, epochs, result = read_parts(path, read_columns)
     if trial is None and path.parent.name == TRIALS_FOLDER:
         raise UserError(f"{path} must hold a {TRIAL_FILE}, as in every trial of a sweep after its first epoch")
     if trial is not None and trial["state"] == FAILED and not (path / CONFIG_FILE).exists():
-        record = RunRecord(path, {}, {}, [], {})  # it failed before its first epoch: a result too
+        files = Files({}, {}, Columns([], {}, {}, {}, {}), {})  # it failed before its first epoch: a result too
     else:
-        record = RunRecord(path, *read_settings(path), rows, result)
-    about = trial or _as_trial(record)
+        files = Files(*read_settings(path), epochs, result)
+    about = trial or _as_trial(files)
     return {
         "is_plain": trial is None,
-        "row": _row(record, about),
+        "row": _row(files, about),
         "params": named_values(about["params"]),
-        "inputs": inputs_of(record.provenance, record.config),
+        "inputs": inputs_of(files.provenance, files.config),
     }
 
 
-def _as_trial(record: RunRecord) -> dict[str, Any]:
+def _as_trial(run: Files) -> dict[str, Any]:
     """What trial.json would say of a run of no sweep."""
-    status = record.result.get(STATUS)
+    status = run.result.get(STATUS)
     return {
         "trial_id": None,
         "role": RUN,
         "state": COMPLETE if status == FINISHED else status,
         "number": None,
-        "seed": record.config.get("seed"),
-        "params": {k: v for k, v in record.config.items() if k not in _OWN_COLUMNS},
+        "seed": run.config.get("seed"),
+        "params": {k: v for k, v in run.config.items() if k not in _OWN_COLUMNS},
     }
 
 
-def _row(record: RunRecord, trial: dict[str, Any]) -> dict[str, Any]:
-    outcome = _outcome(record)
+def _row(run: Files, trial: dict[str, Any]) -> dict[str, Any]:
+    outcome = _outcome(run)
     if trial["state"] == FAILED:
-        outcome = {name: value for name, value in outcome.items() if name not in CHOSEN and not MEASURE.fullmatch(name)}
-    paused = trial["state"] == RUNNING and record.result.get(STATUS) == STOPPED
+        outcome = {name: value for name, value in outcome.items() if name not in CHOSEN and not is_measured(name)}
+    paused = trial["state"] == RUNNING and run.result.get(STATUS) == STOPPED
     return {
         "trial": trial["trial_id"],
         "role": trial["role"],
         "state": STOPPED if paused else trial["state"],  # it continues when its sweep is resumed
         "number": trial["number"],
         "seed": trial["seed"],
-        "method": record.config.get("method"),
-        "config_hash": record.provenance.get("config_hash"),
-        METRIC: record.result.get(METRIC),
+        "method": run.config.get("method"),
+        "config_hash": run.provenance.get("config_hash"),
+        METRIC: run.result.get(METRIC),
         **outcome,
         SEEDS: len(trial[SEEDS]) if SEEDS in trial else None,
-        "error": trial.get("error") or record.result.get(ERROR),
+        "error": trial.get("error") or run.result.get(ERROR),
     }
 
 
-def _outcome(record: RunRecord) -> dict[str, Any]:
-    best = _best_row(record)
+def _outcome(run: Files) -> dict[str, Any]:
+    best, epochs = run.epochs.best, run.epochs
     values: dict[str, Any] = {BEST_EPOCH: best.get(EPOCH), ADAPTER_PARAMETERS: best.get(ADAPTER_PARAMETERS)}
     values |= {name: value for name, value in best.items() if name.startswith("target_val_")}
     # result.json holds the epoch that the run selected; a killed run may have only its epochs
-    told = {name: value for name, value in record.result.items() if name in CHOSEN or MEASURE.fullmatch(name)}
+    told = {name: value for name, value in run.result.items() if name in CHOSEN or is_measured(name)}
     values |= {name: value for name, value in told.items() if value is not None}
-    cost = {STEP_SECONDS: step_seconds(record.epochs), "seconds": _seconds(record.epochs)}
-    return {"epochs_done": len(record.epochs), **values, **cost}
+    step = median_step(epochs.steps, [epochs.times.get(phase, [None] * len(epochs)) for phase in PHASES])
+    return {"epochs_done": len(epochs), **values, STEP_SECONDS: step, "seconds": _seconds(epochs)}
 
 
-def _seconds(epochs: list[dict[str, Any]]) -> float:
+def _seconds(epochs: Columns) -> float:
     """All times of all epochs, without those that are no finite number."""
-    times = [row[name] for row in epochs for name in _phases(tuple(row)) if row[name] is not None]
-    whole = float(sum(times))
-    return whole if math.isfinite(whole) else sum(filter(math.isfinite, times))
-
-
-@lru_cache(maxsize=64)
-def _phases(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Of the columns of a row, asked once for all rows that have the same."""
-    return tuple(name for name in columns if name.startswith("seconds_"))
-
-
-def _best_row(record: RunRecord) -> dict[str, Any]:
-    """The epoch that the run selected, or else the first best one by its metric; {} before the first."""
-    chosen, metric = record.result.get(BEST_EPOCH), record.result.get(METRIC) or ""
-    for row in record.epochs:
-        if chosen is not None and row.get(EPOCH) == chosen:
-            return row
-    scored = [row for row in record.epochs if row.get(metric) is not None and not math.isnan(row[metric])]
-    return max(scored, key=lambda row: row[metric], default={})
+    times = list(chain.from_iterable(zip(*epochs.times.values(), strict=True)))
+    whole = math.nan if None in times else float(sum(times))
+    return whole if math.isfinite(whole) else sum(time for time in times if time is not None and math.isfinite(time))

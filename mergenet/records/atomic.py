@@ -1,6 +1,7 @@
 """Atomic writes: a killed process, a full disk or a power cut never leaves half a file."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -95,7 +96,22 @@ def only_writer(folder: Path, patience: float) -> Iterator[None]:
 
 def read_bytes(path: Path) -> bytes:
     """Raises CheckpointError if the file is missing or cannot be read."""
+    data = read_if_any(path)
+    if data is None:
+        raise missing(path)
+    return data
+
+
+def missing(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} could not be read: {os.strerror(errno.ENOENT)}")
+
+
+def read_if_any(path: Path) -> bytes | None:
+    """None if there is no such file. Raises CheckpointError if it cannot be read."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path takes as long again)
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise CheckpointError(f"{path} could not be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Reading many run folders: only those that have changed since the last look, and in two processes if they are many.
+"""Reading many run folders: only those that have changed since the last look.
 
 A run is remembered together with size, times, inode and device of each of its files, if they were the same before and
 after it was read and had not changed for a while. Whatever is edited, damaged, cut off, replaced or put back later
@@ -14,27 +14,23 @@ cannot be written is not written.
 import contextlib
 import hashlib
 import os
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from mergenet.errors import UserError
 from mergenet.records.atomic import beside, remove
+from mergenet.records.shared_reading import as_json, read_all
 
 FEWEST = 100  # runs that are worth a file
 SETTLED = 2.0  # seconds without a change; two changes within less may have one time where clocks are coarse
 WORTH = 0.02  # share of the runs that must have been read anew for the file to be written again
 KEPT = 32  # files, of as many folders; the oldest go first
-SHARED, STARTING = 800, 300  # runs to read that are worth a second process; those that are read while it starts
 
 Stamp = list[list[int] | None]  # of each file; None if it is missing
 
@@ -58,39 +54,52 @@ def read_many(runs: Sequence[Path], reader: Reader, cache: bool = True) -> list[
     now, stamps = time.time(), {run: _stamp(run, reader.files) for run in runs}
     file = CacheFile(runs[0].parent, reader) if cache and len(runs) >= FEWEST else None
     known = {} if file is None else file.load()
-    found = {run: known[run.name][1] for run in runs if run.name in known and known[run.name][0] == stamps[run]}
-    new = [run for run in runs if run not in found]
-    found |= dict(zip(new, _read(new, reader), strict=True))
+    same = {run: known[run.name] for run in runs if run.name in known and known[run.name].stamp == stamps[run]}
+    new = [run for run in runs if run not in same]
+    found = {run: remembered.value for run, remembered in same.items()}
+    found |= dict(zip(new, read_all(new, reader.read), strict=True))
     if file is not None and len(new) > WORTH * len(runs):
-        changing = {run for run in new if not _settled(stamps[run], now) or _stamp(run, reader.files) != stamps[run]}
-        file.save({run.name: [stamps[run], found[run]] for run in runs if run not in changing})
+        settled = [run for run in new if _settled(stamps[run], now) and _stamp(run, reader.files) == stamps[run]]
+        lines = [as_json([run.name, stamps[run], found[run]]) for run in settled]
+        file.save([*(remembered.line for remembered in same.values()), *(line for line in lines if line is not None)])
     return [found[run] for run in runs]
 
 
+class Remembered(NamedTuple):
+    stamp: Stamp
+    value: Any
+    line: bytes  # of the file
+
+
 class CacheFile:
-    """What is remembered of the runs of one folder: [stamp, value] by the run's name."""
+    """What is remembered of the runs of one folder: a title, and a line of JSON for each run, [name, stamp, value]."""
 
     def __init__(self, parent: Path, reader: Reader) -> None:
         self.what = f"{reader.what} of {os.path.abspath(parent)}"  # noqa: PTH100 (does not follow links)
-        self.code = _code_hash((*reader.code, __package__))
+        self.code = _code_hash((*reader.code, __package__, f"{__package__}.quick"))
         name = hashlib.sha256(self.what.encode(errors="surrogateescape")).hexdigest()[:32]
         self.path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "mergenet" / f"runs-{name}.json"
 
-    def load(self) -> dict[str, Any]:
+    def load(self) -> dict[str, Remembered]:
+        """By the name of the run."""
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # the last where the user has no home
             title, _, body = self.path.expanduser().read_bytes().partition(b"\n")
             if from_json(title) == self._title(body):
-                return dict(from_json(body))
+                lines = body.split(b"\n")
+                values = from_json(b"[%s]" % b",".join(lines))
+                return {
+                    name: Remembered(stamp, value, line)
+                    for (name, stamp, value), line in zip(values, lines, strict=True)
+                }
         return {}
 
-    def save(self, runs: dict[str, Any]) -> None:
-        """Writes those that JSON gives back, and deletes what too many other folders have left there."""
+    def save(self, lines: Sequence[bytes]) -> None:
+        """Writes the file, and deletes what too many other folders have left there."""
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # the last where a folder's name is no text
-            body = _json({name: found for name, found in runs.items() if _comes_back(found)})
-            path = self.path.expanduser()
+            path, body = self.path.expanduser(), b"\n".join(lines)
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                beside(path).write_bytes(_json(self._title(body)) + b"\n" + body)
+                beside(path).write_bytes(to_json(self._title(body)) + b"\n" + body)
                 beside(path).replace(path)
             finally:
                 remove(beside(path))
@@ -126,85 +135,3 @@ def _code_hash(packages: Iterable[str]) -> str:
         for path in sorted(Path(import_module(package).__file__ or "").parent.glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _json(value: Any) -> bytes:
-    return to_json(value, inf_nan_mode="constants")
-
-
-def _comes_back(value: Any) -> bool:
-    """Whether JSON gives the value back exactly."""
-    try:
-        again = from_json(_json(value))
-    except ValueError:
-        return False
-    return bool(again == value) or repr(again) == repr(value)  # the latter where it holds NaN
-
-
-def _read(runs: Sequence[Path], reader: Reader) -> list[Any]:
-    """In two processes if they are many; in this one where the other has not done its part."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    shared = len(runs) >= SHARED and cores > 1 and "<locals>" not in reader.read.__qualname__
-    mine = (len(runs) + STARTING) // 2 if shared else len(runs)
-    with _helper(runs[mine:], reader) as their_part:
-        found = [_attempt(run, reader.read) for run in runs[:mine]]
-        for run, told in zip_longest(runs[mine:], their_part()):
-            value, error = told or (_attempt(run, reader.read), None)
-            found.append(value if error is None else UserError(error))
-    return found
-
-
-def _attempt(run: Path, read: Callable[[Path], Any]) -> Any:
-    try:
-        return read(run)
-    except (UserError, OSError) as error:
-        return UserError(str(error))
-
-
-@contextlib.contextmanager
-def _helper(runs: Sequence[Path], reader: Reader) -> Iterator[Callable[[], list[Any]]]:
-    """A second process that reads runs; the function waits for it and returns what it wrote, nothing if it failed.
-
-    It is started anew, not forked, because a process with threads must not be forked; it gets and tells bytes and JSON.
-    """
-    started = None
-    with contextlib.suppress(OSError):
-        started = _start(runs, reader) if runs else None
-    if started is None:
-        yield list
-        return
-    process, told = started
-
-    def wait() -> list[Any]:
-        if process.wait():
-            return []
-        told.seek(0)
-        return list(from_json(told.read()))
-
-    try:
-        yield wait
-    finally:
-        process.kill()
-        process.wait()
-        told.close()
-
-
-def _start(runs: Sequence[Path], reader: Reader) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-    """The process, and the file that it writes to."""
-    code = f"from {__name__} import help_reading; help_reading()"
-    command = [sys.executable, "-P", "-c", code, reader.read.__module__, reader.read.__qualname__]
-    paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-    with tempfile.TemporaryFile() as asked:
-        asked.write(b"\0".join(map(os.fsencode, runs)))
-        asked.seek(0)
-        told, environment = tempfile.TemporaryFile(), {**os.environ, "PYTHONPATH": paths}  # noqa: SIM115 (_helper closes it)
-        return subprocess.Popen(command, stdin=asked, stdout=told, stderr=subprocess.DEVNULL, env=environment), told
-
-
-def help_reading() -> None:
-    """The second process. It tells [value, error] of each run, null where JSON would not give the value back."""
-    module, name = sys.argv[1:]
-    read = getattr(import_module(module), name)
-    found = [_attempt(Path(os.fsdecode(run)), read) for run in sys.stdin.buffer.read().split(b"\0")]
-    told = [[None, str(value)] if isinstance(value, UserError) else [value, None] for value in found]
-    sys.stdout.buffer.write(_json([pair if _comes_back(pair) else None for pair in told]))

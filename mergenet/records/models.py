@@ -13,7 +13,7 @@ TEXT, HASHES = "text or null", "hashes by name"
 class Record(BaseModel):
     """The keys that are read by name, and their types. Others are left alone: later versions may add some."""
 
-    model_config = ConfigDict(strict=True, extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow", defer_build=True)
 
 
 class Numbers(Record):

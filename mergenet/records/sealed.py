@@ -9,10 +9,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from mergenet.errors import CheckpointError
-from mergenet.records.atomic import read_bytes, write_text
+from mergenet.records.atomic import missing, read_if_any, write_text
 
 KEY = "sha256"
+LONGEST = 4000  # bytes; Python's JSON refuses a number of more digits
 _OPEN, _CLOSE = f',\n  "{KEY}": "'.encode(), b"\n}\n"  # around the seal, and at the end of any record
 
 
@@ -30,11 +33,18 @@ def read_record(path: Path, way_out: str = "restore it") -> dict[str, Any]:
 
     Raises CheckpointError if the file cannot be read, holds no mapping or not what its seal is of.
     """
-    data = read_bytes(path)
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
-        values = None
+    values = read_record_if_any(path, way_out)
+    if values is None:
+        raise missing(path)
+    return values
+
+
+def read_record_if_any(path: Path, way_out: str = "restore it") -> dict[str, Any] | None:
+    """The same; None if there is no such file."""
+    data = read_if_any(path)
+    if data is None:
+        return None
+    values = _parsed(data)
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold one mapping, got {data[:60]!r}; the file is damaged, {way_out}")
     if KEY in values and not _fits(data, values.pop(KEY), values):
@@ -43,6 +53,19 @@ def read_record(path: Path, way_out: str = "restore it") -> dict[str, Any]:
             f"edit is meant, take that key out"
         )
     return values
+
+
+def _parsed(data: bytes) -> Any:
+    """None if it is no JSON. Python's parser has the last word, where the fast one refuses and of large files."""
+    try:
+        if len(data) <= LONGEST:
+            return from_json(data)
+    except ValueError:
+        pass
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _fits(data: bytes, seal: object, values: dict[str, Any]) -> bool:

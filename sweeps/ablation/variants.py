@@ -17,7 +17,7 @@ from mergenet.config.loading import parse_config, set_by_path
 from mergenet.errors import ConfigError, UserError
 from sweeps.ablation.components import Proposal, components
 from sweeps.ablation.schema import AblationConfig
-from sweeps.report.live import show_value
+from sweeps.report.wording import show_value
 from sweeps.space.space import value_at
 
 CENTRE = "centre"

@@ -12,14 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from analysis.names import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL, mode_of
-from analysis.report.verdict import label as label
-from analysis.report.verdict import show as show
+from analysis.names import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REPLICATE, SOURCE, TRIAL
+from analysis.report.verdict import label, show
 from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
 from analysis.trial_file import named_values
-from mergenet.config.pair_labels import in_a_word
-from mergenet.records.run_record import is_metric
 from sweeps.config import SweepConfig
+from sweeps.report.wording import best_text, short, show_params, show_value
 from sweeps.trials.budget import Budget, budget_line
 from sweeps.trials.messages import SUSPEND, EndEvent, JobEvent, LostEvent, Row
 from sweeps.trials.objectives import feasible
@@ -190,45 +188,6 @@ class View:
         return f"about {seconds // 60}:{seconds % 60:02d} left"
 
 
-def best_text(best: dict[str, Any] | None, metric: str) -> str:
-    """Never calls the lead a gain: that is what the confirmation is for."""
-    if best is None:
-        return "best so far: none yet"
-    extreme = "highest" if mode_of(metric) == "max" else "lowest"
-    lead = (
-        "no transfer is not that far yet"
-        if best["lead"] is None
-        else f"{show_lead(metric, best['lead'])} to no transfer"
-    )
-    mean = f"mean over {best[SEEDS]} seeds, " if SEEDS in best else ""
-    return (
-        f"{extreme} so far: {show(metric, best['value'])} ({best['trial']}, {mean}{lead}; "
-        "not a gain: the best of many is partly luck)"
-    )
-
-
-def show_lead(metric: str, lead: float) -> str:
-    return f"{100 * lead:+.2f} points" if is_metric(metric) else f"{lead:+.4g}"
-
-
-def show_params(params: dict[str, Any]) -> str:
-    """The parameters as text; layer pairs, which are long, come last."""
-    from sweeps.space.space import PAIRS
-
-    params = named_values(params)
-    paths = sorted(params, key=lambda path: path.startswith(PAIRS))
-    return " ".join(f"{short(path)}={show_value(params[path])}" for path in paths)
-
-
-def short(path: str) -> str:
-    return path.split(".")[-1]
-
-
-def show_value(value: Any) -> str:
-    plain = in_a_word(value)
-    return f"{plain:.4g}" if isinstance(plain, float) else str(plain)
-
-
 def trials_table(trials: Sequence[dict[str, Any]], metric: str, others: Sequence[str] = ()) -> Table:
     """All trials, in the order in which they were drawn. Each: trial_id, params, epochs, value, state, error.
 
@@ -257,7 +216,3 @@ def front_table(front: Sequence[dict[str, Any]]) -> Table:
     for point in front:
         table.add_row(point["trial_id"], *(show(name, value) for name, value in point["values"].items()))
     return table
-
-
-def clock(seconds: float) -> str:
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s" if seconds >= 60 else f"{seconds:.0f} s"

@@ -5,30 +5,38 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis.measures import PHASES, STEP_SECONDS, Rows
 from analysis.names import ADAPTER, FAILED, RUNNING, SOURCE, SWEEP_FILE, TRIAL, TRIALS_FOLDER, mode_of
-from analysis.report.verdict import controls_verdict, gain_text, verdict
+from analysis.report.verdict import controls_verdict, gain_text, label, verdict
 from analysis.sweep_file import edited_settings
-from analysis.trial_file import TRIAL_FILE, read_outcome
+from analysis.trial_file import TRIAL_FILE, folders_in, read_parts
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.many_runs import Reader, read_many
+from mergenet.records.quick.columns import Columns
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
+    EPOCH,
+    EPOCHS_DONE,
     EPOCHS_FILE,
     FINISHED,
+    METRIC,
     PROVENANCE_FILE,
     RESULT_FILE,
     STEP,
+    read_columns,
+    read_provenance,
     test_column,
 )
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.planning.epochs import forecast
-from sweeps.report.live import best_text, clock, label
+from sweeps.report.wording import best_text, clock
 from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
 from sweeps.trials.files import (
     STATE_FILE,
@@ -104,34 +112,38 @@ def is_locked(folder: Path) -> bool:
 
 
 def columns_of(sweep: SweepConfig) -> tuple[str, ...]:
-    """Those of the epochs that a status goes by: the objective and what else the sweep measures."""
+    """Those of all epochs that a status goes by: the objective and what else the sweep measures."""
     names = asked(sweep)
     steps = (STEP, *PHASES) if STEP_SECONDS in names else ()
-    return tuple(dict.fromkeys((sweep.objective, ADAPTER_PARAMETERS, *names, *steps)))
+    return tuple(dict.fromkeys((sweep.objective, *names, *steps)))
 
 
 def read_runs(folder: Path, columns: Sequence[str]) -> tuple[dict[str, Rows], dict[str, str], dict[str, str]]:
     """The epochs and the state of each run, by name, and of those that are damaged the reason: they have no epochs.
 
-    Of each epoch only these columns.
+    Of the epochs only these columns, the first of which is the objective, and of the last one the number of parameters
+    of the adapters; of trials that selected by the objective only the best epoch's, where no time of a step is asked.
     """
-    paths = sorted((folder / TRIALS_FOLDER).glob("*/"))
+    paths = folders_in(folder / TRIALS_FOLDER)
     found = dict(zip((path.name for path in paths), read_many(paths, reader(columns)), strict=True)) if paths else {}
     damaged = {name: str(run) for name, run in found.items() if isinstance(run, UserError)}
     whole = {name: run for name, run in found.items() if name not in damaged}
     states = {name: DAMAGED if name in damaged else str(run[0]) for name, run in found.items()}
-    runs: dict[str, Rows] = {name: list(rows_of(columns, run[1])) for name, run in whole.items()}
+    runs: dict[str, Rows] = {name: rows_of(columns, *run[1:]) for name, run in whole.items()}
     runs |= {name: [] for name in damaged}
     return runs, states, damaged
 
 
 def reader(columns: Sequence[str]) -> Reader:
-    """Reads a run's state and, of its epochs, the values of each column."""
+    """Reads a run's state, and of its epochs what `rows_of` makes rows of."""
 
     def read(path: Path) -> list[Any]:
-        trial, rows, _ = read_outcome(path)
+        trial, epochs, _ = read_parts(path, partial(needed, columns=columns))
+        if (path / PROVENANCE_FILE).exists():
+            read_provenance(path)
         state = RUNNING if trial is None else trial["state"]
-        return [state, [[row.get(name) for row in rows] for name in columns]]
+        values = [epochs.values[name] for name in columns]
+        return [state, len(epochs), epochs.best.get(EPOCH, 1), values, epochs.last.get(ADAPTER_PARAMETERS)]
 
     return Reader(
         read,
@@ -141,10 +153,27 @@ def reader(columns: Sequence[str]) -> Reader:
     )
 
 
-def rows_of(columns: Sequence[str], values: list[list[Any]]) -> Iterator[dict[str, Any]]:
-    """The values by epoch again, without what is missing."""
-    for row in zip(*values, strict=True):
-        yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+def needed(run: Path, result: dict[str, Any], columns: Sequence[str]) -> Columns:
+    """The columns of a run, or the best epoch's values alone, see `read_runs`."""
+    by_objective = run.name.startswith(TRIAL) and result[METRIC] in columns[:1] and STEP not in columns
+    epochs = read_columns(run, result, () if by_objective else columns)
+    if by_objective and len(epochs) != result[EPOCHS_DONE]:  # the best may be one that result.json does not know yet
+        return read_columns(run, result, columns)
+    return replace(epochs, values={name: [epochs.best.get(name)] for name in columns}) if by_objective else epochs
+
+
+def rows_of(
+    columns: Sequence[str], count: int, best: int, values: Sequence[Sequence[Any]], parameters: float | None
+) -> Rows:
+    """The values by epoch again, those of each or those of the best epoch, without what is missing."""
+    rows: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, column in zip(columns, values, strict=True):
+        for row, value in zip(rows if len(column) == count else rows[best - 1 :], column, strict=False):
+            if value is not None:
+                row[name] = value
+    if rows and parameters is not None:
+        rows[-1][ADAPTER_PARAMETERS] = parameters
+    return rows
 
 
 def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:

@@ -8,15 +8,16 @@ from typing import Any
 from rich.console import Console
 
 from analysis.names import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, TRIAL, TRIALS_FOLDER, mode_of
-from analysis.report.verdict import adapter_lines, control_lines, gain_text, verdict
+from analysis.report.verdict import adapter_lines, control_lines, gain_text, label, show, verdict
 from analysis.seeds import SD
 from analysis.trial_file import ended_trial, trial_folders
 from mergenet.records.mixed import mixed_inputs
 from mergenet.records.run_record import test_column
 from sweeps.config import SweepConfig
 from sweeps.planning.plan import Plan
-from sweeps.report.live import clock, front_table, label, show, trials_table
+from sweeps.report.live import front_table, trials_table
 from sweeps.report.status import failed_text
+from sweeps.report.wording import clock
 from sweeps.space.space import Space
 from sweeps.trials.budget import budget_line
 from sweeps.trials.jobs import no_controls

@@ -15,7 +15,7 @@ import yaml
 from analysis import load_trials
 from analysis.tables import formatting, overview
 from mergenet.errors import UserError
-from mergenet.records import many_runs, run_record
+from mergenet.records import many_runs, run_record, shared_reading
 from tests.analysis.folders import make_run
 from tests.records import edit_record
 
@@ -34,7 +34,7 @@ def with_care() -> Iterator[None]:
     """As before there was another way: line by line, and by PyYAML alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_record, "quick_rows", lambda _: None)
-        patch.setattr(run_record, "quick_times", lambda *_: None)
+        patch.setattr(run_record, "quick_columns", lambda *_: None)
         patch.setattr(run_record, "text_hash", lambda *_: None)
         patch.setattr(run_record, "quick_yaml", yaml.safe_load)
         yield
@@ -60,11 +60,12 @@ def every_way(folder: Path) -> Any:
         with with_care():
             told.append(seen(folder, per_seed=per_seed, cache=False))
         assert [seen(folder, per_seed=per_seed, cache=cache) for cache in (False, True, True)] == [told[-1]] * 3
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(many_runs, "SHARED", 2)
-        patch.setattr(many_runs, "STARTING", 0)
-        patch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-        assert seen(folder, cache=False) == told[-1]
+    for forks in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {"FORKED": 1, "STARTED": 1, "BLOCK": 1, "_may_fork": lambda forks=forks: forks}.items():
+                patch.setattr(shared_reading, name, value)
+            patch.setattr(shared_reading, "_free_cores", lambda: 2)
+            assert seen(folder, cache=False) == told[-1]
     return told[-1]
 
 
@@ -89,7 +90,11 @@ def tear_and_diverge(sweep: Path) -> None:
     path = sweep / "trials/t2/epochs.jsonl"
     path.write_text(path.read_text()[:-20])
     change_json(sweep / "trials/t2/result.json", status="running", epochs_done=1, best_epoch=None)
-    rows = [{"epoch": 1, "target_val_top1": float("nan"), "seconds_target": float("inf")}, {"epoch": 2, "step": 8}]
+    rows = [
+        {"epoch": 1, "step": 4, "target_val_top1": float("nan"), "seconds_target": float("inf")},
+        {"epoch": 2, "step": 8, "seconds_target": None, "seconds_adapter": None},
+        {"epoch": 3},
+    ]
     (sweep / "trials/t3/epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -43,7 +43,7 @@ def test_what_is_reached_follows_from_the_times(capsys: pytest.CaptureFixture[st
     shown = capsys.readouterr().out
     assert "analyze table, 10000 trials: at least 20 x as fast: first 25.0 x (CPU 25.0 x), again 250.0 x" in shown
     assert "sweep status, 1000 trials: at least 10 x as fast: first 9.0 x (CPU 9.0 x), NOT REACHED" in shown
-    assert "at most 1 s for 1,000 new trials at the second look: 1.50, NOT REACHED" in shown
+    assert "at most 1 s for 1,000 new trials at the second look: 1.50 (CPU 1.50), NOT REACHED" in shown
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@
   const { columns, rows, links, has, files, tracked } = data.table;
   const at = (id) => document.getElementById(id);
   const PAGE = 50; // rows
+  const MANY = 1000; // lines, which are drawn with a quarter of plotly's pixels: without a GPU these take all the time
   const PAPER = 680, LOW = 320; // pixels, of a figure that is printed: A4 and Letter, less their margins
 
   // Theme: the reader's system decides until the button is pressed; figures follow by their template.
@@ -34,7 +35,9 @@
     one.classList.add("drawn");
     const { data: traces, layout } = data.figures[one.dataset.figure];
     const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger scrolls the page
-    Plotly.newPlot(one, traces, { ...layout, dragmode, template: data.templates[theme()] }, config);
+    const many = one.dataset.figure === "parallel" && traces[0].ids.length > MANY;
+    const drawing = many ? { ...config, plotGlPixelRatio: 1 } : config;
+    Plotly.newPlot(one, traces, { ...layout, dragmode, template: data.templates[theme()] }, drawing);
     if (one.dataset.figure === "parallel") one.on("plotly_restyle", () => brush(one));
     else one.on("plotly_click", (event) => find(event.points[0]));
   };

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.report.verdict import label, show
 from analysis.statistics.paired_tests import PairedDifference
 from mergenet.config.loading import dump_yaml
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import METRIC, is_metric, test_column
 from sweeps.ablation.results.table import mean_of, paired, size, values_of
 from sweeps.ablation.variants import Variant
-from sweeps.report.live import label, show
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,8 +10,8 @@ from analysis.names import COMPLETE, FAILED, RUNNING
 from analysis.seeds import first_of
 from mergenet.records.run_record import FINISHED
 from sweeps.ablation.folder import load_folder, read_variants
-from sweeps.report.live import clock
 from sweeps.report.status import KILLED, failed_text, is_locked, read_runs
+from sweeps.report.wording import clock
 from sweeps.trials.files import read_state
 from sweeps.trials.sweep_dir import resume_command, shown_path, status_of
 

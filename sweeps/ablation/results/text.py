@@ -10,8 +10,8 @@ import pandas as pd
 from analysis.tables import formats
 from mergenet.records.atomic import write_json, write_text
 from sweeps.ablation.results.table import EXTRA, verdict_lines
-from sweeps.report.live import show_params
 from sweeps.report.plan_text import data_text, duration, size
+from sweeps.report.wording import show_params
 
 NAME, INTERACTIONS = "ablation", "interactions"  # of the files
 SHOWN = [

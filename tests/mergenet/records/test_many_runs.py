@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -13,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from mergenet.errors import CheckpointError, UserError
+from analysis.tables.load import READER
+from mergenet.errors import CheckpointError
 from mergenet.records import many_runs
 from mergenet.records.many_runs import Reader, read_many
+from mergenet.records.shared_reading import attempt
 
 FILES = ("a.json", "b.json")
 
@@ -59,7 +60,7 @@ class Looks:
         time.sleep(0.05)
         self.read.clear()
         told = read_many(self.runs, self.reader)
-        assert repr(told) == repr([many_runs._attempt(run, read_folder) for run in self.runs])
+        assert repr(told) == repr([attempt(run, read_folder) for run in self.runs])
         return list(self.read)
 
 
@@ -281,24 +282,10 @@ def test_two_that_look_at_once_and_a_writer_disturb_nobody(tmp_path: Path) -> No
         assert texts[7].startswith("text 7")
 
 
-def test_a_second_process_reads_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many_runs, "SHARED", 5)
-    monkeypatch.setattr(many_runs, "STARTING", 0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    started: list[Any] = []
-    popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kw: started.append(args) or popen(*args, **kw))
-    looks = Looks(tmp_path / "my runs\n")
-    break_it(looks.runs[1] / "a.json")
-    break_it(looks.runs[5] / "a.json")
-    (looks.runs[4] / "a.json").unlink()
-    expected = [many_runs._attempt(run, read_folder) for run in looks.runs]
-    reader = Reader(read_folder, FILES, "test", ("mergenet.records",))
-    found = read_many(looks.runs, reader, cache=False)
-    assert repr(found) == repr(expected)
-    assert len(started) == 1
-    assert [type(value) for value in found].count(UserError) == 3
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert repr(read_many(looks.runs, reader, cache=False)) == repr(expected), "it fails: the first one reads all"
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert repr(read_many(looks.runs, reader, cache=False)) == repr(expected), "it cannot be started"
+def test_what_decides_what_is_read_is_in_the_hash_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    many_runs.CacheFile(Path("runs"), READER)
+    needed = {"run_record", "sealed", "models", "shared_reading", "columns", "rows", "yaml", "trial_file", "runs"}
+    assert needed <= {path.stem for path in read}

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from mergenet.errors import CheckpointError
+from mergenet.records import sealed
 from mergenet.records.sealed import KEY, read_record, write_record
 
 VALUES: dict[str, Any] = {
@@ -127,3 +130,44 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(CheckpointError, match="folder could not be read: Is a directory"):
         read_record(tmp_path / "folder")
+
+
+SIGNS = st.sampled_from(
+    [
+        *'{}[],:"-+.eE \\\n\t01',
+        "NaN",
+        "-Infinity",
+        '"a"',
+        "null",
+        "true",
+        "1e999",
+        "\\ud800",
+        "\\u00e9",
+        "é",
+        "\x01",
+        "9" * 30,
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    (st.lists(SIGNS, max_size=12).map("".join) | st.text(max_size=8)).map(str.encode)
+    | st.binary(max_size=6)
+    | st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=10,
+    ).map(lambda value: json.dumps(value).encode())
+)
+@example(b'{"a": ' + b"9" * 5000 + b"}")
+@example(b"[" * 5000)
+@example(b"\xef\xbb\xbf{}")
+@example('{"a": 1}'.encode("utf-16"))
+@example(b'{"a": 1, "a": 2}')
+def test_json_is_read_as_python_reads_it(data: bytes) -> None:
+    try:
+        expected = json.loads(data)
+    except (ValueError, RecursionError):
+        expected = None
+    assert repr(sealed._parsed(data)) == repr(expected)

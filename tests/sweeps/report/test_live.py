@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.report.verdict import gain_text, verdict
+from analysis.report.verdict import gain_text, show, verdict
 from mergenet.records.sealed import write_record
-from sweeps.report.live import View, show, show_params, trials_table
+from sweeps.report.live import View, trials_table
+from sweeps.report.wording import show_params
 from sweeps.tracking.wandb_about import scalars
 from sweeps.tracking.wandb_summary import numbers, trials_html
 from sweeps.trials.budget import Budget

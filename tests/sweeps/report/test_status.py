@@ -1,6 +1,7 @@
 """`mergenet sweep status`: the state of a sweep from its folder alone, in every state that it can be found in."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from mergenet.records import many_runs
+from mergenet.records.run_record import epochs_hash, read_columns
 from mergenet.records.sealed import read_record, write_record
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
+from sweeps.report import status
 from sweeps.report.status import is_locked, read_status, status_lines
 from sweeps.trials.ranking import leader
 from sweeps.trials.sweep_dir import locked
@@ -189,6 +192,45 @@ def test_a_second_look_sees_what_has_changed_and_leaves_nothing_in_the_folder(
     again = read_status(folder)
     assert list(again["damaged"]) == ["trial-001"]
     assert again["best"] is None
+
+
+ROWS: dict[str, list[float | None]] = {
+    "best in the middle": [0.2, 0.9, 0.1],
+    "the same twice": [0.7, 0.7, 0.6],
+    "no value": [None, None, None],
+    "diverged": [0.6, math.nan, math.nan],
+    "one epoch": [0.8],
+}
+
+
+@pytest.mark.parametrize(
+    "bounds", [{}, {"adapter_parameters": {"max": 20}}, {"target_val_loss": {"max": 0.5}}], ids=str
+)
+@pytest.mark.parametrize("values", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_best_epoch_alone_gives_the_same_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[float | None], bounds: Any, killed: bool
+) -> None:
+    """As all epochs do, also where a killed run has one that result.json does not count, and it is the best."""
+    write_begun_sweep(tmp_path, "stopped", constraints=bounds)
+    rows = [
+        {"epoch": n, "step": 4 * n, "target_val_top1": value, "target_val_loss": 1 / n, "adapter_parameters": 10 * n}
+        for n, value in enumerate(values, start=1)
+    ]
+    known = {n: value for n, value in enumerate(values, start=1) if value is not None and not math.isnan(value)}
+    best = max(known, key=lambda n: known[n], default=None)
+    result = {"status": "running" if killed else "stopped", "error": None, "epochs_done": len(rows)}
+    result |= {"epochs_sha256": epochs_hash(rows), "best_epoch": best, "metric": "target_val_top1"}
+    write_record(tmp_path / "trials/trial-001/result.json", result)
+    if killed:
+        rows.append(rows[-1] | {"epoch": len(rows) + 1, "target_val_top1": 0.95})
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "trials/trial-001/epochs.jsonl").write_text(text)
+    found = read_status(tmp_path)
+    if not bounds:
+        assert (found["best"]["value"] == 0.95) is killed
+    monkeypatch.setattr(status, "needed", lambda run, result, columns: read_columns(run, result, columns))
+    assert read_status(tmp_path) == found
 
 
 def test_the_command_as_json_and_a_foreign_folder(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ import yaml
 from pydantic_core import from_json
 
 MARK = "mergenet-word-"
-SHAPES, WORDS = 256, 65536  # that are remembered
+SHAPES, LINES = 256, 65536  # that are remembered; as many words as lines
 
 # Plain text that is nothing else wherever a value may stand, or a word in quotes; up to the end of its line
-_WORD = re.compile(r"(?<=[:-] )([A-Za-z0-9_/](?:[\w.+:/-]*[\w.+/-])?|[+-]?\.?[0-9][\w.+-]*|'[\w.+-]*')(?=\n)", re.ASCII)
+_WORD = re.compile(r"(?<=[:-] )([A-Za-z0-9_/](?:[\w.+:/-]*[\w.+/-])?|[+-]?\.?[0-9][\w.+-]*|'[\w.+-]*')\Z", re.ASCII)
 _NUMBER = re.compile(r"(?:0|-?[1-9][0-9]{0,14})(?:\.[0-9]+)?", re.ASCII)  # the same in YAML 1.1 and in JSON
 
 _RESOLVER, _TEXT = yaml.resolver.Resolver(), "tag:yaml.org,2002:str"
@@ -28,25 +28,46 @@ Shape = tuple[tuple[str, ...], tuple[int, ...]]  # JSON around the words, and th
 
 def quick_yaml(data: bytes) -> Any:
     """The value of `yaml.safe_load(data)`. Raises what that raises."""
+    *lines, end = data.split(b"\n")
     try:
-        parts = _WORD.split(data.decode())
-    except UnicodeDecodeError:
+        cut = [*map(_cut, lines), (end.decode(), None)]
+    except ValueError:
         return yaml.safe_load(data)
-    shape, words = _shape(tuple(parts[::2])), [_word(word) for word in parts[1::2]]
-    if shape is None or None in words:
+    shape = _shape(tuple([text for text, _ in cut]))
+    if shape is None:
         return yaml.safe_load(data)
-    texts, order = shape
-    parts[::2], parts[1::2] = texts, [words[index] for index in order]
+    around, order = shape
+    words = [word for _, word in cut if word is not None]
+    parts = [""] * (2 * len(words) + 1)
+    parts[::2], parts[1::2] = around, [words[index] for index in order]
     return from_json("".join(parts))
 
 
+@functools.lru_cache(LINES)
+def _cut(line: bytes) -> tuple[str, str | None]:
+    """A line with MARK in place of the word at its end, and the JSON of the word; the line and None if it has none.
+
+    Raises ValueError if the line is no text in UTF-8 or if the word is none of JSON.
+    """
+    text = line.decode()
+    found = _WORD.search(text)
+    if MARK in text:
+        raise ValueError(f"{text} must not hold {MARK}")
+    if found is None:
+        return text, None
+    if (word := _word(found[0])) is None:
+        raise ValueError(f"{found[0]} is no value of JSON")
+    return text[: found.start()] + MARK, word
+
+
 @functools.lru_cache(SHAPES)
-def _shape(texts: tuple[str, ...]) -> Shape | None:
-    """texts: YAML around the words. None if a word would not be a value by itself, or another value none of JSON."""
-    if any(MARK in text for text in texts):
+def _shape(lines: tuple[str, ...]) -> Shape | None:
+    """lines: YAML, MARK in place of words. None if one would be no value by itself, or another is none of JSON."""
+    if MARK in lines[-1]:
         return None
-    marks = [f"{MARK}{index}-" for index in range(len(texts) - 1)]
-    found = _json("".join(text + mark for text, mark in zip(texts, [*marks, ""], strict=True)))
+    marked = [index for index, line in enumerate(lines) if line.endswith(MARK)]
+    marks = {index: f"{number}-" for number, index in enumerate(marked)}
+    found = _json("\n".join(line + marks.get(index, "") for index, line in enumerate(lines)))
     if found is None:
         return None
     pieces = re.split(rf'"{MARK}(\d+)-"', found)
@@ -58,7 +79,7 @@ def _shape(texts: tuple[str, ...]) -> Shape | None:
     return tuple(around), order
 
 
-@functools.lru_cache(WORDS)
+@functools.lru_cache(LINES)
 def _word(word: str) -> str | None:
     """The value of a word as JSON; None if it is none of JSON."""
     if _NUMBER.fullmatch(word):

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from mergenet.errors import CheckpointError
 from mergenet.records import run_record as record
-from mergenet.records.quick_rows import quick_rows, quick_times, text_hash
+from mergenet.records.quick.columns import Columns, quick_columns
+from mergenet.records.quick.rows import quick_rows, text_hash
 
 NUMBERS = st.floats() | st.none() | st.integers(-3, 2**70)
 COUNTS = ("epoch", "step")
 COLUMNS = ("target_val_top1", "seconds_target", "seconds_adapter", "gate", "seconds_source")
 counted = st.fixed_dictionaries({"epoch": st.integers(1, 9), "step": st.integers(0, 99)})
 rows = st.lists(st.builds(dict, counted, **dict.fromkeys(COLUMNS, NUMBERS)), max_size=4)
+ASKED = ("target_val_top1", "gate", "x", "seconds_target", "none")
 ODD_LINES = [
     *(
         '{"epoch": true}',
@@ -73,10 +75,10 @@ def read(folder: Path) -> str:
         return str(error)
 
 
-def read_parts(folder: Path) -> list[dict[str, Any]] | None:
-    """As for a table; None if it is refused."""
+def read_columns(folder: Path) -> Columns | None:
+    """As for a table and a status; None if it is refused."""
     try:
-        return record.read_epochs(folder, whole=False)
+        return record.read_columns(folder, record.read_result(folder), ASKED)
     except CheckpointError:
         return None
 
@@ -85,18 +87,23 @@ def check(folder: Path, data: bytes, result: dict[str, Any]) -> str:
     """What is read at once is what is read with care alone. Returns it."""
     (folder / record.EPOCHS_FILE).write_bytes(data)
     record.write_record(folder / record.RESULT_FILE, result)
-    found, parts = read(folder), read_parts(folder)
-    if parts is None:
-        assert not found.startswith("[")
-    else:
-        for row, part in zip(record.read_epochs(folder), parts, strict=True):
-            best = part.keys() == row.keys()
-            kept = {name: row[name] for name in row if best or name in COUNTS or name.startswith("seconds_")}
-            assert repr(kept) == repr(part)
+    found, columns = read(folder), read_columns(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record, "quick_rows", lambda _: None)
+        patch.setattr(record, "quick_columns", lambda *_: None)
         patch.setattr(record, "text_hash", lambda *_: None)
         assert found == read(folder)
+        assert repr(columns) == repr(read_columns(folder))
+    if columns is None:
+        assert not found.startswith("[")
+    else:
+        rows = record.read_epochs(folder)
+        assert repr(columns.steps) == repr([row.get("step") for row in rows])
+        for name, values in {**columns.times, **columns.values}.items():
+            assert repr(values) == repr([row.get(name) for row in rows]), name
+        assert set(columns.times) == {name for row in rows for name in row if name.startswith("seconds_")}
+        assert repr(columns.last) == repr(rows[-1] if rows else {})
+        assert repr(columns.best) == repr(record.best_row(rows, result))
     return found
 
 
@@ -146,7 +153,10 @@ def written(number: int, **more: Any) -> dict[str, Any]:
         ({"x": True}, False),
         ({"x": [1]}, False),
         ({"seconds_target": "1, 2"}, False),
+        ({"gate": None, "x": 1e-7, "y": -1.5e300}, True),
         ({"step": 4.0}, False),
+        ({"step": 13}, False),
+        ({"epoch": 4}, False),
         ({"step": -1}, False),
         ({"epoch": 0}, False),
     ],
@@ -157,13 +167,36 @@ def test_a_table_s_part_of_the_rows(tmp_path: Path, more: dict[str, Any], at_onc
     told = [written(1), written(2), written(3, **more)]
     data = "".join(json.dumps(row) + "\n" for row in told).encode()
     found = check(tmp_path, data, result_of(3, record.epochs_hash(told), best=2))
-    taken = quick_times(data, 3, record.epochs_hash(told), 2)
+    taken = quick_columns(data, 3, record.epochs_hash(told), 2, ASKED)
     assert (taken is not None) is at_once
     if taken is not None:
-        assert (taken[1], taken[0].keys()) == (told[1], {"epoch", "step", "seconds_target"})
+        assert (taken.best, taken.steps, list(taken.times)) == (told[1], [4, 8, 12], ["seconds_target"])
         assert found.startswith("[")
-        assert quick_times(data, 3, record.epochs_hash(told), 4) is None, "no such epoch"
-        assert quick_times(data, 2, record.epochs_hash(told[:2]), 2) is None, "a killed run's last row is not counted"
+        assert quick_columns(data, 3, record.epochs_hash(told), 4, ASKED) is None, "no such epoch"
+        assert quick_columns(data, 2, record.epochs_hash(told[:2]), 2, ASKED) is None, "a killed run's last row"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"seconds_adapter": 2.0, "seconds_source": 1e-7},
+        {"gate": 1.0},
+        {"gate": 1.0, "seconds_none": None, "seconds_few": float("nan")},
+    ],
+    ids=str,
+)
+def test_times_stand_anywhere_in_a_row(tmp_path: Path, more: dict[str, Any]) -> None:
+    """At its end or before other columns, one or several; in each row alike."""
+    told = [{"epoch": n, "step": 5 * n, "x": n / 3, "seconds_target": 0.1 * n} | more for n in range(1, 5)]
+    data = "".join(json.dumps(row) + "\n" for row in told).encode()
+    check(tmp_path, data, result_of(4, record.epochs_hash(told), best=3))
+    together = list(more) in ([], ["seconds_adapter", "seconds_source"], ["gate"])
+    assert (quick_columns(data, 4, record.epochs_hash(told), 3, ASKED) is not None) is together
+    other = [row if number != 2 else row | {"seconds_x": 1.0} for number, row in enumerate(told)]
+    data = "".join(json.dumps(row) + "\n" for row in other).encode()
+    assert check(tmp_path, data, result_of(4, record.epochs_hash(other), best=3)).startswith("[")
+    assert quick_columns(data, 4, record.epochs_hash(other), 3, ASKED) is None
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
-from mergenet.records import quick_yaml as module
-from mergenet.records.quick_yaml import quick_yaml
+from mergenet.records.quick import yaml as module
+from mergenet.records.quick.yaml import quick_yaml
 
 WORDS = [
     *("1", "0", "-0", "-3", "+3", "010", "0o7", "0x1f", "1_000", "1:30", "190:20:30", "12345678901234567890"),
@@ -143,6 +143,7 @@ def test_the_configurations_of_a_sweep_are_parsed_once(monkeypatch: pytest.Monke
     load = yaml.safe_load
     monkeypatch.setattr(module.yaml, "safe_load", lambda text: parsed.append(text) or load(text))
     module._shape.cache_clear()
+    module._cut.cache_clear()
     module._word.cache_clear()
     for number in range(20):
         adapter = {"rank": number + 1, "gate": 0.1 + number / 100}

@@ -4,25 +4,20 @@ A file that is not exactly so (torn, damaged, edited, of another program) is lef
 run_record.py, which has the messages. What is accepted here is what that one accepts, with the same values.
 """
 
-import functools
 import hashlib
 import re
 from itertools import chain
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from mergenet.records.models import EpochRow
 
 LONGEST = 4000  # bytes of a line; Python's JSON refuses a number of more digits, this one does not
 
-_ROWS = TypeAdapter(list[EpochRow])
+_ROWS = TypeAdapter(list[EpochRow], config=ConfigDict(defer_build=True))
 _TIMES = re.compile(rb'(, "seconds_\w+": [^,}]*(?:, "seconds_\w+": [^,}]*)*)')
-_COUNTS = re.compile(rb'(\{"epoch": ([1-9][0-9]*), "step": (?:0|[1-9][0-9]*))[,}]')
-_DIGITS = b"0123456789.-+"
-_VALUE = rb'"[^"\\]*": (?:e|null|NaN|Infinity)?'  # without digits
-_ROW = re.compile(rb"\{%s(?:, %s)*\}" % (_VALUE, _VALUE))
 
 
 def quick_rows(data: bytes) -> list[dict[str, Any]] | None:
@@ -35,35 +30,6 @@ def quick_rows(data: bytes) -> list[dict[str, Any]] | None:
     except ValueError:
         return None
     return rows if _are_rows(rows) else None
-
-
-def quick_times(data: bytes, count: int, sha256: str, best_epoch: int) -> list[dict[str, Any]] | None:
-    """Of each row epoch, step and times, in their order; of the best epoch the whole row.
-
-    None, for the careful reader, unless there are so many rows and their text has the hash. Then they are as the run
-    wrote them, and only those that a table needs become values, and the times, which the hash leaves out.
-    """
-    *shapes, end = data.translate(None, _DIGITS).split(b"\n")
-    if end or len(shapes) != count or not all(map(_has_times_once, set(shapes))):
-        return None
-    parts = _TIMES.split(data)
-    timeless, times = b"".join(parts[::2]), parts[1::2]
-    counts = _COUNTS.findall(timeless)
-    if len(counts) != count or _hash(timeless[:-1].replace(b"\n", b", ")) != sha256:
-        return None
-    try:
-        best = [int(epoch) for _, epoch in counts].index(best_epoch)
-        rows = from_json(b"[%s}]" % b"},".join([begin + text for (begin, _), text in zip(counts, times, strict=True)]))
-        rows[best] = from_json(data.split(b"\n", best + 1)[best])
-    except ValueError:
-        return None
-    return list(rows)
-
-
-@functools.lru_cache(maxsize=1024)
-def _has_times_once(shape: bytes) -> bool:
-    """Whether a line, without its digits, is a mapping of numbers and nulls, whose times stand together."""
-    return _ROW.fullmatch(shape) is not None and len(_TIMES.findall(shape)) == 1
 
 
 def text_hash(data: bytes, count: int) -> str:
