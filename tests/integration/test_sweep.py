@@ -19,7 +19,7 @@ from sweeps.config.loading import dump_sweep, load_sweep
 from tests.sweeps.base import CONV, HEAD, sweep_config, write_base
 from tests.sweeps.sweep_command import CANARY, Done, holding, sweep_command, without_seconds
 
-pytestmark = pytest.mark.timeout(600)  # a minute alone on two cores; the machine may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # a minute alone on two cores; the machine may be busy
 
 CONFIRMED = [f"confirm-{role}-{number}" for number in (1, 2) for role in ("best", "none", "adapter", "noise")]
 SEARCH = {
