@@ -82,8 +82,16 @@ def _free_cores() -> int:
     """Those that this process may use, less what others keep busy: beside them two processes take longer than one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, AttributeError):  # no load average is known
-        cores -= int(os.getloadavg()[0])
+        cores -= min(int(os.getloadavg()[0]), _others())
     return cores
+
+
+def _others() -> int:
+    """How many other threads run now: the load average still holds what ended within the last minute."""
+    try:
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1
+    except (OSError, ValueError, IndexError):  # no Linux
+        return sys.maxsize
 
 
 def _may_fork() -> bool:

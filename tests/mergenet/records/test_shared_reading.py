@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,13 +138,29 @@ def test_an_error_of_the_program_is_told_and_leaves_no_process(
             os.waitpid(process, os.WNOHANG)
 
 
-@pytest.mark.parametrize(("load", "free"), [(0.9, 4), (1.0, 3), (2.7, 2), (9.0, -5)])
-def test_cores_that_others_keep_busy_are_left_to_them(monkeypatch: pytest.MonkeyPatch, load: float, free: int) -> None:
+@pytest.mark.parametrize(
+    ("load", "others", "free"), [(0.9, 9, 4), (1.0, 9, 3), (2.7, 9, 2), (9.0, 9, -5), (9.0, 0, 4), (2.7, 1, 3)]
+)
+def test_cores_that_others_keep_busy_are_left_to_them(
+    monkeypatch: pytest.MonkeyPatch, load: float, others: int, free: int
+) -> None:
+    monkeypatch.setattr(shared_reading, "_others", lambda: others)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     assert shared_reading._free_cores() == free
     monkeypatch.delattr(os, "getloadavg")
     assert shared_reading._free_cores() == 4
+
+
+def test_others_are_those_that_run_now() -> None:
+    spin = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+    try:
+        seen = max(shared_reading._others() for _ in range(200) if not time.sleep(0.01))
+    finally:
+        for process in spin:
+            process.kill()
+            process.wait()
+    assert 3 <= seen < sys.maxsize if Path("/proc/loadavg").exists() else seen == sys.maxsize
 
 
 @pytest.mark.usefixtures("shared")
