@@ -101,6 +101,9 @@ def cluster_of(nodes: int, cpus: int) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     os.environ[AT_ONCE] = str(MANY_RELAYS)
+    os.environ["RAY_prestart_worker_first_driver"] = (
+        "0"  # else a Python process a CPU of each node, all on this machine
+    )
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY})
     try:
         for _ in range(nodes):
