@@ -36,6 +36,7 @@ NAME = "many_slots"
 MAX_WAIT, MAX_CPU = 0.5, 0.1  # seconds: the 99th percentile of a wait; of the driver's CPU for a trial
 MEMORY = 100 * 1024**2  # bytes of a node's object store
 METRIC = "target_val_top1"
+PRESTART = "RAY_prestart_worker_first_driver"
 
 
 class Node:
@@ -101,9 +102,7 @@ def cluster_of(nodes: int, cpus: int) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     os.environ[AT_ONCE] = str(MANY_RELAYS)
-    os.environ["RAY_prestart_worker_first_driver"] = (
-        "0"  # else a Python process a CPU of each node, all on this machine
-    )
+    os.environ[PRESTART] = "0"  # else each node starts a Python process for each of its CPUs, all on this machine
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY})
     try:
         for _ in range(nodes):

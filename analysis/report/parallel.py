@@ -24,13 +24,15 @@ from mergenet.records.run_record import is_metric, test_column
 MOST_LABELS = 30  # ticks of a choice; of more, evenly spaced ones
 MOST_CHARACTERS = 18  # of a tick
 SHADES = np.linspace(0.2, 0.88, 8).tolist()  # of the scale: seen on white and on black
+MOST_LINES, BEST_LINES = 1000, 200  # that are drawn
 NOT_DRAWN = -0.08  # below the axis, in its lengths: a trial that did not draw the setting
 
 Dimension = dict[str, Any]
 
 
 def parallel_coordinates(evidence: Evidence) -> go.Figure:
-    """Coloured by value. Its trace's `ids` are the names of the trials, by which the page filters its table.
+    """Coloured by value. Its trace's `ids` are the names of the trials, by which the page filters its table; its `meta`
+    has the places of those that the page draws, if they are too many to draw each.
 
     Trials stopped early have the value that they reached. Raises UserError with fewer than two trials with a value.
     """
@@ -53,7 +55,22 @@ def parallel_coordinates(evidence: Evidence) -> go.Figure:
     line |= {"colorbar": {"title": {"text": html.escape(str(value["label"]))}, "thickness": 12}}
     trace = go.Parcoords(dimensions=dimensions, line=line, ids=list(map(str, table["trial"])))
     trace.update(labelfont={"size": 13}, tickfont={"size": 11}, unselected={"line": {"opacity": 0.06}})
-    return go.Figure(trace).update_layout(height=440, margin={"t": 60, "b": 30, "l": 70, "r": 30})
+    figure = go.Figure(trace).update_layout(height=440, margin={"t": 60, "b": 30, "l": 70, "r": 30})
+    if len(table) <= MOST_LINES:
+        return figure
+    places = spread_lines(np.array(value["values"]), mode_of(metric))
+    figure.data[0].update(meta={"drawn": places})
+    text = (
+        f"{len(places):,} of {len(table):,} trials are drawn: the best {BEST_LINES}, and of the others every so many-th"
+    )
+    return figure.update_layout(title={"text": f"{text} by value; an axis that is brushed keeps all in the table"})
+
+
+def spread_lines(values: np.ndarray, mode: str) -> list[int]:
+    """The places of MOST_LINES values: the best BEST_LINES, and the others by equal steps of their rank."""
+    order = np.argsort(-values if mode == "max" else values, kind="stable")
+    steps = np.linspace(BEST_LINES, len(order) - 1, MOST_LINES - BEST_LINES).round().astype(int)
+    return sorted(order[[*range(BEST_LINES), *steps]].tolist())
 
 
 def _measured(table: pd.DataFrame, name: str) -> Dimension:

@@ -5,7 +5,6 @@
   const { columns, rows, links, has, files, tracked } = data.table;
   const at = (id) => document.getElementById(id);
   const PAGE = 50; // rows
-  const MANY = 1000; // lines, which are drawn with a quarter of plotly's pixels: without a GPU these take all the time
   const PAPER = 680, LOW = 320; // pixels, of a figure that is printed: A4 and Letter, less their margins
 
   // Theme: the reader's system decides until the button is pressed; figures follow by their template.
@@ -35,10 +34,9 @@
     one.classList.add("drawn");
     const { data: traces, layout } = data.figures[one.dataset.figure];
     const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom"; // a finger scrolls the page
-    const many = one.dataset.figure === "parallel" && traces[0].ids.length > MANY;
-    const drawing = many ? { ...config, plotGlPixelRatio: 1 } : config;
-    Plotly.newPlot(one, traces, { ...layout, dragmode, template: data.templates[theme()] }, drawing);
-    if (one.dataset.figure === "parallel") one.on("plotly_restyle", () => brush(one));
+    const parallel = one.dataset.figure === "parallel";
+    Plotly.newPlot(one, parallel ? traces.map(thinned) : traces, { ...layout, dragmode, template: data.templates[theme()] }, config);
+    if (parallel) one.on("plotly_restyle", () => brush(one));
     else one.on("plotly_click", (event) => find(event.points[0]));
   };
   const seen = new IntersectionObserver((entries) => {
@@ -181,12 +179,23 @@
     choose();
   });
 
-  // A trial is kept if it lies in a brushed part of every axis that has one
+  // Of many trials some are drawn, those that `meta.drawn` numbers, for a browser without a GPU takes a second to draw 5,000 lines
+  const thinned = (trace) => {
+    const some = trace.meta && trace.meta.drawn;
+    const of = (values) => some ? some.map((i) => values[i]) : values;
+    const dimensions = trace.dimensions.map((one) => ({ ...one, values: of(one.values) }));
+    return { ...trace, ids: of(trace.ids), line: { ...trace.line, color: of(trace.line.color) }, dimensions };
+  };
+
+  // A trial, drawn or not, is kept if it lies in a brushed part of every axis that has one
   const brush = (one) => {
-    const trace = one.data[0];
-    const limits = trace.dimensions.map(({ constraintrange: range }) => !range ? null : Array.isArray(range[0]) ? range : [range]);
-    const inside = (i) => limits.every((parts, d) => !parts || parts.some(([low, high]) => low <= trace.dimensions[d].values[i] && trace.dimensions[d].values[i] <= high));
-    brushed = limits.some(Boolean) ? new Set(trace.ids.filter((_, i) => inside(i))) : null;
+    const trace = data.figures.parallel.data[0];
+    const brushes = one.data[0].dimensions.filter((axis) => axis.constraintrange).map(({ label, constraintrange: range }) => ({
+      values: trace.dimensions.find((axis) => axis.label === label).values, // a reader may have moved the axes
+      parts: Array.isArray(range[0]) ? range : [range],
+    }));
+    const inside = (i) => brushes.every(({ values, parts }) => parts.some(([low, high]) => low <= values[i] && values[i] <= high));
+    brushed = brushes.length ? new Set(trace.ids.filter((_, i) => inside(i))) : null;
     choose();
   };
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from analysis.report.evidence import gather
 from analysis.report.page import write_report
 from benchmarks.browser import brush, chromium, look, missing
 from tests.analysis.importance.sweeps import drawn
@@ -129,6 +130,29 @@ def test_a_brushed_axis_keeps_its_trials_in_the_table(shown: "Chrome") -> None:
     assert not js(
         shown, "document.querySelector('[data-figure=parallel]').data[0].dimensions.some((d) => d.constraintrange)"
     )
+
+
+def test_of_too_many_trials_some_are_drawn_and_a_brush_keeps_all(
+    browser: "Chrome", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.report.parallel.MOST_LINES", 20)
+    monkeypatch.setattr("analysis.report.parallel.BEST_LINES", 5)
+    folder = reported(tmp_path / "known", {"best": 0.03}, states=["complete"] * 60, points=drawn(60))
+    look(browser, 1280)
+    browser.get(write_report(folder, tmp_path / "report.html")[0].as_uri())
+    draw_all(browser)
+    figure = "document.querySelector('[data-figure=parallel]')"
+    assert js(browser, f"{figure}.data[0].ids.length") == 20
+    assert "20 of 60 trials are drawn: the best 5" in js(browser, "document.body.textContent")
+    js(browser, f"void Plotly.restyle({figure}, {{dimensions: [[...{figure}.data[0].dimensions].reverse()]}})")
+    place = js(browser, f"{figure}.data[0].dimensions.findIndex((axis) => axis.label === 'gate')")
+    js(browser, f"void Plotly.restyle({figure}, 'dimensions[{place}].constraintrange', [[0.5, 1.0]])")
+    until(browser, "document.getElementById('count').textContent.includes('brushed')")
+    kept = count(browser)
+    gates = [float(cell) for cell in column(browser, "transfer.adapter.gate")]
+    everything = gather(folder).trials["transfer.adapter.gate"]
+    assert kept == int((everything >= 0.02 * 25**0.5).sum()) > 20
+    assert min(gates) >= 0.02 * 25**0.5 * 0.999
 
 
 def test_a_click_on_a_title_sorts_and_another_turns_it_around(shown: "Chrome") -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.importance.space import Parameter
 from analysis.report.evidence import gather
-from analysis.report.parallel import NOT_DRAWN, _ticks, parallel_coordinates
+from analysis.report.parallel import BEST_LINES, MOST_LINES, NOT_DRAWN, _ticks, parallel_coordinates, spread_lines
 from mergenet.errors import UserError
 from tests.analysis.importance.sweeps import GATE, METHOD, WEIGHT, drawn
 from tests.analysis.report.sweeps import reported
@@ -16,6 +16,19 @@ def test_a_line_for_each_trial_with_a_value_and_an_axis_for_each_setting(folder:
     assert [axis.label for axis in trace.dimensions] == ["gate", "rank", "epochs", "val top1 %"]
     assert len(trace.ids) == len(set(trace.ids)) == 31, "the failed one has none"
     assert {len(axis["values"]) for axis in trace.dimensions} == {31}
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_of_many_trials_the_best_are_drawn_and_others_by_equal_steps(mode: str) -> None:
+    values = np.random.default_rng(0).permutation(5000).astype(float)
+    ranked = values[spread_lines(values, mode)]
+    assert len(set(ranked)) == MOST_LINES
+    best_first = np.sort(ranked)[::-1] if mode == "max" else np.sort(ranked)
+    top = np.arange(4999, 4999 - BEST_LINES, -1) if mode == "max" else np.arange(BEST_LINES)
+    assert best_first[:BEST_LINES].tolist() == top.tolist()
+    assert set(np.abs(np.diff(best_first[BEST_LINES:]))) <= {6.0, 7.0} and best_first[-1] == (
+        0 if mode == "max" else 4999
+    )
 
 
 def test_a_logarithmic_range_is_shown_as_it_was_drawn(folder: Path) -> None:
