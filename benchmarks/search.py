@@ -23,8 +23,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -88,13 +89,24 @@ def found_by(
     folder: Path, job: Job, noise: float = 0.0, workers: int = 4, budgets: Sequence[int] = BUDGETS
 ) -> list[float]:
     """The accuracy of the complete trial that seems best at each budget, NaN without one. Runs in a worker process."""
-    logging.disable(logging.WARNING)
     side, task, seed = job
     surrogate, generator = Surrogate(folder, task), np.random.default_rng([seed, int(task)])
     scale = noise * spread(surrogate) if noise else 0.0
     end = budgets[-1] * EPOCHS
-    ended = simulated(surrogate, SIDES[side](seed), lambda: scale * generator.standard_normal(), end, workers)
+    with silent():
+        ended = simulated(surrogate, SIDES[side](seed), lambda: scale * generator.standard_normal(), end, workers)
     return [best_seeming([trial for trial in ended if trial.spent <= budget * EPOCHS]) for budget in budgets]
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Inside, nothing is logged but errors."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def best_seeming(trials: Sequence[Trial]) -> float:
