@@ -41,12 +41,22 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(browser: "Chrome", many: Path) -> Iterator["Chrome"]:
     """The page, opened anew at 1280 pixels in the light theme."""
     look(browser, 1280)
-    # from the same page to itself the driver may answer before the new one is there
-    browser.get("about:blank")
-    browser.get(many.as_uri())
-    until(browser, "document.getElementById('count')?.textContent")  # its script has run
+    show(browser, many)
     yield browser
     browser.execute_script("localStorage.clear()")
+
+
+def show(driver: "Chrome", page: Path) -> None:
+    """Opens a page and waits for its script: the driver may answer before, from a page to itself with the old one."""
+    driver.get("about:blank")
+    driver.get(page.as_uri())
+    until(driver, "document.getElementById('count')?.textContent")
+
+
+def reload(driver: "Chrome") -> None:
+    js(driver, "void (window.old = true)")
+    driver.refresh()
+    until(driver, "!window.old && document.getElementById('count')?.textContent")
 
 
 def js(driver: "Chrome", script: str, *arguments: Any) -> Any:
@@ -93,7 +103,7 @@ def draw_all(driver: "Chrome") -> None:
 
 def test_every_figure_is_drawn_without_a_request_or_an_error(shown: "Chrome") -> None:
     shown.get_log("browser"), shown.get_log("performance")
-    shown.refresh()
+    reload(shown)
     draw_all(shown)
     events = [json.loads(entry["message"])["message"] for entry in shown.get_log("performance")]
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -139,7 +149,7 @@ def test_of_too_many_trials_some_are_drawn_and_a_brush_keeps_all(
     monkeypatch.setattr("analysis.report.parallel.BEST_LINES", 5)
     folder = reported(tmp_path / "known", {"best": 0.03}, states=["complete"] * 60, points=drawn(60))
     look(browser, 1280)
-    browser.get(write_report(folder, tmp_path / "report.html")[0].as_uri())
+    show(browser, write_report(folder, tmp_path / "report.html")[0])
     draw_all(browser)
     figure = "document.querySelector('[data-figure=parallel]')"
     assert js(browser, f"{figure}.data[0].ids.length") == 20
@@ -225,7 +235,7 @@ def test_a_row_links_to_its_run_on_w_and_b(
 ) -> None:
     urls = {"trial-000": "https://host/me/p/runs/known-trial-000", "trial-001": "javascript:alert(1)"}
     monkeypatch.setattr("analysis.report.trials.run_urls", lambda _: urls)
-    browser.get(write_report(small, tmp_path / "report.html")[0].as_uri())
+    show(browser, write_report(small, tmp_path / "report.html")[0])
     found = js(browser, "[...document.querySelectorAll('#table a')].filter((one) => one.textContent === 'W&B')")
     assert [one.get_attribute("href") for one in found] == ["https://host/me/p/runs/known-trial-000"]
     row = js(browser, "arguments[0].closest('tr').cells[0].textContent", found[0])
@@ -260,14 +270,14 @@ def test_the_theme_follows_the_reader_and_then_the_button(shown: "Chrome") -> No
     assert light[0] != dark[0] and light[1] != dark[1]
     shown.find_element("id", "theme").click()
     assert (page(), ink()) == light
-    shown.refresh()
+    reload(shown)
     assert page() == light[0], "the choice is kept"
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_never_wider_than_the_screen(width: int, shown: "Chrome") -> None:
     look(shown, width)
-    shown.refresh()
+    reload(shown)
     draw_all(shown)
     assert js(shown, "document.documentElement.scrollWidth") <= width
 
@@ -289,7 +299,7 @@ def test_the_keyboard_reaches_everything(shown: "Chrome") -> None:
 
 def test_paper_gets_every_figure_in_light_colours(shown: "Chrome") -> None:
     look(shown, 1280, theme="dark")
-    shown.refresh()
+    reload(shown)
     until(shown, "document.getElementById('theme').textContent === 'Light'")
     js(
         shown,
