@@ -242,8 +242,9 @@ def slow_head(slots: int) -> str | None:
     """
     import ray
 
-    heads = (node["Resources"] for node in ray.nodes() if node["Alive"] and HEAD.keys() <= node["Resources"].keys())
-    if slots < MANY_RELAYS or next(heads, {}).get("CPU") or AT_ONCE in os.environ:  # a driver often runs on the head
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    has_cpus = any(HEAD.keys() <= resources.keys() and resources.get("CPU") for resources in nodes)
+    if slots < MANY_RELAYS or has_cpus or AT_ONCE in os.environ:  # a driver often runs on the head
         return None
     return (
         f"the head has no CPUs, so that Ray starts one process at a time there, and {slots} slots need one each: "
