@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import ABLATION_FILE, STATE_FILE, SWEEP_FILE
-from mergenet.config.yaml12 import load_yaml
+from mergenet.config.yaml12 import dump_yaml_values, load_yaml
 from mergenet.errors import CheckpointError, UserError
 from mergenet.records.sealed import read_record
 
@@ -36,19 +36,24 @@ def read_confirmation(folder: Path) -> dict[str, Any]:
 
 
 def edited_settings(folder: Path) -> list[str]:
-    """A line that names the keys of sweep.yaml that were edited since the sweep last began or was resumed; or none.
+    """A line that names the keys of sweep.yaml that were edited since the sweep last began or was resumed; or none."""
+    edits = edits_of(folder)
+    if not edits:
+        return []
+    since = f"{folder / SWEEP_FILE} was edited since the sweep last began or was resumed"
+    return [f"{since}: {', '.join(edits)}; `mergenet sweep resume {shlex.quote(str(folder))}` goes on by it"]
 
-    A sweep of an earlier version did not write down what it began with, and then nothing is said.
+
+def edits_of(folder: Path) -> list[str]:
+    """The edits alone, such as "num_trials (4 became 8)", by key.
+
+    A sweep of an earlier version did not write down what it began with, and then there are none.
     """
     now, then = read_sweep_file(folder), _settings(folder)
     if not now or then is None:
         return []
-    names = [name for name in now.keys() | then.keys() if now.get(name) != then.get(name)]
-    if not names:
-        return []
-    changes = ", ".join(f"{name} ({_change(then.get(name), now.get(name))})" for name in sorted(names))
-    resume = f"`mergenet sweep resume {shlex.quote(str(folder))}`"
-    return [f"{folder / SWEEP_FILE} was edited after the sweep had run: {changes}; {resume} goes on by it"]
+    names = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+    return [f"{name} ({_edit(then.get(name), now[name]) if name in now else 'taken out'})" for name in names]
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:
@@ -60,6 +65,7 @@ def _settings(folder: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _change(then: Any, now: Any) -> str:
-    plain = not any(isinstance(value, dict | list) for value in (then, now))
-    return f"{then} became {now}" if plain else "edited"
+def _edit(then: Any, now: Any) -> str:
+    if any(isinstance(value, dict | list) for value in (then, now)):
+        return "edited"
+    return " became ".join(dump_yaml_values([value]).strip().removeprefix("- ") for value in (then, now))

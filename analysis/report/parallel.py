@@ -61,9 +61,9 @@ def parallel_coordinates(evidence: Evidence) -> go.Figure:
     places = spread_lines(np.array(value["values"]), mode_of(metric))
     figure.data[0].update(meta={"drawn": places})
     text = (
-        f"{len(places):,} of {len(table):,} trials are drawn: the best {BEST_LINES}, and of the others every so many-th"
+        f"{len(places):,} of {len(table):,} trials are drawn: the best {BEST_LINES}, and others by equal steps of rank"
     )
-    return figure.update_layout(title={"text": f"{text} by value; an axis that is brushed keeps all in the table"})
+    return figure.update_layout(title={"text": f"{text}; the table keeps every trial in a brushed part"})
 
 
 def spread_lines(values: np.ndarray, mode: str) -> list[int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergenet.errors import UserError
+from sweeps.cli.failures import failures
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,7 +91,6 @@ def ablate_command(what: str, folder: Path | None, **options: Any) -> None:
     after a kill, and with more --seeds adds to what is there. SWEEP_DIR may be the folder of an ablation itself, to go
     on with it or to print its table again.
     """
-    from sweeps.cli.commands import failures
     from sweeps.trials.sweep_dir import holds_ablation
 
     given = {key: value for key in LATER if (value := options.pop(key)) not in (None, (), False, {})}
@@ -225,8 +225,6 @@ def confirm_command(
     Shows how much each value of the search was luck, and writes best.yaml. Of a single trial (--top 1, or one --trial)
     nothing is chosen: all seeds tell its gain, and more --seeds on the same folder add to them.
     """
-    from sweeps.cli.commands import failures
-
     place = folder
     with failures(lambda: place):
         from sweeps.ablation.api import Ablation

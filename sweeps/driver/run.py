@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.names import FAILED, RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
-from analysis.sweep_file import edited_settings, read_sweep_file
+from analysis.sweep_file import edits_of, read_sweep_file
 from mergenet.records.run_record import FINISHED
 from mergenet.records.sealed import write_record
 from sweeps.driver.check_records import check_records
@@ -111,8 +111,8 @@ def resume_sweep(
             names = retry_failed(plan, folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
             note_inputs(folder, plan)
-        for line in edited_settings(folder):
-            say(console, line)
+        if edits := edits_of(folder):
+            say(console, f"goes on by sweep.yaml as it was edited: {', '.join(edits)}")
         write_status(folder, plan, RUNNING, settings=read_sweep_file(folder))
         return _train(plan, folder, console, address)
 

@@ -25,6 +25,8 @@ from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
 from tests.tiny import copies, equal, register, same, set_up, tiny_config, without_times
 
+pytestmark = pytest.mark.slow  # processes that train together
+
 PLAIN = {  # without BatchNorm and dropout in the networks: two halves of a batch are the batch
     "target.model.name": "tiny_plain_cnn",
     "transfer.pairs": [{"source": "3", "target": "6"}],

@@ -126,7 +126,7 @@ def test_a_resumed_sweep_ends_as_an_undisturbed_one(done: Done, tmp_path: Path) 
     file.write_text(file.read_text().replace("budget_hours: null\n", "budget_hours: 9.0\n"))
     process, _ = sweep_command(tmp_path, "resume", str(folder))
     assert process.returncode == 0, process.stdout + process.stderr
-    assert "was edited after the sweep had run: budget_hours (None became 9.0)" in process.stdout
+    assert "goes on by sweep.yaml as it was edited: budget_hours (null became 9.0)" in process.stdout
     assert not edited_settings(folder)
     again = Done(folder, process.stdout)
     assert table(again) == table(done)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.importance.space import Parameter
+from analysis.importance.space import Label, Parameter
 from analysis.report.evidence import gather
 from analysis.report.next_steps import Step, edge, next_steps
 from mergenet.records.sealed import write_record
@@ -174,5 +174,5 @@ def test_where_nothing_matters_more_trials_or_seeds_are_advised(tmp_path: Path) 
         (Parameter("p", (False, True)), True, None),
     ],
 )
-def test_edges(parameter: Parameter, label: object, at: str | None) -> None:
-    assert edge(parameter, label) == at  # type: ignore[arg-type]
+def test_edges(parameter: Parameter, label: Label, at: str | None) -> None:
+    assert edge(parameter, label) == at

@@ -34,6 +34,8 @@ from tests.wandb_server import OPERATIONS, Artifact, WandbServer
 
 pytest.importorskip("wandb_workspaces")
 
+pytestmark = pytest.mark.slow  # W&B's real client and a server of our own
+
 VALUES = {"transfer.t_cycle": [4]}
 NAMES = ["centre", "centre-seed-2", "t_cycle-4", "t_cycle-4-seed-2"]
 ALL = {f"tiny-ablation-{name}" for name in (*NAMES, "summary")}

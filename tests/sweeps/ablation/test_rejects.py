@@ -1,6 +1,8 @@
 """Successive rejects: who is rejected when, and that the one that is named is told by seeds that did not choose it."""
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from mergenet.config import Config
 from mergenet.errors import ConfigError
 from sweeps.ablation.best_of import best_trials
 from sweeps.ablation.folder import adjusted, write_new
-from sweeps.ablation.plan import plan_ablation
+from sweeps.ablation.plan import AblationPlan, plan_ablation
 from sweeps.ablation.rejects import given_up, phases, rejected_at
 from sweeps.ablation.results.named import candidates, lines, write_named
 from sweeps.ablation.results.result import AblationResult
@@ -19,6 +21,15 @@ from tests.sweeps.ablation.ablations import ablation_of, begun, write_finished
 from tests.sweeps.folders import planned, write_sweep
 
 CYCLES = {"transfer.t_cycle": {"choice": [2, 4, 8]}}
+
+
+def trained(plan: AblationPlan, folder: Path, value: Callable[[str], float]) -> AblationResult:
+    """value: of a run, by its name."""
+    begun(folder, plan)
+    for runs in plan.jobs(folder).values():
+        for job in runs:
+            write_finished(job, value(job["id"]))
+    return AblationResult.load(folder)
 
 
 def test_the_phases_are_those_of_the_paper():
@@ -98,11 +109,7 @@ def test_a_trial_that_was_stopped_early_trains_in_full_if_it_is_named(sweep, tmp
     stopped, whole = variants[2].config, variants[1].config
     assert (stopped["epochs"], stopped["seed"]) == (whole["epochs"], 1) == (2, 1)
     plan, folder = plan_ablation(ablation_of(components=False, top=2, seeds=2), variants, ()), tmp_path / "best"
-    begun(folder, plan)
-    for runs in plan.jobs(folder).values():
-        for job in runs:
-            write_finished(job, 0.5 + 0.2 * ("003" in job["id"]))
-    result = AblationResult.load(folder)
+    result = trained(plan, folder, lambda run: 0.5 + 0.2 * ("003" in run))
     said = list(lines(result.runs, result.variants, result.seeds, result.dropped))
     assert said[2] == (
         "  trial-003: 99.00 % in the search by epoch 1, where it was stopped early, 70.00 % on 2 fresh seeds, "
@@ -139,11 +146,7 @@ def test_one_trial_needs_no_choice_so_that_all_seeds_tell_its_gain(sweep, tmp_pa
     plan, folder = confirmation(sweep, top=1), tmp_path / "best"
     assert [one.name for one in plan.variants] == ["no-transfer", "trial-001"]
     assert (plan.seeds, list(rounds(plan))) == ((1, 2, 3), [3])
-    begun(folder, plan)
-    for runs in plan.jobs(folder).values():
-        for job in runs:
-            write_finished(job, 0.5 + 0.1 * ("trial" in job["id"]))
-    result = AblationResult.load(folder)
+    result = trained(plan, folder, lambda run: 0.5 + 0.1 * ("trial" in run))
     said = list(lines(result.runs, result.variants, result.seeds, result.dropped))
     assert said[0] == "val top1 in the search against fresh seeds (the difference is the winner's curse):"
     assert said[1] == "  trial-001: 80.00 % in the search, 60.00 % on 3 fresh seeds, -20.00 points"

@@ -5,8 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from analysis.report.next_steps import CONFIRM_SLOTS, MOST_SEEDS
 from mergenet.cli.main import cli
 from sweeps.ablation.folder import write_new
+from sweeps.ablation.schema import AblationConfig
+from sweeps.cli.ablate_command import confirm_command
 from tests.sweeps.ablation.ablations import ablation_of, planned
 from tests.sweeps.base import write_base
 from tests.sweeps.folders import planned as planned_sweep
@@ -92,3 +95,10 @@ def test_a_dry_run_tries_each_variant_and_creates_nothing(run, tmp_path):
     assert found["runs"] == {"all": 12, "reused": 0, "train": 12}
     assert found["hours"] > 0
     assert [path.name for path in tmp_path.iterdir()] == ["base.yaml"]
+
+
+def test_the_steps_of_a_report_know_the_limits_of_confirm():
+    """analysis imports nothing of sweeps, so it has them written down."""
+    (slots,) = [option.default for option in confirm_command.params if option.name == "slots"]
+    assert slots == CONFIRM_SLOTS
+    assert AblationConfig.model_json_schema()["properties"]["seeds"]["maximum"] == MOST_SEEDS

@@ -77,7 +77,7 @@ def test_what_is_to_be_typed_next_is_quoted(tmp_path: Path) -> None:
 def test_output_that_nobody_reads_any_more_stops_nothing() -> None:
     """`mergenet sweep run ... | head -1`: what follows is not shown, and the sweep goes on."""
     code = (
-        "import sys; from sweeps.cli.commands import console_of; console = console_of()\n"
+        "import sys; from sweeps.cli.failures import console_of; console = console_of()\n"
         "for number in range(20000): console.print(number)\n"
         "print('goes on', file=sys.stderr)"
     )

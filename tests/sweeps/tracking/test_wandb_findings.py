@@ -21,6 +21,8 @@ from tests.sweeps.base import sweep_config
 from tests.sweeps.wandb_base import SUMMARY
 from tests.wandb_server import WandbServer
 
+pytestmark = pytest.mark.slow  # W&B's real client and a server of our own
+
 TABLES = {"importances", "ablation_path"}
 
 

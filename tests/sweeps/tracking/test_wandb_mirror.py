@@ -41,6 +41,8 @@ from tests.sweeps.wandb_base import (
 )
 from tests.wandb_server import Run, WandbServer
 
+pytestmark = pytest.mark.slow  # W&B's real client and a server of our own
+
 WAY_OUT = "`mergenet sweep sync"
 
 

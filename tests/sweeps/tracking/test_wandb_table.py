@@ -25,6 +25,8 @@ from tests.sweeps.wandb_base import KEY, SUMMARY, begin, end, epochs, play, reco
 from tests.sweeps.wandb_sweep import mirror_sweep, record_sweep, same_but_places
 from tests.wandb_server import WandbServer
 
+pytestmark = pytest.mark.slow  # W&B's real client and a server of our own
+
 PLACE = "wandb:stand-in/mergenet/tiny"
 
 

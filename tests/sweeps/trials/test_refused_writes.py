@@ -15,8 +15,8 @@ from analysis.trial_file import ended_trial
 from mergenet.cli.group import Failure
 from mergenet.errors import ConfigError, WriteError
 from mergenet.records.run_record import EPOCH, read_run
-from sweeps.cli.commands import failures
 from sweeps.cli.commands import sweep as command
+from sweeps.cli.failures import failures
 from sweeps.config.loading import dump_sweep
 from sweeps.driver.api import told
 from sweeps.execution.tune_searcher import StudySearch

@@ -220,7 +220,8 @@ def test_a_sweep_file_whose_metric_was_changed_says_what_was_trained(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"seeds_per_trial": 2}, "seeds_per_trial (1 became 2)"),
+        ({"seeds_per_trial": 2}, "seeds_per_trial (1 became 2); `mergenet sweep resume "),
+        ({"sampler": "tpe", "budget_hours": 1.5}, "budget_hours (null became 1.5), sampler (auto became tpe); "),
         ({"constraints": {"adapter_parameters": {"max": 1}}, "num_trials": 3}, "constraints (edited), num_trials (2 "),
     ],
 )
@@ -233,7 +234,7 @@ def test_a_sweep_file_that_was_edited_after_its_sweep_ran_is_told(
     assert not read_status(folder)["edited"] and not load_trials(folder).attrs["mixed"]
     file.write_text(dump_yaml_values(read_sweep_file(folder) | changes))
     (line,) = read_status(folder)["edited"]
-    assert line.startswith(f"{file} was edited after the sweep had run: {said}")
+    assert line.startswith(f"{file} was edited since the sweep last began or was resumed: {said}")
     assert line in status_lines(read_status(folder))
     assert line in footer(load_trials(folder))
     assert line in CliRunner().invoke(cli, ["analyze", "best", str(folder)]).stderr
