@@ -185,10 +185,7 @@ def record_sources(plan: AblationPlan, jobs: Jobs, desk: Desk, slots: "WorkerPoo
     wanted = [one for one in plan.sources if to_train & set(one.variants)]
     for source in wanted:
         replay = "1 variant replays" if len(source.variants) == 1 else f"{len(source.variants)} variants replay"
-        desk.view.say(
-            f"{source.name} trains once, {len(source.plan.layers)} layers recorded every {source.plan.every} steps; "
-            f"{replay} it"
-        )
+        desk.view.say(f"{source.name} trains once, {source.plan.text}; {replay} it")
         slots.submit(source.job(desk.folder))
     for name, outcome in slots.wait([source.name for source in wanted]).items():
         if outcome["state"] != COMPLETE:

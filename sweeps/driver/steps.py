@@ -40,10 +40,7 @@ def submit_source(plan: Plan, jobs: Jobs, slots: "WorkerPool", view: View) -> No
     if not plan.source.record:
         view.say(f"the source {plan.source.reason}")
         return
-    view.say(
-        f"the source trains once, {len(plan.source.layers)} layers recorded every {plan.source.every} steps; "
-        "all trials replay it"
-    )
+    view.say(f"the source trains once, {plan.source.text}; all trials replay it")
     slots.submit(jobs.source(plan.source))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.measures import excesses
 from analysis.statistics.power import smallest_p_text
+from sweeps.trials.recorded_source import layers_text
 
 GIB, MIB = 1024**3, 1024**2
 
@@ -98,7 +99,7 @@ def counted(row: dict[str, int]) -> str:
 
 def source_text(source: dict[str, Any]) -> str:
     if source["recorded"]:
-        return f"trains once, {len(source['layers'])} layers recorded; all trials replay it"
+        return f"trains once, {layers_text(len(source['layers']))} recorded; all trials replay it"
     return str(source["reason"])
 
 

@@ -29,6 +29,16 @@ class SourcePlan:
     def record(self) -> bool:
         return bool(self.layers)
 
+    @property
+    def text(self) -> str:
+        """What is recorded, and when."""
+        when = "at every step" if self.every == 1 else f"every {self.every} steps"
+        return f"{layers_text(len(self.layers))} recorded {when}"
+
+
+def layers_text(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
+
 
 def plan_source(space: Space) -> SourcePlan:
     """Record if every configuration of the space can replay one recording."""

@@ -67,7 +67,7 @@ def test_the_plan_comes_first_then_the_runs_then_the_table(
     assert first.stderr == ""
     assert lines[0] == "ablation tiny-ablation"
     assert "runs: 6, of which 0 are reused or there and 6 train" in lines
-    assert "source trains once, 1 layers recorded every 1 steps; 2 variants replay it" in lines
+    assert "source trains once, 1 layer recorded at every step; 2 variants replay it" in lines
     for name in ["source", *(f"{name}{more}" for name in NAMES for more in ("", "-seed-2"))]:
         assert sum(line.startswith(f"{name} ") and " epochs " in line for line in lines) == 1, name
     assert sum(line.startswith(("centre  ", "t_cycle 1  ", "method none  ")) for line in lines) >= 3
