@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mergenet.errors import ConfigError, UserError, WriteError
 from mergenet.records.sealed import read_record, write_record
+from sweeps.study.write_through import written_through
 from sweeps.trials.errors import write_refusal
 from sweeps.trials.files import read_state
 from sweeps.trials.sweep_dir import STUDY_ID
@@ -126,14 +127,14 @@ def study_name(storage: str, sweep: str, folder: Path) -> str:
 
 
 def open_study(storage: str, sweep: str, objectives: Mapping[str, str], folder: Path) -> optuna.Study:
-    """The study in the folder or on the server, created if needed. objectives: "max" or "min" of each, by name.
+    """The study in the folder or on the server, for its only writer, created if needed.
 
-    Raises UserError if it is not this sweep's.
+    objectives: "max" or "min" of each, by name. Raises UserError if it is not this sweep's.
     """
     try:
         study = study_in(STORAGES[storage](folder), study_name(storage, sweep, folder), objectives)
         claim(study, storage, folder)
-        return study
+        return written_through(study)
     except UserError:
         raise
     except Exception as error:  # SQLAlchemy's and Optuna's have no common base

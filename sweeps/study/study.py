@@ -39,6 +39,7 @@ from sweeps.space.space import Labels, Space
 from sweeps.study.prior_trials import tell_known
 from sweeps.study.storage import open_study, study_in
 from sweeps.study.warm_start import PriorTrial
+from sweeps.study.write_through import keep
 from sweeps.trials.jobs import trial_name
 from sweeps.trials.objectives import Measured, Outcome, values_of
 
@@ -138,6 +139,7 @@ class SweepStudy:
         trial.set_user_attr(TRIAL_ID, trial_name(index))
         trial.set_user_attr(PARAMS, json.dumps(params))
         trial.set_user_attr(INDEX, index)  # last: a trial that has it is complete
+        keep(self.study, trial_key(trial))
         return StudyTrial(index, params, trial.number, trial_key(trial))
 
     def report(self, drawn: StudyTrial, epoch: int, value: float | None) -> None:

@@ -16,7 +16,7 @@ from sweeps.study.storage import STUDY_FILE
 from sweeps.study.study import StudyTrial, SweepStudy
 from sweeps.trials.objectives import Outcome
 from tests.sweeps.spaces import GATE, RANK
-from tests.sweeps.studies import opened, trials
+from tests.sweeps.studies import opened, outsider, trials
 
 
 def test_the_first_trial_is_the_base(tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_states(tmp_path: Path, state: TrialState, value: float | None, found: A
 
 
 def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
-    """Trial 0 ended unheard, trial 1 still trains, trial 2 was being drawn."""
+    """Trial 0 ended unheard, trial 1 still trains, trial 2 was being drawn by a version that wrote half of a draw."""
     study = opened(tmp_path)
     study.draw(0)
     study.draw(1)
-    study.study.ask()
+    outsider(tmp_path).ask()
     again = opened(tmp_path)
     rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.4}]
 
@@ -72,7 +72,8 @@ def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
 
 
 def test_a_first_trial_that_was_lost_in_drawing_is_drawn_again(tmp_path: Path) -> None:
-    opened(tmp_path).study.ask()
+    opened(tmp_path)
+    outsider(tmp_path).ask()
     again = opened(tmp_path)
     again.reconcile(lambda _: None)
     assert again.draw(0).params == {RANK: 4, GATE: 0.1}

@@ -1,0 +1,131 @@
+"""The driver's storage: what it answers from memory is what the file holds, and many running trials cost no reads."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Engine, event
+
+from sweeps.study.storage import STORAGES, STUDY_FILE
+from sweeps.study.study import SweepStudy
+from sweeps.study.write_through import WriteThroughStorage
+from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.spaces import SEARCH
+from tests.sweeps.studies import opened
+
+STORED = "sqlite", "journal"
+
+
+def of_file(folder: Path, storage: str) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="tiny", storage=STORAGES[storage](folder)).trials
+
+
+def told(trials: list[FrozenTrial]) -> list[Any]:
+    """Trials without their times and ids, which each storage has of its own."""
+    return [
+        (t.number, t.state, t.values, t.params, t.distributions, t.user_attrs, t.system_attrs, t.intermediate_values)
+        for t in trials
+    ]
+
+
+@pytest.mark.parametrize("storage", STORED)
+@pytest.mark.parametrize("sampler", ["auto", "nsga2", "cmaes"])
+def test_memory_and_file_agree_after_each_step_of_a_study(tmp_path: Path, storage: str, sampler: str) -> None:
+    study = opened(tmp_path, storage=storage, sampler=sampler, num_trials=24)
+    assert isinstance(study.study._storage, WriteThroughStorage)
+    for index in range(14):
+        drawn = study.draw(index)
+        assert told(study.study.trials) == told(of_file(tmp_path, storage))
+        for epoch in (1, 2):
+            study.report(drawn, epoch, index / 7 + epoch)
+        if index % 5 == 4:
+            study.tell(drawn, TrialState.PRUNED)
+        elif index % 3:
+            study.tell(drawn, TrialState.COMPLETE, index / 7)
+    study.retry([0])
+    study.grace = 2
+    assert told(study.study.trials) == told(of_file(tmp_path, storage))
+    again = opened(tmp_path, storage=storage, sampler=sampler, num_trials=24)
+    assert told(again.study.trials) == told(study.study.trials)
+    assert again.grace == 2
+    assert again.draw(14) == study.draw(14)
+
+
+@pytest.mark.parametrize("storage", STORED)
+def test_half_of_a_draw_is_not_in_the_file(tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = opened(tmp_path, storage=storage)
+    study.draw(0)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WriteThroughStorage, "keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            study.draw(1)
+    assert len(of_file(tmp_path, storage)) == 1
+    again = opened(tmp_path, storage=storage)
+    assert again.draw(1).number == 1
+
+
+def statements(study: SweepStudy, index: int) -> int:
+    """How many statements one draw sends to the database."""
+    seen: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        study.draw(index)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    return len(seen)
+
+
+def test_running_trials_are_not_read_again_for_a_draw(tmp_path: Path) -> None:
+    study = opened(tmp_path, sampler="random", num_trials=200)
+    study.draw(0)
+    alone = statements(study, 1)
+    for index in range(2, 40):
+        study.draw(index)
+    assert statements(study, 40) <= alone
+
+
+def test_what_the_file_refuses_is_not_in_memory_either(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    drawn = study.draw(0)
+    with closing(sqlite3.connect(tmp_path / STUDY_FILE)) as broken:
+        broken.execute("DROP TABLE trial_intermediate_values")
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.report(drawn, 1, 0.5)
+    assert study.curves() == ({0: {}}, set())
+
+
+def test_first_points_that_an_earlier_version_has_queued_are_taken_once(tmp_path: Path) -> None:
+    study = opened(tmp_path)
+    optuna.load_study(study_name="tiny", storage=STORAGES["sqlite"](tmp_path)).enqueue_trial(study.first[0])
+    study = opened(tmp_path)
+    study.draw(0)
+    assert [trial.state for trial in of_file(tmp_path, "sqlite")] == [TrialState.RUNNING]
+
+
+def test_a_study_that_is_not_there_is_a_key_error(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        WriteThroughStorage(STORAGES["sqlite"](tmp_path), "absent")
+
+
+@pytest.mark.parametrize("storage", STORED)
+def test_warm_trials_and_restored_ones_are_written_whole(tmp_path: Path, storage: str) -> None:
+    study = SweepStudy(sweep_config(SEARCH, storage=storage), space_of(SEARCH), "max", tmp_path)
+    labels = study.draw(0).params
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    restored = SweepStudy(sweep_config(SEARCH, storage=storage), space_of(SEARCH), "max", fresh)
+    restored.restore({0: labels})
+    assert told(of_file(fresh, storage)) == told(restored.study.trials)
+    assert [one.params for one in restored.known()] == [labels]
