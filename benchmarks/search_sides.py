@@ -114,6 +114,7 @@ OWN: dict[str, Callable[[int], Side]] = {
     "ours": ours,
     "stock": Stock,
     "stock_grace_4": lambda seed: Stock(seed, grace_period=4),
+    "ours_asha": lambda seed: ours(seed, scheduler="asha"),
     "ours_tpe": lambda seed: ours(seed, sampler="tpe"),
     "ours_random": lambda seed: ours(seed, sampler="random"),
     "ours_auto": lambda seed: ours(seed, grace_epochs="auto"),

@@ -28,7 +28,7 @@ class SamplerFacts(Facts):
 
 
 SAMPLER_FACTS = {
-    "auto": SamplerFacts("gp, but with several objectives, constraints or 200 trials tpe", learns=True),
+    "auto": SamplerFacts("gp, but with several objectives or constraints tpe", learns=True),
     "tpe": SamplerFacts(learns=True),
     "gp": SamplerFacts(learns=True),
     "cmaes": SamplerFacts(
@@ -42,6 +42,7 @@ SAMPLER_FACTS = {
 }
 
 SCHEDULER_FACTS = {
+    "racing": Facts("asha, and whenever too many others are ahead with fewer epochs"),
     "asha": Facts(),
     "hyperband": Facts("asha in several brackets"),
     "median": Facts(),

@@ -142,7 +142,7 @@ class SweepConfig(Strict):
     )
     top_k: Count = Field(3, description="sampler top_k: how many of num_trials, the last, train in full")
     scheduler: Annotated[str, OneOf(SCHEDULER_FACTS)] = Field(
-        "asha", description=f"which trials are stopped early; {in_words(SCHEDULER_FACTS)}"
+        "racing", description=f"which trials are stopped early; {in_words(SCHEDULER_FACTS)}"
     )
     grace_epochs: Count | Literal["auto"] = Field(
         2,
@@ -150,8 +150,8 @@ class SweepConfig(Strict):
     )
     reduction_factor: Annotated[int, Field(ge=2, le=100)] = Field(
         3,
-        description="asha, hyperband: trials are compared after grace_epochs, then each time after this many times as "
-        "many; of this many one goes on",
+        description="racing, asha, hyperband: trials are compared after grace_epochs, then each time after this many "
+        "times as many; of this many one goes on",
     )
     storage: Literal["sqlite", "journal", "postgresql"] = Field(
         "sqlite",

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass
 
 from sweeps.config import SweepConfig
+from sweeps.schedulers.rungs import overtaken, rungs
 
 REPEATS = 200  # simulated searches; the mean is good to about 1 %
 
@@ -46,8 +47,9 @@ def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
         short = num_short(sweep)
         whole -= short
         search = short + whole * epochs
-    elif sweep.scheduler == "asha" and isinstance(grace, int) and grace < epochs:
-        search, whole = asha_epochs(sweep.num_trials, epochs, grace, sweep.reduction_factor)
+    elif sweep.scheduler in ("asha", "racing") and isinstance(grace, int) and grace < epochs:
+        racing = sweep.scheduler == "racing"
+        search, whole = halving_epochs(sweep.num_trials, epochs, grace, sweep.reduction_factor, racing)
     replicates = whole * (count - 1)
     search += replicates * epochs
     if sweep.budget_epochs is not None:  # trials that run when it is reached finish
@@ -58,36 +60,51 @@ def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
 
 
 @functools.lru_cache
-def asha_epochs(trials: int, epochs: int, grace: int, factor: int) -> tuple[float, float]:
-    """Mean epochs of a search with ASHA, one trial after the other, if trials rank alike at every rung.
+def halving_epochs(trials: int, epochs: int, grace: int, factor: int, racing: bool) -> tuple[float, float]:
+    """Mean epochs of a search with ASHA or racing, one trial after the other, if trials rank alike at every epoch.
 
     And how many trials reach the last epoch on average, without being stopped before it.
 
     Simulated, because the first trials at a rung have nothing to be compared with and go on: with few trials that is
     far more than the share of 1 / factor that goes on in the long run.
     """
-    rungs = [grace * factor**k for k in range(64) if grace * factor**k < epochs]
+    compared = rungs(grace, factor, epochs)
     draw = random.Random(0)
     total = whole = 0
     repeats = max(5, min(REPEATS, 20_000 // trials))
     for _ in range(repeats):
-        seen: list[list[float]] = [[] for _ in rungs]
-        ends = [trained(draw.random(), rungs, seen, epochs, factor) for _ in range(trials)]
-        total += sum(end for end, _ in ends)
-        whole += sum(not stopped for _, stopped in ends)
+        seen: list[list[float]] = [[] for _ in compared]
+        everybody: list[float] = []
+        for begun in range(1, trials + 1):
+            value = draw.random()
+            ahead = len(everybody) - bisect.bisect(everybody, value)
+            bisect.insort(everybody, value)
+            last = overtaken_at(ahead, begun, grace, epochs) if racing else epochs
+            end, stopped = trained(value, compared, seen, last, factor)
+            total += min(end, epochs)
+            whole += not stopped and last == epochs
     return total / repeats, whole / repeats
 
 
-def trained(value: float, rungs: list[int], seen: list[list[float]], epochs: int, factor: int) -> tuple[int, bool]:
-    """Epochs of one trial, and whether it was stopped: up to the rung where it is below the best 1 / factor of those
-    before it, and one more, which it trains while Tune decides. seen: the values at each rung, ascending.
+def overtaken_at(ahead: int, begun: int, grace: int, epochs: int) -> int:
+    """The first epoch at which so many better trials stop one, or the last epoch."""
+    return bisect.bisect_left(range(epochs), True, lo=grace, key=lambda epoch: overtaken(ahead, begun, grace, epoch))
+
+
+def trained(value: float, rungs: list[int], seen: list[list[float]], last: int, factor: int) -> tuple[int, bool]:
+    """Epochs of one trial that trains to `last` at most, and whether it was stopped before.
+
+    That is up to the rung where it is below the best 1 / factor of those before it, and one more, which it trains while
+    Tune decides. seen: the values at each rung, ascending.
     """
     for rung, values in zip(rungs, seen, strict=True):
+        if rung > last:
+            break
         stopped = bool(values) and value < quantile(values, 1 - 1 / factor)
         bisect.insort(values, value)
         if stopped:
-            return min(rung + 1, epochs), True
-    return epochs, False
+            return rung + 1, True
+    return last + 1, False
 
 
 def quantile(ascending: list[float], share: float) -> float:

@@ -1,64 +1,85 @@
-"""The trials of a study as a Gaussian process sees them: every trial that has ended gets a value.
+"""The trials of a study as a Gaussian process sees them: every trial with a value, ended or not, counts as one.
 
-A trial that was stopped early after epoch e gets the value that it would be expected to reach: its value then, and the
-median of what complete trials gained from epoch e to their end, but no better than the best of them. A failed trial
-gets the worst value of all, or the model would go on drawing near it.
+A trial that was stopped, or has got, after epoch e gets the value that it would be expected to reach: its value then,
+and what others gained from there, but no better than the best complete trial. The gains are added up from one epoch at
+which trials were stopped to the next: of each stretch the median over all trials that went through it, so that a trial
+counts long before any is complete. How much they differ is the estimate's variance. A failed trial gets the worst value
+of all, so that the model stays away from it.
 """
 
+import functools
+import itertools
+import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import optuna
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.samplers.history import WARM, by_index
 
+MIN_GAINS = 3  # whose variance is taken for one
+END = math.inf  # beyond the last epoch
 
-def estimated(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials of this sweep and of earlier ones; unchanged if the study has several objectives."""
+
+class Target(NamedTuple):
+    """value: None if nothing is known of the trial yet. variance: of the value, beyond the noise of a training."""
+
+    trial: FrozenTrial
+    value: float | None
+    variance: float = 0.0
+
+
+def targets(study: optuna.Study) -> list[Target]:
+    """The trials of this sweep and of earlier ones, in the study's order. The study has one objective."""
     own = {trial.number for trial in by_index(study)}
     whole = [t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs]
-    if len(study.directions) > 1:
-        return whole
     complete = [trial for trial in whole if trial.state == TrialState.COMPLETE]
     worse, better = (min, max) if study.direction == StudyDirection.MAXIMIZE else (max, min)
-    values = {trial.number: value for trial in whole if (value := expected(trial, complete)) is not None}
-    if not values:
-        return whole
+    gained = functools.cache(Gains(whole).after)
+    found = [expected(trial, gained) for trial in whole]
     if complete:
-        best = better(values[trial.number] for trial in complete)
-        values = {number: worse(value, best) for number, value in values.items()}
-    worst = worse(values.values())
-    return [
-        ended_with(trial, values.get(trial.number, worst))
-        if trial.state in (TrialState.PRUNED, TrialState.FAIL)
-        else trial
-        for trial in whole
-    ]
+        best = better(one.value for one in found if one.trial.state == TrialState.COMPLETE and one.value is not None)
+        found = [one if one.value is None else one._replace(value=worse(one.value, best)) for one in found]
+    worst = worse((one.value for one in found if one.value is not None), default=None)
+    return [one._replace(value=worst) if one.value is None and one.trial.state.is_finished() else one for one in found]
 
 
-def expected(trial: FrozenTrial, complete: Iterable[FrozenTrial]) -> float | None:
-    """The value of a complete trial, or the value that one stopped early is expected to reach; None for any other."""
+class Gains:
+    """What trials gain with more epochs. Complete ones end with their value, which may be a mean over seeds."""
+
+    def __init__(self, trials: Iterable[FrozenTrial]) -> None:
+        self.curves: list[dict[float, float]] = []
+        stops = set[float]()
+        for trial in trials:
+            if trial.state != TrialState.FAIL and trial.intermediate_values:
+                curve = {float(epoch): value for epoch, value in trial.intermediate_values.items()}
+                if trial.state == TrialState.PRUNED:
+                    stops.add(max(curve))
+                elif trial.state == TrialState.COMPLETE and trial.value is not None:
+                    curve[END] = trial.value
+                self.curves.append(curve)
+        self.landmarks = [*sorted(stops), END]
+
+    def after(self, epoch: int) -> tuple[float, float]:
+        """The gain expected from an epoch to the last, and its variance."""
+        marks = [epoch, *(mark for mark in self.landmarks if mark > epoch)]
+        gain = variance = 0.0
+        for start, end in itertools.pairwise(marks):
+            gains = [curve[end] - curve[start] for curve in self.curves if start in curve and end in curve]
+            gain += statistics.median(gains) if gains else 0.0
+            variance += statistics.pvariance(gains) if len(gains) >= MIN_GAINS else 0.0
+        return gain, variance
+
+
+def expected(trial: FrozenTrial, gained: Callable[[int], tuple[float, float]]) -> Target:
+    """The value of a complete trial, or the value that one which has got less far is expected to reach."""
     if trial.state == TrialState.COMPLETE:
-        return trial.value
-    if trial.state != TrialState.PRUNED or not trial.intermediate_values:
-        return None
+        return Target(trial, trial.value)
+    if trial.state == TrialState.FAIL or not trial.intermediate_values:
+        return Target(trial, None)
     epoch, value = max(trial.intermediate_values.items())
-    gains = [
-        one.value - one.intermediate_values[epoch]
-        for one in complete
-        if one.value is not None and epoch in one.intermediate_values
-    ]
-    return value + (statistics.median(gains) if gains else 0.0)
-
-
-def ended_with(trial: FrozenTrial, value: float) -> FrozenTrial:
-    return create_trial(
-        params=trial.params,
-        distributions=trial.distributions,
-        value=value,
-        intermediate_values=trial.intermediate_values,
-        user_attrs=trial.user_attrs,
-        system_attrs=trial.system_attrs,
-    )
+    gain, variance = gained(epoch)
+    return Target(trial, value + gain, variance)

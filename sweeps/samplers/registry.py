@@ -16,18 +16,19 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
+from threadpoolctl import threadpool_limits
 
 from sweeps.config import SweepConfig
 from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.samplers.deduplicate import distinct, unseen_point
 from sweeps.samplers.fixed import PointSampler, grid_points
-from sweeps.samplers.gp_targets import estimated
-from sweeps.samplers.history import INDEX, by_index, first_value, violation
+from sweeps.samplers.gp import gp_point
+from sweeps.samplers.history import INDEX, WARM, by_index, first_value, violation
 from sweeps.samplers.unit_cube import Cube
 from sweeps.space.space import Space
 
 MODEL_TRIES, RANDOM_TRIES = 10, 50  # attempts at a draw that no trial has had
-MODELLED = 200  # trials: beyond these a Gaussian process becomes slow, and TPE is good enough
+FIRST_RANDOM = 5  # draws before the Gaussian process's first
 
 Build = Callable[[SweepConfig, Space, optuna.Study, int], BaseSampler]
 
@@ -79,10 +80,19 @@ def random(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) ->
 
 
 def gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """A Gaussian process draws the values that every trial has, TPE those that only some trials have.
+    """With one objective our Gaussian process, which learns from all trials (gp.py); with several Optuna's."""
+    seed = seed_of(sweep, index)
+    if len(study.directions) > 1:
+        return several_gps(sweep, space, study, index)
+    if index < FIRST_RANDOM:
+        return RandomSampler(seed=seed)
+    with threadpool_limits(1):  # bitwise the same whatever the number of cores
+        point = gp_point(space, study, seed)
+    return RandomSampler(seed=seed) if point is None else PointSampler(point)
 
-    With one objective it learns from trials that were stopped early or failed, too (gp_targets.py).
-    """
+
+def several_gps(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """Optuna's Gaussian processes draw the values that every trial has, TPE those that only some trials have."""
     sampler = optuna.samplers.GPSampler(
         n_startup_trials=startup(sweep),
         seed=seed_of(sweep, index),
@@ -90,7 +100,8 @@ def gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Bas
         warn_independent_sampling=False,
     )
     model = optuna.create_study(directions=study.directions, sampler=sampler)
-    model.add_trials(estimated(study))
+    own = {trial.number for trial in by_index(study)}
+    model.add_trials(t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs)
     with one_thread():
         space(trial := model.ask())
     return PointSampler(trial.params)
@@ -110,9 +121,9 @@ def one_thread() -> Iterator[None]:
 
 
 def auto(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """The best in our benchmarks: GP for one objective without constraints and the first 200 trials, else TPE."""
+    """The best in our benchmarks: a Gaussian process for one objective without constraints, else TPE."""
     plain = len(study.directions) == 1 and not sweep.constraints
-    return (gp if plain and index < MODELLED else tpe)(sweep, space, study, index)
+    return (gp if plain else tpe)(sweep, space, study, index)
 
 
 def nsga2(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:

@@ -8,7 +8,7 @@ sweep starts with the curves of all trials so far.
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from mergenet.records.run_record import EPOCH
 from sweeps.config import SweepConfig
 from sweeps.samplers.registry import num_short
 from sweeps.schedulers.grace import AGREEMENT, MIN_TRIALS, Curves, Grace
+from sweeps.schedulers.rungs import overtaken, rungs
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
 from sweeps.trials.messages import OBJECTIVE
@@ -44,6 +45,10 @@ class TrialEpoch:
     def value(self) -> float:
         return self.curves[self.number][self.epoch]
 
+    @property
+    def rungs(self) -> list[int]:
+        return rungs(self.grace, self.sweep.reduction_factor, self.epochs)
+
     def others(self, numbers: Iterable[int]) -> list[float]:
         """The values of the other trials at this epoch."""
         curves = [self.curves[number] for number in numbers if number != self.number]
@@ -57,16 +62,32 @@ def none(at: TrialEpoch) -> bool:
 
 def asha(at: TrialEpoch) -> bool:
     """Asynchronous successive halving (arXiv 1810.05934), in the variant that stops."""
-    return at.epoch in rungs(at, at.grace) and behind(at, at.curves)
+    return at.epoch in at.rungs and behind(at, at.curves)
+
+
+def racing(at: TrialEpoch) -> bool:
+    """asha, and at every epoch a trial stops that too many others have overtaken (rungs.py). [ours]
+
+    Ahead of it are those that were better at this epoch, or are by now with fewer epochs. So a trial need not reach the
+    next rung, nor find others there, for its end to be seen.
+    """
+    ahead = sum(value_by(curve, at.epoch) > at.value for number, curve in at.curves.items() if number != at.number)
+    return overtaken(ahead, len(at.curves), at.grace, at.epoch) or asha(at)
+
+
+def value_by(curve: Mapping[int, float], epoch: int) -> float:
+    """The value at an epoch, or if it has none the one before; -inf if there is none."""
+    if epoch in curve:
+        return curve[epoch]
+    return curve[max(before)] if (before := [one for one in curve if one < epoch]) else -math.inf
 
 
 def hyperband(at: TrialEpoch) -> bool:
     """Asynchronous successive halving in brackets, each of which begins at another rung (arXiv 1810.05934, 3.2)."""
-    graces = rungs(at, at.grace)
-    bracket = bracket_of(at, at.number, len(graces))
-    if at.epoch not in graces[bracket:]:
+    bracket = bracket_of(at, at.number, len(at.rungs))
+    if at.epoch not in at.rungs[bracket:]:
         return False
-    same = [number for number in at.curves if bracket_of(at, number, len(graces)) == bracket]
+    same = [number for number in at.curves if bracket_of(at, number, len(at.rungs)) == bracket]
     return behind(at, same)
 
 
@@ -80,18 +101,12 @@ def median(at: TrialEpoch) -> bool:
 
 
 RULES: dict[str, Callable[[TrialEpoch], bool]] = {  # the names are those of config/choices.py
+    "racing": racing,
     "asha": asha,
     "hyperband": hyperband,
     "median": median,
     "none": none,
 }
-
-
-def rungs(at: TrialEpoch, grace: int) -> list[int]:
-    """The epochs at which trials are compared: grace, grace * factor, ..., before the last epoch."""
-    factor = at.sweep.reduction_factor
-    count = int(math.log(at.epochs / grace, factor)) + 2
-    return [rung for i in range(count) if (rung := grace * factor**i) < at.epochs]
 
 
 def behind(at: TrialEpoch, numbers: Iterable[int]) -> bool:

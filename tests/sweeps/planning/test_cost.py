@@ -18,7 +18,7 @@ from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep
 from sweeps.planning.checks import counted_data, plan_sweep
 from sweeps.planning.cost import estimate, space_size, statistics
-from sweeps.planning.epochs import asha_epochs, forecast, quantile
+from sweeps.planning.epochs import forecast, halving_epochs, quantile
 from sweeps.planning.probe import probe
 from sweeps.report.plan_text import plan_lines, statistics_lines
 from tests.sweeps.base import CONV, MEASURED, base_config, space_of, sweep_config, write_base
@@ -57,12 +57,21 @@ def test_epochs_without_early_stopping_are_all() -> None:
 
 def test_early_stopping_tends_to_its_share_and_lets_the_first_trials_go_on() -> None:
     """In the long run 2/3 end an epoch after the only rung (of 2), a third trains 6 epochs: 4 on average."""
-    assert asha_epochs(3000, 6, 2, 3)[0] / 3000 == pytest.approx(2 / 3 * 3 + 1 / 3 * 6, rel=0.02)
-    assert asha_epochs(3000, 6, 2, 3)[1] / 3000 == pytest.approx(1 / 3, rel=0.02)
-    assert asha_epochs(1, 6, 2, 3) == (6, 1)
-    assert asha_epochs(4, 6, 2, 3)[0] / 4 > 4.2
+    assert halving_epochs(3000, 6, 2, 3, racing=False)[0] / 3000 == pytest.approx(2 / 3 * 3 + 1 / 3 * 6, rel=0.02)
+    assert halving_epochs(3000, 6, 2, 3, racing=False)[1] / 3000 == pytest.approx(1 / 3, rel=0.02)
+    assert halving_epochs(1, 6, 2, 3, racing=False) == (6, 1)
+    assert halving_epochs(4, 6, 2, 3, racing=False)[0] / 4 > 4.2
     values = sorted([0.3, 0.1, 0.9, 0.5])
     assert quantile(values, 2 / 3) == pytest.approx(np.percentile(values, 100 * 2 / 3))
+
+
+def test_racing_is_expected_to_train_less_than_halving_and_never_stops_the_first() -> None:
+    for trials in (1, 4, 40, 400):
+        asha, racing = (halving_epochs(trials, 52, 2, 3, racing=racing) for racing in (False, True))
+        assert racing[0] <= asha[0]
+        assert racing[1] <= asha[1]
+    assert halving_epochs(1, 52, 2, 3, racing=True) == (52, 1)
+    assert halving_epochs(2, 6, 2, 3, racing=True) == halving_epochs(2, 6, 2, 3, racing=False), "one may be ahead"
 
 
 def test_space() -> None:

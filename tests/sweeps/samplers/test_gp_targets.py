@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from sweeps.samplers.gp_targets import estimated
+from sweeps.samplers.gp_targets import targets
 from sweeps.samplers.history import INDEX, WARM
 
 SPACE = {"x": FloatDistribution(0.0, 1.0)}
@@ -31,7 +32,7 @@ def study_of(direction: str, *trials: tuple[str, dict[int, float]], attribute: s
 
 
 def values(study: optuna.Study) -> list[Any]:
-    return [trial.value for trial in estimated(study)]
+    return [one.value for one in targets(study)]
 
 
 CURVES = [
@@ -43,12 +44,35 @@ CURVES = [
 ]
 
 
-def test_a_trial_that_was_stopped_gains_what_complete_ones_gained_from_there() -> None:
-    assert values(study_of("maximize", *CURVES)) == pytest.approx([0.8, 0.5, 0.6, 0.2 + 0.5, 0.2 + 0.2])
+def test_a_trial_that_was_stopped_gains_what_others_gained_from_there() -> None:
+    """From epoch 1 to 2, where one was stopped, the median of 0.2, 0.1, 0.3 and 0.1; from 2 to 3 of 0.4, 0.1, 0.2."""
+    assert values(study_of("maximize", *CURVES)) == pytest.approx([0.8, 0.5, 0.6, 0.2 + 0.15 + 0.2, 0.2 + 0.2])
+
+
+def test_the_value_of_a_complete_trial_is_what_it_has_gained_in_the_end() -> None:
+    """With several seeds its curve is the first one's, its value their mean."""
+    study = study_of("maximize", ("COMPLETE", {1: 0.2, 2: 0.4}), ("PRUNED", {1: 0.1}))
+    trial = study.get_trials(deepcopy=False)[0]
+    seeds = optuna.create_study(direction="maximize")
+    for one in (create_trial(**_fields(trial) | {"value": 0.7}), study.get_trials()[1]):
+        seeds.add_trial(one)
+    assert values(seeds) == pytest.approx([0.7, 0.1 + 0.5])
+
+
+def _fields(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    names = ("params", "distributions", "intermediate_values", "user_attrs", "state")
+    return {name: getattr(trial, name) for name in names}
+
+
+def test_before_any_trial_is_complete_the_estimate_goes_as_far_as_others_got() -> None:
+    study = study_of(
+        "maximize", ("PRUNED", {1: 0.1}), ("PRUNED", {1: 0.2, 2: 0.5}), ("RUNNING", {1: 0.3, 2: 0.4, 3: 0.6})
+    )
+    assert values(study) == pytest.approx([0.1 + 0.2, 0.5, 0.6])
 
 
 def test_a_trial_that_was_stopped_is_never_the_best() -> None:
-    assert values(study_of("maximize", *CURVES, ("PRUNED", {1: 0.4})))[5] == 0.8
+    assert values(study_of("maximize", *CURVES, ("PRUNED", {1: 0.5})))[5] == 0.8
     assert values(study_of("minimize", *CURVES, ("PRUNED", {2: 0.1})))[5] == 0.5
 
 
@@ -60,22 +84,22 @@ def test_a_failure_counts_as_the_worst(direction: str, worst: float) -> None:
 
 def test_before_anything_is_complete_a_value_stands_as_it_is() -> None:
     assert values(study_of("maximize", ("PRUNED", {1: 0.2}), ("FAIL", {}))) == [0.2, 0.2]
-    assert [trial.state for trial in estimated(study_of("maximize", ("FAIL", {})))] == [TrialState.FAIL]
+    assert values(study_of("maximize", ("FAIL", {}))) == [None], "nothing has a value yet"
 
 
-def test_running_trials_stay_running_and_half_drawn_ones_are_left_out() -> None:
-    study = study_of("maximize", *CURVES)
-    study.ask(SPACE).set_user_attr(INDEX, 5)
+def test_a_trial_that_runs_counts_by_what_it_has_reported_and_half_drawn_ones_are_left_out() -> None:
+    study = study_of("maximize", *CURVES, ("RUNNING", {1: 0.2}))
+    study.ask(SPACE).set_user_attr(INDEX, 6)
     study.ask(SPACE)
-    assert [trial.state.name for trial in estimated(study)] == ["COMPLETE"] * 5 + ["RUNNING"]
+    assert values(study)[5:] == [pytest.approx(0.2 + 0.15 + 0.2), None]
+
+
+def test_the_variance_is_that_of_what_others_gained() -> None:
+    found = [one.variance for one in targets(study_of("maximize", *CURVES))]
+    assert found[:3] == [0, 0, 0]
+    assert found[3:] == pytest.approx([np.var([0.2, 0.1, 0.3, 0.1]) + np.var([0.4, 0.1, 0.2]), np.var([0.4, 0.1, 0.2])])
+    assert targets(study_of("maximize", *CURVES[1:]))[3].variance == 0, "two are too few to tell"
 
 
 def test_trials_of_earlier_sweeps_count() -> None:
-    assert values(study_of("maximize", *CURVES, attribute=WARM))[3] == pytest.approx(0.7)
-
-
-def test_of_several_objectives_nothing_is_estimated() -> None:
-    study = optuna.create_study(directions=["maximize", "minimize"])
-    study.ask(SPACE).set_user_attr(INDEX, 0)
-    study.tell(0, state=TrialState.PRUNED)
-    assert [trial.state for trial in estimated(study)] == [TrialState.PRUNED]
+    assert values(study_of("maximize", *CURVES, attribute=WARM))[3] == pytest.approx(0.55)

@@ -12,8 +12,9 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from analysis.importance.curves import agreement
 from mergenet.records.run_record import EPOCH
-from sweeps.schedulers.early_stopping import RULES, EpochScheduler, TrialEpoch, bracket_of, build_scheduler, rungs
+from sweeps.schedulers.early_stopping import RULES, EpochScheduler, TrialEpoch, bracket_of, build_scheduler, value_by
 from sweeps.schedulers.grace import MIN_TRIALS, measured_grace
+from sweeps.schedulers.rungs import overtaken
 from sweeps.trials.messages import OBJECTIVE
 from tests.sweeps.base import sweep_config
 from tests.sweeps.spaces import SEARCH
@@ -60,6 +61,8 @@ class Driver:
         ({"scheduler": "asha", "grace_epochs": 2}, [9, 2, 2, 9, 2]),
         ({"scheduler": "asha", "grace_epochs": 9}, [9, 9, 9, 9, 9]),
         ({"scheduler": "asha", "grace_epochs": 20}, [9, 9, 9, 9, 9]),
+        ({"scheduler": "racing", "grace_epochs": 2}, [9, 2, 2, 9, 2]),
+        ({"scheduler": "racing", "grace_epochs": 9}, [9, 9, 9, 9, 9]),
         ({"scheduler": "median", "grace_epochs": 2}, [9, 9, 9, 9, 2]),  # from the fourth on there are enough others
     ],
 )
@@ -76,7 +79,7 @@ def test_a_loss_is_stopped_when_it_is_high(tmp_path: Path) -> None:
 
 def test_asha_decides_as_ray_does(tmp_path: Path) -> None:
     """The same curves through Ray's own scheduler, on the same rungs."""
-    driver = Driver(tmp_path, grace_epochs=1, num_trials=30)
+    driver = Driver(tmp_path, scheduler="asha", grace_epochs=1, num_trials=30)
     stock = ASHAScheduler(
         time_attr=EPOCH, metric=OBJECTIVE, mode="max", max_t=EPOCHS, grace_period=1, reduction_factor=3
     )
@@ -88,11 +91,48 @@ def test_asha_decides_as_ray_does(tmp_path: Path) -> None:
         assert driver.train(number, values) == next(stops, EPOCHS)
 
 
+def race(curves: dict[int, dict[int, float]], number: int, grace: int = 2, epochs: int = 27) -> int:
+    """The epoch at which a trial is stopped that trains last of all, or the last epoch."""
+    sweep = sweep_config(SEARCH, scheduler="racing", grace_epochs=grace, reduction_factor=27)
+    own = curves[number]
+    for epoch in range(1, epochs):
+        so_far = curves | {number: {e: value for e, value in own.items() if e <= epoch}}
+        if RULES["racing"](TrialEpoch(sweep, so_far, grace, epochs, number, epoch)):
+            return epoch
+    return epochs
+
+
+def test_a_trial_is_stopped_between_rungs_once_too_many_have_overtaken_it() -> None:
+    """Of 8 trials 2 * 8 * 2 / epoch may be ahead: all up to epoch 4, 3 at epoch 10, and 1 always."""
+    ahead = {number: {1: 0.9} for number in range(3)}  # no value at epoch 2, so nobody is behind at a rung
+    behind = {number: {1: 0.1} for number in range(3, 7)}
+    slow = {7: dict.fromkeys(range(1, 28), 0.5)}
+    assert race(ahead | behind | slow, 7) == 11, "32 / 11 < 3"
+    assert race(dict(list(ahead.items())[:2]) | behind | slow, 7) == 14, "28 / 14 = 2"
+    assert race(dict(list(ahead.items())[:1]) | behind | slow, 7) == 27, "one may be ahead"
+    assert race(ahead | behind | {7: dict.fromkeys(range(1, 28), 0.95)}, 7) == 27
+    late = {7: {epoch: 0.5 if epoch < 10 else 0.95 for epoch in range(1, 28)}}
+    assert race(ahead | behind | late, 7) == 27, "it has caught up in time"
+
+
+def test_only_values_by_the_same_epoch_overtake() -> None:
+    """A trial that became better later is not ahead of one that is younger."""
+    older = {number: {epoch: 0.1 if epoch < 20 else 0.9 for epoch in range(1, 28)} for number in range(6)}
+    assert race(older | {6: dict.fromkeys(range(1, 28), 0.5)}, 6) == 27 - 7, "at epoch 20 all six are"
+    assert [value_by({1: 0.1, 3: 0.3}, epoch) for epoch in (1, 2, 3, 9)] == [0.1, 0.1, 0.3, 0.3]
+    assert value_by({3: 0.3}, 2) == -float("inf")
+
+
+def test_nobody_is_overtaken_in_the_grace_period() -> None:
+    assert not overtaken(1000, 1001, 5, 4)
+    assert [overtaken(ahead, 1, 5, 50) for ahead in (0, 1, 2)] == [False, False, True]
+
+
 def test_hyperband_has_a_bracket_for_each_rung() -> None:
     sweep = sweep_config(SEARCH, scheduler="hyperband", grace_epochs=1)
     at = TrialEpoch(sweep, {}, 1, 27, 0, 1)
     brackets = [bracket_of(at, number, 3) for number in range(300)]
-    assert rungs(at, 1) == [1, 3, 9]
+    assert at.rungs == [1, 3, 9]
     assert brackets == [bracket_of(at, number, 3) for number in range(300)]
     counts = [brackets.count(bracket) for bracket in range(3)]
     assert counts[0] > counts[1] > counts[2] > 0
@@ -121,7 +161,7 @@ def test_auto_stops_nobody_before_it_has_measured_says_so_and_keeps_it(tmp_path:
     driver = Driver(tmp_path, grace_epochs="auto", num_trials=20)
     assert [driver.train(number, chosen[number]) for number in range(7)] == [9] * 6 + [4]
     assert driver.said == [
-        f"asha: in the first {MIN_TRIALS} complete trials the ranking agrees with that of epoch 9 from epoch 4 on "
+        f"racing: in the first {MIN_TRIALS} complete trials the ranking agrees with that of epoch 9 from epoch 4 on "
         "(Spearman >= 0.8); none is stopped before it"
     ]
     again = Driver(tmp_path, grace_epochs="auto", num_trials=20)
