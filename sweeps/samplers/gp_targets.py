@@ -10,11 +10,12 @@ of all, so that the model stays away from it.
 import functools
 import itertools
 import math
-import statistics
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -55,23 +56,31 @@ class Gains:
         stops = set[float]()
         for trial in trials:
             if trial.state != TrialState.FAIL and trial.intermediate_values:
-                curve = {float(epoch): value for epoch, value in trial.intermediate_values.items()}
+                curve: dict[float, float] = dict(trial.intermediate_values)  # type: ignore[arg-type] # END is no epoch
                 if trial.state == TrialState.PRUNED:
                     stops.add(max(curve))
                 elif trial.state == TrialState.COMPLETE and trial.value is not None:
                     curve[END] = trial.value
                 self.curves.append(curve)
         self.landmarks = [*sorted(stops), END]
+        self.values = functools.cache(self._values)
+        self.between = functools.cache(self._between)
 
     def after(self, epoch: int) -> tuple[float, float]:
         """The gain expected from an epoch to the last, and its variance."""
         marks = [epoch, *(mark for mark in self.landmarks if mark > epoch)]
-        gain = variance = 0.0
-        for start, end in itertools.pairwise(marks):
-            gains = [curve[end] - curve[start] for curve in self.curves if start in curve and end in curve]
-            gain += statistics.median(gains) if gains else 0.0
-            variance += statistics.pvariance(gains) if len(gains) >= MIN_GAINS else 0.0
-        return gain, variance
+        stretches = [self.between(start, end) for start, end in itertools.pairwise(marks)]
+        return sum(gain for gain, _ in stretches), sum(variance for _, variance in stretches)
+
+    def _between(self, start: float, end: float) -> tuple[float, float]:
+        gains = self.values(end) - self.values(start)
+        gains = gains[~np.isnan(gains)]
+        variance = float(np.var(gains)) if len(gains) >= MIN_GAINS else 0.0
+        return (float(np.median(gains)) if len(gains) else 0.0), variance
+
+    def _values(self, epoch: float) -> NDArray[np.float64]:
+        """(N,) of each curve at an epoch; NaN if it has none there."""
+        return np.array([curve.get(epoch, math.nan) for curve in self.curves])
 
 
 def expected(trial: FrozenTrial, gained: Callable[[int], tuple[float, float]]) -> Target:
