@@ -1,5 +1,7 @@
 """A network that learns by itself: its steps, batches, evaluation, state and guards."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from mergenet.learner.learner import EVAL_BATCH, BatchStream, Learner, set_up, s
 from mergenet.learner.rng import Stream
 from mergenet.models import MODELS, Architecture
 from mergenet.tasks.image_classification import ImageClassification
-from tests.tiny import copies, same, snapshot, tiny_config
+from tests.tiny import PIXELS, copies, same, snapshot, tiny_config
 
 pytestmark = pytest.mark.usefixtures("tiny")
 CPU = torch.device("cpu")
@@ -134,6 +136,45 @@ def test_a_step_trains_whoever_has_put_the_network_into_evaluation_mode() -> Non
     one.network.eval()  # as a teacher's is for each lesson
     one.backward()
     assert all(module.training for module in one.network.modules())
+
+
+class DrawingLater(nn.Module):
+    """Dropout that begins with the third batch of training, as some schedules have it."""
+
+    def __init__(self, num_outputs: int) -> None:
+        super().__init__()
+        self.fc, self.batches = nn.Linear(PIXELS, num_outputs), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches += self.training
+        return self.fc(nn.functional.dropout(images.flatten(1), 0.5 if self.batches > 2 else 0.0, self.training))
+
+
+@pytest.mark.parametrize(("dropout", "enters"), [(0.0, False), (0.5, True)])
+def test_a_stream_is_entered_as_long_as_the_network_draws(dropout: float, enters: bool) -> None:
+    """Whether or not: what a step draws does not depend on what is drawn around it."""
+    config = tiny_config()
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(PIXELS, learner(config).task.spec.num_outputs))
+    ones = [Learner("target", config.target, config, CPU, network=copy.deepcopy(network)) for _ in range(2)]
+    for one in ones:
+        for number in range(4):
+            torch.manual_seed(number + 10 * ones.index(one))
+            before = torch.get_rng_state()
+            step(one, number)
+            assert torch.equal(torch.get_rng_state(), before), "the global generator is not moved"
+    assert [one.dropping for one in ones] == [enters, enters]
+    assert same(*(one.network.state_dict() for one in ones))
+
+
+def test_a_network_of_the_users_may_begin_to_draw_at_any_step() -> None:
+    config = tiny_config()
+    network = DrawingLater(learner(config).task.spec.num_outputs)
+    ones = [Learner("target", config.target, config, CPU, network=copy.deepcopy(network)) for _ in range(2)]
+    for one in ones:
+        for number in range(5):
+            torch.manual_seed(number + 10 * ones.index(one))
+            step(one, number)
+    assert same(*(one.network.state_dict() for one in ones))
 
 
 def test_a_task_of_the_users_draws_from_its_stream_even_without_augmentation() -> None:
