@@ -27,7 +27,7 @@ ARROWS: dict[str, dict[str, str]] = {
         "schedulers": "config samplers study trials",
         "execution": "config space study trials",
         "tracking": "config study trials",
-        "planning": "config execution samplers space study tracking trials",
+        "planning": "config execution samplers schedulers space study tracking trials",
         "report": "config planning space trials",
         "driver": "config execution planning report schedulers space study tracking trials",
         "ablation": "config driver execution planning report space tracking trials",

@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 MIN_TRIALS = 3  # with a value; before that draws are random
 MODELLED = 200  # trials that are learnt from at most: a draw's time grows with their third power
 MAX_VARIANCE = 4.0  # of a standardised value
+OUTLIER = 5.0
 RANDOM = 1000  # draws
 PARENTS, CHILDREN = 5, 24  # mutants of the best trials, for each of WIDTHS
 WIDTHS = (0.02, 0.1, 0.3)  # standard deviations of moves, as shares of a range
@@ -100,9 +101,16 @@ def some_of(valued: list[Target], direction: StudyDirection, generator: random.R
 
 
 def standardised(valued: Sequence[Target], direction: StudyDirection) -> tuple[Array, Array]:
-    """Values, more is better, of mean 0 and standard deviation 1, and their variances."""
+    """Values, more is better, of mean 0 and standard deviation 1, and their variances.
+
+    A value that lies farther below the median than OUTLIER times the best one lies above it counts as one that lies so
+    far: next to a loss of a million all others would look the same.
+    """
     sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
     values = np.array([sign * float(one.value or 0.0) for one in valued])
+    middle = float(np.median(values))
+    if (above := float(values.max()) - middle) > 0:
+        values = np.maximum(values, middle - OUTLIER * above)
     scale = float(values.std()) or 1.0
     variances = np.array([one.variance for one in valued]) / scale**2
     return (values - values.mean()) / scale, np.minimum(variances, MAX_VARIANCE)

@@ -96,6 +96,22 @@ def test_it_finds_the_best_branch_and_the_best_place_in_it() -> None:
     assert sum(0.07 < params.get(GATE, 0) < 0.14 for params in last) >= 6, last
 
 
+@pytest.mark.parametrize("harm", [0.0, 1e3, 1e9])
+def test_a_loss_out_of_all_bounds_does_not_hide_the_others(harm: float) -> None:
+    def loss(params: Labels) -> float:
+        gate = float(params[GATE] or 0)
+        return abs(np.log(gate / 0.1)) + (harm if gate > 0.4 else 0.0)
+
+    search = {GATE: {"float": [0.01, 0.5], "log": True}, RANK: {"choice": [2, 4, 8]}}
+    sweep = sweep_config(search, sampler="gp", num_trials=20, metric="target_val_loss")
+    study = SweepStudy(sweep, space_of(search), "min", InMemoryStorage())
+    for index in range(20):
+        drawn = study.draw(index)
+        study.tell(drawn, TrialState.COMPLETE, loss(drawn.params))
+    last = [trial.params[GATE] for trial in by_index(study.study)][12:]
+    assert sum(0.08 < gate < 0.125 for gate in last) >= 4, last
+
+
 def test_in_a_small_space_it_draws_every_point_once() -> None:
     search = {"target.batch_size": {"choice": [4, 8, 16, 32]}, "transfer.t_cycle": {"choice": [2, 4, 8]}}
     study = studied(search, lambda params: float(params["transfer.t_cycle"]), count=12)
