@@ -8,7 +8,7 @@ sweep starts with the curves of all trials so far.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -75,11 +75,11 @@ def racing(at: TrialEpoch) -> bool:
     return overtaken(ahead, len(at.curves), at.grace, at.epoch) or asha(at)
 
 
-def value_by(curve: Mapping[int, float], epoch: int) -> float:
-    """The value at an epoch, or if it has none the one before; -inf if there is none."""
+def value_by(curve: dict[int, float], epoch: int) -> float:
+    """The value at an epoch, or if it has none the one before; -inf if there is none. The epochs ascend."""
     if epoch in curve:
         return curve[epoch]
-    return curve[max(before)] if (before := [one for one in curve if one < epoch]) else -math.inf
+    return next((curve[one] for one in reversed(curve) if one < epoch), -math.inf)
 
 
 def hyperband(at: TrialEpoch) -> bool:
@@ -138,7 +138,7 @@ class EpochScheduler(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self.sweep, self.grace = sweep, grace
         self.sign = 1.0 if mode == "max" else -1.0
-        self.curves = {number: {e: self.sign * v for e, v in curve.items()} for number, curve in curves.items()}
+        self.curves = {number: {e: self.sign * v for e, v in sorted(one.items())} for number, one in curves.items()}
         self.settled = settled
         self.passed = {number: max(curve, default=0) for number, curve in curves.items()}
 
