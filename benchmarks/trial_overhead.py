@@ -28,6 +28,7 @@ import numpy as np
 
 from benchmarks import common, trivial
 from benchmarks.cycles import covered, cycles, training, warm
+from benchmarks.revisions import checkout
 from benchmarks.watched import watched_sweep
 from mergenet.config.loading import load_config, parse_config
 from mergenet.records.run_record import read_epochs
@@ -79,16 +80,21 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": float(np.median(values)), "mean": float(np.mean(values)), "most": float(np.max(values))}
 
 
-def quickstart(name: str, folder: Path) -> dict[str, Any]:
-    """The sweep from the start of its process to its end. training, shares: see the docstring above."""
+def quickstart(name: str, folder: Path, code: Path | None = None) -> dict[str, Any]:
+    """The sweep from the start of its process to its end. training, shares: see the docstring above.
+
+    code: of another commit, whose own sweep of that name runs.
+    """
     sweep = load_sweep(name)
     file = folder / "quickstart.yaml"
     file.write_text(dump_sweep(sweep), encoding="utf-8")
-    watched = watched_sweep(file, folder / "quickstart-sweep")
+    side = "now" if code is None else "before"
+    watched = watched_sweep(file if code is None else Path(name), folder / f"quickstart-{side}", code=code)
     spans = training(watched.events)
     together, wall = covered(spans), watched.seconds
     slot_share = sum(end - start for start, end in spans) / (sweep.slots * wall)
-    return {"wall": wall, "training": together, "share": together / wall, "slot_share": slot_share}
+    shares = {"share": together / wall, "slot_share": slot_share}
+    return {"wall": wall, "training": together, "first_epoch": watched.first_epoch} | shares
 
 
 def report(figures: dict[str, Any]) -> None:
@@ -107,8 +113,16 @@ def report(figures: dict[str, Any]) -> None:
         print(f"claim: slots take at most {MAX_SECONDS:g} s a trial beyond its training: {seconds:.3f} s, {verdict}")
     if (whole := figures.get("quickstart")) is not None:
         print(f"\nquickstart: {whole['training']:.0f} s of {whole['wall']:.0f} s some run trains; ", end="")
+        print(f"the first epoch has trained after {whole['first_epoch']:.1f} s; ", end="")
         print(f"slot-seconds of training over slots x wall: {whole['slot_share']:.0%}")
         verdict = "holds" if whole["share"] >= MIN_SHARE else "DOES NOT HOLD"
+        if (before := figures.get("before")) is not None:
+            ratios = {key: whole[key] / before[key] for key in ("first_epoch", "wall")}
+            print(
+                f"before: {before['wall']:.0f} s, first epoch after {before['first_epoch']:.1f} s; now / before: ",
+                end="",
+            )
+            print(f"first epoch {ratios['first_epoch']:.2f}, whole {ratios['wall']:.2f}")
         print(f"claim: at least {MIN_SHARE:.0%} of its wall time is training: {whole['share']:.0%}, {verdict}")
 
 
@@ -118,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=common.count, default=40, help="of slots, and alone (default 40)")
     parser.add_argument("--per-trial", type=common.count, default=8, help="of per_trial (default 8)")
     parser.add_argument("--sweep", default="quickstart", help="what stands for the quickstart, a name or a file")
+    parser.add_argument("--against", metavar="REV", help="an earlier commit, whose quickstart runs in turn")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, separated by commas (of {', '.join(PARTS)})")
     options = parser.parse_args(arguments)
     parts = options.only.split(",")
@@ -127,7 +142,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--trials must be more than {SLOTS * (WARM_UP + 1)}, the warm-up, got {options.trials}")
     facts = common.machine(load_config("openmoji"))
     common.header(NAME, arguments, facts)
-    with tempfile.TemporaryDirectory(prefix="mergenet-overhead-") as text:
+    with (
+        tempfile.TemporaryDirectory(prefix="mergenet-overhead-") as text,
+        checkout(options.against, Path(text) / "code") as before,
+    ):
         folder = Path(text)
         measure = {
             "slots": lambda: executor("slots", options.trials, folder),
@@ -136,6 +154,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "quickstart": lambda: quickstart(options.sweep, folder),
         }
         figures = {name: measure[name]() for name in PARTS if name in parts}
+        if before is not None:
+            figures["before"] = quickstart(options.sweep, folder, before)
     report(figures)
     if options.json:
         common.footer(NAME, facts, [0], figures)

@@ -28,30 +28,37 @@ KEPT = "job", "role", "event", "time", "group", "state"
 
 @dataclass(frozen=True)
 class Watched:
-    """A sweep that has ended. seconds: from the start of its process to its end."""
+    """A sweep that has ended. seconds: from the start of its process to its end; first_epoch: to its first epoch."""
 
     seconds: float
     events: list[dict[str, Any]]
+    first_epoch: float
 
 
-def watched_sweep(sweep: Path, folder: Path, *options: str) -> Watched:
-    """Run the sweep of a file. Its output is in FOLDER.log. Raises SystemExit with the last lines if it fails."""
+def watched_sweep(sweep: Path, folder: Path, *options: str, code: Path | None = None) -> Watched:
+    """Run the sweep of a file. Its output is in FOLDER.log. Raises SystemExit with the last lines if it fails.
+
+    code: a checkout with whose packages it runs, by default these.
+    """
     log, events = folder.with_suffix(".log"), folder.with_suffix(".events")
     command = [sys.executable, "-m", "benchmarks.watched", str(sweep), str(folder), str(events), *options]
     with log.open("w", encoding="utf-8") as file:
         start = time.perf_counter()
-        code = run_to_end(command, file)
+        began = time.time()
+        status = run_to_end(command, file, code)
         seconds = time.perf_counter() - start
-    if code:
+    if status:
         raise SystemExit(f"the sweep of {sweep} failed, its last lines:\n{log.read_text(encoding='utf-8')[-2000:]}")
-    return Watched(seconds, [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()])
+    known = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    return Watched(seconds, known, min(event["time"] for event in known if event["event"] == "row") - began)
 
 
-def run_to_end(command: Sequence[str], log: IO[str]) -> int:
+def run_to_end(command: Sequence[str], log: IO[str], code: Path | None = None) -> int:
     """The exit status. Ending this process, also by SIGTERM, ends the command with it: the sweep stops cleanly."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as child:
+        environment = None if code is None else {**os.environ, "PYTHONPATH": str(code)}
+        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=code, env=environment) as child:
             try:
                 return child.wait()
             except BaseException:
