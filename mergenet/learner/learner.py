@@ -58,9 +58,13 @@ def errors_of(role: str) -> Iterator[None]:
         raise type(error)(f"{role}.{error}" if own else str(error)) from None
 
 
-def is_known(*parts: object) -> bool:
-    """Whether all of a network's layers, and its task, are code of which we know that it draws always or never."""
-    return {type(part).__module__.partition(".")[0] for part in parts} <= {"torch", "torchvision", "mergenet"}
+def draws_as_ever(config: NetworkConfig, task: Task, network: nn.Module) -> bool:
+    """Whether a network is known to draw in each step of training or in none: it, its layers and its task are ours or
+    torchvision's, with layers of torch. Others may begin at any step.
+    """
+    parts = {type(part).__module__.partition(".")[0] for part in (task, *network.modules())}
+    made = {"torchvision", "mergenet"}
+    return not is_own(config.model) and parts <= {"torch", *made} and type(network).__module__.partition(".")[0] in made
 
 
 class BatchStream:
@@ -140,7 +144,7 @@ class Learner:
         self.drawing = config.augment or ":" in config.task  # a task of the user's may draw even if it need not
         self.forwarding = Stream(seed, f"{role}/forward", device)
         self.dropping = True  # until a step has shown that this network draws nothing in training
-        self.known = device.type == "cpu" and is_known(self.task, *self.network.modules())
+        self.known = device.type == "cpu" and draws_as_ever(config, self.task, self.network)
         self.batches = BatchStream(self.task.size("train"), batch_size, Stream(seed, f"{role}/data"))
         self.loss_sum, self.num_losses = torch.zeros((), device=device), 0
         if self.batches.batch_size % distributed.world_size():

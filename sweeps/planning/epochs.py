@@ -3,6 +3,7 @@
 import bisect
 import functools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sweeps.config import SweepConfig
@@ -74,37 +75,43 @@ def halving_epochs(trials: int, epochs: int, grace: int, factor: int, racing: bo
     repeats = max(5, min(REPEATS, 20_000 // trials))
     for _ in range(repeats):
         seen: list[list[float]] = [[] for _ in compared]
-        everybody: list[float] = []
         for begun in range(1, trials + 1):
-            value = draw.random()
-            ahead = len(everybody) - bisect.bisect(everybody, value)
-            bisect.insort(everybody, value)
-            last = overtaken_at(ahead, begun, grace, epochs) if racing else epochs
-            end, stopped = trained(value, compared, seen, last, factor)
-            total += min(end, epochs)
-            whole += not stopped and last == epochs
+            place = functools.partial(overtaken_at, begun, grace) if racing else None
+            end, stopped = trained(draw.random(), compared, seen, epochs, factor, place)
+            total += end
+            whole += not stopped
     return total / repeats, whole / repeats
 
 
-def overtaken_at(ahead: int, begun: int, grace: int, epochs: int) -> int:
-    """The first epoch at which so many better trials stop one, or the last epoch."""
-    return bisect.bisect_left(range(epochs), True, lo=grace, key=lambda epoch: overtaken(ahead, begun, grace, epoch))
+def trained(
+    value: float,
+    rungs: list[int],
+    seen: list[list[float]],
+    epochs: int,
+    factor: int,
+    place: Callable[[int, int, int], int] | None = None,
+) -> tuple[int, bool]:
+    """Epochs of one trial, and whether it was stopped: up to the rung where it is below the best 1 / factor of those
+    before it, and one more, which it trains while Tune decides. seen: the values at each rung, ascending.
 
-
-def trained(value: float, rungs: list[int], seen: list[list[float]], last: int, factor: int) -> tuple[int, bool]:
-    """Epochs of one trial that trains to `last` at most, and whether it was stopped before.
-
-    That is up to the rung where it is below the best 1 / factor of those before it, and one more, which it trains while
-    Tune decides. seen: the values at each rung, ascending.
+    place: of so many better ones between two rungs, the epoch at which they stop it. Counted are those that reached the
+    first of the rungs, because curves rise: what ended earlier is behind.
     """
-    for rung, values in zip(rungs, seen, strict=True):
-        if rung > last:
-            break
-        stopped = bool(values) and value < quantile(values, 1 - 1 / factor)
+    for rung, next_rung, values in zip(rungs, [*rungs[1:], epochs], seen, strict=True):
+        ahead = len(values) - bisect.bisect(values, value)
+        last = next_rung if place is None else place(ahead, rung, next_rung)
+        if values and value < quantile(values, 1 - 1 / factor):
+            last = rung
         bisect.insort(values, value)
-        if stopped:
-            return rung + 1, True
-    return last + 1, False
+        if last < next_rung:
+            return last + 1, True
+    return epochs, False
+
+
+def overtaken_at(begun: int, grace: int, ahead: int, start: int, end: int) -> int:
+    """The first epoch before `end` at which `ahead` others stop a trial, or the end."""
+    stops = functools.partial(overtaken, ahead, begun, grace)
+    return start + bisect.bisect_left(range(start, end), True, key=stops)
 
 
 def quantile(ascending: list[float], share: float) -> float:

@@ -17,12 +17,13 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeps.samplers.history import WARM, by_index
 
 MIN_GAINS = 3  # whose variance is taken for one
 END = math.inf  # beyond the last epoch
+MOST = 1e100  # of a value that is learnt from
 
 
 class Target(NamedTuple):
@@ -35,17 +36,43 @@ class Target(NamedTuple):
 
 def targets(study: optuna.Study) -> list[Target]:
     """The trials of this sweep and of earlier ones, in the study's order. The study has one objective."""
-    own = {trial.number for trial in by_index(study)}
-    whole = [t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs]
+    whole = drawn_whole(study)
     complete = [trial for trial in whole if trial.state == TrialState.COMPLETE]
     worse, better = (min, max) if study.direction == StudyDirection.MAXIMIZE else (max, min)
     gained = functools.cache(Gains(whole).after)
-    found = [expected(trial, gained) for trial in whole]
+    found = [bounded(expected(trial, gained)) for trial in whole]
     if complete:
         best = better(one.value for one in found if one.trial.state == TrialState.COMPLETE and one.value is not None)
         found = [one if one.value is None else one._replace(value=worse(one.value, best)) for one in found]
     worst = worse((one.value for one in found if one.value is not None), default=None)
     return [one._replace(value=worst) if one.value is None and one.trial.state.is_finished() else one for one in found]
+
+
+def drawn_whole(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials but those that were not drawn completely, and failed attempts at a later one."""
+    own = {trial.number for trial in by_index(study)}
+    return [t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs]
+
+
+def estimated(study: optuna.Study) -> list[FrozenTrial]:
+    """Those trials for Optuna's process, with one objective: one that was stopped or failed has its target's value."""
+    if len(study.directions) > 1:
+        return drawn_whole(study)
+    return [
+        trial if value is None or trial.state not in (TrialState.PRUNED, TrialState.FAIL) else ended_with(trial, value)
+        for trial, value, _ in targets(study)
+    ]
+
+
+def ended_with(trial: FrozenTrial, value: float) -> FrozenTrial:
+    return create_trial(
+        params=trial.params,
+        distributions=trial.distributions,
+        value=value,
+        intermediate_values=trial.intermediate_values,
+        user_attrs=trial.user_attrs,
+        system_attrs=trial.system_attrs,
+    )
 
 
 class Gains:
@@ -74,13 +101,19 @@ class Gains:
 
     def _between(self, start: float, end: float) -> tuple[float, float]:
         gains = self.values(end) - self.values(start)
-        gains = gains[~np.isnan(gains)]
+        gains = np.clip(gains[~np.isnan(gains)], -MOST, MOST)
         variance = float(np.var(gains)) if len(gains) >= MIN_GAINS else 0.0
         return (float(np.median(gains)) if len(gains) else 0.0), variance
 
     def _values(self, epoch: float) -> NDArray[np.float64]:
         """(N,) of each curve at an epoch; NaN if it has none there."""
         return np.array([curve.get(epoch, math.nan) for curve in self.curves])
+
+
+def bounded(target: Target) -> Target:
+    """Within numbers whose squares are numbers."""
+    value = None if target.value is None else min(MOST, max(-MOST, target.value))
+    return target._replace(value=value, variance=min(MOST, target.variance))
 
 
 def expected(trial: FrozenTrial, gained: Callable[[int], tuple[float, float]]) -> Target:

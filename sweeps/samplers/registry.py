@@ -23,6 +23,7 @@ from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.samplers.deduplicate import distinct, unseen_point
 from sweeps.samplers.fixed import PointSampler, grid_points
 from sweeps.samplers.gp import gp_point
+from sweeps.samplers.gp_targets import estimated
 from sweeps.samplers.history import INDEX, WARM, by_index, first_value, violation
 from sweeps.samplers.unit_cube import Cube
 from sweeps.space.space import Space
@@ -80,19 +81,21 @@ def random(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) ->
 
 
 def gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """With one objective our Gaussian process, which learns from all trials (gp.py); with several Optuna's."""
+    """With one objective our Gaussian process, which learns from all trials (gp.py); with several, or constraints,
+    Optuna's.
+    """
+    if len(study.directions) > 1 or sweep.constraints:
+        return optunas_gp(sweep, space, study, index)
     seed = seed_of(sweep, index)
-    if len(study.directions) > 1:
-        return several_gps(sweep, space, study, index)
-    if index < FIRST_RANDOM:
+    if index + sum(WARM in trial.user_attrs for trial in study.get_trials(deepcopy=False)) < FIRST_RANDOM:
         return RandomSampler(seed=seed)
     with threadpool_limits(1):  # bitwise the same whatever the number of cores
         point = gp_point(space, study, seed)
     return RandomSampler(seed=seed) if point is None else PointSampler(point)
 
 
-def several_gps(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """Optuna's Gaussian processes draw the values that every trial has, TPE those that only some trials have."""
+def optunas_gp(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
+    """A process each for objectives and constraints draws the values that every trial has, TPE the others."""
     sampler = optuna.samplers.GPSampler(
         n_startup_trials=startup(sweep),
         seed=seed_of(sweep, index),
@@ -100,8 +103,7 @@ def several_gps(sweep: SweepConfig, space: Space, study: optuna.Study, index: in
         warn_independent_sampling=False,
     )
     model = optuna.create_study(directions=study.directions, sampler=sampler)
-    own = {trial.number for trial in by_index(study)}
-    model.add_trials(t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs)
+    model.add_trials(estimated(study))
     with one_thread():
         space(trial := model.ask())
     return PointSampler(trial.params)

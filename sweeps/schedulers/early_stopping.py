@@ -138,9 +138,10 @@ class EpochScheduler(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self.sweep, self.grace = sweep, grace
         self.sign = 1.0 if mode == "max" else -1.0
-        self.curves = {number: {e: self.sign * v for e, v in sorted(one.items())} for number, one in curves.items()}
+        begun = {number: sorted(curve.items()) for number, curve in curves.items() if curve}
+        self.curves = {number: {epoch: self.sign * value for epoch, value in curve} for number, curve in begun.items()}
         self.settled = settled
-        self.passed = {number: max(curve, default=0) for number, curve in curves.items()}
+        self.passed = {number: max(curve) for number, curve in self.curves.items()}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         del tune_controller

@@ -1,6 +1,7 @@
 """What decides the last bits of a sweep's draws beside its seed: packages, and the threads of linear algebra.
 
-Optuna's Gaussian process optimises its acquisition function with `greenlet` otherwise than without it.
+Optuna's Gaussian process, which draws with several objectives or constraints, optimises its acquisition function with
+`greenlet` otherwise than without it.
 """
 
 from importlib import metadata

@@ -55,16 +55,26 @@ class WriteThroughStorage(InMemoryStorage):
         super().set_study_system_attr(study_id, key, as_read(value))
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        if template_trial is None or template_trial.state == TrialState.WAITING:
+            return super().create_new_trial(study_id, template_trial)
+        kept = self.kept.create_new_trial(self.kept_study, template_trial)
         trial_id = super().create_new_trial(study_id, template_trial)
-        if template_trial is not None and template_trial.state != TrialState.WAITING:
-            self.keep(trial_id)
+        self.kept_trials[trial_id] = kept
         return trial_id
 
     def keep(self, trial_id: int) -> None:
-        """Writes a trial that is not yet; from then on whatever is written to it is written to both."""
+        """Writes a trial that is not yet; from then on whatever is written to it is written to both.
+
+        One that the other storage refuses has failed here, and has no user attributes: it was not drawn.
+        """
         if trial_id in self.kept_trials:
             return
-        self.kept_trials[trial_id] = self.kept.create_new_trial(self.kept_study, self.get_trial(trial_id))
+        try:
+            self.kept_trials[trial_id] = self.kept.create_new_trial(self.kept_study, self.get_trial(trial_id))
+        except BaseException:
+            self.get_trial(trial_id).user_attrs.clear()
+            super().set_trial_state_values(trial_id, TrialState.FAIL)
+            raise
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution

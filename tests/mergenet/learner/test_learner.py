@@ -1,6 +1,7 @@
 """A network that learns by itself: its steps, batches, evaluation, state and guards."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner.learner import EVAL_BATCH, BatchStream, Learner, set_up, steps_per_epoch
 from mergenet.learner.rng import Stream
 from mergenet.models import MODELS, Architecture
+from mergenet.models._torchvision import torchvision_module
 from mergenet.tasks.image_classification import ImageClassification
 from tests.tiny import PIXELS, copies, same, snapshot, tiny_config
 
@@ -154,7 +156,10 @@ class DrawingLater(nn.Module):
 def test_a_stream_is_entered_as_long_as_the_network_draws(dropout: float, enters: bool) -> None:
     """Whether or not: what a step draws does not depend on what is drawn around it."""
     config = tiny_config()
-    network = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(PIXELS, learner(config).task.spec.num_outputs))
+    network = torchvision_module("torchvision.ops").MLP(
+        PIXELS, [learner(config).task.spec.num_outputs], dropout=dropout
+    )
+    network.insert(0, nn.Flatten())
     ones = [Learner("target", config.target, config, CPU, network=copy.deepcopy(network)) for _ in range(2)]
     for one in ones:
         for number in range(4):
@@ -166,9 +171,22 @@ def test_a_stream_is_entered_as_long_as_the_network_draws(dropout: float, enters
     assert same(*(one.network.state_dict() for one in ones))
 
 
-def test_a_network_of_the_users_may_begin_to_draw_at_any_step() -> None:
+def hooked(num_outputs: int) -> nn.Module:
+    """Layers of torch, to which a hook adds noise from the third batch on."""
+    network, batches = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, num_outputs)), list[int]()
+
+    def noise(module: nn.Module, _: object, output: Tensor) -> Tensor:
+        batches.append(1)
+        return output + torch.randn_like(output) if module.training and len(batches) % 5 > 2 else output
+
+    network.register_forward_hook(noise)
+    return network
+
+
+@pytest.mark.parametrize("build", [DrawingLater, hooked])
+def test_a_network_of_the_users_may_begin_to_draw_at_any_step(build: Callable[[int], nn.Module]) -> None:
     config = tiny_config()
-    network = DrawingLater(learner(config).task.spec.num_outputs)
+    network = build(learner(config).task.spec.num_outputs)
     ones = [Learner("target", config.target, config, CPU, network=copy.deepcopy(network)) for _ in range(2)]
     for one in ones:
         for number in range(5):

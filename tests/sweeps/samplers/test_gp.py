@@ -112,6 +112,31 @@ def test_a_loss_out_of_all_bounds_does_not_hide_the_others(harm: float) -> None:
     assert sum(0.08 < gate < 0.125 for gate in last) >= 4, last
 
 
+def test_constraints_are_learnt_from() -> None:
+    """The best gate of all breaks the constraint; with several objectives or constraints the process is Optuna's."""
+    search = {GATE: {"float": [0.001, 1.0]}}
+    sweep = sweep_config(search, sampler="gp", num_trials=24, constraints={"adapter_parameters": {"max": 500}})
+    study = SweepStudy(sweep, space_of(search), "max", InMemoryStorage())
+    for index in range(20):
+        drawn = study.draw(index)
+        gate = float(drawn.params[GATE] or 0)
+        study.tell(drawn, TrialState.COMPLETE, gate, {"adapter_parameters": 1000 * gate})
+    last = [trial.params[GATE] for trial in by_index(study.study)][14:]
+    assert sum(0.4 < gate < 0.51 for gate in last) >= 4, last
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_values_of_any_size_are_drawn_from(mode: str) -> None:
+    sweep = sweep_config({GATE: {"float": [0.001, 1.0]}}, sampler="gp", num_trials=24)
+    study = SweepStudy(sweep, space_of({GATE: {"float": [0.001, 1.0]}}), mode, InMemoryStorage())
+    for index in range(16):
+        drawn = study.draw(index)
+        for epoch in (1, 2, 3):
+            study.report(drawn, epoch, (1.0, 1e308, -1e308)[(index + epoch) % 3])
+        if index % 4:
+            study.tell(drawn, (TrialState.COMPLETE, TrialState.PRUNED)[index % 2], (1.0, 1e308, -1e308)[index % 3])
+
+
 def test_in_a_small_space_it_draws_every_point_once() -> None:
     search = {"target.batch_size": {"choice": [4, 8, 16, 32]}, "transfer.t_cycle": {"choice": [2, 4, 8]}}
     study = studied(search, lambda params: float(params["transfer.t_cycle"]), count=12)

@@ -123,6 +123,15 @@ def test_only_values_by_the_same_epoch_overtake() -> None:
     assert value_by({3: 0.3}, 2) == -float("inf")
 
 
+def test_trials_that_never_reported_count_for_nothing_after_a_restart_either(tmp_path: Path) -> None:
+    """Or a driver that goes on would let a trial train longer than the one that was killed."""
+    changes: dict[str, Any] = {"scheduler": "racing", "num_trials": 20, "reduction_factor": 27}
+    driver = Driver(tmp_path, **changes)
+    for number in range(8):
+        driver.study.tell(driver.study.draw(number), TrialState.FAIL)
+    assert Driver(tmp_path, **changes).scheduler.curves == driver.scheduler.curves == {}
+
+
 def test_nobody_is_overtaken_in_the_grace_period() -> None:
     assert not overtaken(1000, 1001, 5, 4)
     assert [overtaken(ahead, 1, 5, 50) for ahead in (0, 1, 2)] == [False, False, True]

@@ -106,6 +106,31 @@ def test_what_the_file_refuses_is_not_in_memory_either(tmp_path: Path) -> None:
     assert study.curves() == ({0: {}}, set())
 
 
+@pytest.mark.parametrize("storage", STORED)
+def test_a_draw_that_the_file_refuses_was_not_drawn(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = opened(tmp_path, storage=storage)
+    first = study.draw(0)
+    through = study.study._storage
+    assert isinstance(through, WriteThroughStorage)
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(through.kept, "create_new_trial", full)
+        with pytest.raises(OSError, match="no space"):
+            study.draw(1)
+        with pytest.raises(OSError, match="no space"):
+            study.restore({1: first.params})
+    assert study.known() == [first]
+    second = study.draw(1)
+    study.report(second, 1, 0.5)
+    assert [t.intermediate_values for t in of_file(tmp_path, storage)] == [{}, {1: 0.5}]
+    assert study.known() == [first, second]
+
+
 def test_first_points_that_an_earlier_version_has_queued_are_taken_once(tmp_path: Path) -> None:
     study = opened(tmp_path)
     optuna.load_study(study_name="tiny", storage=STORAGES["sqlite"](tmp_path)).enqueue_trial(study.first[0])
