@@ -9,6 +9,7 @@ processes that it started.
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -32,7 +33,7 @@ class Watched:
 
     seconds: float
     events: list[dict[str, Any]]
-    first_epoch: float
+    first_epoch: float = math.nan
 
 
 def watched_sweep(sweep: Path, folder: Path, *options: str, code: Path | None = None) -> Watched:
@@ -50,7 +51,8 @@ def watched_sweep(sweep: Path, folder: Path, *options: str, code: Path | None = 
     if status:
         raise SystemExit(f"the sweep of {sweep} failed, its last lines:\n{log.read_text(encoding='utf-8')[-2000:]}")
     known = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-    return Watched(seconds, known, min(event["time"] for event in known if event["event"] == "row") - began)
+    first = min((event["time"] for event in known if event["event"] == "row"), default=math.nan)
+    return Watched(seconds, known, first - began)
 
 
 def run_to_end(command: Sequence[str], log: IO[str], code: Path | None = None) -> int:
