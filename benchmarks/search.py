@@ -7,6 +7,10 @@ from seven hyper-parameters. Nothing is trained. Ours is the default of a sweep 
 the objects that Tune gets in a sweep, called here in the order in which Tune calls them, by four workers in simulated
 time. Ray's are OptunaSearch and ASHAScheduler with defaults, and once more with a grace period that suits these curves.
 
+A budget cuts a search off: what still trains then is lost. That is hard on many workers, whose first trials have hardly
+ended. With --finish no trial begins after it, those that run go on to their end, as in a sweep with budget_epochs, and
+the full trainings that this took in all are printed beside the regret.
+
 Regret is (top - found) / (top - median): 0 is the best configuration known, 1 a typical random one. `found` is the best
 validation accuracy of a trial that trained to its end; a side that has none yet has regret 1. top and median are of
 20,000 random configurations after the last epoch, and of all that was found here.
@@ -46,6 +50,7 @@ BUDGETS = (10, 20, 50)  # full trainings
 GOAL = 0.5  # of stock's regret, at the two larger budgets
 OURS, STOCK = "ours", "stock"
 SIDES = OWN | PEERS
+SETTING = "noise", "workers", "finish"  # in which a search runs
 
 Job = tuple[str, str, int]  # side, task, seed
 Array = NDArray[np.float64]
@@ -66,6 +71,9 @@ def parse(arguments: Sequence[str]) -> Any:
     parser.add_argument(
         "--noise", type=float, default=0.0, help="of a trial, as a share of (top - median) [default: 0]"
     )
+    parser.add_argument(
+        "--finish", action="store_true", help="trials that run when a budget is spent go on to their end"
+    )
     parser.add_argument("--jobs", type=common.count, default=os.cpu_count() or 1, help="processes")
     return parser.parse_args(arguments)
 
@@ -85,17 +93,43 @@ class Trial:
     spent: int = 0  # by all trials together when this one ended
 
 
+@dataclass(frozen=True)
+class Found:
+    """By budget: the accuracy of the complete trial that seems best, NaN without one; full trainings that it took."""
+
+    accuracy: list[float]
+    trainings: list[float]
+
+
 def found_by(
-    folder: Path, job: Job, noise: float = 0.0, workers: int = 4, budgets: Sequence[int] = BUDGETS
-) -> list[float]:
-    """The accuracy of the complete trial that seems best at each budget, NaN without one. Runs in a worker process."""
+    folder: Path,
+    job: Job,
+    noise: float = 0.0,
+    workers: int = 4,
+    budgets: Sequence[int] = BUDGETS,
+    finish: bool = False,
+) -> Found:
+    """Runs in a worker process."""
     side, task, seed = job
-    surrogate, generator = Surrogate(folder, task), np.random.default_rng([seed, int(task)])
+    surrogate = Surrogate(folder, task)
     scale = noise * spread(surrogate) if noise else 0.0
-    end = budgets[-1] * EPOCHS
-    with silent():
-        ended = simulated(surrogate, SIDES[side](seed), lambda: scale * generator.standard_normal(), end, workers)
-    return [best_seeming([trial for trial in ended if trial.spent <= budget * EPOCHS]) for budget in budgets]
+
+    def searched(budget: int) -> list[Trial]:
+        generator = np.random.default_rng([seed, int(task)])
+
+        def off() -> float:
+            return scale * float(generator.standard_normal())
+
+        with silent():
+            return simulated(surrogate, SIDES[side](seed), off, budget * EPOCHS, workers, finish)
+
+    if finish:
+        searches = [searched(budget) for budget in budgets]
+        spent = [sum(trial.epochs for trial in trials) / EPOCHS for trials in searches]
+        return Found([best_seeming(trials) for trials in searches], spent)
+    whole = searched(budgets[-1])
+    cut = [[trial for trial in whole if trial.spent <= budget * EPOCHS] for budget in budgets]
+    return Found([best_seeming(trials) for trials in cut], [float(budget) for budget in budgets])
 
 
 @contextmanager
@@ -110,7 +144,9 @@ def silent() -> Iterator[None]:
 
 
 def best_seeming(trials: Sequence[Trial]) -> float:
-    best = max(trials, key=lambda trial: trial.curve.best + trial.off, default=None)
+    """Of those that trained to their end."""
+    complete = [trial for trial in trials if trial.epochs == EPOCHS]
+    best = max(complete, key=lambda trial: trial.curve.best + trial.off, default=None)
     return np.nan if best is None else best.curve.best
 
 
@@ -119,26 +155,34 @@ def spread(surrogate: Surrogate) -> float:
     return float(random.max() - np.median(random))
 
 
-def simulated(surrogate: Surrogate, side: Side, off: Callable[[], float], end: int, workers: int = 4) -> list[Trial]:
-    """The trials that trained to their end, in this order, within `end` epochs of all together.
+def simulated(
+    surrogate: Surrogate, side: Side, off: Callable[[], float], end: int, workers: int = 4, finish: bool = False
+) -> list[Trial]:
+    """All trials, in the order in which they began, within `end` epochs of all together.
 
-    off: of the next trial. All workers are equally fast.
+    off: of the next trial. All workers are equally fast. finish: those that run then go on to their end.
     """
 
     def start(name: str) -> Trial:
-        return Trial(name, surrogate.curve(side.suggest(name)), off())
+        trials.append(trial := Trial(name, surrogate.curve(side.suggest(name)), off()))
+        return trial
 
-    ended: list[Trial] = []
-    running = [start(f"first-{worker}") for worker in range(workers)]
-    for spent in range(1, end + 1):
-        trial = running[spent % workers]
+    trials: list[Trial] = []
+    running = {worker: start(f"first-{worker}") for worker in range(workers)}
+    spent = 0
+    while spent < end or (finish and running):
+        spent += 1
+        worker = spent % workers
+        if worker not in running:
+            continue
+        trial = running[worker]
         trial.epochs, trial.spent = trial.epochs + 1, spent
         stopped = side.report(trial.name, trial.epochs, trial.curve(trial.epochs) + trial.off)
-        if trial.epochs == EPOCHS:
-            ended.append(trial)
         if stopped or trial.epochs == EPOCHS:
-            running[spent % workers] = start(f"after-{spent}")
-    return ended
+            del running[worker]
+            if spent <= end:
+                running[worker] = start(f"after-{spent}")
+    return trials
 
 
 def regrets(found: dict[Job, list[float]], folder: Path) -> dict[Job, list[float]]:
@@ -188,35 +232,39 @@ def report(figures: dict[str, Any]) -> None:
     for side, mean in figures["regret"].items():
         ratios = zip(figures["ratio"].get(side, []), figures["interval"].get(side, []), strict=True)
         shown = "".join(f"  {ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, (low, high) in ratios)
-        print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + "  " + shown)
+        took = figures["trainings"][side]
+        more = "" if took == [float(x) for x in spent] else "  of " + ", ".join(f"{x:.1f}" for x in took) + " trainings"
+        print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + "  " + shown + more)
     if STOCK in figures["ratio"] and len(spent) > 1:
         met = all(ratio <= GOAL for ratio in figures["ratio"][STOCK][1:])
         later = " and ".join(map(str, spent[1:]))
         print(f"goal, at most {GOAL} of {STOCK}'s at {later}: {'met' if met else 'NOT met'}")
 
 
-def search_all(jobs: Sequence[Job], options: Any) -> dict[Job, list[float]]:
+def search_all(jobs: Sequence[Job], options: Any) -> dict[Job, Found]:
     """What every job finds, those that stand in --out as they stand there."""
-    where = {"noise": options.noise, "workers": options.workers, "budgets": list(options.budgets)}
+    where = {name: getattr(options, name) for name in SETTING} | {"budgets": [*options.budgets]}
     found = kept(options.out, **where) if options.out else {}
     left = [job for job in jobs if job not in found]
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the processes below
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:  # NumPy reads its environment when imported
-        for job, values in zip(left, pool.map(partial(found_by, options.lcbench, **where), left), strict=True):
-            found[job] = values
+        for job, one in zip(left, pool.map(partial(found_by, options.lcbench, **where), left), strict=True):
+            found[job] = one
             if options.out:
                 with options.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"job": job, "found": values} | where) + "\n")
+                    file.write(
+                        json.dumps({"job": job, "found": one.accuracy, "trainings": one.trainings} | where) + "\n"
+                    )
     return {job: found[job] for job in jobs}
 
 
-def kept(out: Path, budgets: Sequence[int], **where: Any) -> dict[Job, list[float]]:
+def kept(out: Path, budgets: Sequence[int], **where: Any) -> dict[Job, Found]:
     """The searches in the file that ran there and had these budgets among theirs."""
-    found: dict[Job, list[float]] = {}
+    found: dict[Job, Found] = {}
     for row in map(json.loads, out.read_text(encoding="utf-8").splitlines()) if out.exists() else ():
-        by_budget = dict(zip(row["budgets"], row["found"], strict=True))
-        if {key: row[key] for key in where} == where and by_budget.keys() >= set(budgets):
-            found[tuple(row["job"])] = [by_budget[budget] for budget in budgets]
+        if {key: row[key] for key in where} == where and {*row["budgets"]} >= {*budgets}:
+            places = [row["budgets"].index(budget) for budget in budgets]
+            found[tuple(row["job"])] = Found(*([row[key][i] for i in places] for key in ("found", "trainings")))
     return found
 
 
@@ -228,16 +276,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common.header(NAME, arguments, facts)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     found = search_all([(side, task, seed) for seed in seeds for side in sides for task in tasks], options)
-    figures = summarize(regrets(found, options.lcbench), sides, options.budgets)
+    accuracies = {job: one.accuracy for job, one in found.items()}
+    figures = summarize(regrets(accuracies, options.lcbench), sides, options.budgets)
+    trainings = {side: np.mean([f.trainings for job, f in found.items() if job[0] == side], 0) for side in sides}
+    figures["trainings"] = {side: mean.tolist() for side, mean in trainings.items()}
     report(figures)
     if options.json:
-        names = ("side", "task", "seed", "found")
-        runs = [dict(zip(names, (*job, values), strict=True)) for job, values in found.items()]
+        names = ("side", "task", "seed", "found", "trainings")
+        runs = [dict(zip(names, (*job, one.accuracy, one.trainings), strict=True)) for job, one in found.items()]
         common.footer(
             NAME,
             facts,
             seeds,
-            figures | {"tasks": tasks, "noise": options.noise, "workers": options.workers, "runs": runs},
+            figures | {"tasks": tasks, "runs": runs} | {key: getattr(options, key) for key in SETTING},
         )
 
 

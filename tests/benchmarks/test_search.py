@@ -23,10 +23,23 @@ def test_a_curve_is_the_models(folder: Path) -> None:
 # ours fits a model for each of some hundred trials
 @pytest.mark.parametrize("side", [pytest.param(s, marks=pytest.mark.slow) if s == "ours" else s for s in OWN])
 def test_a_side_spends_its_budget_and_no_more(folder: Path, side: str) -> None:
-    found = search.found_by(folder, (side, "7", 0), budgets=(1, 4, 6))
+    found = search.found_by(folder, (side, "7", 0), budgets=(1, 4, 6)).accuracy
     assert math.isnan(found[0]), "four workers have trained 13 epochs each"
     assert 26 < found[1] <= found[2] < 56
-    assert found[1:] == search.found_by(folder, (side, "7", 0), budgets=(1, 4, 6))[1:], "the same seed, the same search"
+    again = search.found_by(folder, (side, "7", 0), budgets=(1, 4, 6)).accuracy
+    assert found[1:] == again[1:], "the same seed, the same search"
+
+
+def test_trials_that_run_when_the_budget_is_spent_may_finish(folder: Path) -> None:
+    """At random and to the end: four workers have four trials each time, so 8 of them take 8 trainings."""
+    cut = search.found_by(folder, ("random", "7", 0), budgets=(1, 7))
+    assert math.isnan(cut.accuracy[0])
+    assert cut.trainings == [1.0, 7.0]
+    whole = search.found_by(folder, ("random", "7", 0), budgets=(1, 7), finish=True)
+    assert whole.trainings == [4.0, 8.0]
+    first = search.simulated(Surrogate(folder, "7"), OWN["random"](0), lambda: 0.0, end=1, finish=True)
+    assert [trial.epochs for trial in first] == [EPOCHS] * 4
+    assert whole.accuracy[0] == max(trial.curve.best for trial in first)
 
 
 def test_with_noise_the_trial_that_seems_best_is_taken_for_what_it_is(folder: Path) -> None:
@@ -34,11 +47,12 @@ def test_with_noise_the_trial_that_seems_best_is_taken_for_what_it_is(folder: Pa
     job = ("random", "7", 0)
     surrogate = Surrogate(folder, "7")
     trials = search.simulated(surrogate, OWN["random"](0), lambda: 0.0, end=20 * EPOCHS)
-    [clean], [noisy] = (search.found_by(folder, job, noise, budgets=(20,)) for noise in (0.0, 5.0))
-    assert clean == max(trial.curve.best for trial in trials)
-    assert noisy in [trial.curve.best for trial in trials]
+    [clean], [noisy] = (search.found_by(folder, job, noise, budgets=(20,)).accuracy for noise in (0.0, 5.0))
+    complete = [trial.curve.best for trial in trials if trial.epochs == EPOCHS]
+    assert clean == max(complete)
+    assert noisy in complete
     assert noisy < clean
-    assert [noisy] == search.found_by(folder, job, noise=5.0, budgets=(20,))
+    assert [noisy] == search.found_by(folder, job, noise=5.0, budgets=(20,)).accuracy
 
 
 def test_regret_is_of_the_way_from_the_median_to_the_top(folder: Path) -> None:
