@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,13 +31,13 @@ from benchmarks import common, trivial
 from benchmarks.slot_cost import memory_of
 from benchmarks.watched import usage
 from mergenet.config.loading import load_config
-from sweeps.execution.ray_cluster import AT_ONCE, MANY_RELAYS
+from sweeps.execution.ray_cluster import AT_ONCE, MANY_RELAYS, PRESTART
 
 NAME = "many_slots"
 MAX_WAIT, MAX_CPU = 0.5, 0.1  # seconds: the 99th percentile of a wait; of the driver's CPU for a trial
 MEMORY = 100 * 1024**2  # bytes of a node's object store
 METRIC = "target_val_top1"
-PRESTART = "RAY_prestart_worker_first_driver"
+MARK = "MERGENET_BENCHMARK"  # a variable in the environment of all that the cluster runs
 
 
 class Node:
@@ -101,6 +102,7 @@ def cluster_of(nodes: int, cpus: int) -> Iterator[str]:
     import ray
     from ray.cluster_utils import Cluster
 
+    os.environ[MARK] = uuid.uuid4().hex
     os.environ[AT_ONCE] = str(MANY_RELAYS)
     os.environ[PRESTART] = "0"  # else each node starts a Python process for each of its CPUs, all on this machine
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY})
@@ -134,6 +136,7 @@ def searched(plan: Any, options: Any, folder: Path, per_node: int) -> dict[str, 
     from sweeps.trials.jobs import Jobs
     from sweeps.trials.messages import JobEvent
 
+    mark = os.environ[MARK]
     waits, ends, cpu = list[float](), list[float](), list[float]()
     memory: dict[str, list[float]] = {}
 
@@ -142,7 +145,7 @@ def searched(plan: Any, options: Any, folder: Path, per_node: int) -> dict[str, 
             ends.append(event["time"])
             cpu.append(time.process_time())
             if len(ends) == options.trials // 2:
-                memory.update(memory_of(os.getpid()))
+                memory.update(memory_of(os.getpid(), mark))
 
     groups = simulated(options.seconds, waits)(shared=per_node)
     begin = time.perf_counter()

@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks import common, trivial
 from benchmarks.revisions import ROOT, checkout
-from benchmarks.watched import descendants
+from benchmarks.watched import descendants, marked
 from mergenet.config.loading import load_config
 
 NAME = "slot_cost"
@@ -36,8 +36,15 @@ MANY = 100_000  # trials: more than are trained before the sweep is ended
 LOOKS, PAUSE = 5, 1.0  # at the memory, and seconds between two
 PATIENCE = 900.0  # seconds until all slots are ready
 TRAINS = "RayTrainWorker"  # the kind of process that trains
+FORKS = "fork server"
+PARTS = {  # by what a command line has, the first that fits: a client's names the raylet, too
+    "forkserver.client": "fork client",
+    "forkserver.server": FORKS,
+    "/raylet ": "raylet",
+    "/gcs_server ": "gcs_server",
+}
 COMMON = (  # kinds that do not grow with the slots: the sweep's own, and what a Ray has on each node
-    *("driver", "JobQueue", "other", "raylet", "gcs_server"),
+    *("driver", "JobQueue", "other", "raylet", "gcs_server", FORKS),
     *("DashboardAgent", "RuntimeEnvAgent", "AutoscalingCoordinatorActor"),
 )
 MAX_MIB, MAX_SECONDS = 150.0, 1 / 3  # the goals, at SLOTS slots; the second as a share of the time before
@@ -108,10 +115,10 @@ def wait_busy(process: subprocess.Popen[bytes], events: Path, slots: int) -> lis
     raise TimeoutError("the sweep ended" if process.poll() is not None else f"not all were ready in {PATIENCE:g} s")
 
 
-def memory_of(driver: int) -> dict[str, list[float]]:
-    """MiB of each process of a sweep, by kind."""
+def memory_of(driver: int, mark: str | None = None) -> dict[str, list[float]]:
+    """MiB of each process of a sweep, by kind. mark: what the environment of all of them has."""
     found = dict[str, list[float]]()
-    for process in descendants(driver):
+    for process in descendants(driver) if mark is None else {driver, *marked(mark)}:
         try:
             text = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8")
             title = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
@@ -127,7 +134,7 @@ def kind_of(title: str) -> str:
     if title.startswith("ray::"):
         name = title.removeprefix("ray::").split("(")[0].split(".")[0].strip()
         return "idle" if name == "IDLE" else TRAINS if TRAINS in title else name.removeprefix("_")
-    return next((part for part in ("raylet", "gcs_server") if f"/{part} " in title), "other")
+    return next((kind for part, kind in PARTS.items() if part in title), "other")
 
 
 def compare(counts: Iterable[int], before: Path | None, folder: Path) -> dict[str, list[Cost]]:

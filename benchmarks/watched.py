@@ -8,6 +8,7 @@ that started, the seconds that an epoch trained, and as a job ends the memory an
 processes that it started.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -125,6 +126,16 @@ def descendants(first: int, facts: dict[int, Process] | None = None) -> set[int]
     while new:
         new = {process for process, each in known.items() if each.parent in new}
         found |= new
+    return found
+
+
+def marked(mark: str) -> set[int]:
+    """The processes with a variable in their environment: a fork server outlives the one that started it."""
+    found = set[int]()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            if mark.encode() in path.read_bytes():
+                found.add(int(path.parent.name))
     return found
 
 

@@ -3,13 +3,16 @@
 Ray and torch are imported once a sweep begins or is resumed.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
+from sweeps.execution.forkserver.start import fork_server
 from sweeps.execution.ray_cluster import check_address
+from sweeps.execution.ray_folder import place_of_ray
 from sweeps.planning.inputs import check_sweep_unchanged
 from sweeps.space.checks import build_space
 from sweeps.trials.sweep_dir import (
@@ -64,8 +67,9 @@ def begin(
     if copy_to is not None:
         check_url(copy_to)
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
-    plan = plan_sweep(config, elsewhere=address is not None)
-    return run_sweep(plan, folder, console, overwrite, address, copy_to=copy_to)
+    with workers_loading(address):
+        plan = plan_sweep(config, elsewhere=address is not None)
+        return run_sweep(plan, folder, console, overwrite, address, copy_to=copy_to)
 
 
 def go_on(folder: Path, console: "Console", address: str | None = None, retry: bool = False) -> dict[str, Any]:
@@ -74,10 +78,16 @@ def go_on(folder: Path, console: "Console", address: str | None = None, retry: b
     Raises as `run_sweep`, and CheckpointError if data have changed since it began, or code: with retry that may.
     """
     check_address(address)
-    plan = resumable_plan(folder, elsewhere=address is not None, retry=retry)
-    from sweeps.driver.run import resume_sweep
+    with workers_loading(address):
+        plan = resumable_plan(folder, elsewhere=address is not None, retry=retry)
+        from sweeps.driver.run import resume_sweep
 
-    return resume_sweep(plan, folder, console, address, retry)
+        return resume_sweep(plan, folder, console, address, retry)
+
+
+def workers_loading(address: str | None) -> AbstractContextManager[None]:
+    """Inside, what this machine's workers need is loaded already, beside the plan, which takes as long."""
+    return nullcontext() if address is not None else fork_server(place_of_ray())
 
 
 def resumable_plan(folder: Path, elsewhere: bool = False, retry: bool = False) -> "Plan":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.train import RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -23,11 +24,15 @@ from sweeps.trials.errors import write_refusal
 
 @dataclass(frozen=True)
 class Lost:
-    """A group that ended before its work was done. died: the ranks of the workers that were the cause; count: all."""
+    """A group that ended before its work was done. died: the ranks of the workers that were the cause; count: all.
+
+    left: whether its controller has died, which leaves its resources reserved.
+    """
 
     reason: str
     died: frozenset[int]
     count: int
+    left: bool = False
 
     @property
     def with_its_node(self) -> bool:
@@ -65,7 +70,9 @@ class Groups:
         except Exception as error:
             died = error.worker_failures if isinstance(error, WorkerGroupError) else range(len(slots))
             reason = write_refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
-            return Lost(reason, frozenset(died if len(slots) > 1 else [0]), len(slots))
+            return Lost(
+                reason, frozenset(died if len(slots) > 1 else [0]), len(slots), isinstance(error, RayActorError)
+            )
         return None
 
     def trainer(self, queue: str, slots: Sequence[str], scratch: str) -> TorchTrainer | DataParallelTrainer:

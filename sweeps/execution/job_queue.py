@@ -161,8 +161,8 @@ class JobQueue:
 
     # worker groups
 
-    async def ready(self, group: str) -> None:
-        await self._tell(ReadyEvent(**self._head(group), event="ready"))
+    async def ready(self, group: str, placement: str = "") -> None:
+        await self._tell(ReadyEvent(**self._head(group), event="ready", placement=placement))
 
     async def next_job(self, group: str, turn: int) -> Job | None:
         """The job number `turn` of a group, the same for all its workers; None: no more work, the group may go."""

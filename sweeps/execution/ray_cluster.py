@@ -20,6 +20,7 @@ from typing import Any
 
 from mergenet.errors import ConfigError
 from mergenet.records.packages import package_problems
+from sweeps.execution.forkserver.start import fork_server, runtime_env
 from sweeps.execution.ray_folder import check_room, environment, place_of_ray, ray_folder
 from sweeps.trials.errors import RayFailed
 
@@ -45,6 +46,7 @@ NEEDED = ("RAY_CHDIR_TO_TRIAL_DIR", "TUNE_DISABLE_SIGINT_HANDLER", "TUNE_DISABLE
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
 OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
 HEAD = {"node:__internal_head__": 0.001}
+PRESTART = "RAY_prestart_worker_first_driver"
 AT_ONCE = "RAY_worker_maximum_startup_concurrency"  # read by the raylet
 MANY_RELAYS = 16  # from so many slots on, starting one process after another takes many seconds
 TOKEN_TEXT = "it asks for a token: export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as its head; "
@@ -59,7 +61,7 @@ def local_ray(num_cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with ray_folder():
+    with ray_folder(), fork_server(place_of_ray()):
         try:
             start(num_cpus)
             keep_token_private()
@@ -72,17 +74,20 @@ def start(num_cpus: int) -> None:
     """Starts a Ray, with a second attempt if needed. Raises RayFailed."""
     import ray
 
+    started_as = runtime_env(here=True)
     for attempt in range(2):
         try:
-            ray.init(
-                address="local",  # never a cluster that RAY_ADDRESS happens to name
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                configure_logging=False,
-            )
+            with environment({PRESTART: "0"} if started_as else {}):  # nobody would use workers that were not forked
+                ray.init(
+                    address="local",  # never a cluster that RAY_ADDRESS happens to name
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    runtime_env=started_as,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    configure_logging=False,
+                )
         except Exception as error:  # they have no common base
             ray.shutdown()
             check_room(place_of_ray())
@@ -121,7 +126,7 @@ def joined_ray(address: str) -> Iterator[None]:
         with hushed(said):
             ray.init(
                 address=address,
-                runtime_env={"env_vars": {name: os.environ[name] for name in QUIET}},
+                runtime_env={"env_vars": {name: os.environ[name] for name in QUIET}, **runtime_env(here=False)},
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 configure_logging=False,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergenet.errors import ConfigError
 from sweeps.config import SweepConfig
+from sweeps.execution.forkserver.start import forks
 from sweeps.space.possible_values import reachable
 from sweeps.space.space import Space
 
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
 
 
 SHARED = 8  # slots of a worker group at most (groups.py): the GPUs of a usual node
-# MiB of memory (PSS) on this machine or the head, measured by benchmarks/slot_cost.py
-BASE_MIB, GROUP_MIB, RELAY_MIB = 950, 470, 70  # of Ray and the driver; of a group's controller and helpers; of a slot
+# MiB of memory (PSS) on this machine or the head, measured by benchmarks/slot_cost.py: of Ray and the driver, of a
+# group's controller and helpers, of a slot's relay
+FORKED, SPAWNED = (1050, 310, 45), (950, 470, 70)
 
 
 def ray_mib(sweep: SweepConfig) -> int:
     """MiB of everything in a sweep but the processes that train."""
     together = SHARED if worker_range(sweep) == (1, 1) and sweep.executor == "slots" else 1
-    return BASE_MIB + GROUP_MIB * -(-sweep.slots // together) + RELAY_MIB * sweep.slots
+    base, group, relay = FORKED if forks() else SPAWNED
+    return base + group * -(-sweep.slots // together) + relay * sweep.slots
 
 
 def head_gib(sweep: SweepConfig) -> int:

@@ -20,6 +20,7 @@ from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs
 from sweeps.execution.job_queue import NAMESPACE
+from sweeps.execution.placement import own_placement
 from sweeps.trials.errors import write_refusal
 from sweeps.trials.messages import GO_ON, STOP, SUSPEND, Job, JobOutcome, Row
 from sweeps.trials.record import write_trial
@@ -38,7 +39,7 @@ def worker_loop(settings: dict[str, Any]) -> None:
     os.chdir(settings["folder"])
     queue, group = ray.get_actor(settings["queue"], NAMESPACE), own_slot(settings["slots"])
     if distributed.is_main():
-        ray.get(queue.ready.remote(group))
+        ray.get(queue.ready.remote(group, own_placement()))
     for turn in itertools.count() if settings["jobs"] is None else range(settings["jobs"]):
         job = next_job(queue, group, turn)
         if job is None:

@@ -5,7 +5,7 @@
 d_g is the squared distance in the columns of group g (one value of a configuration), which share a length scale l_g.
 The logarithms of l_g, of the scale s and of the noise that all observations have are fitted to the maximum of their
 posterior: normal priors, in which most values matter little, keep the fit sane with few observations (as in
-arXiv 2402.02229). [ours] Optuna's own process has one noise for all, and its draws cost some ten times as much.
+arXiv 2402.02229). [ours] Optuna's own process has one noise for all.
 """
 
 import math

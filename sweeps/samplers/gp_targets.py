@@ -49,7 +49,7 @@ def targets(study: optuna.Study) -> list[Target]:
 
 
 def drawn_whole(study: optuna.Study) -> list[FrozenTrial]:
-    """All trials but those that were not drawn completely, and failed attempts at a later one."""
+    """All trials but those that were not drawn completely, and earlier attempts at a trial that was retried."""
     own = {trial.number for trial in by_index(study)}
     return [t for t in study.get_trials(deepcopy=False) if t.number in own or WARM in t.user_attrs]
 

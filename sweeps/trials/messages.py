@@ -104,6 +104,7 @@ class EndEvent(EventHead, JobOutcome):
 
 class ReadyEvent(EventHead):
     event: Literal["ready"]
+    placement: str  # the placement group of its workers
 
 
 JobEvent = QueuedEvent | StartEvent | RowEvent | LostEvent | EndEvent | ReadyEvent

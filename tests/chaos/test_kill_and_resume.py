@@ -2,9 +2,9 @@
 
 The trials are real trainings on digits, drawn at random, none stopped early, so that nothing depends on timing. A kill
 is SIGKILL to a process of the sweep chosen at random: the driver with all that hangs on it, a training worker, the
-process that builds a slot, the queue, or one of Ray. After the death of the driver, which dies with its Ray, the next
-one resumes; everything else the running driver must survive, or end with a line that says how to go on. After the death
-of all that belonged to it, the folder is moved.
+process that builds a slot, the queue, the fork server, a client of it, or one of Ray. After the death of the driver,
+which dies with its Ray, the next one resumes; everything else the running driver must survive, or end with a line that
+says how to go on. After the death of all that belonged to it, the folder is moved.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mergenet.records.sealed import read_record
-from tests.chaos.victims import again, check_whole, kill, start, status, sweep_file
+from tests.chaos.victims import VICTIMS, again, check_whole, kill, start, status, sweep_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3000)]
 
@@ -49,7 +49,7 @@ def disturb(folder: Path, kills: int, rng: random.Random) -> tuple[Path, Counter
             driver = start(folder, *again(sweep))
         time.sleep(rng.uniform(0.5, 14))
         if killed.total() < kills and driver.poll() is None:
-            kind = rng.choice(["driver", "worker", "worker", "controller", "queue", "raylet", "gcs"])
+            kind = rng.choice(["driver", "worker", *VICTIMS])
             killed[kind] += kill(driver.pid, kind, rng)
     while driver.wait() != 0:
         driver = start(folder, *again(sweep))

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from statistics import fmean
 
@@ -15,7 +16,7 @@ import optuna
 from mergenet.records.run_record import read_run
 from sweeps.config.loading import dump_sweep
 from tests.sweeps.base import sweep_config, write_base
-from tests.sweeps.sweep_command import COMMAND
+from tests.sweeps.sweep_command import COMMAND, MARK
 
 SEARCH = {
     "target.optimizer.lr": {"float": [0.01, 0.1], "log": True},
@@ -27,7 +28,12 @@ VICTIMS = {
     "queue": "ray::JobQueue",
     "raylet": "src/ray/raylet/raylet --",
     "gcs": "src/ray/gcs/gcs_server --",
+    "fork server": "forkserver.server",
+    "fork client": "forkserver.client",
 }
+
+
+marks = dict[int, str]()  # of each driver: a variable in the environment of all that it starts
 
 
 def sweep_file(folder: Path, num_trials: int, epochs: int, seeds: int) -> Path:
@@ -50,20 +56,22 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     root = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     out = (folder / "out.txt").open("a")
-    command = [sys.executable, "-c", COMMAND, *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, env=os.environ | {"PYTHONPATH": path}, stdout=out, stderr=out, text=True
-    )
+    command, mark = [sys.executable, "-c", COMMAND, *arguments], uuid.uuid4().hex
+    environment = os.environ | {"PYTHONPATH": path, MARK: mark}
+    driver = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out, text=True)
+    marks[driver.pid] = mark
+    return driver
 
 
 def family(driver: int) -> dict[int, str]:
-    """The driver and all that descend from it: process number -> command line."""
-    table = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in table.splitlines()]
-    found = {driver}
-    while len(more := found | {int(pid) for pid, parent, *_ in rows if int(parent) in found}) > len(found):
-        found = more
-    return {int(row[0]): row[2] if len(row) > 2 else "" for row in rows if int(row[0]) in found}
+    """The driver and all that it has started, whoever is its parent by now: process number -> command line."""
+    mark = f"{MARK}={marks[driver]}\0".encode()
+    found = dict[int, str]()
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if int(path.name) == driver or mark in (path / "environ").read_bytes():
+                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return found
 
 
 def kill(driver: int, kind: str, rng: random.Random) -> bool:

@@ -15,7 +15,7 @@ from mergenet.errors import ConfigError
 from sweeps.cli.commands import sweep as command
 from sweeps.cli.launch import OPTIONS, TEMPLATES, Launch, check_options, render
 from sweeps.config.loading import dump_sweep
-from sweeps.execution.resources import BASE_MIB, GROUP_MIB, RELAY_MIB
+from sweeps.execution.resources import FORKED
 from tests.sweeps.base import sweep_config, write_base
 
 LAUNCH = Launch(
@@ -201,5 +201,5 @@ def test_the_head_of_many_slots_has_the_memory_for_them(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["launch", str(file), *pods])
     assert done.exit_code == 0, done.output
     [head] = yaml.safe_load(done.stdout)["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
-    slots, groups = 256 * RELAY_MIB, 32 * GROUP_MIB
-    assert head["resources"]["limits"]["memory"] == f"{math.ceil(1.5 * (BASE_MIB + slots + groups) / 1024)}Gi"
+    base, group, relay = FORKED
+    assert head["resources"]["limits"]["memory"] == f"{math.ceil(1.5 * (base + 256 * relay + 32 * group) / 1024)}Gi"

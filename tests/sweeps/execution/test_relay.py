@@ -1,5 +1,6 @@
 """The relay of a trial in a process of its own, on a real Ray: what it reports to Tune, and that it stays small."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ print("loaded:", *loaded)
 def test_a_relay_reports_what_the_queue_tells_and_loads_nothing_heavy(tmp_path: Path) -> None:
     """In a process of its own, because Tune must be imported before the relay."""
     command = [sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{SCRIPT}", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    spawned = os.environ | {"MERGENET_START_METHOD": "spawn"}  # a forked one has the fork server's modules, shared
+    done = subprocess.run(command, env=spawned, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3:] == ["2 0.5 1 1", "True True 1", "loaded:"], done.stdout

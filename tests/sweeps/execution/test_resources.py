@@ -10,6 +10,7 @@ from mergenet.errors import ConfigError
 from sweeps.cli.commands import sweep as command
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep
+from sweeps.execution.forkserver.start import START_METHOD
 from sweeps.execution.resources import check_executor, groups_of, num_cpus, ray_mib, worker_gpus
 from sweeps.report.plan_text import memory_lines
 from tests.sweeps.base import space_of, sweep_config, write_base
@@ -103,6 +104,12 @@ def test_options_stand_for_keys_of_the_sweep_file(tmp_path: Path) -> None:
     assert "gpus_per_trial must be 0 with device cpu, got 0.5" in plan_fails(tmp_path, "--gpus-per-trial", "0.5")
     assert "slots must be >= 1, got 0" in plan_fails(tmp_path, "--max-concurrent", "0")
     assert "must be a number, as 2, or a range, as 1-4, got 'two'" in plan_fails(tmp_path, "--workers-per-trial", "two")
+
+
+def test_forked_workers_cost_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = ray_mib(sweep_with(slots=8))
+    monkeypatch.setenv(START_METHOD, "spawn")
+    assert forked < ray_mib(sweep_with(slots=8))
 
 
 def test_slots_that_share_a_group_cost_less_memory() -> None:

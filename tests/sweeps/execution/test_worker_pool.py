@@ -75,7 +75,7 @@ def test_slots_share_a_group_and_a_lost_worker_costs_the_others_no_attempt(tmp_p
         for number in (0, 1):
             slots.submit(jobs.trial(number, {}))
         slots.wait_ready(2)
-        controllers = [path for path in Path("/proc").glob("[0-9]*/cmdline") if is_worker(path, b"TrainController")]
+        controllers = processes(b"TrainController")
         for name in ("trial-000", "trial-001"):
             while ray.get(slots.queue.next_row.remote(name))["row"]["epoch"] < 3:
                 pass
@@ -128,15 +128,39 @@ def test_a_group_for_each_job_and_a_pause(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("moment", ["at start", pytest.param("while they train", marks=pytest.mark.long)])
+def test_a_controller_that_dies_takes_no_cpus_with_it(moment: str, tmp_path: Path) -> None:
+    """Ray Train leaves its placement group behind, and with it all CPUs that there are."""
+    jobs = jobs_in(tmp_path, epochs=30)
+    with WorkerPool(2, lambda _: None) as slots:
+        slots.submit(jobs.trial(0, {}))
+        if moment == "while they train":
+            assert ray.get(slots.queue.next_row.remote("trial-000"))["row"]["epoch"] == 1
+        else:
+            while not any(group["state"] == "CREATED" for group in placement_group_table().values()):
+                time.sleep(0.02)
+        (controller,) = processes(b"TrainController")
+        os.kill(controller, signal.SIGKILL)
+        outcomes = slots.wait(["trial-000"])
+    assert outcomes["trial-000"]["state"] == "complete"
+    assert [row["epoch"] for row in read_run(tmp_path / "trials/trial-000").epochs] == list(range(1, 31))
+    assert all(group["state"] == "REMOVED" for group in placement_group_table().values())
+
+
 def kill_worker(of: int = 1) -> None:
     """kill -9 to a process that trains. of: how many there are in this test's Ray."""
-    pids = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if is_worker(path)]
+    pids = processes(b"RayTrainWorker")
     assert len(pids) == of, f"{of} workers train, found {pids}"
     os.kill(pids[0], signal.SIGKILL)
     time.sleep(0.1)
 
 
-def is_worker(cmdline: Path, kind: bytes = b"RayTrainWorker") -> bool:
+def processes(kind: bytes) -> list[int]:
+    """Of this test's Ray."""
+    return [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if is_of(path, kind)]
+
+
+def is_of(cmdline: Path, kind: bytes) -> bool:
     try:
         return kind in cmdline.read_bytes() and is_ours(int(cmdline.parent.name))
     except OSError:  # gone meanwhile

@@ -1,0 +1,268 @@
+"""The fork server: a process that has loaded Ray, torch and our packages, and forks Ray's workers from that.
+
+A worker that is started afresh loads them for four seconds of a core and keeps 300 MiB for itself. A forked one is
+there at once, and shares the memory until it writes to it. multiprocessing's own fork server runs functions; Ray starts
+scripts, with an environment and files of their own.
+
+Only a process that has no GPU open and no other Python thread can be forked. Loading opens none and starts none; should
+an import of some package do so, the server ends, and workers start afresh.
+
+It ends with the driver that is connected as long as its sweep runs; where none is, on the other nodes of a cluster,
+once no client, which is as long as its worker, has been connected for a while.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import runpy
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sweeps.execution.forkserver.client import LENGTH, REFUSED, is_own
+
+AT_ONCE = (
+    *("pandas", "pyarrow.dataset", "pyarrow.fs", "pyarrow.parquet", "fsspec"),  # what Ray Train loads, see below
+    "torch._dynamo",  # an optimizer loads it
+    *("mergenet.training.run", "mergenet.transfer.source", "sweeps.execution.worker"),
+)
+# Ray reads its environment when it is imported, and a driver has all of it only once Ray is up: with the first worker.
+# Ray Train is left to the workers: a class for actors draws an ID when it is made, and forked processes that go on with
+# the same random numbers give the same ID to different tasks.
+WITH_ENVIRONMENT = ("ray._private.node", "sweeps.execution.relay")
+IDLE = 5.0  # seconds without a connection after which the server ends
+TICK = 0.2  # seconds between two looks for workers that have ended
+FIXED = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD")  # read when a process starts, so a forked one has the server's
+GPUS = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a process that has been forked is to become. files: its standard input, output and errors."""
+
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+    oom_score_adj: str
+    files: list[int]
+
+
+def main() -> None:
+    """Arguments: the number of a socket that listens, and the folder to tidy at the end."""
+    listener, folder = socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])
+    try:
+        gc.disable()  # in a worker it would write to every object, and so copy its memory
+        worker = ForkServer(listener, load(AT_ONCE)).serve()
+    except Exception as error:
+        (folder / REFUSED).write_text(f"{type(error).__name__}: {error}\n")
+        raise
+    if worker is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        become(worker)
+
+
+def load(modules: Sequence[str]) -> set[str]:
+    """Imports the modules; returns which environment variables that has set.
+
+    Raises RuntimeError if this process cannot be forked afterwards.
+    """
+    before = set(os.environ)
+    for name in modules:
+        importlib.import_module(name)
+    if others := [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]:
+        raise RuntimeError(f"an import has started threads: {', '.join(others)}")
+    if gpus := [name for name in open_files() if name.startswith(GPUS)]:
+        raise RuntimeError(f"an import has opened {gpus[0]}")
+    gc.freeze()
+    return os.environ.keys() - before
+
+
+def check_draws() -> None:
+    """Raises RuntimeError if two forked processes would draw the same IDs."""
+    from ray import WorkerID
+
+    drawn = set[bytes]()
+    for _ in range(2):
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            try:
+                os.write(writer, WorkerID.from_random().binary())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as file:
+            drawn.add(file.read())
+        os.wait()
+    if len(drawn) < 2:
+        raise RuntimeError("an import has drawn random numbers of Ray's")
+
+
+def open_files() -> list[str]:
+    found = list[str]()
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of the folder itself
+            found.append(str(link.readlink()))
+    return found
+
+
+class ForkServer:
+    """Forks a worker for each request, and tells whoever asked of its end. added: variables that imports have set."""
+
+    def __init__(self, listener: socket.socket, added: set[str]) -> None:
+        self.listener, self.added = listener, added
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(listener, selectors.EVENT_READ)
+        self.workers: dict[int, socket.socket | None] = {}  # by process its client; None once that has gone
+        self.fixed = {name: os.environ.get(name) for name in FIXED}
+        self.loaded = False
+        self.silent = set[socket.socket]()  # connections that have not asked for anything: a driver does not
+        self.left = False  # whether a driver has
+
+    def serve(self) -> Worker | None:
+        """Until nobody needs it any more: None. In each process that it forks: the worker to become."""
+        idle_since = time.monotonic()
+        while self.clients() or (not self.left and time.monotonic() < idle_since + IDLE):
+            for key, _ in self.selector.select(TICK if self.workers else IDLE / 5):
+                if (worker := self.answer(key.fileobj)) is not None:
+                    return worker
+            self.reap()
+            if self.clients():
+                idle_since = time.monotonic()
+        return None
+
+    def clients(self) -> list[socket.socket]:
+        found = [key.fileobj for key in self.selector.get_map().values() if key.fileobj is not self.listener]
+        return [one for one in found if isinstance(one, socket.socket)]
+
+    def answer(self, readable: Any) -> Worker | None:
+        """A new client, a request, or the end of a client, which takes its worker with it."""
+        if readable is self.listener:
+            connection, _ = self.listener.accept()
+            self.selector.register(connection, selectors.EVENT_READ)
+            self.silent.add(connection)
+            return None
+        try:
+            worker = asked(readable)
+        except (OSError, ValueError, TypeError):
+            worker = None
+        if worker is not None:
+            return self.fork(readable, worker)
+        self.drop(readable)
+        return None
+
+    def fork(self, client: socket.socket, worker: Worker) -> Worker | None:
+        self.silent.discard(client)
+        if not self.loaded:
+            os.environ.update(worker.environment)
+            self.added |= load(WITH_ENVIRONMENT)
+            check_draws()
+            self.loaded = True
+        fits = self.fixed == {name: worker.environment.get(name) for name in FIXED}
+        process = os.fork() if fits else -1
+        if process == 0:
+            for one in (self.listener, *self.clients()):
+                one.close()
+            self.selector.close()
+            return replace(worker, environment={name: os.environ[name] for name in self.added} | worker.environment)
+        for file in worker.files:
+            os.close(file)
+        if process > 0:
+            self.workers[process] = client
+        self.tell(client, process if process > 0 else "no")
+        return None
+
+    def reap(self) -> None:
+        """Tells the clients of workers that have ended."""
+        while self.workers:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if not process:
+                return
+            client = self.workers.pop(process)
+            if client is not None:
+                self.tell(client, os.waitstatus_to_exitcode(status) & 0xFF)
+                self.drop(client)
+
+    def tell(self, client: socket.socket, answer: object) -> None:
+        with contextlib.suppress(OSError):  # it has gone, which is seen at the next look
+            client.sendall(f"{answer}\n".encode())
+
+    def drop(self, client: socket.socket) -> None:
+        self.left = self.left or client in self.silent
+        self.silent.discard(client)
+        self.selector.unregister(client)
+        client.close()
+        for process in [process for process, of in self.workers.items() if of is client]:
+            self.workers[process] = None
+            os.kill(process, signal.SIGKILL)  # not reaped yet, so it is there
+
+
+def asked(connection: socket.socket) -> Worker | None:
+    """The worker that a client asks for; None once it has closed. Raises OSError, ValueError."""
+    if not is_own(connection):
+        return None
+    connection.settimeout(10)
+    head, files, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
+    with contextlib.ExitStack() as exits:
+        for file in files:
+            exits.callback(os.close, file)
+        data = b"" if len(head) < LENGTH.size else received(connection, *LENGTH.unpack(head))
+        if not data or not waits(connection):
+            return None
+        worker = Worker(**json.loads(data), files=files)
+        exits.pop_all()
+    connection.settimeout(None)
+    return worker
+
+
+def received(connection: socket.socket, length: int) -> bytes:
+    data = bytearray()
+    while len(data) < length and (more := connection.recv(length - len(data))):
+        data += more
+    return bytes(data)
+
+
+def waits(connection: socket.socket) -> bool:
+    """Whether the client is still there: one that has lost patience has started its worker itself."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True
+
+
+def become(worker: Worker) -> None:
+    """In a process that has just been forked: runs the worker's script as a fresh process would."""
+    os.setsid()
+    for number, file in enumerate(worker.files):
+        os.dup2(file, number)
+        os.close(file)
+    os.environ.clear()
+    os.environ.update(worker.environment)
+    os.chdir(worker.folder)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(worker.oom_score_adj)
+    script = worker.command[0]
+    sys.argv[:] = worker.command
+    sys.path.insert(0, str(Path(script).parent))
+    reseed()
+    gc.enable()
+    runpy.run_path(script, run_name="__main__")
+
+
+def reseed() -> None:
+    """Forked processes would draw the same numbers; Python's own generator is seeded anew by itself."""
+    import numpy as np
+
+    np.random.seed(random.SystemRandom().getrandbits(32))  # noqa: NPY002 (the one that is shared)
