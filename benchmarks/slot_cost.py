@@ -14,6 +14,7 @@ Goals: at 8 slots at most 150 MiB a slot beyond its trainer, and all ready in a 
 """
 
 import json
+import math
 import os
 import signal
 import statistics
@@ -55,7 +56,7 @@ SLOTS = 8
 class Cost:
     """memory: MiB by kind of process; count: processes by kind. Seconds to the first and all ready slots, first epoch.
 
-    Both are medians over the looks.
+    Both are medians over the looks. ended: seconds to the end of the sweep, if it was let to end.
     """
 
     slots: int
@@ -64,6 +65,7 @@ class Cost:
     first_ready: float
     all_ready: float
     first_epoch: float
+    ended: float | None = None
 
     @property
     def beside(self) -> float:
@@ -71,9 +73,10 @@ class Cost:
         return sum(mib for kind, mib in self.memory.items() if kind not in (TRAINS, *COMMON)) / self.slots
 
 
-def measure(slots: int, code: Path, folder: Path) -> Cost:
-    """One sweep with the packages of a checkout. Raises SystemExit if it does not start."""
-    sweep = trivial.write_sweep(folder / "trivial", MANY, slots=slots)
+def measure(slots: int, code: Path, folder: Path, trials: int | None = None) -> Cost:
+    """One sweep with the packages of a checkout. trials: to the end. Raises SystemExit if it does not start or end."""
+    sweep = trivial.write_sweep(folder / "trivial", trials or MANY, slots=slots)
+    ended = None
     events, log = folder / "events", folder / "log"
     command = [sys.executable, "-m", "benchmarks.watched", str(sweep), str(folder / "sweep"), str(events)]
     with log.open("w", encoding="utf-8") as file:
@@ -86,7 +89,11 @@ def measure(slots: int, code: Path, folder: Path) -> Cost:
             for _ in range(LOOKS):
                 time.sleep(PAUSE)
                 looks.append(memory_of(process.pid))
-        except TimeoutError as error:
+            if trials is not None:
+                if process.wait(PATIENCE) != 0:
+                    raise TimeoutError("the sweep failed")
+                ended = time.time() - start
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
             raise SystemExit(
                 f"{slots} slots: {error}; last lines:\n{log.read_text(encoding='utf-8')[-2000:]}"
             ) from None
@@ -98,7 +105,7 @@ def measure(slots: int, code: Path, folder: Path) -> Cost:
     count = {kind: statistics.median(len(look.get(kind, ())) for look in looks) for kind in kinds}
     ready = sorted(event["time"] - start for event in known if event["event"] == "ready")
     epoch = min(event["time"] - start for event in known if event["event"] == "row")
-    return Cost(slots, memory, count, ready[0], ready[-1], epoch)
+    return Cost(slots, memory, count, ready[0], ready[-1], epoch, ended)
 
 
 def wait_busy(process: subprocess.Popen[bytes], events: Path, slots: int) -> list[dict[str, Any]]:
@@ -137,7 +144,9 @@ def kind_of(title: str) -> str:
     return next((kind for part, kind in PARTS.items() if part in title), "other")
 
 
-def compare(counts: Iterable[int], before: Path | None, folder: Path) -> dict[str, list[Cost]]:
+def compare(
+    counts: Iterable[int], before: Path | None, folder: Path, trials: int | None = None
+) -> dict[str, list[Cost]]:
     """ "now" and "before", for each number of slots."""
     sides = {"now": ROOT} | ({} if before is None else {"before": before})
     found: dict[str, list[Cost]] = {side: [] for side in sides}
@@ -145,7 +154,7 @@ def compare(counts: Iterable[int], before: Path | None, folder: Path) -> dict[st
         for side, code in sides.items():
             where = folder / f"{side}-{slots}"
             where.mkdir()
-            found[side].append(measure(slots, code, where))
+            found[side].append(measure(slots, code, where, trials))
             print(".", end="", flush=True)
     print()
     return found
@@ -161,6 +170,9 @@ def report(found: dict[str, list[Cost]]) -> None:
         rows = {"a slot beyond its trainer": "beside", "s to the first ready slot": "first_ready"}
         for title, name in (rows | {"s to all ready": "all_ready", "s to the first epoch": "first_epoch"}).items():
             print(f"{title:>28}" + "".join(f"{getattr(cost, name):>16.1f}" for cost in costs))
+        print(f"{'MiB together':>28}" + "".join(f"{sum(cost.memory.values()):>16.0f}" for cost in costs))
+        if any(cost.ended is not None for cost in costs):
+            print(f"{'s to the end of all trials':>28}" + "".join(f"{cost.ended or math.nan:>16.1f}" for cost in costs))
     verdicts(found)
 
 
@@ -184,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = common.parser(NAME, "Memory and starting time of the slots of a sweep.")
     parser.add_argument("--slots", default=f"1,4,{SLOTS}", help="numbers of slots, separated by commas (default 1,4,8)")
     parser.add_argument("--against", metavar="REV", help="an earlier commit, measured in turn")
+    parser.add_argument("--trials", type=common.count, help="run so many to the end (default: until all slots train)")
     options = parser.parse_args(arguments)
     try:
         counts = [common.count(text) for text in options.slots.split(",")]
@@ -195,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tempfile.TemporaryDirectory(prefix="mergenet-slots-") as folder,
         checkout(options.against, Path(folder) / "code") as before,
     ):
-        found = compare(counts, before, Path(folder))
+        found = compare(counts, before, Path(folder), options.trials)
     report(found)
     if options.json:
         figures = {side: [asdict(cost) | {"beside": cost.beside} for cost in costs] for side, costs in found.items()}

@@ -12,7 +12,6 @@ from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.execution.forkserver.start import fork_server
 from sweeps.execution.ray_cluster import check_address
-from sweeps.execution.ray_folder import place_of_ray
 from sweeps.planning.inputs import check_sweep_unchanged
 from sweeps.space.checks import build_space
 from sweeps.trials.sweep_dir import (
@@ -87,7 +86,7 @@ def go_on(folder: Path, console: "Console", address: str | None = None, retry: b
 
 def workers_loading(address: str | None) -> AbstractContextManager[None]:
     """Inside, what this machine's workers need is loaded already, beside the plan, which takes as long."""
-    return nullcontext() if address is not None else fork_server(place_of_ray())
+    return nullcontext() if address is not None else fork_server()
 
 
 def resumable_plan(folder: Path, elsewhere: bool = False, retry: bool = False) -> "Plan":

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
 from ray.train import RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from sweeps.execution.placement import Shape
 from sweeps.execution.resources import SHARED
 from sweeps.execution.worker import worker_loop
 from sweeps.trials.errors import write_refusal
@@ -26,7 +26,7 @@ from sweeps.trials.errors import write_refusal
 class Lost:
     """A group that ended before its work was done. died: the ranks of the workers that were the cause; count: all.
 
-    left: whether its controller has died, which leaves its resources reserved.
+    left: whether its controller has not ended by itself, which leaves its resources reserved.
     """
 
     reason: str
@@ -70,16 +70,24 @@ class Groups:
         except Exception as error:
             died = error.worker_failures if isinstance(error, WorkerGroupError) else range(len(slots))
             reason = write_refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
-            return Lost(
-                reason, frozenset(died if len(slots) > 1 else [0]), len(slots), isinstance(error, RayActorError)
-            )
+            left = not isinstance(error, WorkerGroupError)
+            return Lost(reason, frozenset(died if len(slots) > 1 else [0]), len(slots), left)
         return None
+
+    def resources(self) -> dict[str, float]:
+        """Of a worker."""
+        return {"CPU": 1.0} | ({"GPU": self.gpus} if self.gpus else {})
+
+    def shape(self, slots: Sequence[int]) -> Shape:
+        """What a group of these slots reserves."""
+        count = len(slots) if self.workers == 1 else self.workers
+        fewest, most = (count, count) if isinstance(count, int) else count
+        return Shape(self.resources(), fewest, most)
 
     def trainer(self, queue: str, slots: Sequence[str], scratch: str) -> TorchTrainer | DataParallelTrainer:
         """A TorchTrainer where the workers train together; where each trains alone, its base, which joins nothing."""
         settings = {"queue": queue, "slots": list(slots), "folder": str(Path.cwd()), "jobs": self.jobs}
-        resources = {"CPU": 1.0} | ({"GPU": self.gpus} if self.gpus else {})
-        alone = self.workers == 1
+        resources, alone = self.resources(), self.workers == 1
         elastic: dict[str, Any] = {  # neither is in the types that Ray declares
             "num_workers": len(slots) if alone else self.workers,
             "elastic_resize_monitor_interval_s": self.look_seconds,

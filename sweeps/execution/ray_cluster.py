@@ -61,7 +61,7 @@ def local_ray(num_cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with ray_folder(), fork_server(place_of_ray()):
+    with ray_folder(), fork_server():
         try:
             start(num_cpus)
             keep_token_private()

@@ -22,13 +22,14 @@ def ray_folder() -> Iterator[None]:
     A socket's path is limited to 107 bytes, and clusters like to set a long TMPDIR: then it is /tmp.
     Raises RayFailed if the folder is too long or cannot be written, OSError if its disk is full.
     """
-    place = place_of_ray()
-    if len(os.fsencode(place / SOCKET)) > SOCKET_BYTES:
+    too_long = len(os.fsencode(place_of_ray() / SOCKET)) > SOCKET_BYTES
+    if too_long and "RAY_TMPDIR" in os.environ:
         limit = SOCKET_BYTES - len(SOCKET) - len("/ray/")
         raise RayFailed(
             f"RAY_TMPDIR must have at most {limit} bytes, got {os.environ['RAY_TMPDIR']}; /tmp is the default"
         )
-    with environment({"RAY_TMPDIR": str(place.parent)}):
+    with environment({"RAY_TMPDIR": "/tmp"} if too_long else {}):
+        place = place_of_ray()
         try:
             place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=place):
@@ -44,11 +45,8 @@ def ray_folder() -> Iterator[None]:
 
 
 def place_of_ray() -> Path:
-    """Where a Ray that is started here writes: as ray._common.utils.get_default_ray_temp_dir, but if TMPDIR is long."""
-    if folder := os.environ.get("RAY_TMPDIR"):
-        return Path(folder) / "ray"
-    place = Path(os.environ.get("TMPDIR") or "/tmp") / "ray"
-    return place if len(os.fsencode(place / SOCKET)) <= SOCKET_BYTES else Path("/tmp/ray")
+    """Where a Ray that is started here writes: as ray._common.utils.get_default_ray_temp_dir."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp") / "ray"
 
 
 def check_room(place: Path) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 SHARED = 8  # slots of a worker group at most (groups.py): the GPUs of a usual node
-# MiB of memory (PSS) on this machine or the head, measured by benchmarks/slot_cost.py: of Ray and the driver, of a
-# group's controller and helpers, of a slot's relay
+# MiB of memory (PSS) on this machine or the head, measured at eight slots by benchmarks/slot_cost.py: Ray and the
+# driver; a group's controller and helpers; a slot's relay
 FORKED, SPAWNED = (1050, 310, 45), (950, 470, 70)
 
 

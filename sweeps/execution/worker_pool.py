@@ -21,7 +21,7 @@ import ray
 
 from sweeps.execution.groups import Groups, Lost
 from sweeps.execution.job_queue import NAMESPACE, JobQueue
-from sweeps.execution.placement import remove_left
+from sweeps.execution.placement import Placements
 from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.scratch import scratch_folder
 from sweeps.trials.errors import SlotDied, Suspended, write_refusal_in
@@ -45,7 +45,6 @@ class WorkerPool:
         self.name = f"queue-{uuid.uuid4().hex[:8]}"
         self.outcomes: dict[str, EndEvent] = {}
         self.ready: set[str] = set()
-        self.placements: dict[str, str] = {}  # by the names of slots that run
         self.died: str | None = None
         self.suspending = False
         self.trouble: str | None = None  # why nothing can be written any more
@@ -57,6 +56,7 @@ class WorkerPool:
     def __enter__(self) -> "WorkerPool":
         self.exits = ExitStack()
         self.scratch = self.exits.enter_context(scratch_folder(self.shared))
+        self.placements = Placements()
         actor: Any = ray.remote(num_cpus=0, resources=HEAD)(JobQueue)
         self.queue: Any = actor.options(name=self.name, namespace=NAMESPACE).remote()
         self.pump = threading.Thread(target=self._pump, daemon=True)
@@ -148,7 +148,7 @@ class WorkerPool:
             epochs = self.epochs
             lost = self.groups.run(self.name, names, str(self.scratch))
             with self.changed:
-                own, others = {self.placements.pop(name, "") for name in names} - {""}, {*self.placements.values()}
+                self.placements.end(names, self.groups.shape(slots) if lost is not None and lost.left else None)
             if self.closing or self.died is not None or (lost is None and self.groups.jobs is None):
                 return
             if lost is None:
@@ -156,8 +156,6 @@ class WorkerPool:
                 continue
             if not self._tell_lost(names, lost):
                 return
-            if lost.left:
-                remove_left(own, others)
             losses = losses + 1 if self.epochs == epochs else 1
             if losses >= MAX_LOSSES:
                 self._die(f"slot {slots[0]} lost its workers {losses} times in a row, last: {lost.reason}")
@@ -198,9 +196,8 @@ class WorkerPool:
                 self.listener(event)
             with self.changed:
                 self.epochs += sum(e["event"] == "row" for e in events)
-                placements = {e["job"]: e["placement"] for e in events if e["event"] == "ready"}
-                self.ready |= placements.keys()
-                self.placements |= placements
+                self.ready |= {e["job"] for e in events if e["event"] == "ready"}
+                self.placements.listen(events)
                 ended = {e["job"]: e for e in events if e["event"] == "ended"}
                 self.outcomes |= ended
                 refused = [e["error"] for e in ended.values() if e["state"] == SUSPEND and e["error"]]

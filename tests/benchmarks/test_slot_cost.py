@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,9 @@ from benchmarks.slot_cost import TRAINS, Cost, kind_of, memory_of
         ("ray::IDLE", "idle"),
         ("/lib/ray/core/src/ray/raylet/raylet --raylet_socket", "raylet"),
         ("/usr/bin/python log_monitor.py", "other"),
+        ("sh -c read -r status; exit ${status:-1}  # forkserver.client of worker 12 ", "fork client"),
+        ("python -c from sweeps.execution.forkserver.client import main --raylet-name=/s/raylet --a", "fork client"),
+        ("python -P -c from sweeps.execution.forkserver.server import main; main() 4 /tmp/f", "fork server"),
     ],
 )
 def test_kinds_of_processes(title: str, kind: str) -> None:
@@ -39,6 +43,10 @@ def test_what_is_said_of_the_goals(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "at most 150 MiB a slot beyond its trainer at 8: 85, reached" in text
     assert "all ready 0.50, NOT REACHED" in text
+    assert "MiB together" in text
+    assert "to the end of all trials" not in text
+    slot_cost.report({"now": [replace(cost(8, 10.0, 70.0), ended=61.25)]})
+    assert "s to the end of all trials            61.2" in capsys.readouterr().out
 
 
 def test_memory_of_this_process_and_its_child() -> None:

@@ -4,14 +4,16 @@ It lives as long as the worker, and if it is killed so is the worker, so that Ra
 that it has started itself. It waits as a shell, which takes less than a MiB. Whatever goes wrong before the worker has
 been forked, the worker is started as ever.
 
-The server of a node is started by the first client that finds none. Its folder is in Ray's own for temporary files, for
-this user alone, because whoever may write to its socket has it run code.
+The server of a node is started by the first client that finds none. Its folder is for this user alone, because whoever
+may write to its socket has it run code; /tmp, because nobody can rename there what belongs to others, as they can in
+Ray's own folder.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import resource
 import shutil
 import socket
 import stat
@@ -19,12 +21,15 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+PLACE = Path("/tmp")
 SOCKET = "socket"
 REFUSED = "refused"  # a file that says why a server could not be: nobody tries again
-LENGTH = struct.Struct("!I")  # of a request, in front of it
+DRIVER = b"D"  # what a driver says, which asks for no worker and stays connected
+LENGTH = struct.Struct("!I")  # of a request, in front of it; its first byte is 0
 # an answer is a line: first the worker's process, at last its exit status
 WAIT = "read -r status; exit ${status:-1}  # forkserver.client of worker "
 PATIENCE = 30.0  # seconds for the server to load what workers need; Ray gives up on a worker after 60
@@ -36,26 +41,26 @@ def main() -> None:
     """Arguments: the sweep's token, then the worker's script and its arguments."""
     token, *worker = sys.argv[1:]
     try:
-        connection = connected(folder_of(place_in(worker), token))
+        connection = connected(folder_of(token))
         process = asked(connection, worker)
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        print(f"mergenet: a worker starts afresh, without the fork server: {error}", file=sys.stderr, flush=True)
         os.execv(sys.executable, [sys.executable, *worker])
     os.dup2(connection.fileno(), 0)
-    os.execv("/bin/sh", ["sh", "-c", f"{WAIT}{process}"])
+    try:
+        os.execv("/bin/sh", ["sh", "-c", f"{WAIT}{process}"])
+    except OSError:
+        sys.exit(int(connection.recv(32) or b"1"))
 
 
-def place_in(worker: Sequence[str]) -> Path:
-    """Ray's folder for temporary files on this node. Raises ValueError if the worker's arguments name none."""
-    place = next((word.partition("=")[2] for word in worker if word.startswith("--temp-dir=")), "")
-    if not place:
-        raise ValueError("no --temp-dir")
-    return Path(place)
+def folder_of(token: str) -> Path:
+    """The folder of a sweep's fork server, made if need be. Raises OSError if somebody else could write there.
 
-
-def folder_of(place: Path, token: str) -> Path:
-    """The folder of a sweep's fork server, made if need be. Raises OSError if somebody else could write there."""
-    shared = place / f"forks-{os.geteuid()}"
-    shared.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Another Python, and a container that shares /tmp with others, have one of their own.
+    """
+    place = f"{sys.executable} {sys.prefix} {socket.gethostname()} {Path('/proc/self/ns/pid').readlink()}"
+    shared = PLACE / f"mergenet-forks-{os.geteuid()}-{zlib.crc32(place.encode()):08x}"
+    shared.mkdir(mode=0o700, exist_ok=True)
     found = shared.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise PermissionError(f"{shared} must be a folder of this user alone")
@@ -64,16 +69,23 @@ def folder_of(place: Path, token: str) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def locked(folder: Path, flags: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Inside, nobody else starts or ends a server there. Raises OSError."""
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, flags)
+        yield
+
+
 def connected(folder: Path) -> socket.socket:
     """A connection to the server, which is started if there is none. Raises OSError."""
     with contextlib.suppress(OSError):
         return connect(folder)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder):
         with contextlib.suppress(OSError):  # another client was faster
             return connect(folder)
         if (folder / REFUSED).exists():
-            raise ConnectionRefusedError("a server could not be")
+            raise ConnectionRefusedError((folder / REFUSED).read_text().strip())
         start(folder)
         return connect(folder)
 
@@ -98,7 +110,11 @@ def is_own(connection: socket.socket) -> bool:
 
 
 def start(folder: Path) -> None:
-    """Starts a server. It is given a socket that listens already, so that nobody has to wait before connecting."""
+    """Starts a server. It is given a socket that listens already, so that nobody has to wait before connecting.
+
+    A worker of Ray's has a thread for each of its CPUs, which is one, where the user's environment says nothing else;
+    libraries read that when they are loaded.
+    """
     path = folder / SOCKET
     path.unlink(missing_ok=True)
     tidy(folder.parent)
@@ -107,6 +123,7 @@ def start(folder: Path) -> None:
         listener.listen(4096)
         subprocess.Popen(
             [sys.executable, "-P", "-c", SERVE, str(listener.fileno()), str(folder)],
+            env={"OMP_NUM_THREADS": "1", **os.environ},
             pass_fds=[listener.fileno()],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
@@ -119,8 +136,10 @@ def tidy(shared: Path) -> None:
     """Deletes what servers that were killed have left."""
     for folder in shared.iterdir():
         with contextlib.suppress(OSError):
-            if time.time() > folder.stat().st_mtime + OLD and not serves(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+            if time.time() > folder.stat().st_mtime + OLD:
+                with locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    if not serves(folder):
+                        shutil.rmtree(folder, ignore_errors=True)
 
 
 def serves(folder: Path) -> bool:
@@ -138,6 +157,7 @@ def asked(connection: socket.socket, worker: Sequence[str]) -> int:
         "environment": dict(os.environ),
         "folder": str(Path.cwd()),
         "oom_score_adj": Path("/proc/self/oom_score_adj").read_text(),  # Ray raises that of its workers
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),  # and the limit of its own processes
     }
     data = json.dumps(request).encode()
     connection.settimeout(PATIENCE)

@@ -4,8 +4,9 @@ A worker that is started afresh loads them for four seconds of a core and keeps 
 there at once, and shares the memory until it writes to it. multiprocessing's own fork server runs functions; Ray starts
 scripts, with an environment and files of their own.
 
-Only a process that has no GPU open and no other Python thread can be forked. Loading opens none and starts none; should
-an import of some package do so, the server ends, and workers start afresh.
+A process with an open GPU cannot be forked, and one with other threads of Python should not be. Loading opens none and
+starts none; should an import of some package do so, the server ends, and workers start afresh. (Threads of OpenBLAS and
+of pyarrow's allocator are there; both libraries see to a fork themselves.)
 
 It ends with the driver that is connected as long as its sweep runs; where none is, on the other nodes of a cluster,
 once no client, which is as long as its worker, has been connected for a while.
@@ -17,12 +18,14 @@ import importlib
 import json
 import os
 import random
+import resource
 import runpy
 import selectors
 import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweeps.execution.forkserver.client import LENGTH, REFUSED, is_own
+from sweeps.execution.forkserver.client import DRIVER, LENGTH, REFUSED, is_own, locked
 
 AT_ONCE = (
     *("pandas", "pyarrow.dataset", "pyarrow.fs", "pyarrow.parquet", "fsspec"),  # what Ray Train loads, see below
@@ -55,48 +58,57 @@ class Worker:
     environment: dict[str, str]
     folder: str
     oom_score_adj: str
+    open_files: tuple[int, int]
     files: list[int]
 
 
 def main() -> None:
     """Arguments: the number of a socket that listens, and the folder to tidy at the end."""
     listener, folder = socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2])
+    with contextlib.suppress(OSError, ValueError):  # each client is a file
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 65536) if most > 0 else 65536, most))
     try:
         gc.disable()  # in a worker it would write to every object, and so copy its memory
-        worker = ForkServer(listener, load(AT_ONCE)).serve()
-    except Exception as error:
-        (folder / REFUSED).write_text(f"{type(error).__name__}: {error}\n")
+        worker = ForkServer(listener, folder, load(AT_ONCE)).serve()
+    except CannotFork as error:
+        (folder / REFUSED).write_text(f"{error}\n")
         raise
-    if worker is None:
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
+    if worker is not None:
         become(worker)
+
+
+class CannotFork(Exception):
+    """What has been loaded is not to be forked; or it could not be loaded."""
 
 
 def load(modules: Sequence[str]) -> set[str]:
     """Imports the modules; returns which environment variables that has set.
 
-    Raises RuntimeError if this process cannot be forked afterwards.
+    Raises CannotFork if this process is not to be forked afterwards.
     """
     before = set(os.environ)
-    for name in modules:
-        importlib.import_module(name)
+    try:
+        for name in modules:
+            importlib.import_module(name)
+    except Exception as error:
+        raise CannotFork(f"{type(error).__name__}: {error}") from error
     if others := [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]:
-        raise RuntimeError(f"an import has started threads: {', '.join(others)}")
+        raise CannotFork(f"an import has started threads: {', '.join(others)}")
     if gpus := [name for name in open_files() if name.startswith(GPUS)]:
-        raise RuntimeError(f"an import has opened {gpus[0]}")
+        raise CannotFork(f"an import has opened {gpus[0]}")
     gc.freeze()
     return os.environ.keys() - before
 
 
 def check_draws() -> None:
-    """Raises RuntimeError if two forked processes would draw the same IDs."""
+    """Raises CannotFork if two forked processes would draw the same IDs."""
     from ray import WorkerID
 
     drawn = set[bytes]()
     for _ in range(2):
         reader, writer = os.pipe()
-        if os.fork() == 0:
+        if (process := os.fork()) == 0:
             try:
                 os.write(writer, WorkerID.from_random().binary())
             finally:
@@ -104,9 +116,9 @@ def check_draws() -> None:
         os.close(writer)
         with os.fdopen(reader, "rb") as file:
             drawn.add(file.read())
-        os.wait()
+        os.waitpid(process, 0)
     if len(drawn) < 2:
-        raise RuntimeError("an import has drawn random numbers of Ray's")
+        raise CannotFork("an import has drawn random numbers of Ray's")
 
 
 def open_files() -> list[str]:
@@ -120,26 +132,39 @@ def open_files() -> list[str]:
 class ForkServer:
     """Forks a worker for each request, and tells whoever asked of its end. added: variables that imports have set."""
 
-    def __init__(self, listener: socket.socket, added: set[str]) -> None:
-        self.listener, self.added = listener, added
+    def __init__(self, listener: socket.socket, folder: Path, added: set[str]) -> None:
+        self.listener, self.folder, self.added = listener, folder, added
         self.selector = selectors.DefaultSelector()
         self.selector.register(listener, selectors.EVENT_READ)
         self.workers: dict[int, socket.socket | None] = {}  # by process its client; None once that has gone
         self.fixed = {name: os.environ.get(name) for name in FIXED}
         self.loaded = False
-        self.silent = set[socket.socket]()  # connections that have not asked for anything: a driver does not
-        self.left = False  # whether a driver has
+        self.drivers = set[socket.socket]()
+        self.left = False  # whether a driver has been here and none is
 
     def serve(self) -> Worker | None:
         """Until nobody needs it any more: None. In each process that it forks: the worker to become."""
         idle_since = time.monotonic()
-        while self.clients() or (not self.left and time.monotonic() < idle_since + IDLE):
-            for key, _ in self.selector.select(TICK if self.workers else IDLE / 5):
-                if (worker := self.answer(key.fileobj)) is not None:
-                    return worker
+        while True:
+            if (worker := self.look(TICK if self.workers else IDLE / 5)) is not None:
+                return worker
             self.reap()
             if self.clients():
                 idle_since = time.monotonic()
+            elif self.left or time.monotonic() > idle_since + IDLE:
+                with contextlib.suppress(OSError), locked(self.folder):
+                    if (worker := self.look(0)) is None and not self.clients():  # nobody has come meanwhile
+                        self.listener.close()
+                        shutil.rmtree(self.folder, ignore_errors=True)
+                        return None
+                if worker is not None or not self.folder.exists():
+                    return worker
+
+    def look(self, seconds: float) -> Worker | None:
+        """Answers whoever has written."""
+        for key, _ in self.selector.select(seconds):
+            if (worker := self.answer(key.fileobj)) is not None:
+                return worker
         return None
 
     def clients(self) -> list[socket.socket]:
@@ -149,11 +174,13 @@ class ForkServer:
     def answer(self, readable: Any) -> Worker | None:
         """A new client, a request, or the end of a client, which takes its worker with it."""
         if readable is self.listener:
-            connection, _ = self.listener.accept()
-            self.selector.register(connection, selectors.EVENT_READ)
-            self.silent.add(connection)
+            self.accept()
             return None
         try:
+            if readable.recv(1, socket.MSG_PEEK) == DRIVER:
+                self.drivers.add(readable)
+                readable.recv(1)
+                return None
             worker = asked(readable)
         except (OSError, ValueError, TypeError):
             worker = None
@@ -162,15 +189,26 @@ class ForkServer:
         self.drop(readable)
         return None
 
+    def accept(self) -> None:
+        with contextlib.suppress(OSError):  # too many files are open: the client waits, or starts its worker itself
+            connection, _ = self.listener.accept()
+            if is_own(connection):
+                self.selector.register(connection, selectors.EVENT_READ)
+            else:
+                connection.close()
+
     def fork(self, client: socket.socket, worker: Worker) -> Worker | None:
-        self.silent.discard(client)
         if not self.loaded:
             os.environ.update(worker.environment)
             self.added |= load(WITH_ENVIRONMENT)
             check_draws()
             self.loaded = True
-        fits = self.fixed == {name: worker.environment.get(name) for name in FIXED}
-        process = os.fork() if fits else -1
+        process = -1
+        if self.fixed == {name: worker.environment.get(name) for name in FIXED} and waits(client):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # no more processes, or no memory for one
+                process = os.fork()
         if process == 0:
             for one in (self.listener, *self.clients()):
                 one.close()
@@ -189,7 +227,7 @@ class ForkServer:
             process, status = os.waitpid(-1, os.WNOHANG)
             if not process:
                 return
-            client = self.workers.pop(process)
+            client = self.workers.pop(process, None)
             if client is not None:
                 self.tell(client, os.waitstatus_to_exitcode(status) & 0xFF)
                 self.drop(client)
@@ -199,8 +237,9 @@ class ForkServer:
             client.sendall(f"{answer}\n".encode())
 
     def drop(self, client: socket.socket) -> None:
-        self.left = self.left or client in self.silent
-        self.silent.discard(client)
+        if client in self.drivers:
+            self.drivers.discard(client)
+            self.left = not self.drivers
         self.selector.unregister(client)
         client.close()
         for process in [process for process, of in self.workers.items() if of is client]:
@@ -210,15 +249,13 @@ class ForkServer:
 
 def asked(connection: socket.socket) -> Worker | None:
     """The worker that a client asks for; None once it has closed. Raises OSError, ValueError."""
-    if not is_own(connection):
-        return None
     connection.settimeout(10)
     head, files, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
     with contextlib.ExitStack() as exits:
         for file in files:
             exits.callback(os.close, file)
         data = b"" if len(head) < LENGTH.size else received(connection, *LENGTH.unpack(head))
-        if not data or not waits(connection):
+        if not data:
             return None
         worker = Worker(**json.loads(data), files=files)
         exits.pop_all()
@@ -240,6 +277,8 @@ def waits(connection: socket.socket) -> bool:
         return connection.recv(1, socket.MSG_PEEK) != b""
     except BlockingIOError:
         return True
+    finally:
+        connection.setblocking(True)
 
 
 def become(worker: Worker) -> None:
@@ -253,9 +292,13 @@ def become(worker: Worker) -> None:
     os.chdir(worker.folder)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(worker.oom_score_adj)
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = worker.open_files
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     script = worker.command[0]
     sys.argv[:] = worker.command
     sys.path.insert(0, str(Path(script).parent))
+    tempfile.tempdir = None  # which an import has looked up
     reseed()
     gc.enable()
     runpy.run_path(script, run_name="__main__")

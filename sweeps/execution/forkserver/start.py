@@ -11,11 +11,10 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mergenet.errors import ConfigError
-from sweeps.execution.forkserver.client import connected, folder_of
+from sweeps.execution.forkserver.client import DRIVER, connected, folder_of
 
 START_METHOD = "MERGENET_START_METHOD"
 METHODS = ("forkserver", "spawn")  # the names of multiprocessing
@@ -31,8 +30,8 @@ main()
 """
 # in bash: the Python by which the raylet that asks, its parent, starts its workers
 THEIRS = (
-    r""""$({ tr '\0' '\n' < /proc/$PPID/cmdline | sed -n 's/^--python_worker_command=\([^ ]*\) .*/\1/p'; """
-    r'''echo python3; } | head -n 1)"'''
+    r""""$({ tr '\0' '\n' < /proc/$PPID/cmdline | sed -n -e 's/^--python_worker_command="\([^"]*\)" .*/\1/p' """
+    r'''-e 's/^--python_worker_command=\([^" ]*\) .*/\1/p'; echo python3; } | head -n 1)"'''
 )
 
 
@@ -60,8 +59,8 @@ def runtime_env(here: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def fork_server(place: Path) -> Iterator[None]:
-    """Inside, this machine has a server, which loads beside what is done here. place: Ray's folder for temporary files.
+def fork_server() -> Iterator[None]:
+    """Inside, this machine has a server, which loads beside what is done here.
 
     Without one, for whatever reason, the first worker starts it. Where this process has a Ray already, that starts its
     workers as it was told.
@@ -70,5 +69,5 @@ def fork_server(place: Path) -> Iterator[None]:
     with contextlib.ExitStack() as exits:
         if forks() and not (ray is not None and ray.is_initialized()):
             with contextlib.suppress(OSError):
-                exits.enter_context(connected(folder_of(place, TOKEN)))
+                exits.enter_context(connected(folder_of(TOKEN))).sendall(DRIVER)
         yield

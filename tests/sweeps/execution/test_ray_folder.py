@@ -20,10 +20,10 @@ def no_place(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_ray_writes_where_ray_itself_would(no_place: pytest.MonkeyPatch) -> None:
+def test_ray_writes_where_ray_itself_would(no_place: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from ray._common.utils import get_default_ray_temp_dir
 
-    for values in ({}, {"TMPDIR": "/var/tmp"}, {"TMPDIR": "/tmp", "RAY_TMPDIR": "/var/tmp/r"}):
+    for values in ({}, {"TMPDIR": str(tmp_path)}, {"TMPDIR": "/tmp", "RAY_TMPDIR": str(tmp_path / "r")}):
         for name, value in values.items():
             no_place.setenv(name, value)
         assert str(place_of_ray()) == get_default_ray_temp_dir()

@@ -8,53 +8,61 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweeps.execution.forkserver.client import REFUSED, SOCKET, folder_of, tidy
+from sweeps.execution.forkserver import client, start
+from sweeps.execution.forkserver.client import REFUSED, SOCKET, connect, folder_of, tidy
 from sweeps.execution.forkserver.start import TOKEN, fork_server, runtime_env
 
 FACTS = """
-import json, os, random, sys
+import json, os, random, resource, sys, tempfile
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as Ray does
 import numpy as np
+from threadpoolctl import threadpool_info
 from ray import WorkerID
 print(json.dumps({
     "arguments": sys.argv[1:], "script": sys.modules["__main__"].__file__, "name": __name__, "path": sys.path[0],
     "folder": os.getcwd(), "environment": dict(os.environ), "input": sys.stdin.read(), "parent": os.getppid(),
     "oom_score_adj": open("/proc/self/oom_score_adj").read(), "leads": os.getpgid(0) == os.getpid(),
     "loaded": sorted(sys.modules.keys() & {"torch", "ray", "ray.train", "pandas"}),
+    "temporary": tempfile.gettempdir(), "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+    "threads": sorted({one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}),
     "draws": [random.random(), float(np.random.random()), WorkerID.from_random().hex()],
 }))
 sys.exit(int(os.environ.get("STATUS", 0)))
 """
+FORKED_ALIKE = ["arguments", "script", "name", "folder", "input", "oom_score_adj", "temporary", "open_files", "threads"]
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """Ray's folder for temporary files, with a server that has loaded everything. Its name is short, for the socket."""
-    folder = Path(tempfile.mkdtemp(prefix="forks-", dir="/tmp"))
-    with fork_server(folder):
-        until(lambda: facts(folder, folder)["parent"] != os.getpid(), 120)  # a client waits for some seconds only
-        yield folder
-    until(lambda: not (folder_of(folder, TOKEN) / SOCKET).exists(), 30)  # the server ends, and tidies up
+def server() -> Iterator[None]:
+    """One that has loaded everything."""
+    folder = Path(tempfile.mkdtemp())
+    with fork_server():
+        until(lambda: facts(folder)["parent"] != os.getpid(), 120)  # a client waits for some seconds only
+        yield
+    until(lambda: not (folder_of(TOKEN) / SOCKET).exists(), 10)  # the server ends with its driver, and tidies up
+    folder_of(TOKEN).rmdir()
     shutil.rmtree(folder)
 
 
-def worker(place: Path, script: Path, *arguments: str) -> list[str]:
+def worker(script: Path, *arguments: str) -> list[str]:
     """A worker's command, as Ray runs it."""
-    line = f"exec {runtime_env(here=True)['py_executable']} {script} --temp-dir={place} {' '.join(arguments)}"
+    line = f"exec {runtime_env(here=True)['py_executable']} {script} {' '.join(arguments)}"
     return ["bash", "-c", line]
 
 
-def facts(place: Path, folder: Path, **changes: str) -> dict[str, Any]:
+def facts(folder: Path, **changes: str) -> dict[str, Any]:
     script = folder / "facts.py"
     script.write_text(FACTS)
     done = subprocess.run(
-        worker(place, script, "--more"),
+        worker(script, "--more"),
         cwd=folder,
         env=os.environ | {"OF_THE_WORKER": "yes"} | changes,
         input="what is put in",
@@ -82,22 +90,24 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_a_forked_worker_is_as_a_fresh_one(place: Path, tmp_path: Path) -> None:
-    forked = facts(place, tmp_path, STATUS="3")
+@pytest.mark.usefixtures("server")
+def test_a_forked_worker_is_as_a_fresh_one(tmp_path: Path) -> None:
+    changes = {"STATUS": "3", "TMPDIR": str(tmp_path)}
+    forked = facts(tmp_path, **changes)
     assert "forkserver.server" in Path(f"/proc/{forked['parent']}/cmdline").read_text()
     assert forked["loaded"] == ["pandas", "ray", "torch"]  # Ray Train draws numbers of Ray's, so it is not
     script = tmp_path / "facts.py"
     fresh = subprocess.run(
-        [sys.executable, script, f"--temp-dir={place}", "--more"],
+        [sys.executable, script, "--more"],
         cwd=tmp_path,
-        env=os.environ | {"OF_THE_WORKER": "yes", "STATUS": "3"},
+        env=os.environ | {"OF_THE_WORKER": "yes"} | changes,
         input="what is put in",
         capture_output=True,
         text=True,
         check=False,
     )
     expected = json.loads(fresh.stdout)
-    for name in ("arguments", "script", "name", "folder", "input", "oom_score_adj"):
+    for name in FORKED_ALIKE:
         assert forked[name] == expected[name], name
     assert forked["leads"]  # a process group of its own, which Ray signals
     assert Path(forked["path"]) == tmp_path
@@ -106,49 +116,61 @@ def test_a_forked_worker_is_as_a_fresh_one(place: Path, tmp_path: Path) -> None:
     assert {name: given[name] for name in other.keys() - {"_", "PWD", "OLDPWD", "SHLVL"}}.items() <= other.items()
 
 
-def test_two_workers_draw_different_numbers(place: Path, tmp_path: Path) -> None:
-    first, second = (facts(place, tmp_path)["draws"] for _ in range(2))
+@pytest.mark.usefixtures("server")
+def test_two_workers_draw_different_numbers(tmp_path: Path) -> None:
+    first, second = (facts(tmp_path)["draws"] for _ in range(2))
     assert not set(first) & set(second)
 
 
 def test_ray_train_would_make_them_the_same() -> None:
     code = (
-        "from sweeps.execution.forkserver.server import check_draws\n"
-        "check_draws()\n"
+        "from sweeps.execution.forkserver import server\n"
+        "server.check_draws()\n"
         "import ray.train\n"
-        "try: check_draws()\n"
-        "except RuntimeError as error: print(error)"
+        "try: server.check_draws()\n"
+        "except server.CannotFork as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "an import has drawn random numbers of Ray's\n"
 
 
+@pytest.mark.usefixtures("server")
 @pytest.mark.parametrize("first", ["client", "worker"])
-def test_client_and_worker_end_together(first: str, place: Path, tmp_path: Path) -> None:
+def test_client_and_worker_end_together(first: str, tmp_path: Path) -> None:
     script = tmp_path / "sleep.py"
     script.write_text(SLEEP)
-    with subprocess.Popen(worker(place, script), stdout=subprocess.PIPE, text=True) as client:
-        assert client.stdout is not None
-        process = int(client.stdout.readline())
-        assert process != client.pid
-        os.kill(client.pid if first == "client" else process, signal.SIGKILL)
-        assert client.wait(timeout=10) == (-9 if first == "client" else 0xFF & -9)
+    with subprocess.Popen(worker(script), stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        process = int(waiting.stdout.readline())
+        assert process != waiting.pid
+        os.kill(waiting.pid if first == "client" else process, signal.SIGKILL)
+        assert waiting.wait(timeout=10) == (-9 if first == "client" else 0xFF & -9)
     until(lambda: not alive(process), 10)
 
 
-def test_a_worker_outlives_its_server_and_the_next_has_another(place: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server")
+def test_a_worker_outlives_its_server_and_the_next_has_another(tmp_path: Path) -> None:
     script = tmp_path / "sleep.py"
     script.write_text(SLEEP)
-    server = facts(place, tmp_path)["parent"]
-    with subprocess.Popen(worker(place, script), stdout=subprocess.PIPE, text=True) as client:
-        assert client.stdout is not None
-        process = int(client.stdout.readline())
-        os.kill(server, signal.SIGKILL)
-        until(lambda: not alive(server), 10)
-        until(lambda: facts(place, tmp_path)["parent"] not in (server, os.getpid()), 120)
+    first = facts(tmp_path)["parent"]
+    with subprocess.Popen(worker(script), stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        process = int(waiting.stdout.readline())
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not alive(first), 10)
+        until(lambda: facts(tmp_path)["parent"] not in (first, os.getpid()), 120)
         assert alive(process)
-        assert client.wait(timeout=10) == 1
+        assert waiting.wait(timeout=10) == 1
         os.kill(process, signal.SIGKILL)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a server that nobody else uses."""
+    token = uuid.uuid4().hex[:8]
+    monkeypatch.setattr(start, "TOKEN", token)
+    yield folder_of(token)
+    shutil.rmtree(folder_of(token), ignore_errors=True)
 
 
 def others(tmp_path: Path) -> dict[str, str]:
@@ -156,33 +178,38 @@ def others(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])}
 
 
-def test_a_worker_with_another_path_starts_afresh(place: Path, tmp_path: Path) -> None:
-    assert facts(place, tmp_path, **others(tmp_path))["parent"] == os.getpid()
+@pytest.mark.usefixtures("server")
+def test_a_worker_with_another_path_starts_afresh(tmp_path: Path) -> None:
+    assert facts(tmp_path, **others(tmp_path))["parent"] == os.getpid()
 
 
-def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
-    (tmp_path / f"forks-{os.geteuid()}").mkdir(mode=0o777)
-    (tmp_path / f"forks-{os.geteuid()}").chmod(0o777)
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PLACE", tmp_path)
+    folder_of("token").parent.chmod(0o777)
     with pytest.raises(PermissionError, match="must be a folder of this user alone"):
-        folder_of(tmp_path, "token")
-    assert facts(tmp_path, tmp_path)["parent"] == os.getpid()
-    with fork_server(tmp_path):
+        folder_of("token")
+    with fork_server():
         assert not list(tmp_path.glob(f"*/*/{SOCKET}"))
 
 
-def test_a_server_that_cannot_be_is_tried_once(tmp_path: Path) -> None:
-    short = Path(tempfile.mkdtemp(prefix="forks-", dir="/tmp"))
+def test_a_server_that_cannot_be_is_tried_once(alone: Path, tmp_path: Path) -> None:
     changes = others(tmp_path)
     (tmp_path / "site/fsspec.py").write_text("raise ImportError('is not whole')")
-    try:
-        assert facts(short, tmp_path, **changes)["parent"] == os.getpid()
-        refused = folder_of(short, TOKEN) / REFUSED
-        assert refused.read_text() == "ImportError: is not whole\n"
-        written = refused.stat().st_mtime_ns
-        assert facts(short, tmp_path, **changes)["parent"] == os.getpid()
-        assert refused.stat().st_mtime_ns == written
-    finally:
-        shutil.rmtree(short)
+    assert facts(tmp_path, **changes)["parent"] == os.getpid()
+    assert (alone / REFUSED).read_text() == "ImportError: is not whole\n"
+    written = (alone / REFUSED).stat().st_mtime_ns
+    assert facts(tmp_path, **changes)["parent"] == os.getpid()
+    assert (alone / REFUSED).stat().st_mtime_ns == written
+
+
+def test_without_a_driver_a_server_ends_some_seconds_after_its_last_worker(alone: Path, tmp_path: Path) -> None:
+    forked = facts(tmp_path)["parent"]
+    assert forked != os.getpid()
+    connect(alone).close()  # somebody who looks whether it is there
+    time.sleep(1)
+    assert facts(tmp_path)["parent"] == forked
+    until(lambda: not alone.exists(), 20)
+    until(lambda: not alive(forked), 10)
 
 
 THREAD = "import threading\nthreading.Thread(target=threading.Event().wait, name='t', daemon=True).start()"
@@ -204,7 +231,7 @@ def test_what_cannot_be_forked_is_not(text: str, reason: str, tmp_path: Path) ->
         "server.load(['json'])\n"
         "server.GPUS = ('/dev/null',)\n"
         "try: server.load(['loads'])\n"
-        "except RuntimeError as error: print(error)"
+        "except server.CannotFork as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -217,8 +244,9 @@ def test_what_cannot_be_forked_is_not(text: str, reason: str, tmp_path: Path) ->
     assert done.stdout.strip() == reason
 
 
-def test_what_killed_servers_leave_is_deleted(tmp_path: Path) -> None:
-    old, new = (folder_of(tmp_path, name) for name in ("old", "new"))
+def test_what_killed_servers_leave_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PLACE", tmp_path)
+    old, new = folder_of("old"), folder_of("new")
     os.utime(old, (0, 0))
     tidy(old.parent)
     assert not old.exists()

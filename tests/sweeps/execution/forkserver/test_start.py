@@ -1,8 +1,10 @@
 """Whether workers are forked, and the command that Ray is given for it."""
 
 import json
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,18 +48,25 @@ def test_a_job_with_a_runtime_environment_starts_its_workers_its_own_way(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
-@pytest.mark.parametrize("told", [True, False])
-def test_another_node_uses_the_python_of_its_raylet(told: bool) -> None:
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        (["--python_worker_command=/env/bin/python /env/setup_worker.py --node-ip-address=1.2.3.4"], "/env/bin/python"),
+        (['--python_worker_command="/my env/bin/python" /env/setup_worker.py "a b"'], "/my env/bin/python"),
+        ([], "python3"),
+    ],
+)
+def test_another_node_uses_the_python_of_its_raylet(given: list[str], used: str) -> None:
     """A raylet has the command of its workers among its arguments; without it, the path's Python."""
     raylet = "import subprocess, sys; subprocess.run(['bash', '-c', 'echo ' + sys.argv[1]])"
-    command = "--python_worker_command=/env/bin/python /env/setup_worker.py --node-ip-address=1.2.3.4"
-    options = ["--store=1", *([command] if told else []), "--head"]
+    options = ["--store=1", *given, "--head"]
     done = subprocess.run([sys.executable, "-c", raylet, THEIRS, *options], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ("/env/bin/python" if told else "python3")
+    assert done.stdout.strip() == used
 
 
-def test_the_environment_of_ray_is_one_command() -> None:
+def test_the_environment_of_ray_is_one_command(tmp_path: Path) -> None:
     assert runtime_env(here=True).keys() == {"py_executable"}
-    command = runtime_env(here=True)["py_executable"]
-    printed = subprocess.check_output(["bash", "-c", f"exec {command} -c 'print(1)'"], text=True)
-    assert printed == "1\n"  # no script of Ray's: started as it is
+    script = tmp_path / "a script.py"
+    script.write_text("import sys; print(sys.argv[1])")
+    command = f"exec {runtime_env(here=True)['py_executable']} {shlex.quote(str(script))} '$HOME is it'"
+    assert subprocess.check_output(["bash", "-c", command], text=True) == "$HOME is it\n"
