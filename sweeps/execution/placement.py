@@ -1,11 +1,13 @@
 """Placement groups: the CPUs and GPUs that worker groups have reserved.
 
 The controller of a worker group makes and removes its placement group. If the controller is killed nobody removes it:
-Ray does so once the whole job has ended, and Ray Train's cleaner asks the dashboard, which a sweep's Ray does not have.
+Ray does so once the whole job has ended, and Ray Train's cleaner asks the dashboard, which a sweep's Ray does not have
+(findings/ray_train_controller_killed.sh).
 Then the group that replaces the lost one would wait for ever for what is still reserved.
 """
 
 import contextlib
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,11 +37,13 @@ class Placements:
         self.others = set(held())
         self.told: dict[str, str] = {}  # by slot
         self.gone: set[str] = set()  # slots
+        self.lock = threading.Lock()  # never held while Ray is asked, which may take a minute
 
     def listen(self, events: Iterable[JobEvent]) -> None:
-        for event in events:
-            if event["event"] == "ready" and event["job"] not in self.gone:
-                self.told[event["job"]] = event["placement"]
+        with self.lock:
+            for event in events:
+                if event["event"] == "ready" and event["job"] not in self.gone:
+                    self.told[event["job"]] = event["placement"]
 
     def end(self, slots: Iterable[str], left: Shape | None) -> None:
         """The group of these slots has ended. left: what it has reserved, if its controller has died.
@@ -47,16 +51,17 @@ class Placements:
         What its workers had told is removed. If they had told nothing, or been resized since, that is whatever has its
         shape and nobody else has told; a group that starts at this moment may lose its own, and then tries again.
         """
-        own = {self.told.pop(slot, "") for slot in slots}
-        self.gone.update(slots)
+        with self.lock:
+            own = {self.told.pop(slot, "") for slot in slots}
+            others = self.others | set(self.told.values())
+            self.gone.update(slots)
         if left is None:
             return
-        with contextlib.suppress(Exception):  # Ray's head is away: so is the group that would wait
-            groups = {name: bundles for name, bundles in held().items() if name not in self.others}
-            mine = own & groups.keys() or {
-                name for name, bundles in groups.items() if left.fits(bundles) and name not in self.told.values()
-            }
-            for name in mine:
+        from ray.exceptions import RayError
+
+        with contextlib.suppress(RayError):  # Ray's head is away: so is the group that would wait
+            groups = {name: bundles for name, bundles in held().items() if name not in others}
+            for name in own & groups.keys() or {name for name, bundles in groups.items() if left.fits(bundles)}:
                 remove(name)
 
 

@@ -147,10 +147,9 @@ class WorkerPool:
             names = [f"slot-{slot}-{number}-{self.name}" for slot in slots]
             epochs = self.epochs
             lost = self.groups.run(self.name, names, str(self.scratch))
-            with self.changed:
-                self.placements.end(names, self.groups.shape(slots) if lost is not None and lost.left else None)
             if self.closing or self.died is not None or (lost is None and self.groups.jobs is None):
                 return
+            self.placements.end(names, self.groups.shape(slots) if lost is not None and lost.left else None)
             if lost is None:
                 losses = 0
                 continue

@@ -1,8 +1,8 @@
 """The fork server: a process that has loaded Ray, torch and our packages, and forks Ray's workers from that.
 
-A worker that is started afresh loads them for four seconds of a core and keeps 300 MiB for itself. A forked one is
-there at once, and shares the memory until it writes to it. multiprocessing's own fork server runs functions; Ray starts
-scripts, with an environment and files of their own.
+A worker that is started afresh loads them for seconds and keeps hundreds of MiB for itself. A forked one is there at
+once, and shares the memory until it writes to it. multiprocessing's own fork server runs functions; Ray starts scripts,
+with an environment and files of their own.
 
 A process with an open GPU cannot be forked, and one with other threads of Python should not be. Loading opens none and
 starts none; should an import of some package do so, the server ends, and workers start afresh. (Threads of OpenBLAS and

@@ -40,7 +40,6 @@ def look():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
 @pytest.mark.parametrize(
     ("code", "method", "began"),
     [

@@ -47,7 +47,6 @@ def test_a_job_with_a_runtime_environment_starts_its_workers_its_own_way(
     assert forks() == forked
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
 @pytest.mark.parametrize(
     ("given", "used"),
     [
