@@ -107,7 +107,7 @@ def test_a_forked_worker_is_as_a_fresh_one(tmp_path: Path) -> None:
     )
     assert given["OF_THE_WORKER"] == "yes"
     assert {name: given.get(name) for name in other} == other
-    assert given.keys() - other.keys() == {"TORCHINDUCTOR_CACHE_DIR"}  # which an import of torch's sets
+    assert given.keys() - other.keys() <= {"TORCHINDUCTOR_CACHE_DIR"}  # which an import of torch's sets, unless it was set
 
 
 @pytest.mark.usefixtures("server")
