@@ -31,7 +31,8 @@ from benchmarks import common, trivial
 from benchmarks.slot_cost import memory_of
 from benchmarks.watched import usage
 from mergenet.config.loading import load_config
-from sweeps.execution.ray_cluster import AT_ONCE, MANY_RELAYS, PRESTART
+from sweeps.execution.local_ray import PRESTART
+from sweeps.execution.ray_cluster import AT_ONCE, MANY_RELAYS
 
 NAME = "many_slots"
 MAX_WAIT, MAX_CPU = 0.5, 0.1  # seconds: the 99th percentile of a wait; of the driver's CPU for a trial

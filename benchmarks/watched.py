@@ -144,15 +144,17 @@ def main(arguments: Sequence[str]) -> None:
 
     from sweeps.config.loading import load_sweep
     from sweeps.driver.run import run_sweep
+    from sweeps.driver.start import starting
     from sweeps.planning.checks import plan_sweep
     from sweeps.trials.recorded_source import SourcePlan
 
     sweep, folder, events, *options = arguments
-    plan = plan_sweep(load_sweep(sweep))
-    if options:
-        assert options == ["live"], options
-        plan = replace(plan, source=SourcePlan(reason="trains beside every trial, as this benchmark wants it"))
-    with Path(events).open("w", encoding="utf-8") as file:
+    config = load_sweep(sweep)
+    with Path(events).open("w", encoding="utf-8") as file, starting(config, None):
+        plan = plan_sweep(config)
+        if options:
+            assert options == ["live"], options
+            plan = replace(plan, source=SourcePlan(reason="trains beside every trial, as this benchmark wants it"))
         run_sweep(plan, Path(folder), Console(), listeners=[Watch(file)])
 
 

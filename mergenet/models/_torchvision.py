@@ -4,13 +4,15 @@ torchvision's wheels from PyPI hold operators for the CUDA build of torch. Besid
 cannot be loaded, and `import torchvision` then stops at "operator torchvision::nms does not exist", because
 it describes that operator's shapes without asking whether it is there. No model here uses these operators,
 so their signatures are declared, without a kernel, and the import is tried again. Where torchvision
-imports normally, nothing is declared. All of mergenet imports torchvision through this module.
+imports normally, nothing is declared. All of mergenet imports torchvision through this module, and only once a
+network of it is built: the import takes more than a second.
 """
 
 import importlib
 import re
 import sys
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -33,6 +35,18 @@ def torchvision_module(name: str) -> ModuleType:
             if missing is None or hasattr(torch.ops.torchvision, missing[1]):
                 raise
             _declare(missing[1])
+
+
+class Later:
+    """Stands for a module of torchvision's, which is imported once something of it is asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # what pickle, copy and inspect look for is not the module's
+            raise AttributeError(name)
+        return getattr(torchvision_module(self._name), name)
 
 
 def _declare(operator: str) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mergenet.models._torchvision import torchvision_module
+from mergenet.models._torchvision import Later
 from mergenet.models.architecture import image_classifier
 
-tv = torchvision_module("torchvision.models.mobilenetv2")
-ops = torchvision_module("torchvision.ops.misc")
+tv = Later("torchvision.models.mobilenetv2")
+ops = Later("torchvision.ops.misc")
 
 Setting = Sequence[tuple[int, int, int, int]]  # of each stage: expansion, output channels, blocks, first stride
 

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mergenet.models._torchvision import torchvision_module
+from mergenet.models._torchvision import Later
 from mergenet.models.architecture import image_classifier
 
-tv = torchvision_module("torchvision.models.resnet")
+tv = Later("torchvision.models.resnet")
 
 
 def _resnet(block: str, layers: list[int], num_outputs: int, stem: str) -> nn.Module:

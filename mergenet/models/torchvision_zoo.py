@@ -11,14 +11,13 @@ from mergenet.config.spec import Spec
 from mergenet.errors import ConfigError
 from mergenet.models._torchvision import torchvision_module
 
-models = torchvision_module("torchvision.models")
-
 PREFIX = "torchvision/"
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # auxiliary heads that GoogLeNet and Inception have in training only
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")  # norm.1 is norm1 now
 
 
 def torchvision_names() -> list[str]:
+    models = torchvision_module("torchvision.models")
     return [PREFIX + name for name in models.list_models(module=models)]
 
 
@@ -28,6 +27,7 @@ def torchvision_classifier(name: str, spec: Spec) -> nn.Module:
     GoogLeNet and Inception come without their auxiliary heads.
     Raises ConfigError for images that the network cannot take.
     """
+    models = torchvision_module("torchvision.models")
     try:
         model: nn.Module = models.get_model(
             name.removeprefix(PREFIX), num_classes=spec.num_outputs, **_options(name, spec.image_size)

@@ -63,7 +63,11 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         for key in value:
             if type(key) not in (str, int):
                 raise TypeError(f"a key of {path} must be a str or an int, got {key!r}")
-        return {"dict": [[key, _pack(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
+        return {
+            "dict": [
+                [key, item if _is_plain(item) else _pack(item, f"{path}/{key}", tensors)] for key, item in value.items()
+            ]
+        }
     if isinstance(value, list | tuple):
         items = [_pack(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
         return {"tuple": items} if isinstance(value, tuple) else items
@@ -74,6 +78,12 @@ def _pack(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     raise TypeError(
         f"{path} must be a tensor, number, str, bool, None, dict, list or tuple, got {type(value).__name__}"
     )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON holds it as it is, as it does most of a state: the numbers of all epochs that have ended."""
+    kind = type(value)
+    return (kind is float and math.isfinite(value)) or kind is int or kind is str or kind is bool or value is None
 
 
 def unpack(tree: Any, tensors: dict[str, Tensor]) -> Any:

@@ -235,6 +235,11 @@ class SweepConfig(Strict):
         return CONFIRM_BEST, CONFIRM_NONE, *trained, *controls
 
     @property
+    def num_short(self) -> int:
+        """How many of the first trials train for one epoch only; 0 for samplers other than `top_k`."""
+        return self.num_trials - self.top_k if self.sampler == "top_k" else 0
+
+    @property
     def num_confirmations(self) -> int:
         """Number of runs with fresh seeds."""
         return len(self.confirm_roles) * self.confirm_seeds

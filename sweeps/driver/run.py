@@ -23,7 +23,6 @@ from analysis.names import FAILED, RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
 from analysis.sweep_file import edits_of, read_sweep_file
 from mergenet.records.run_record import FINISHED
 from mergenet.records.sealed import write_record
-from sweeps.driver.check_records import check_records
 from sweeps.driver.metadata import begin, note_inputs, write_status
 from sweeps.driver.stage import Desk, guarded, training
 from sweeps.driver.steps import (
@@ -96,9 +95,10 @@ def resume_sweep(
     """
     folder = folder.absolute()
     with locked(folder):
-        check_records(plan, folder)
+        from sweeps.driver.check_records import check_records  # Optuna
         from sweeps.driver.repair import repair_runs  # torch
 
+        check_records(plan, folder)
         if names := repair_runs(folder):
             say(console, f"records that were damaged are made again from the checkpoints: {', '.join(names)}")
         if (problem := state_problem(folder)) is not None:

@@ -20,13 +20,13 @@ from sweeps.driver.kept import Keeper, prune
 from sweeps.driver.metadata import note_status, write_status
 from sweeps.driver.signals import interruptible
 from sweeps.driver.watchdog import watched
+from sweeps.execution.local_ray import is_starting, local_ray, settle
 from sweeps.execution.ray_cluster import (
     check_running,
     cluster_gpus,
     cluster_text,
     is_up,
     joined_ray,
-    local_ray,
     look_at_workers,
     quiet,
     slow_head,
@@ -161,7 +161,8 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
 
 def session(sweep: SweepConfig, address: str | None, tell: Callable[[str], None]) -> AbstractContextManager[None]:
     """A Ray session: this process's if it has one; else a new one on this machine, or the one at an address."""
-    if is_up():
+    settle()
+    if not is_starting() and is_up():
         check_running(sweep.slots * worker_range(sweep)[1], address)
         tell(f"uses the Ray that this process has started, and leaves it running: {cluster_text()}")
     return local_ray(num_cpus(sweep)) if address is None else joined_ray(address)

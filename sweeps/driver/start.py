@@ -3,7 +3,8 @@
 Ray and torch are imported once a sweep begins or is resumed.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.execution.forkserver.start import fork_server
-from sweeps.execution.ray_cluster import check_address
+from sweeps.execution.local_ray import ray_starting
+from sweeps.execution.ray_cluster import check_address, quiet
+from sweeps.execution.resources import num_cpus
 from sweeps.planning.inputs import check_sweep_unchanged
 from sweeps.space.checks import build_space
 from sweeps.trials.sweep_dir import (
@@ -66,7 +69,7 @@ def begin(
     if copy_to is not None:
         check_url(copy_to)
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
-    with workers_loading(address):
+    with starting(config, address):
         plan = plan_sweep(config, elsewhere=address is not None)
         return run_sweep(plan, folder, console, overwrite, address, copy_to=copy_to)
 
@@ -77,16 +80,21 @@ def go_on(folder: Path, console: "Console", address: str | None = None, retry: b
     Raises as `run_sweep`, and CheckpointError if data have changed since it began, or code: with retry that may.
     """
     check_address(address)
-    with workers_loading(address):
+    with starting(load_resumable(folder), address):
         plan = resumable_plan(folder, elsewhere=address is not None, retry=retry)
         from sweeps.driver.run import resume_sweep
 
         return resume_sweep(plan, folder, console, address, retry)
 
 
-def workers_loading(address: str | None) -> AbstractContextManager[None]:
-    """Inside, what this machine's workers need is loaded already, beside the plan, which takes as long."""
-    return nullcontext() if address is not None else fork_server()
+@contextmanager
+def starting(config: SweepConfig, address: str | None) -> Iterator[None]:
+    """Inside, this machine's Ray starts, and what its workers need is loaded, beside the plan, which takes as long."""
+    if address is not None:
+        yield
+        return
+    with fork_server(), quiet(), ray_starting(num_cpus(config)):
+        yield
 
 
 def resumable_plan(folder: Path, elsewhere: bool = False, retry: bool = False) -> "Plan":

@@ -1,4 +1,4 @@
-"""The Ray that a sweep runs on: this machine's, started for the sweep and stopped with it, or a cluster's, joined.
+"""The Ray that a sweep runs on: one that runs already and is joined, or this machine's own (local_ray.py).
 
 Ray prints a lot; a user sees only the sweep's own lines. A Ray that runs already is used and left running.
 
@@ -15,14 +15,12 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from mergenet.errors import ConfigError
 from mergenet.records.packages import package_problems
-from sweeps.execution.forkserver.start import fork_server, runtime_env
-from sweeps.execution.ray_folder import check_room, environment, place_of_ray, ray_folder
-from sweeps.trials.errors import RayFailed
+from sweeps.execution.forkserver.start import runtime_env
+from sweeps.execution.ray_folder import environment
 
 QUIET = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # how often a controller polls; the default, 2 s, costs seconds
@@ -44,69 +42,10 @@ QUIET = {
 # those without which a sweep would do something else; of the others a value of the user's stays
 NEEDED = ("RAY_CHDIR_TO_TRIAL_DIR", "TUNE_DISABLE_SIGINT_HANDLER", "TUNE_DISABLE_STRICT_METRIC_CHECKING")
 LOGGERS = ("ray", "ray.tune", "ray.train", "ray.data")
-OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
 HEAD = {"node:__internal_head__": 0.001}
-PRESTART = "RAY_prestart_worker_first_driver"
 AT_ONCE = "RAY_worker_maximum_startup_concurrency"  # read by the raylet
 MANY_RELAYS = 16  # from so many slots on, starting one process after another takes many seconds
 TOKEN_TEXT = "it asks for a token: export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=FILE, the same as its head; "
-TOKEN = Path("~/.ray/auth_token")
-
-
-@contextmanager
-def local_ray(num_cpus: int) -> Iterator[None]:
-    """Inside, Ray is up. num_cpus: of a Ray that is started here. To be used inside `quiet`."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    with ray_folder(), fork_server():
-        try:
-            start(num_cpus)
-            keep_token_private()
-            yield
-        finally:
-            ray.shutdown()
-
-
-def start(num_cpus: int) -> None:
-    """Starts a Ray, with a second attempt if needed. Raises RayFailed."""
-    import ray
-
-    started_as = runtime_env(here=True)
-    for attempt in range(2):
-        try:
-            with environment({PRESTART: "0"} if started_as else {}):  # nobody would use workers that were not forked
-                ray.init(
-                    address="local",  # never a cluster that RAY_ADDRESS happens to name
-                    num_cpus=num_cpus,
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    runtime_env=started_as,
-                    logging_level=logging.ERROR,
-                    log_to_driver=False,
-                    configure_logging=False,
-                )
-        except Exception as error:  # they have no common base
-            ray.shutdown()
-            check_room(place_of_ray())
-            if attempt == 1:
-                raise RayFailed(f"Ray did not start, twice: {one_line(error)}; {way_out()}") from None
-        else:
-            return
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def way_out() -> str:
-    """What to do about a Ray that does not start. Ray calls the functions that variables named HOOK hold."""
-    if hooks := sorted(name for name in os.environ if name.startswith("RAY_") and name.endswith("HOOK")):
-        return f"{' and '.join(hooks)} in the environment changes how it starts, so unset it"
-    logs = place_of_ray() / "session_latest/logs"
-    return f"if the machine is too busy, try again later; Ray's own words are in {logs}"
 
 
 @contextmanager
@@ -261,13 +200,6 @@ def cluster_gpus() -> float:
     import ray
 
     return float(ray.cluster_resources().get("GPU", 0.0))
-
-
-def keep_token_private() -> None:
-    """Ray writes its authentication token readable for everybody."""
-    token = TOKEN.expanduser()
-    if token.is_file():
-        token.chmod(0o600)
 
 
 @contextmanager

@@ -43,11 +43,8 @@ def forecast(sweep: SweepConfig, epochs: int, recorded: bool) -> Epochs:
     count, grace, whole = sweep.seeds_per_trial, sweep.grace_epochs, float(sweep.num_trials)
     search = whole * epochs
     if sweep.sampler == "top_k" and epochs > 1:
-        from sweeps.samplers.registry import num_short  # here, because it brings Optuna
-
-        short = num_short(sweep)
-        whole -= short
-        search = short + whole * epochs
+        whole -= sweep.num_short
+        search = sweep.num_short + whole * epochs
     elif sweep.scheduler in ("asha", "racing") and isinstance(grace, int) and grace < epochs:
         racing = sweep.scheduler == "racing"
         search, whole = halving_epochs(sweep.num_trials, epochs, grace, sweep.reduction_factor, racing)

@@ -69,11 +69,10 @@ def countable(sweep: SweepConfig, space: Space) -> None:
 def possible_trials(sweep: SweepConfig, space: Space) -> int:
     """num_trials, or as many as there are different trainings for samplers that draw none of them twice."""
     from sweeps.samplers.deduplicate import num_trainings
-    from sweeps.samplers.registry import num_short
 
     if SAMPLER_FACTS[sweep.sampler].repeats:
         return sweep.num_trials
-    first = num_short(sweep) or sweep.num_trials
+    first = sweep.num_short or sweep.num_trials
     return sweep.num_trials - first + num_trainings(space, first)
 
 

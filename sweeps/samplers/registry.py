@@ -38,7 +38,7 @@ def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: 
     """The sampler for draw number `index`, with deduplication."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if SAMPLER_FACTS[sweep.sampler].repeats or sweep.sampler == "grid" or 0 < num_short(sweep) <= index:
+        if SAMPLER_FACTS[sweep.sampler].repeats or sweep.sampler == "grid" or 0 < sweep.num_short <= index:
             return SAMPLERS[sweep.sampler](sweep, space, study, index)
         last = seed_of(sweep, index, MODEL_TRIES + RANDOM_TRIES)
         return PointSampler(unseen_point(sweep, space, study, tries(sweep, space, study, index), last))
@@ -170,19 +170,14 @@ def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
     Trials that break a constraint come after those that do not. If too few trials finished their first epoch, random
     draws fill up.
     """
-    rank = index - num_short(sweep)
+    rank = index - sweep.num_short
     if rank < 0:
         return random(sweep, space, study, index)
-    known = [trial for trial in by_index(study) if trial.user_attrs[INDEX] < num_short(sweep)]
+    known = [trial for trial in by_index(study) if trial.user_attrs[INDEX] < sweep.num_short]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
     values = [(violation(trial), sign * value, trial) for trial in known if (value := first_value(trial)) is not None]
     best = sorted(values, key=lambda row: row[:2])  # stable: of equals the earlier one
     return PointSampler(best[rank][2].params) if rank < len(best) else random(sweep, space, study, index)
-
-
-def num_short(sweep: SweepConfig) -> int:
-    """How many of the first trials train for one epoch only; 0 for samplers other than `top_k`."""
-    return sweep.num_trials - sweep.top_k if sweep.sampler == "top_k" else 0
 
 
 SAMPLERS: dict[str, Build] = {  # the names are those of config/choices.py

@@ -20,7 +20,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from mergenet.errors import WriteError
 from mergenet.records.run_record import EPOCH
 from sweeps.config import SweepConfig
-from sweeps.samplers.registry import num_short
 from sweeps.schedulers.grace import AGREEMENT, MIN_TRIALS, Curves, Grace
 from sweeps.schedulers.rungs import overtaken, rungs
 from sweeps.study.storage import storage_errors
@@ -160,7 +159,7 @@ class EpochScheduler(FIFOScheduler):
     def _stops(self, number: int, epoch: int, grace: int | None) -> bool:
         if epoch >= self.grace.epochs:
             return False
-        if number < num_short(self.sweep):
+        if number < self.sweep.num_short:
             return True
         if grace is None or grace >= self.grace.epochs:
             return False

@@ -29,10 +29,10 @@ from mergenet.errors import ConfigError, UserError, WriteError
 from mergenet.records.sealed import read_record, write_record
 from sweeps.study.write_through import written_through
 from sweeps.trials.errors import write_refusal
-from sweeps.trials.files import read_state
+from sweeps.trials.files import JOURNAL_FILE, STUDY_FILE, read_state
 from sweeps.trials.sweep_dir import STUDY_ID
 
-STUDY_FILE, JOURNAL_FILE, NAME_FILE = "study.db", "study.journal", "study.json"
+NAME_FILE = "study.json"
 FILES = {"sqlite": STUDY_FILE, "journal": JOURNAL_FILE}  # in the sweep folder
 URL = "MERGENET_STUDY_URL"
 T = TypeVar("T")

@@ -33,7 +33,7 @@ from sweeps.samplers.history import (
     reported,
     trial_key,
 )
-from sweeps.samplers.registry import build_sampler, num_short
+from sweeps.samplers.registry import build_sampler
 from sweeps.samplers.unit_cube import RecordingTrial
 from sweeps.space.space import Labels, Space
 from sweeps.study.prior_trials import tell_known
@@ -75,7 +75,7 @@ class SweepStudy:
         else:
             self.study = study_in(place, sweep.name, objectives)
         tell_known(self.study, sweep, space, warm)
-        self.first = space.first_points()[: num_short(sweep) or None]  # top_k's last draws are not drawn from them
+        self.first = space.first_points()[: sweep.num_short or None]  # top_k's last draws are not drawn from them
 
     def known(self) -> list[StudyTrial]:
         """All trials that were completely drawn, by index."""
@@ -86,7 +86,7 @@ class SweepStudy:
 
     def may_draw(self, index: int) -> bool:
         """Whether everything that the draw depends on is known: `top_k` waits until all short trials have ended."""
-        short = num_short(self.sweep)
+        short = self.sweep.num_short
         if index < short or not short:
             return True
         first = [trial for trial in by_index(self.study) if trial.user_attrs[INDEX] < short]

@@ -21,9 +21,8 @@ from urllib.parse import parse_qsl, urlsplit
 from analysis.trial_file import TRIAL_FILE
 from mergenet.errors import ConfigError
 from mergenet.records.run_record import RESULT_FILE
-from sweeps.study.storage import JOURNAL_FILE, STUDY_FILE
 from sweeps.tracking.background import Background
-from sweeps.trials.files import STATE_FILE, SUMMARY_FILE
+from sweeps.trials.files import JOURNAL_FILE, STATE_FILE, STUDY_FILE, SUMMARY_FILE
 from sweeps.trials.messages import JobEvent
 from sweeps.trials.sweep_dir import is_used, resume_command, shown_path
 

@@ -22,6 +22,7 @@ FORGOTTEN = (
     "(--copy-to)"
 )
 WRITTEN_AGAIN = "`mergenet sweep resume` writes it again"
+STUDY_FILE, JOURNAL_FILE = "study.db", "study.journal"
 BEST_FILE, REPORT_FILE = "best.yaml", "report.html"
 COMMAND = "command"  # in sweep.json: the one that began the sweep, as it may be shown elsewhere; none from Python
 

@@ -24,7 +24,6 @@ from analysis.names import (
 )
 from analysis.report.verdict import as_gain
 from analysis.seeds import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
-from analysis.statistics.paired_tests import paired_difference
 from analysis.trial_file import ended_trial, read_outcome, state_of, trial_folders
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import (
@@ -182,6 +181,8 @@ def beside_both(
 
 
 def gain(best: list[float], none: list[float]) -> dict[str, Any]:
+    from analysis.statistics.paired_tests import paired_difference  # pandas and SciPy: at the end of a sweep
+
     return as_gain(paired_difference(np.array(best), np.array(none)))
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from sweeps.study.storage import STUDY_FILE
 from sweeps.study.study import SweepStudy
+from sweeps.trials.files import STUDY_FILE
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.spaces import CHOICES, RANGES, SEARCH
 

@@ -47,6 +47,7 @@ WITH_ENVIRONMENT = ("ray._private.node", "sweeps.execution.relay")
 IDLE = 5.0  # seconds without a connection after which the server ends
 TICK = 0.2  # seconds between two looks for workers that have ended
 FIXED = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD")  # read when a process starts, so a forked one has the server's
+RAYLET = ("RAY_JOB_ID", "RAY_RAYLET_PID")  # what Ray's variables say of a worker; the others are settings
 GPUS = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 
@@ -138,7 +139,7 @@ class ForkServer:
         self.selector.register(listener, selectors.EVENT_READ)
         self.workers: dict[int, socket.socket | None] = {}  # by process its client; None once that has gone
         self.fixed = {name: os.environ.get(name) for name in FIXED}
-        self.loaded = False
+        self.settings: dict[str, str] | None = None  # of Ray, once it is loaded: it reads them then
         self.drivers = set[socket.socket]()
         self.left = False  # whether a driver has been here and none is
 
@@ -198,13 +199,13 @@ class ForkServer:
                 connection.close()
 
     def fork(self, client: socket.socket, worker: Worker) -> Worker | None:
-        if not self.loaded:
+        if self.settings is None:
             os.environ.update(worker.environment)
             self.added |= load(WITH_ENVIRONMENT)
             check_draws()
-            self.loaded = True
+            self.settings = settings_of_ray(worker.environment)
         process = -1
-        if self.fixed == {name: worker.environment.get(name) for name in FIXED} and waits(client):
+        if self.suits(worker.environment) and waits(client):
             sys.stdout.flush()
             sys.stderr.flush()
             with contextlib.suppress(OSError):  # no more processes, or no memory for one
@@ -220,6 +221,11 @@ class ForkServer:
             self.workers[process] = client
         self.tell(client, process if process > 0 else "no")
         return None
+
+    def suits(self, environment: dict[str, str]) -> bool:
+        """Whether a process that is forked here is as one that starts with this environment."""
+        fixed = {name: environment.get(name) for name in FIXED}
+        return fixed == self.fixed and settings_of_ray(environment) == self.settings
 
     def reap(self) -> None:
         """Tells the clients of workers that have ended."""
@@ -245,6 +251,10 @@ class ForkServer:
         for process in [process for process, of in self.workers.items() if of is client]:
             self.workers[process] = None
             os.kill(process, signal.SIGKILL)  # not reaped yet, so it is there
+
+
+def settings_of_ray(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith("RAY_") and name not in RAYLET}
 
 
 def asked(connection: socket.socket) -> Worker | None:

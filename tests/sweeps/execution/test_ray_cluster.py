@@ -51,7 +51,8 @@ import sys
 sys.path.insert(0, sys.argv[1])  # this process has ours first; Ray's workers are not told
 from mergenet.cli.main import cli
 from mergenet.errors import ConfigError
-from sweeps.execution.ray_cluster import local_ray, look_at_workers, quiet
+from sweeps.execution.local_ray import local_ray
+from sweeps.execution.ray_cluster import look_at_workers, quiet
 with quiet(), local_ray(1):
     try:
         look_at_workers()()
@@ -85,7 +86,8 @@ def test_workers_that_find_another_package_of_our_name(theirs: bool, tmp_path: P
 
 LOOK_AT_HEAD = """
 import sys
-from sweeps.execution.ray_cluster import local_ray, quiet, slow_head
+from sweeps.execution.local_ray import local_ray
+from sweeps.execution.ray_cluster import quiet, slow_head
 with quiet(), local_ray(int(sys.argv[1])):
     print(slow_head(15), slow_head(16), sep="\\n")
 """

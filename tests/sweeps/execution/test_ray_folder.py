@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.execution import ray_cluster
-from sweeps.execution.ray_cluster import start, way_out
+from sweeps.execution import local_ray
+from sweeps.execution.local_ray import start, way_out
 from sweeps.execution.ray_folder import SOCKET, SOCKET_BYTES, place_of_ray, ray_folder
 from sweeps.trials.errors import RayFailed, write_refusal
 from tests.sweeps.small_disk import fill, make_writable, small_disk
@@ -97,7 +97,7 @@ def test_a_ray_that_does_not_start_is_tried_twice(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("The current node timed out\nduring startup.")
 
     monkeypatch.setattr(ray, "init", refuse)
-    monkeypatch.setattr(ray_cluster, "check_room", lambda _: None)
+    monkeypatch.setattr(local_ray, "check_room", lambda _: None)
     with pytest.raises(RayFailed) as caught:
         start(1)
     assert len(tries) == 2

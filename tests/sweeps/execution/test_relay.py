@@ -13,7 +13,8 @@ from pathlib import Path
 from ray import tune
 
 from sweeps.execution.job_queue import NAMESPACE, JobQueue
-from sweeps.execution.ray_cluster import local_ray, quiet
+from sweeps.execution.local_ray import local_ray
+from sweeps.execution.ray_cluster import quiet
 from sweeps.execution.relay import Relay, light, relay_for
 from sweeps.trials.jobs import Jobs
 from tests.sweeps.base import space_of, sweep_config

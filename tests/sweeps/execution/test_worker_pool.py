@@ -14,7 +14,8 @@ from ray.util.placement_group import placement_group_table
 from mergenet.records.run_record import read_run
 from mergenet.records.sealed import read_record
 from sweeps.execution.groups import Groups
-from sweeps.execution.ray_cluster import local_ray, quiet
+from sweeps.execution.local_ray import local_ray
+from sweeps.execution.ray_cluster import quiet
 from sweeps.execution.worker_pool import WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs

@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.sealed import read_record
-from sweeps.study.storage import JOURNAL_FILE, STORAGES, STUDY_FILE, URL, check_storage, study_name
+from sweeps.study.storage import STORAGES, URL, check_storage, study_name
 from sweeps.study.study import SweepStudy
+from sweeps.trials.files import JOURNAL_FILE, STUDY_FILE
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.postgres import postgres
 from tests.sweeps.spaces import SEARCH

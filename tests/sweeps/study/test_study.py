@@ -12,8 +12,8 @@ from mergenet.errors import UserError
 from sweeps.execution.tune_searcher import StudySearch
 from sweeps.samplers.history import INDEX
 from sweeps.samplers.registry import tpe
-from sweeps.study.storage import STUDY_FILE
 from sweeps.study.study import StudyTrial, SweepStudy
+from sweeps.trials.files import STUDY_FILE
 from sweeps.trials.objectives import Outcome
 from tests.sweeps.spaces import GATE, RANK
 from tests.sweeps.studies import opened, outsider, trials

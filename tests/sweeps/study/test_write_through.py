@@ -10,9 +10,10 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
 
-from sweeps.study.storage import STORAGES, STUDY_FILE
+from sweeps.study.storage import STORAGES
 from sweeps.study.study import SweepStudy
 from sweeps.study.write_through import WriteThroughStorage
+from sweeps.trials.files import STUDY_FILE
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.spaces import SEARCH
 from tests.sweeps.studies import opened

@@ -22,8 +22,9 @@ from sweeps.driver.metadata import begin
 from sweeps.execution.scratch import SCRATCH
 from sweeps.planning.plan import Plan
 from sweeps.report.status import read_status
-from sweeps.study.storage import JOURNAL_FILE, NAME_FILE, STUDY_FILE
+from sweeps.study.storage import NAME_FILE
 from sweeps.study.warm_start import WARM_FILE, WarmStart
+from sweeps.trials.files import JOURNAL_FILE, STUDY_FILE
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.sweep_dir import (
     FIRST,

@@ -107,7 +107,9 @@ def test_a_forked_worker_is_as_a_fresh_one(tmp_path: Path) -> None:
     )
     assert given["OF_THE_WORKER"] == "yes"
     assert {name: given.get(name) for name in other} == other
-    assert given.keys() - other.keys() <= {"TORCHINDUCTOR_CACHE_DIR"}  # which an import of torch's sets, unless it was set
+    assert given.keys() - other.keys() <= {
+        "TORCHINDUCTOR_CACHE_DIR"
+    }  # which an import of torch's sets, unless it was set
 
 
 @pytest.mark.usefixtures("server")
@@ -175,6 +177,15 @@ def others(tmp_path: Path) -> dict[str, str]:
 @pytest.mark.usefixtures("server")
 def test_a_worker_with_another_path_starts_afresh(tmp_path: Path) -> None:
     assert facts(tmp_path, **others(tmp_path))["parent"] == os.getpid()
+
+
+@pytest.mark.usefixtures("server")
+def test_a_worker_with_other_settings_of_rays_starts_afresh(tmp_path: Path) -> None:
+    """Ray has read them when the server loaded it; a worker without its token would wait for ever, say."""
+    parents = [
+        facts(tmp_path, **changes)["parent"] for changes in ({}, {"RAY_AUTH_MODE": "token"}, {"RAY_JOB_ID": "2"})
+    ]
+    assert [parent == os.getpid() for parent in parents] == [False, True, False]
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[4]
 LOCAL = """
-from sweeps.execution.ray_cluster import joined_ray, local_ray, quiet
+from sweeps.execution.local_ray import local_ray
+from sweeps.execution.ray_cluster import joined_ray, quiet
 with quiet():
     with local_ray(1):
         look()

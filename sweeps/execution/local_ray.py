@@ -1,0 +1,171 @@
+"""The Ray that a sweep starts on this machine and stops with itself.
+
+It starts in a thread, beside the plan: either takes seconds, most of which Ray only waits for its processes. That
+thread lasts as long as Ray does, because Linux would end the processes with the thread that started them.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+
+from mergenet.errors import UserError
+from sweeps.execution.forkserver.start import fork_server, runtime_env
+from sweeps.execution.ray_folder import check_room, environment, place_of_ray, ray_folder
+from sweeps.trials.errors import RayFailed
+
+OBJECT_STORE_BYTES = 160 * 1024**2  # jobs and rows only; data and weights never pass through it
+PRESTART = "RAY_prestart_worker_first_driver"
+TOKEN = Path("~/.ray/auth_token")
+
+
+class LocalRay(threading.Thread):
+    """Starts a Ray, and stops it once `over` is set. up: done when Ray is, or with why it is not.
+
+    A process does not end before this thread.
+    """
+
+    def __init__(self, num_cpus: int) -> None:
+        super().__init__(name=LocalRay.__name__, daemon=False)
+        self.num_cpus = num_cpus
+        self.up, self.over = Future[None](), threading.Event()
+
+    def run(self) -> None:
+        try:
+            with ray_folder(), fork_server():
+                self.serve()
+        except BaseException as error:  # raised where somebody waits for Ray
+            if self.up.done():
+                raise
+            self.up.set_exception(error)
+
+    def serve(self) -> None:
+        import ray
+
+        log = logging.getLogger("ray._private.worker")
+        log.addFilter(said_elsewhere)
+        try:
+            start(self.num_cpus)
+            keep_token_private()
+            self.up.set_result(None)
+            self.over.wait()
+        finally:
+            ray.shutdown()
+            log.removeFilter(said_elsewhere)
+
+
+def said_elsewhere(record: logging.LogRecord) -> bool:
+    """Whether a line is not of a LocalRay: `quiet` may have ended while that is still starting."""
+    return record.threadName != LocalRay.__name__
+
+
+_ours: LocalRay | None = None  # the last that was started
+
+
+def is_starting() -> bool:
+    """Whether a Ray of `ray_starting` is there for `local_ray`."""
+    return _ours is not None and not _ours.over.is_set()
+
+
+def settle() -> None:
+    """Waits for a Ray of this module that is being stopped."""
+    if _ours is not None and _ours.over.is_set():
+        _ours.join()
+
+
+@contextmanager
+def ray_starting(num_cpus: int) -> Iterator[None]:
+    """Inside, a Ray starts for `local_ray`, unless this process has one. To be used inside `quiet`.
+
+    After an error of the user's it stops in its own time, so that the error is shown at once.
+    """
+    global _ours
+    import ray
+
+    settle()
+    if is_starting() or ray.is_initialized():
+        yield
+        return
+    _ours = ray_of_ours = LocalRay(num_cpus)
+    ray_of_ours.start()
+    try:
+        yield
+    except UserError:
+        ray_of_ours.over.set()
+        raise
+    except BaseException:
+        stop(ray_of_ours)
+        raise
+    stop(ray_of_ours)
+
+
+def stop(running: LocalRay) -> None:
+    running.over.set()
+    running.join()
+
+
+@contextmanager
+def local_ray(num_cpus: int) -> Iterator[None]:
+    """Inside, Ray is up: that of `ray_starting`, this process's own, or a new one. To be used inside `quiet`.
+
+    num_cpus: of a new one. Raises RayFailed, OSError if its disk is full.
+    """
+    with contextlib.nullcontext() if is_starting() else ray_starting(num_cpus):
+        if _ours is None or _ours.over.is_set():
+            yield
+            return
+        _ours.up.result()
+        try:
+            yield
+        finally:
+            _ours.over.set()  # it stops beside what follows
+
+
+def start(num_cpus: int) -> None:
+    """Starts a Ray, with a second attempt if needed. Raises RayFailed."""
+    import ray
+
+    started_as = runtime_env(here=True)
+    for attempt in range(2):
+        try:
+            with environment({PRESTART: "0"} if started_as else {}):  # nobody would use workers that were not forked
+                ray.init(
+                    address="local",  # never a cluster that RAY_ADDRESS happens to name
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    runtime_env=started_as,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    configure_logging=False,
+                )
+        except Exception as error:  # they have no common base
+            ray.shutdown()
+            check_room(place_of_ray())
+            if attempt == 1:
+                raise RayFailed(f"Ray did not start, twice: {one_line(error)}; {way_out()}") from None
+        else:
+            return
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def way_out() -> str:
+    """What to do about a Ray that does not start. Ray calls the functions that variables named HOOK hold."""
+    if hooks := sorted(name for name in os.environ if name.startswith("RAY_") and name.endswith("HOOK")):
+        return f"{' and '.join(hooks)} in the environment changes how it starts, so unset it"
+    logs = place_of_ray() / "session_latest/logs"
+    return f"if the machine is too busy, try again later; Ray's own words are in {logs}"
+
+
+def keep_token_private() -> None:
+    """Ray writes its authentication token readable for everybody."""
+    token = TOKEN.expanduser()
+    if token.is_file():
+        token.chmod(0o600)
