@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import random
+import re
 import resource
 import runpy
 import selectors
@@ -47,7 +48,6 @@ WITH_ENVIRONMENT = ("ray._private.node", "sweeps.execution.relay")
 IDLE = 5.0  # seconds without a connection after which the server ends
 TICK = 0.2  # seconds between two looks for workers that have ended
 FIXED = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD")  # read when a process starts, so a forked one has the server's
-RAYLET = ("RAY_JOB_ID", "RAY_RAYLET_PID")  # what Ray's variables say of a worker; the others are settings
 GPUS = ("/dev/nvidia", "/dev/kfd", "/dev/dri")
 
 
@@ -254,7 +254,8 @@ class ForkServer:
 
 
 def settings_of_ray(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith("RAY_") and name not in RAYLET}
+    """The variables that Ray's core reads when it is loaded: its configuration, in small letters, and its token."""
+    return {name: value for name, value in environment.items() if re.match("RAY_([a-z]|AUTH_)", name)}
 
 
 def asked(connection: socket.socket) -> Worker | None:

@@ -13,6 +13,7 @@ from ray.util.placement_group import placement_group_table
 
 from mergenet.records.run_record import read_run
 from mergenet.records.sealed import read_record
+from sweeps.execution.forkserver.start import TOKEN
 from sweeps.execution.groups import Groups
 from sweeps.execution.local_ray import local_ray
 from sweeps.execution.ray_cluster import quiet
@@ -39,6 +40,14 @@ def jobs_in(folder: Path, recorded: bool = False, **changes: Any) -> Jobs:
     return Jobs(folder, space_of(SPACE, **changes), str(folder / "source") if recorded else None)
 
 
+def forked() -> set[str]:
+    """The titles of the workers that this process's fork server has forked."""
+    names = {int(file.parent.name): file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline")}
+    [server] = [number for number, name in names.items() if b"forkserver.server" in name and TOKEN.encode() in name]
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    return {names[int(child)].split(b"\0")[0].decode().split(".")[0] for child in children}
+
+
 def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
     """The source is recorded, a good trial replays it, a diverging and an invalid one fail alone, one is stopped.
 
@@ -48,6 +57,7 @@ def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
     with WorkerPool(1, events.append) as slots:
         slots.submit(jobs.source(plan_source(jobs.space)))
         slots.wait(["source"])
+        assert {"ray::JobQueue", "ray::TrainController", "ray::RayTrainWorker"} <= forked()
         slots.submit(jobs.trial(0, {"target.optimizer.lr": 1e9}))
         slots.submit(jobs.trial(1, {"target.optimizer.lr": 0.05, "transfer.t_cycle": 4}))
         broken = jobs.trial(2, {})

@@ -182,9 +182,8 @@ def test_a_worker_with_another_path_starts_afresh(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("server")
 def test_a_worker_with_other_settings_of_rays_starts_afresh(tmp_path: Path) -> None:
     """Ray has read them when the server loaded it; a worker without its token would wait for ever, say."""
-    parents = [
-        facts(tmp_path, **changes)["parent"] for changes in ({}, {"RAY_AUTH_MODE": "token"}, {"RAY_JOB_ID": "2"})
-    ]
+    changes = {}, {"RAY_AUTH_TOKEN_PATH": "another"}, {"RAY_JOB_ID": "2"}
+    parents = [facts(tmp_path, **each)["parent"] for each in changes]
     assert [parent == os.getpid() for parent in parents] == [False, True, False]
 
 
