@@ -84,21 +84,25 @@ def budgets(text: str) -> tuple[int, ...]:
 
 @dataclass
 class Trial:
-    """off: how far all its values are from the curve."""
+    """off: how far all its values are from the curve. begun: epochs of all trials together before it."""
 
     name: str
     curve: Curve
     off: float
+    begun: int
     epochs: int = 0
     spent: int = 0  # by all trials together when this one ended
 
 
 @dataclass(frozen=True)
 class Found:
-    """By budget: the accuracy of the complete trial that seems best, NaN without one; full trainings that it took."""
+    """By budget: the accuracy of the complete trial that seems best, NaN without one; full trainings that it took;
+    trials that had begun.
+    """
 
     accuracy: list[float]
     trainings: list[float]
+    trials: list[int]
 
 
 def found_by(
@@ -126,10 +130,12 @@ def found_by(
     if finish:
         searches = [searched(budget) for budget in budgets]
         spent = [sum(trial.epochs for trial in trials) / EPOCHS for trials in searches]
-        return Found([best_seeming(trials) for trials in searches], spent)
+        return Found([best_seeming(trials) for trials in searches], spent, [len(trials) for trials in searches])
     whole = searched(budgets[-1])
     cut = [[trial for trial in whole if trial.spent <= budget * EPOCHS] for budget in budgets]
-    return Found([best_seeming(trials) for trials in cut], [float(budget) for budget in budgets])
+    spent = [float(budget) for budget in budgets]
+    begun = [sum(trial.begun <= budget * EPOCHS for trial in whole) for budget in budgets]
+    return Found([best_seeming(trials) for trials in cut], spent, begun)
 
 
 @contextmanager
@@ -164,12 +170,12 @@ def simulated(
     """
 
     def start(name: str) -> Trial:
-        trials.append(trial := Trial(name, surrogate.curve(side.suggest(name)), off()))
+        trials.append(trial := Trial(name, surrogate.curve(side.suggest(name)), off(), spent))
         return trial
 
     trials: list[Trial] = []
-    running = {worker: start(f"first-{worker}") for worker in range(workers)}
     spent = 0
+    running = {worker: start(f"first-{worker}") for worker in range(workers)}
     while spent < end or (finish and running):
         spent += 1
         worker = spent % workers
@@ -234,7 +240,8 @@ def report(figures: dict[str, Any]) -> None:
         shown = "".join(f"  {ratio:.2f} [{low:.2f}, {high:.2f}]" for ratio, (low, high) in ratios)
         took = figures["trainings"][side]
         more = "" if took == [float(x) for x in spent] else "  of " + ", ".join(f"{x:.1f}" for x in took) + " trainings"
-        print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + "  " + shown + more)
+        drawn = ", ".join(f"{count:.0f}" for count in figures["trials"][side])
+        print(f"  {side:<14}" + "".join(f" {x:6.3f}" for x in mean) + f"  {shown}{more}  {drawn} trials")
     if STOCK in figures["ratio"] and len(spent) > 1:
         met = all(ratio <= GOAL for ratio in figures["ratio"][STOCK][1:])
         later = " and ".join(map(str, spent[1:]))
@@ -252,10 +259,12 @@ def search_all(jobs: Sequence[Job], options: Any) -> dict[Job, Found]:
             found[job] = one
             if options.out:
                 with options.out.open("a", encoding="utf-8") as file:
-                    file.write(
-                        json.dumps({"job": job, "found": one.accuracy, "trainings": one.trainings} | where) + "\n"
-                    )
+                    file.write(json.dumps({"job": job} | by_name(one) | where) + "\n")
     return {job: found[job] for job in jobs}
+
+
+def by_name(found: Found) -> dict[str, list[Any]]:
+    return {"found": found.accuracy, "trainings": found.trainings, "trials": found.trials}
 
 
 def kept(out: Path, budgets: Sequence[int], **where: Any) -> dict[Job, Found]:
@@ -264,7 +273,9 @@ def kept(out: Path, budgets: Sequence[int], **where: Any) -> dict[Job, Found]:
     for row in map(json.loads, out.read_text(encoding="utf-8").splitlines()) if out.exists() else ():
         if {key: row[key] for key in where} == where and {*row["budgets"]} >= {*budgets}:
             places = [row["budgets"].index(budget) for budget in budgets]
-            found[tuple(row["job"])] = Found(*([row[key][i] for i in places] for key in ("found", "trainings")))
+            found[tuple(row["job"])] = Found(
+                *([row[key][i] for i in places] for key in ("found", "trainings", "trials"))
+            )
     return found
 
 
@@ -278,12 +289,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = search_all([(side, task, seed) for seed in seeds for side in sides for task in tasks], options)
     accuracies = {job: one.accuracy for job, one in found.items()}
     figures = summarize(regrets(accuracies, options.lcbench), sides, options.budgets)
-    trainings = {side: np.mean([f.trainings for job, f in found.items() if job[0] == side], 0) for side in sides}
-    figures["trainings"] = {side: mean.tolist() for side, mean in trainings.items()}
+    for name in ("trainings", "trials"):
+        each = {side: [getattr(one, name) for job, one in found.items() if job[0] == side] for side in sides}
+        figures[name] = {side: np.mean(values, 0).tolist() for side, values in each.items()}
     report(figures)
     if options.json:
-        names = ("side", "task", "seed", "found", "trainings")
-        runs = [dict(zip(names, (*job, one.accuracy, one.trainings), strict=True)) for job, one in found.items()]
+        names = ("side", "task", "seed")
+        runs = [dict(zip(names, job, strict=True)) | by_name(one) for job, one in found.items()]
         common.footer(
             NAME,
             facts,

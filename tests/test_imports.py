@@ -31,9 +31,9 @@ def modules(package: str) -> list[str]:
     return names
 
 
-def loaded_by(*imports: str) -> set[str]:
-    """Top-level names in sys.modules after importing modules in a fresh interpreter."""
-    script = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+def loaded_by(*imports: str, then: str = "") -> set[str]:
+    """Top-level names in sys.modules after importing modules in a fresh interpreter, and running a line there."""
+    script = f"import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n{then}\n"
     script += "print(*{name.partition('.')[0] for name, module in sys.modules.items() if module})"
     done = subprocess.run(
         [sys.executable, "-c", script, *imports], capture_output=True, text=True, cwd=ROOT, check=False
@@ -71,6 +71,15 @@ def test_a_status_answers_without_what_trains_and_a_table_without_statistics() -
     """It takes them seconds to import; SciPy comes with the first paired difference."""
     assert loaded_by("sweeps.report.status").isdisjoint({*HEAVY, "numpy", "scipy"})
     assert loaded_by("analysis.tables.load", "analysis.tables.overview").isdisjoint({"scipy"})
+
+
+def test_a_sweep_is_planned_without_what_only_its_search_and_its_end_need() -> None:
+    """Nothing else should come before its first epoch; no network of the quickstart is torchvision's."""
+    modules = "sweeps.planning.checks", "sweeps.config.loading"
+    plan = "{}.plan_sweep({}.load_sweep('quickstart'))".format(*(f"sys.modules[{name!r}]" for name in modules))
+    loaded = loaded_by(*modules, "sweeps.driver.start", "sweeps.driver.run", then=plan)
+    assert "torch" in loaded
+    assert loaded.isdisjoint({"torchvision", "scipy", "pandas", "wandb", "plotly"})
 
 
 @pytest.mark.parametrize("group", [analyze, sweep])

@@ -81,7 +81,7 @@ def settle() -> None:
 def ray_starting(num_cpus: int) -> Iterator[None]:
     """Inside, a Ray starts for `local_ray`, unless this process has one. To be used inside `quiet`.
 
-    After an error of the user's it stops in its own time, so that the error is shown at once.
+    After an error of the user's, or Ctrl-C, it stops in its own time, so that this is told at once.
     """
     global _ours
     import ray
@@ -94,7 +94,7 @@ def ray_starting(num_cpus: int) -> Iterator[None]:
     ray_of_ours.start()
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         ray_of_ours.over.set()
         raise
     except BaseException:

@@ -35,8 +35,10 @@ def test_trials_that_run_when_the_budget_is_spent_may_finish(folder: Path) -> No
     cut = search.found_by(folder, ("random", "7", 0), budgets=(1, 7))
     assert math.isnan(cut.accuracy[0])
     assert cut.trainings == [1.0, 7.0]
+    assert cut.trials == [4, 8]
     whole = search.found_by(folder, ("random", "7", 0), budgets=(1, 7), finish=True)
     assert whole.trainings == [4.0, 8.0]
+    assert whole.trials == [4, 8]
     first = search.simulated(Surrogate(folder, "7"), OWN["random"](0), lambda: 0.0, end=1, finish=True)
     assert [trial.epochs for trial in first] == [EPOCHS] * 4
     assert whole.accuracy[0] == max(trial.curve.best for trial in first)

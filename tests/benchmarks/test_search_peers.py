@@ -64,10 +64,15 @@ def test_a_peer_draws_from_our_space_and_spends_its_budget(folder: Path, side: s
 def test_kept_searches_are_those_of_the_same_noise_and_workers(tmp_path: Path) -> None:
     out = tmp_path / "searches.jsonl"
     where = {"noise": 0.0, "workers": 4, "finish": False}
-    found = {"found": [1.0, 2.0, 3.0], "trainings": [10.0, 20.0, 50.0], "budgets": [10, 20, 50]}
+    found = {
+        "found": [1.0, 2.0, 3.0],
+        "trainings": [10.0, 20.0, 50.0],
+        "trials": [20, 50, 120],
+        "budgets": [10, 20, 50],
+    }
     row = {"job": ["ours", "7", 0]} | found | where
     assert search.kept(out, [10], **where) == {}
     out.write_text(json.dumps(row) + "\n" + json.dumps(row | {"noise": 0.3, "found": [4.0, 5.0, 6.0]}) + "\n")
-    assert search.kept(out, [10, 50], **where) == {("ours", "7", 0): search.Found([1.0, 3.0], [10.0, 50.0])}
+    assert search.kept(out, [10, 50], **where) == {("ours", "7", 0): search.Found([1.0, 3.0], [10.0, 50.0], [20, 120])}
     assert search.kept(out, [10], **(where | {"finish": True})) == {}
     assert search.kept(out, [10, 100], **where) == {}, "a budget that it did not look at"

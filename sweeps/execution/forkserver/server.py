@@ -38,7 +38,7 @@ from sweeps.execution.forkserver.client import DRIVER, LENGTH, REFUSED, is_own, 
 
 AT_ONCE = (
     *("pandas", "pyarrow.dataset", "pyarrow.fs", "pyarrow.parquet", "fsspec"),  # what Ray Train loads, see below
-    "torch._dynamo",  # an optimizer loads it
+    *("torch._dynamo", "torchvision.models"),  # an optimizer loads the one, networks of it the other
     *("mergenet.training.run", "mergenet.transfer.source", "sweeps.execution.worker"),
 )
 # Ray reads its environment when it is imported, and a driver has all of it only once Ray is up: with the first worker.
@@ -91,7 +91,7 @@ def load(modules: Sequence[str]) -> set[str]:
     before = set(os.environ)
     try:
         for name in modules:
-            importlib.import_module(name)
+            import_module(name)
     except Exception as error:
         raise CannotFork(f"{type(error).__name__}: {error}") from error
     if others := [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]:
@@ -100,6 +100,15 @@ def load(modules: Sequence[str]) -> set[str]:
         raise CannotFork(f"an import has opened {gpus[0]}")
     gc.freeze()
     return os.environ.keys() - before
+
+
+def import_module(name: str) -> None:
+    if name.partition(".")[0] == "torchvision":
+        from mergenet.models._torchvision import torchvision_module  # here, because the module brings torch
+
+        torchvision_module(name)
+    else:
+        importlib.import_module(name)
 
 
 def check_draws() -> None:

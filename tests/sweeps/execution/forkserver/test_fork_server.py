@@ -29,7 +29,7 @@ print(json.dumps({
     "arguments": sys.argv[1:], "script": sys.modules["__main__"].__file__, "name": __name__, "path": sys.path[0],
     "folder": os.getcwd(), "environment": dict(os.environ), "input": sys.stdin.read(), "parent": os.getppid(),
     "oom_score_adj": open("/proc/self/oom_score_adj").read(), "leads": os.getpgid(0) == os.getpid(),
-    "loaded": sorted(sys.modules.keys() & {"torch", "ray", "ray.train", "pandas"}),
+    "loaded": sorted(sys.modules.keys() & {"torch", "torchvision", "ray", "ray.train", "pandas"}),
     "temporary": tempfile.gettempdir(), "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
     "threads": sorted({one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}),
     "draws": [random.random(), float(np.random.random()), WorkerID.from_random().hex()],
@@ -95,7 +95,12 @@ def test_a_forked_worker_is_as_a_fresh_one(tmp_path: Path) -> None:
     changes = {"STATUS": "3", "TMPDIR": str(tmp_path)}
     forked = facts(tmp_path, **changes)
     assert "forkserver.server" in Path(f"/proc/{forked['parent']}/cmdline").read_text()
-    assert forked["loaded"] == ["pandas", "ray", "torch"]  # Ray Train draws numbers of Ray's, so it is not
+    assert forked["loaded"] == [
+        "pandas",
+        "ray",
+        "torch",
+        "torchvision",
+    ]  # Ray Train draws numbers of Ray's, so it is not
     expected = printed([sys.executable, str(tmp_path / "facts.py"), "--more"], tmp_path, changes)
     for name in FORKED_ALIKE:
         assert forked[name] == expected[name], name
