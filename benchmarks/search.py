@@ -134,7 +134,7 @@ def found_by(
     whole = searched(budgets[-1])
     cut = [[trial for trial in whole if trial.spent <= budget * EPOCHS] for budget in budgets]
     spent = [float(budget) for budget in budgets]
-    begun = [sum(trial.begun <= budget * EPOCHS for trial in whole) for budget in budgets]
+    begun = [sum(trial.begun < budget * EPOCHS for trial in whole) for budget in budgets]
     return Found([best_seeming(trials) for trials in cut], spent, begun)
 
 
@@ -271,7 +271,7 @@ def kept(out: Path, budgets: Sequence[int], **where: Any) -> dict[Job, Found]:
     """The searches in the file that ran there and had these budgets among theirs."""
     found: dict[Job, Found] = {}
     for row in map(json.loads, out.read_text(encoding="utf-8").splitlines()) if out.exists() else ():
-        if {key: row[key] for key in where} == where and {*row["budgets"]} >= {*budgets}:
+        if "trials" in row and {key: row[key] for key in where} == where and {*row["budgets"]} >= {*budgets}:
             places = [row["budgets"].index(budget) for budget in budgets]
             found[tuple(row["job"])] = Found(
                 *([row[key][i] for i in places] for key in ("found", "trainings", "trials"))

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from mergenet.data.image_text.captions import KARPATHY
 from mergenet.data.images.cifar import CIFAR10, CIFAR100, Layout
-from mergenet.models._torchvision import torchvision_module
+from mergenet.models._torchvision import Later
 
 CIFAR = {"cifar10": (CIFAR10, 40), "cifar100": (CIFAR100, 200)}  # layout, images a file
 QUESTIONS = "v2_OpenEnded_mscoco_{}_questions.json"
@@ -155,8 +155,7 @@ def spoil(file: Path, data: st.DataObject) -> None:
 
 
 def transformers() -> Any:
-    """The library, which imports torchvision, which may need help."""
-    torchvision_module("torchvision")
+    """The library, which imports torchvision, which `mergenet.models` helps where it must."""
     import transformers
 
     return transformers
@@ -203,4 +202,4 @@ def write_blip(folder: Path) -> None:
 
 def write_resnet50(file: Path) -> None:
     """torchvision's published file: a state dict, for ImageNet's 1,000 classes."""
-    torch.save(torchvision_module("torchvision.models").resnet50().state_dict(), file)
+    torch.save(Later("torchvision.models").resnet50().state_dict(), file)

@@ -1,6 +1,7 @@
 """torchvision's classification networks by the names that torchvision gives them, e.g. "torchvision/vit_b_16"."""
 
 import re
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from torch.func import functional_call
 
 from mergenet.config.spec import Spec
 from mergenet.errors import ConfigError
-from mergenet.models._torchvision import torchvision_module
+from mergenet.models._torchvision import Later
+
+models = Later("torchvision.models")
 
 PREFIX = "torchvision/"
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # auxiliary heads that GoogLeNet and Inception have in training only
@@ -17,8 +20,7 @@ _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")  
 
 
 def torchvision_names() -> list[str]:
-    models = torchvision_module("torchvision.models")
-    return [PREFIX + name for name in models.list_models(module=models)]
+    return [PREFIX + name for name in models.list_models(module=import_module("torchvision.models"))]
 
 
 def torchvision_classifier(name: str, spec: Spec) -> nn.Module:
@@ -27,7 +29,6 @@ def torchvision_classifier(name: str, spec: Spec) -> nn.Module:
     GoogLeNet and Inception come without their auxiliary heads.
     Raises ConfigError for images that the network cannot take.
     """
-    models = torchvision_module("torchvision.models")
     try:
         model: nn.Module = models.get_model(
             name.removeprefix(PREFIX), num_classes=spec.num_outputs, **_options(name, spec.image_size)

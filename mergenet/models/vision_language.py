@@ -19,7 +19,6 @@ from mergenet.config.rules import shown
 from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE_TEXT, Spec
 from mergenet.data.json_fields import read_json
 from mergenet.errors import ConfigError, DataError, needs_package
-from mergenet.models._torchvision import torchvision_module
 from mergenet.models.architecture import Architecture
 from mergenet.models.pretrained import difference, read_weights
 
@@ -218,7 +217,6 @@ def _resized(positions: Tensor, count: int) -> Tensor:
 
 
 def _transformers() -> Any:
-    torchvision_module("torchvision")  # which transformers imports for BLIP, and which may need help
     with needs_package("transformers", "text"):
         import transformers
     return transformers

@@ -15,6 +15,7 @@ from sweeps.config.loading import load_sweep, parse_sweep
 from sweeps.driver.result import SweepResult
 from sweeps.driver.signals import handlers, restore
 from sweeps.driver.start import begin, finished, go_on, unfinished
+from sweeps.execution.local_ray import settle
 from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
 from sweeps.trials.sweep_dir import (
     FIRST,
@@ -161,5 +162,6 @@ def left_as_found() -> Iterator[None]:
     try:
         yield
     finally:
+        settle()
         optuna.logging.set_verbosity(level)
         restore(before)

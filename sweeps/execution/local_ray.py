@@ -4,12 +4,13 @@ It starts in a thread, beside the plan: either takes seconds, most of which Ray 
 thread lasts as long as Ray does, because Linux would end the processes with the thread that started them.
 """
 
+import atexit
 import contextlib
 import logging
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,32 +25,38 @@ TOKEN = Path("~/.ray/auth_token")
 
 
 class LocalRay(threading.Thread):
-    """Starts a Ray, and stops it once `over` is set. up: done when Ray is, or with why it is not.
+    """Starts a Ray, and stops it once `over` is set, for the thread that has made this one.
 
-    A process does not end before this thread.
+    up: done when Ray is, or with why it is not. failed: an error on the way out.
     """
 
     def __init__(self, num_cpus: int) -> None:
-        super().__init__(name=LocalRay.__name__, daemon=False)
-        self.num_cpus = num_cpus
+        super().__init__(name=LocalRay.__name__, daemon=True)
+        self.num_cpus, self.owner = num_cpus, threading.get_ident()
         self.up, self.over = Future[None](), threading.Event()
+        self.failed: BaseException | None = None
 
     def run(self) -> None:
         try:
             with ray_folder(), fork_server():
                 self.serve()
-        except BaseException as error:  # raised where somebody waits for Ray
+        except BaseException as error:
             if self.up.done():
-                raise
-            self.up.set_exception(error)
+                self.failed = error
+            else:
+                self.up.set_exception(error)
+        finally:
+            atexit.unregister(self.stop)
 
     def serve(self) -> None:
         import ray
 
+        if self.over.is_set():
+            return
         log = logging.getLogger("ray._private.worker")
         log.addFilter(said_elsewhere)
         try:
-            start(self.num_cpus)
+            start(self.num_cpus, self.over)
             keep_token_private()
             self.up.set_result(None)
             self.over.wait()
@@ -57,76 +64,88 @@ class LocalRay(threading.Thread):
             ray.shutdown()
             log.removeFilter(said_elsewhere)
 
+    def stop(self) -> None:
+        self.over.set()
+        if self.is_alive():
+            self.join()
+
 
 def said_elsewhere(record: logging.LogRecord) -> bool:
     """Whether a line is not of a LocalRay: `quiet` may have ended while that is still starting."""
     return record.threadName != LocalRay.__name__
 
 
-_ours: LocalRay | None = None  # the last that was started
+_ours: LocalRay | None = None  # the last that was made
+_lock = threading.Lock()
 
 
 def is_starting() -> bool:
-    """Whether a Ray of `ray_starting` is there for `local_ray`."""
-    return _ours is not None and not _ours.over.is_set()
+    """Whether a Ray of `ray_starting`, called by this thread, is there for `local_ray`."""
+    return _ours is not None and not _ours.over.is_set() and _ours.owner == threading.get_ident()
 
 
 def settle() -> None:
-    """Waits for a Ray of this module that is being stopped."""
-    if _ours is not None and _ours.over.is_set():
-        _ours.join()
+    """Waits for a Ray of this module that is being stopped, or that another thread is starting."""
+    if _ours is None or is_starting():
+        return
+    if _ours.over.is_set():
+        _ours.stop()
+    else:
+        wait([_ours.up])
 
 
 @contextmanager
 def ray_starting(num_cpus: int) -> Iterator[None]:
     """Inside, a Ray starts for `local_ray`, unless this process has one. To be used inside `quiet`.
 
-    After an error of the user's, or Ctrl-C, it stops in its own time, so that this is told at once.
+    After an error of the user's, or Ctrl-C, it stops in its own time, so that this is told at once; `settle` waits.
     """
     global _ours
     import ray
 
-    settle()
-    if is_starting() or ray.is_initialized():
+    begun = None
+    with _lock:
+        settle()
+        if (_ours is None or _ours.over.is_set()) and not ray.is_initialized():
+            begun = _ours = LocalRay(num_cpus)
+    if begun is None:
         yield
         return
-    _ours = ray_of_ours = LocalRay(num_cpus)
-    ray_of_ours.start()
     try:
+        atexit.register(begun.stop)  # before Ray's own, which was registered when it was imported
+        begun.start()
         yield
     except (UserError, KeyboardInterrupt):
-        ray_of_ours.over.set()
+        begun.over.set()
         raise
     except BaseException:
-        stop(ray_of_ours)
+        begun.stop()
         raise
-    stop(ray_of_ours)
-
-
-def stop(running: LocalRay) -> None:
-    running.over.set()
-    running.join()
+    begun.stop()
+    if begun.failed is not None:
+        raise begun.failed
 
 
 @contextmanager
 def local_ray(num_cpus: int) -> Iterator[None]:
     """Inside, Ray is up: that of `ray_starting`, this process's own, or a new one. To be used inside `quiet`.
 
-    num_cpus: of a new one. Raises RayFailed, OSError if its disk is full.
+    A Ray of this module has stopped at the end. num_cpus: of a new one. Raises RayFailed, OSError if its disk is full.
     """
     with contextlib.nullcontext() if is_starting() else ray_starting(num_cpus):
-        if _ours is None or _ours.over.is_set():
+        if not is_starting():
             yield
             return
+        assert _ours is not None
         _ours.up.result()
         try:
             yield
-        finally:
-            _ours.over.set()  # it stops beside what follows
+        finally:  # not beside what follows: a reference that is dropped while Ray stops would end the process
+            _ours.stop()
 
 
-def start(num_cpus: int) -> None:
-    """Starts a Ray, with a second attempt if needed. Raises RayFailed."""
+def start(num_cpus: int, unwanted: threading.Event | None = None) -> None:
+    """Starts a Ray, with a second attempt if needed, unless it is unwanted by then. Raises RayFailed."""
     import ray
 
     started_as = runtime_env(here=True)
@@ -146,7 +165,7 @@ def start(num_cpus: int) -> None:
         except Exception as error:  # they have no common base
             ray.shutdown()
             check_room(place_of_ray())
-            if attempt == 1:
+            if attempt == 1 or (unwanted is not None and unwanted.is_set()):
                 raise RayFailed(f"Ray did not start, twice: {one_line(error)}; {way_out()}") from None
         else:
             return

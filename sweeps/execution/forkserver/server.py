@@ -38,8 +38,9 @@ from sweeps.execution.forkserver.client import DRIVER, LENGTH, REFUSED, is_own, 
 
 AT_ONCE = (
     *("pandas", "pyarrow.dataset", "pyarrow.fs", "pyarrow.parquet", "fsspec"),  # what Ray Train loads, see below
-    *("torch._dynamo", "torchvision.models"),  # an optimizer loads the one, networks of it the other
+    "torch._dynamo",  # an optimizer loads it
     *("mergenet.training.run", "mergenet.transfer.source", "sweeps.execution.worker"),
+    "torchvision.models",  # networks of it load it; after mergenet.models, which helps the import
 )
 # Ray reads its environment when it is imported, and a driver has all of it only once Ray is up: with the first worker.
 # Ray Train is left to the workers: a class for actors draws an ID when it is made, and forked processes that go on with
@@ -91,7 +92,7 @@ def load(modules: Sequence[str]) -> set[str]:
     before = set(os.environ)
     try:
         for name in modules:
-            import_module(name)
+            importlib.import_module(name)
     except Exception as error:
         raise CannotFork(f"{type(error).__name__}: {error}") from error
     if others := [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]:
@@ -100,15 +101,6 @@ def load(modules: Sequence[str]) -> set[str]:
         raise CannotFork(f"an import has opened {gpus[0]}")
     gc.freeze()
     return os.environ.keys() - before
-
-
-def import_module(name: str) -> None:
-    if name.partition(".")[0] == "torchvision":
-        from mergenet.models._torchvision import torchvision_module  # here, because the module brings torch
-
-        torchvision_module(name)
-    else:
-        importlib.import_module(name)
 
 
 def check_draws() -> None:
@@ -263,8 +255,8 @@ class ForkServer:
 
 
 def settings_of_ray(environment: dict[str, str]) -> dict[str, str]:
-    """The variables that Ray's core reads when it is loaded: its configuration, in small letters, and its token."""
-    return {name: value for name, value in environment.items() if re.match("RAY_([a-z]|AUTH_)", name)}
+    """The variables that Ray's core reads when it is loaded: its configuration, in small letters, its token and TLS."""
+    return {name: value for name, value in environment.items() if re.match("RAY_([a-z]|AUTH_|USE_TLS|TLS_)", name)}
 
 
 def asked(connection: socket.socket) -> Worker | None:

@@ -70,9 +70,9 @@ def test_pickles_that_python_2_wrote(tmp_path: Path) -> None:
 
 
 def test_torchvision_reads_the_same(tmp_path: Path) -> None:
-    from mergenet.models._torchvision import torchvision_module
+    from mergenet.models._torchvision import Later
 
-    datasets = torchvision_module("torchvision.datasets")
+    datasets = Later("torchvision.datasets")
     write_pickled(tmp_path, "cifar10")
 
     class Unchecked(datasets.CIFAR10):

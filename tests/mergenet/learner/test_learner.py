@@ -12,7 +12,7 @@ from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner.learner import EVAL_BATCH, BatchStream, Learner, set_up, steps_per_epoch
 from mergenet.learner.rng import Stream
 from mergenet.models import MODELS, Architecture
-from mergenet.models._torchvision import torchvision_module
+from mergenet.models._torchvision import Later
 from mergenet.tasks.image_classification import ImageClassification
 from tests.tiny import PIXELS, copies, same, snapshot, tiny_config
 
@@ -156,9 +156,7 @@ class DrawingLater(nn.Module):
 def test_a_stream_is_entered_as_long_as_the_network_draws(dropout: float, enters: bool) -> None:
     """Whether or not: what a step draws does not depend on what is drawn around it."""
     config = tiny_config()
-    network = torchvision_module("torchvision.ops").MLP(
-        PIXELS, [learner(config).task.spec.num_outputs], dropout=dropout
-    )
+    network = Later("torchvision.ops").MLP(PIXELS, [learner(config).task.spec.num_outputs], dropout=dropout)
     network.insert(0, nn.Flatten())
     ones = [Learner("target", config.target, config, CPU, network=copy.deepcopy(network)) for _ in range(2)]
     for one in ones:

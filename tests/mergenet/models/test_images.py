@@ -16,7 +16,7 @@ from mergenet.config.spec import CLASSES, IMAGE, TEXT, Spec
 from mergenet.errors import ConfigError
 from mergenet.layers.matrices import list_layers
 from mergenet.models import MODELS, build_model
-from mergenet.models._torchvision import torchvision_module
+from mergenet.models._torchvision import Later
 from mergenet.models.torchvision_zoo import torchvision_names
 
 OPTIONAL = "efficientnet_lite0"  # needs a package; test_pretrained.py has it
@@ -37,7 +37,7 @@ def count(model: nn.Module) -> int:
     [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032), ("mobilenetv2", 3_504_872)],
 )
 def test_imagenet_stem_is_torchvisions_network(name: str, parameters: int) -> None:
-    models = torchvision_module("torchvision.models")
+    models = Later("torchvision.models")
     theirs = {"mobilenetv2": models.mobilenet_v2}.get(name) or getattr(models, name)
     torch.manual_seed(0)
     expected = theirs().state_dict()
@@ -169,7 +169,7 @@ def test_torchvisions_classifiers_by_name(name: str, size: int) -> None:
     torch.manual_seed(0)
     options = {"vit_b_32": {"image_size": size}, "googlenet": {"init_weights": True}}.get(name, {})
     if name not in ("inception_v3", "googlenet"):
-        theirs = torchvision_module("torchvision.models").get_model(name, num_classes=7, **options)
+        theirs = Later("torchvision.models").get_model(name, num_classes=7, **options)
         assert torch.get_rng_state().equal(state), "looking at the shapes draws nothing"
         ours = model.state_dict()
         assert all("running" in k or "tracked" in k or ours[k].equal(v) for k, v in theirs.state_dict().items())
@@ -190,22 +190,31 @@ def test_images_that_a_torchvision_network_cannot_take(name: str, size: int) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_torchvision_imports_in_a_fresh_process() -> None:
+FIRST_TO_IMPORT = {  # in a fresh process: whoever imports torchvision first
+    "ours": "assert _torchvision.Later('torchvision.models.resnet').ResNet",
+    "a user's module": "from torchvision.models import resnet18",
+    "transformers": "from transformers import DistilBertModel, BlipModel",
+}
+
+
+@pytest.mark.parametrize("first", FIRST_TO_IMPORT)
+def test_torchvision_imports_in_a_fresh_process(first: str) -> None:
     """Whatever torch build is here; afterwards the plain import works too, and nothing was declared needlessly."""
-    script = """
+    script = f"""
+import sys
 import torch
 try:
     import torchvision
     fits = True
 except RuntimeError:
     fits = False
-    import sys
-    for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
+for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"] if not fits else ():
+    del sys.modules[name]
 from mergenet.models import _torchvision
-module = _torchvision.torchvision_module('torchvision.models.resnet')
-assert module is _torchvision.torchvision_module('torchvision.models.resnet')
+assert fits or "torchvision" not in sys.modules
+{FIRST_TO_IMPORT[first]}
 import torchvision
+assert torchvision.__file__ and torchvision.__path__ and torchvision.__spec__.submodule_search_locations
 assert torchvision.models.resnet18(num_classes=2).eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
 assert fits == (not _torchvision._declared), fits
 """
@@ -213,10 +222,14 @@ assert fits == (not _torchvision._declared), fits
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, timeout=120)
 
 
-def test_other_import_errors_come_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_module.py").write_text("raise RuntimeError('operator torchvision::roll does not exist')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(RuntimeError, match="torchvision::roll"):
-        torchvision_module("broken_module")
-    with pytest.raises(ModuleNotFoundError):
-        torchvision_module("no_such_module_at_all")
+def test_other_import_errors_come_through(tmp_path: Path) -> None:
+    (tmp_path / "torchvision").mkdir()
+    file = tmp_path / "torchvision/__init__.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])}
+    for text in ("operator torchvision::roll does not exist", "operator torchvision::nms does not exist"):
+        file.write_text(f"raise RuntimeError('{text}')")
+        code = "import mergenet.models, torchvision"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stderr.splitlines()[-1] == f"RuntimeError: {text}"

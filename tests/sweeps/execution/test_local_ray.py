@@ -23,7 +23,7 @@ with quiet(), ray_starting(2):
     print(is_starting())
     with local_ray(1):
         print(answer(), ray.cluster_resources()["CPU"], len(ray.nodes()))
-    print(is_starting())  # it stops beside what follows
+    print(is_starting(), ray.is_initialized())
 print(is_up())
 with quiet(), local_ray(1):
     print(answer(), ray.cluster_resources()["CPU"])
@@ -57,6 +57,19 @@ with quiet():
             print(ray.cluster_resources()["CPU"])
     print(is_up())
 """
+THREADS = """
+import threading
+def other():
+    print(is_starting())
+    with local_ray(1):
+        print(answer(), ray.cluster_resources()["CPU"])
+with quiet(), ray_starting(2), local_ray(2):
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    print(answer())
+print(is_up())
+"""
 FAILS = """
 with quiet():
     try:
@@ -86,7 +99,7 @@ def printed(script: str, **environment: str) -> list[str]:
 
 
 def test_a_ray_that_starts_beside_the_plan_is_the_sweeps() -> None:
-    assert printed(BESIDE) == ["True", "42 2.0 1", "False", "False", "42 1.0", "False"]
+    assert printed(BESIDE) == ["True", "42 2.0 1", "False False", "False", "42 1.0", "False"]
 
 
 @pytest.mark.slow
@@ -102,6 +115,11 @@ def test_what_the_plan_refuses_is_said_before_ray_has_stopped() -> None:
 @pytest.mark.slow
 def test_a_ray_of_the_users_is_left_alone() -> None:
     assert printed(OURS) == ["False", "3.0", "True"]
+
+
+@pytest.mark.slow
+def test_a_sweep_in_another_thread_leaves_it_running() -> None:
+    assert printed(THREADS) == ["False", "42 2.0", "42", "False"]
 
 
 def test_a_ray_that_does_not_start_is_found_where_it_is_needed() -> None:

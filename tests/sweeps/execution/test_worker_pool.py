@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,15 @@ def jobs_in(folder: Path, recorded: bool = False, **changes: Any) -> Jobs:
 
 def forked() -> set[str]:
     """The titles of the workers that this process's fork server has forked."""
-    names = {int(file.parent.name): file.read_bytes() for file in Path("/proc").glob("[0-9]*/cmdline")}
-    [server] = [number for number, name in names.items() if b"forkserver.server" in name and TOKEN.encode() in name]
-    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
-    return {names[int(child)].split(b"\0")[0].decode().split(".")[0] for child in children}
+    titles, parents, servers = dict[int, str](), dict[int, int](), set[int]()
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            number, command = int(file.parent.name), file.read_bytes().decode()
+            titles[number] = command.partition("\0")[0].partition(".")[0]
+            parents[number] = int((file.parent / "stat").read_text().rpartition(")")[2].split()[1])
+            if "forkserver.server" in command and TOKEN in command:
+                servers.add(number)
+    return {titles[number] for number, parent in parents.items() if parent in servers}
 
 
 def test_jobs_end_as_they_should_and_nothing_is_left(tmp_path: Path) -> None:
