@@ -129,7 +129,7 @@ class SweepConfig(Strict):
     )
     slots: Workers = Field(2, description="trials that train at the same time")
     executor: Literal["slots", "per_trial"] = Field(
-        "slots", description="worker processes that do trial after trial, or new ones for each trial (10 to 20 s more)"
+        "slots", description="worker processes that do trial after trial, or new ones for each trial (some 10 s more)"
     )
     workers_per_trial: int | tuple[int, int] = Field(
         1, description="processes that train one trial together (DDP); [fewest, most]: as many as fit"
