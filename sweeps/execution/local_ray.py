@@ -52,7 +52,7 @@ class LocalRay(threading.Thread):
         import ray
 
         if self.over.is_set():
-            return
+            raise RayFailed("Ray is not wanted any more")
         log = logging.getLogger("ray._private.worker")
         log.addFilter(said_elsewhere)
         try:
@@ -63,6 +63,11 @@ class LocalRay(threading.Thread):
         finally:
             ray.shutdown()
             log.removeFilter(said_elsewhere)
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody may use it any more."""
+        return self.over.is_set() or (self.up.done() and self.up.exception() is not None)
 
     def stop(self) -> None:
         self.over.set()
@@ -106,7 +111,7 @@ def ray_starting(num_cpus: int) -> Iterator[None]:
     begun = None
     with _lock:
         settle()
-        if (_ours is None or _ours.over.is_set()) and not ray.is_initialized():
+        if (_ours is None or _ours.gone) and not ray.is_initialized():
             begun = _ours = LocalRay(num_cpus)
     if begun is None:
         yield

@@ -131,6 +131,35 @@ def open_files() -> list[str]:
     return found
 
 
+class Go:
+    """What a forked process waits for before it becomes a worker: that the client has been told of it.
+
+    Otherwise, if the server were killed in between, the client would start the same worker once more.
+    """
+
+    def __init__(self) -> None:
+        self.ends: tuple[int, ...] = ()
+
+    def open(self) -> None:
+        self.ends = os.pipe()
+
+    def wait(self) -> None:
+        """In the forked process."""
+        reader, writer = self.ends
+        os.close(writer)
+        if not os.read(reader, 1):  # the server has been killed
+            os._exit(1)
+        os.close(reader)
+
+    def give(self) -> None:
+        if self.ends:
+            reader, writer = self.ends
+            os.close(reader)
+            with contextlib.suppress(OSError):  # the process has been killed
+                os.write(writer, b".")
+            os.close(writer)
+
+
 class ForkServer:
     """Forks a worker for each request, and tells whoever asked of its end. added: variables that imports have set."""
 
@@ -205,13 +234,15 @@ class ForkServer:
             self.added |= load(WITH_ENVIRONMENT)
             check_draws()
             self.settings = settings_of_ray(worker.environment)
-        process = -1
+        process, go = -1, Go()
         if self.suits(worker.environment) and waits(client):
             sys.stdout.flush()
             sys.stderr.flush()
-            with contextlib.suppress(OSError):  # no more processes, or no memory for one
+            with contextlib.suppress(OSError):  # no more processes, files, or memory for one
+                go.open()
                 process = os.fork()
         if process == 0:
+            go.wait()
             for one in (self.listener, *self.clients()):
                 one.close()
             self.selector.close()
@@ -221,6 +252,7 @@ class ForkServer:
         if process > 0:
             self.workers[process] = client
         self.tell(client, process if process > 0 else "no")
+        go.give()
         return None
 
     def suits(self, environment: dict[str, str]) -> bool:

@@ -165,6 +165,22 @@ def test_a_worker_outlives_its_server_and_the_next_has_another(tmp_path: Path) -
         os.kill(process, signal.SIGKILL)
 
 
+def test_a_worker_begins_once_its_client_knows_of_it() -> None:
+    """A server that is killed in between would otherwise leave two: this one, and the one that the client starts."""
+    code = (
+        "import os\n"
+        "from sweeps.execution.forkserver.server import Go\n"
+        "for told in (True, False):\n"
+        "    go = Go(); go.open()\n"
+        "    if not (process := os.fork()):\n"
+        "        go.wait(); os._exit(7)\n"
+        "    go.give() if told else [os.close(end) for end in go.ends]\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["7", "1"]
+
+
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a server that nobody else uses."""
