@@ -27,13 +27,15 @@ TOKEN = Path("~/.ray/auth_token")
 class LocalRay(threading.Thread):
     """Starts a Ray, and stops it once `over` is set, for the thread that has made this one.
 
-    up: done when Ray is, or with why it is not. failed: an error on the way out.
+    up: done when Ray is, or with why it is not. taken: whether a `local_ray` has it, and stops it. failed: an error on
+    the way out.
     """
 
     def __init__(self, num_cpus: int) -> None:
         super().__init__(name=LocalRay.__name__, daemon=True)
         self.num_cpus, self.owner = num_cpus, threading.get_ident()
         self.up, self.over = Future[None](), threading.Event()
+        self.taken = False
         self.failed: BaseException | None = None
 
     def run(self) -> None:
@@ -85,8 +87,10 @@ _lock = threading.Lock()
 
 
 def is_starting() -> bool:
-    """Whether a Ray of `ray_starting`, called by this thread, is there for `local_ray`."""
-    return _ours is not None and not _ours.over.is_set() and _ours.owner == threading.get_ident()
+    """Whether a Ray of `ray_starting`, called by this thread, is there for a `local_ray` to take."""
+    if _ours is None or _ours.over.is_set():
+        return False
+    return not _ours.taken and _ours.owner == threading.get_ident()
 
 
 def settle() -> None:
@@ -142,11 +146,13 @@ def local_ray(num_cpus: int) -> Iterator[None]:
             yield
             return
         assert _ours is not None
-        _ours.up.result()
+        ours = _ours
+        ours.taken = True
+        ours.up.result()
         try:
             yield
         finally:  # not beside what follows: a reference that is dropped while Ray stops would end the process
-            _ours.stop()
+            ours.stop()
 
 
 def start(num_cpus: int, unwanted: threading.Event | None = None) -> None:

@@ -23,6 +23,9 @@ with quiet(), ray_starting(2):
     print(is_starting())
     with local_ray(1):
         print(answer(), ray.cluster_resources()["CPU"], len(ray.nodes()))
+        with local_ray(1):
+            print(is_starting())
+        print(answer())
     print(is_starting(), ray.is_initialized())
 print(is_up())
 with quiet(), local_ray(1):
@@ -99,7 +102,7 @@ def printed(script: str, **environment: str) -> list[str]:
 
 
 def test_a_ray_that_starts_beside_the_plan_is_the_sweeps() -> None:
-    assert printed(BESIDE) == ["True", "42 2.0 1", "False False", "False", "42 1.0", "False"]
+    assert printed(BESIDE) == ["True", "42 2.0 1", "False", "42", "False False", "False", "42 1.0", "False"]
 
 
 @pytest.mark.slow
