@@ -125,11 +125,11 @@ def test_two_workers_draw_different_numbers(tmp_path: Path) -> None:
 
 def test_ray_train_would_make_them_the_same() -> None:
     code = (
-        "from sweeps.execution.forkserver import server\n"
-        "server.check_draws()\n"
+        "from sweeps.execution.forkserver import loading\n"
+        "loading.check_draws()\n"
         "import ray.train\n"
-        "try: server.check_draws()\n"
-        "except server.CannotFork as error: print(error)"
+        "try: loading.check_draws()\n"
+        "except loading.CannotFork as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "an import has drawn random numbers of Ray's\n"
@@ -251,12 +251,12 @@ def test_what_cannot_be_forked_is_not(text: str, reason: str, tmp_path: Path) ->
     (tmp_path / "loads.py").write_text(text)
     code = (
         "import sys\n"
-        "from sweeps.execution.forkserver import server\n"
+        "from sweeps.execution.forkserver import loading\n"
         "sys.stdin.close()\n"
-        "server.load(['json'])\n"
-        "server.GPUS = ('/dev/null',)\n"
-        "try: server.load(['loads'])\n"
-        "except server.CannotFork as error: print(error)"
+        "loading.load(['json'])\n"
+        "loading.GPUS = ('/dev/null',)\n"
+        "try: loading.load(['loads'])\n"
+        "except loading.CannotFork as error: print(error)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
