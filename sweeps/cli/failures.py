@@ -32,8 +32,8 @@ def failures(folder: Callable[[], Path | None]) -> Iterator[None]:
     except UserError as error:
         raise Failure(str(error), 2) from error
     except KeyboardInterrupt:
-        way_out = f"; `{resume()}` goes on from there" if holds(folder()) else ""
-        raise Failure(f"interrupted, what has trained is kept{way_out}", 130) from None
+        kept = f", what has trained is kept; `{resume()}` goes on from there" if holds(folder()) else ""
+        raise Failure(f"interrupted{kept}", 130) from None
     except SweepStopped as stopped:
         raise Failure(f"stopped, nothing is lost; {stopped}", 130) from None
     except SweepPaused as paused:

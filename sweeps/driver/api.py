@@ -20,6 +20,7 @@ from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
 from sweeps.trials.sweep_dir import (
     FIRST,
     REST,
+    holds_ablation,
     holds_sweep,
     is_rest,
     is_used,
@@ -142,8 +143,8 @@ def told(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        way_out = f"; {again}" if holds_sweep(folder) else ""
-        raise KeyboardInterrupt(f"interrupted, what has trained is kept{way_out}") from None
+        kept = f", what has trained is kept; {again}" if holds_sweep(folder) or holds_ablation(folder) else ""
+        raise KeyboardInterrupt(f"interrupted{kept}") from None
     except SweepStopped:
         raise SweepStopped(f"stopped, nothing is lost; {again}") from None
     except SweepPaused as paused:

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from mergenet.cli.group import Failure
 from sweeps import Sweep
 from sweeps.cli.commands import resume_command, run_command
+from sweeps.cli.failures import failures
+from sweeps.driver.api import told
+from sweeps.trials.sweep_dir import ABLATION_FILE, BASE_FILE, STATE_FILE, SWEEP_FILE
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
 KEYWORDS = [name for name in inspect.signature(Sweep.run).parameters if name not in ("self", "progress", "quiet")]
@@ -40,3 +44,20 @@ def test_a_message_that_names_an_option_names_the_keyword_too(keyword: str) -> N
     assert found, "or nothing is tested here"
     for text in found:
         assert re.search(rf"\b{keyword}(=True)? \([^()]*{option(keyword)}\)", text), text
+
+
+@pytest.mark.parametrize("kind", [None, SWEEP_FILE, ABLATION_FILE])
+def test_ctrl_c_says_what_is_kept_where_anything_is(kind: str | None, tmp_path: Path) -> None:
+    """Ctrl-C may come before the folder holds anything."""
+    for name in (kind, BASE_FILE, STATE_FILE) if kind else ():
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(Failure) as command, failures(lambda: tmp_path):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as python, told(tmp_path):
+        raise KeyboardInterrupt
+    assert command.value.exit_code == 130
+    for message in (str(command.value), str(python.value)):
+        kept = (
+            f"interrupted, what has trained is kept; .*`mergenet sweep resume .*{tmp_path.name}`( goes on from there)?"
+        )
+        assert re.fullmatch("interrupted" if kind is None else kept, message)
