@@ -32,6 +32,7 @@ from sweeps.execution.forkserver.loading import AT_ONCE, WITH_ENVIRONMENT, Canno
 
 IDLE = 5.0  # seconds without a connection after which the server ends
 TICK = 0.2  # seconds between two looks for workers that have ended
+READ_WHEN_LOADED = "RAY_([a-z]|AUTH_|ENABLE_|REDIS_|TLS_|USE_TLS|RAYLET_PID)"
 FIXED = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD")  # read when a process starts, so a forked one has the server's
 
 
@@ -219,8 +220,11 @@ class ForkServer:
 
 
 def settings_of_ray(environment: dict[str, str]) -> dict[str, str]:
-    """The variables that Ray's core reads when it is loaded: its configuration, in small letters, its token and TLS."""
-    return {name: value for name, value in environment.items() if re.match("RAY_([a-z]|AUTH_|USE_TLS|TLS_)", name)}
+    """The variables that Ray's core reads when it is loaded.
+
+    Its configuration, in small letters, its token, TLS, and the process of the raylet, with which a worker ends.
+    """
+    return {name: value for name, value in environment.items() if re.match(READ_WHEN_LOADED, name)}
 
 
 def asked(connection: socket.socket) -> Worker | None:

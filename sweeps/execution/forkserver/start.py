@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,6 @@ from sweeps.execution.forkserver.client import DRIVER, connected, folder_of
 
 START_METHOD = "MERGENET_START_METHOD"
 METHODS = ("forkserver", "spawn")  # the names of multiprocessing
-TOKEN = f"{os.getpid()}-{secrets.token_hex(4)}"  # names the folder of this driver's servers on each node
 # a node without our packages starts the worker, which then says what is missing
 CLIENT = """
 import os, sys
@@ -33,6 +33,35 @@ THEIRS = (
     r""""$({ tr '\0' '\n' < /proc/$PPID/cmdline | sed -n -e 's/^--python_worker_command="\([^"]*\)" .*/\1/p' """
     r'''-e 's/^--python_worker_command=\([^" ]*\) .*/\1/p'; echo python3; } | head -n 1)"'''
 )
+
+
+class Token:
+    """Names the folder of a driver's server; another one as soon as nobody is inside `fork_server`.
+
+    A server is for the workers of one raylet, whose process they watch: those of an earlier Ray's server would end with
+    that.
+    """
+
+    def __init__(self) -> None:
+        self.name, self.users, self.lock = self.new(), 0, threading.Lock()
+
+    def new(self) -> str:
+        return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+    @contextmanager
+    def used(self) -> Iterator[str]:
+        with self.lock:
+            if not self.users:
+                self.name = self.new()
+            self.users += 1
+        try:
+            yield self.name
+        finally:
+            with self.lock:
+                self.users -= 1
+
+
+TOKEN = Token()
 
 
 def forks() -> bool:
@@ -51,11 +80,14 @@ def job_environment() -> dict[str, Any]:
 
 
 def runtime_env(here: bool) -> dict[str, Any]:
-    """The part of Ray's runtime environment by which workers are forked. here: on this machine only."""
+    """The part of Ray's runtime environment by which workers are forked.
+
+    here: by this machine's only raylet, inside `fork_server`; otherwise by each of a cluster's, with its own server.
+    """
     if not forks():
         return {}
-    python = shlex.quote(sys.executable) if here else THEIRS
-    return {"py_executable": f"{python} -P -c {shlex.quote(CLIENT)} {TOKEN}"}
+    python, token = (shlex.quote(sys.executable), TOKEN.name) if here else (THEIRS, f"{TOKEN.name}-$PPID")
+    return {"py_executable": f"{python} -P -c {shlex.quote(CLIENT)} {token}"}
 
 
 @contextmanager
@@ -68,6 +100,7 @@ def fork_server() -> Iterator[None]:
     ray = sys.modules.get("ray")
     with contextlib.ExitStack() as exits:
         if forks() and not (ray is not None and ray.is_initialized()):
+            token = exits.enter_context(TOKEN.used())
             with contextlib.suppress(OSError):
-                exits.enter_context(connected(folder_of(TOKEN))).sendall(DRIVER)
+                exits.enter_context(connected(folder_of(token))).sendall(DRIVER)
         yield

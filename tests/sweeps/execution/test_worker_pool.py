@@ -49,7 +49,7 @@ def forked() -> set[str]:
             number, command = int(file.parent.name), file.read_bytes().decode()
             titles[number] = command.partition("\0")[0].partition(".")[0]
             parents[number] = int((file.parent / "stat").read_text().rpartition(")")[2].split()[1])
-            if "forkserver.server" in command and TOKEN in command:
+            if "forkserver.server" in command and TOKEN.name in command:
                 servers.add(number)
     return {titles[number] for number, parent in parents.items() if parent in servers}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.execution.forkserver import client, start
+from sweeps.execution.forkserver import client
 from sweeps.execution.forkserver.client import REFUSED, SOCKET, connect, folder_of, tidy
 from sweeps.execution.forkserver.start import TOKEN, fork_server, runtime_env
 
@@ -47,8 +47,8 @@ def server() -> Iterator[None]:
     with fork_server():
         until(lambda: facts(folder)["parent"] != os.getpid(), 120)  # a client waits for some seconds only
         yield
-    until(lambda: not (folder_of(TOKEN) / SOCKET).exists(), 10)  # the server ends with its driver, and tidies up
-    folder_of(TOKEN).rmdir()
+    until(lambda: not (folder_of(TOKEN.name) / SOCKET).exists(), 10)  # the server ends with its driver, and tidies up
+    folder_of(TOKEN.name).rmdir()
     shutil.rmtree(folder)
 
 
@@ -185,7 +185,7 @@ def test_a_worker_begins_once_its_client_knows_of_it() -> None:
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a server that nobody else uses."""
     token = uuid.uuid4().hex[:8]
-    monkeypatch.setattr(start, "TOKEN", token)
+    monkeypatch.setattr(TOKEN, "name", token)
     yield folder_of(token)
     shutil.rmtree(folder_of(token), ignore_errors=True)
 
@@ -202,10 +202,10 @@ def test_a_worker_with_another_path_starts_afresh(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_a_worker_with_other_settings_of_rays_starts_afresh(tmp_path: Path) -> None:
-    """Ray has read them when the server loaded it; a worker without its token would wait for ever, say."""
-    changes = {}, {"RAY_AUTH_TOKEN_PATH": "another"}, {"RAY_JOB_ID": "2"}
+    """Ray has read them when the server loaded it: a worker would wait for ever without its token, or end too early."""
+    changes = {}, {"RAY_AUTH_TOKEN_PATH": "another"}, {"RAY_RAYLET_PID": "1"}, {"RAY_JOB_ID": "2"}
     parents = [facts(tmp_path, **each)["parent"] for each in changes]
-    assert [parent == os.getpid() for parent in parents] == [False, True, False]
+    assert [parent == os.getpid() for parent in parents] == [False, True, True, False]
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
