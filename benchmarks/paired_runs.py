@@ -9,6 +9,7 @@ import argparse
 import functools
 import hashlib
 import json
+import math
 import multiprocessing
 import signal
 import sys
@@ -88,7 +89,7 @@ def run_seed(job: Job) -> int:
     with tempfile.TemporaryDirectory() as folder:
         configs = {name: resolve_pairs(setting.config(name, job.seed)) for name in job.variants}
         replaying = [name for name in job.variants if name not in setting.live and replayable(configs[name])]
-        recording = record(configs[replaying[0]], Path(folder)) if replaying else []
+        recording = record([configs[name] for name in replaying], Path(folder)) if replaying else []
         for name in job.variants:
             config = setting.config(name, job.seed, recording) if name in replaying else configs[name]
             named = {"key": setting.key(name, job.seed), "variant": name, "seed": job.seed}
@@ -96,10 +97,11 @@ def run_seed(job: Job) -> int:
     return job.seed
 
 
-def record(config: Config, folder: Path) -> list[str]:
-    """Trains the source once; returns the overrides that replay it."""
-    layers = list(dict.fromkeys(pair.source for pair in config.transfer.written_pairs))
-    for _ in record_source(config, folder, layers, config.transfer.t_cycle):
+def record(configs: Sequence[Config], folder: Path) -> list[str]:
+    """Trains the source that they share once; returns the overrides that replay it."""
+    layers = list(dict.fromkeys(pair.source for config in configs for pair in config.transfer.written_pairs))
+    every = math.gcd(*(config.transfer.t_cycle for config in configs))
+    for _ in record_source(configs[0], folder, layers, every):
         pass
     return ["source.kind=recorded", f"source.recording={json.dumps(str(folder))}"]
 

@@ -41,8 +41,9 @@ from numpy.typing import NDArray
 
 from benchmarks import common
 from benchmarks.search_peers import PEERS
-from benchmarks.search_sides import OWN, Side
-from benchmarks.surrogate import EPOCHS, Curve, Surrogate
+from benchmarks.search_problem import LCBENCH, Curve, Curves, Side
+from benchmarks.search_sides import OWN
+from benchmarks.surrogate import EPOCHS, Surrogate
 from mergenet.config.loading import load_config
 
 NAME = "search"
@@ -57,25 +58,32 @@ Array = NDArray[np.float64]
 
 
 def parse(arguments: Sequence[str]) -> Any:
-    parser = common.parser(NAME, "Regret of a sweep's search against stock Ray OptunaSearch + ASHAScheduler.")
+    parser = search_parser(NAME, "Regret of a sweep's search against stock Ray OptunaSearch + ASHAScheduler.")
     parser.add_argument("--lcbench", type=Path, required=True, metavar="DIR", help="folder of the surrogate")
     parser.add_argument("--tasks", required=True, help="OpenML tasks, separated by commas")
-    parser.add_argument("--seeds", type=common.count, default=10, help="searches a task and side")
-    parser.add_argument("--sides", default=",".join(OWN), help=f"of {', '.join(SIDES)}; separated by commas")
-    parser.add_argument(
-        "--budgets", type=budgets, default=BUDGETS, help="in full trainings, ascending, by commas [default: 10,20,50]"
-    )
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--workers", type=common.count, default=4, help="trials at the same time, in simulated time")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="keeps finished searches, one JSON line each")
     parser.add_argument(
         "--noise", type=float, default=0.0, help="of a trial, as a share of (top - median) [default: 0]"
     )
+    return parser.parse_args(arguments)
+
+
+def search_parser(name: str, summary: str, sides: str = ",".join(OWN), spent: tuple[int, ...] = BUDGETS) -> Any:
+    """sides, spent: the defaults of --sides and --budgets."""
+    parser = common.parser(name, summary)
+    parser.add_argument("--seeds", type=common.count, default=10, help="searches a task and side")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--sides", default=sides, help=f"of {', '.join(SIDES)}; separated by commas")
+    shown = ",".join(map(str, spent))
+    parser.add_argument(
+        "--budgets", type=budgets, default=spent, help=f"in full trainings, ascending, by commas [default: {shown}]"
+    )
+    parser.add_argument("--workers", type=common.count, default=4, help="trials at the same time, in simulated time")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keeps finished searches, one JSON line each")
     parser.add_argument(
         "--finish", action="store_true", help="trials that run when a budget is spent go on to their end"
     )
     parser.add_argument("--jobs", type=common.count, default=os.cpu_count() or 1, help="processes")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def budgets(text: str) -> tuple[int, ...]:
@@ -92,6 +100,7 @@ class Trial:
     begun: int
     epochs: int = 0
     spent: int = 0  # by all trials together when this one ended
+    is_whole: bool = False  # it has trained to its end
 
 
 @dataclass(frozen=True)
@@ -124,17 +133,24 @@ def found_by(
         def off() -> float:
             return scale * float(generator.standard_normal())
 
-        with silent():
-            return simulated(surrogate, SIDES[side](seed), off, budget * EPOCHS, workers, finish)
+        return simulated(surrogate, SIDES[side](seed, LCBENCH), off, budget * EPOCHS, workers, finish)
 
+    with silent():
+        return found_within(budgets, searched, EPOCHS, finish)
+
+
+def found_within(
+    budgets: Sequence[int], searched: Callable[[int], list[Trial]], epochs: int, finish: bool = False
+) -> Found:
+    """searched: the trials of a search with a budget of so many full trainings."""
     if finish:
         searches = [searched(budget) for budget in budgets]
-        spent = [sum(trial.epochs for trial in trials) / EPOCHS for trials in searches]
+        spent = [sum(trial.epochs for trial in trials) / epochs for trials in searches]
         return Found([best_seeming(trials) for trials in searches], spent, [len(trials) for trials in searches])
     whole = searched(budgets[-1])
-    cut = [[trial for trial in whole if trial.spent <= budget * EPOCHS] for budget in budgets]
+    cut = [[trial for trial in whole if trial.spent <= budget * epochs] for budget in budgets]
     spent = [float(budget) for budget in budgets]
-    begun = [sum(trial.begun < budget * EPOCHS for trial in whole) for budget in budgets]
+    begun = [sum(trial.begun < budget * epochs for trial in whole) for budget in budgets]
     return Found([best_seeming(trials) for trials in cut], spent, begun)
 
 
@@ -151,8 +167,8 @@ def silent() -> Iterator[None]:
 
 def best_seeming(trials: Sequence[Trial]) -> float:
     """Of those that trained to their end."""
-    complete = [trial for trial in trials if trial.epochs == EPOCHS]
-    best = max(complete, key=lambda trial: trial.curve.best + trial.off, default=None)
+    complete = [trial for trial in trials if trial.is_whole]
+    best = max(complete, key=lambda trial: trial.curve.seen + trial.off, default=None)
     return np.nan if best is None else best.curve.best
 
 
@@ -162,7 +178,7 @@ def spread(surrogate: Surrogate) -> float:
 
 
 def simulated(
-    surrogate: Surrogate, side: Side, off: Callable[[], float], end: int, workers: int = 4, finish: bool = False
+    curves: Curves, side: Side, off: Callable[[], float], end: int, workers: int = 4, finish: bool = False
 ) -> list[Trial]:
     """All trials, in the order in which they began, within `end` epochs of all together.
 
@@ -170,7 +186,7 @@ def simulated(
     """
 
     def start(name: str) -> Trial:
-        trials.append(trial := Trial(name, surrogate.curve(side.suggest(name)), off(), spent))
+        trials.append(trial := Trial(name, curves.curve(side.suggest(name)), off(), spent))
         return trial
 
     trials: list[Trial] = []
@@ -183,8 +199,9 @@ def simulated(
             continue
         trial = running[worker]
         trial.epochs, trial.spent = trial.epochs + 1, spent
+        trial.is_whole = trial.epochs == curves.epochs
         stopped = side.report(trial.name, trial.epochs, trial.curve(trial.epochs) + trial.off)
-        if stopped or trial.epochs == EPOCHS:
+        if stopped or trial.is_whole:
             del running[worker]
             if spent <= end:
                 running[worker] = start(f"after-{spent}")
@@ -248,14 +265,15 @@ def report(figures: dict[str, Any]) -> None:
         print(f"goal, at most {GOAL} of {STOCK}'s at {later}: {'met' if met else 'NOT met'}")
 
 
-def search_all(jobs: Sequence[Job], options: Any) -> dict[Job, Found]:
-    """What every job finds, those that stand in --out as they stand there."""
-    where = {name: getattr(options, name) for name in SETTING} | {"budgets": [*options.budgets]}
+def search_all(jobs: Sequence[Job], options: Any, run: Callable[..., Found]) -> dict[Job, Found]:
+    """What every job finds, those that stand in --out as they stand there. run: a job, and where it searches."""
+    where = {name: getattr(options, name) for name in SETTING if hasattr(options, name)}
+    where["budgets"] = [*options.budgets]
     found = kept(options.out, **where) if options.out else {}
     left = [job for job in jobs if job not in found]
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the processes below
     with ProcessPoolExecutor(options.jobs, get_context("spawn")) as pool:  # NumPy reads its environment when imported
-        for job, one in zip(left, pool.map(partial(found_by, options.lcbench, **where), left), strict=True):
+        for job, one in zip(left, pool.map(partial(run, **where), left), strict=True):
             found[job] = one
             if options.out:
                 with options.out.open("a", encoding="utf-8") as file:
@@ -286,22 +304,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     facts = common.machine(load_config("digits")) | {"jobs": options.jobs}
     common.header(NAME, arguments, facts)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    found = search_all([(side, task, seed) for seed in seeds for side in sides for task in tasks], options)
-    accuracies = {job: one.accuracy for job, one in found.items()}
-    figures = summarize(regrets(accuracies, options.lcbench), sides, options.budgets)
-    for name in ("trainings", "trials"):
-        each = {side: [getattr(one, name) for job, one in found.items() if job[0] == side] for side in sides}
-        figures[name] = {side: np.mean(values, 0).tolist() for side, values in each.items()}
+    jobs = [(side, task, seed) for seed in seeds for side in sides for task in tasks]
+    found = search_all(jobs, options, partial(found_by, options.lcbench))
+    regret = regrets({job: one.accuracy for job, one in found.items()}, options.lcbench)
+    tell(NAME, options, facts, found, regret)
+
+
+def tell(
+    name: str, options: Any, facts: dict[str, Any], found: dict[Job, Found], regret: dict[Job, list[float]]
+) -> None:
+    """The table of a benchmark of this name and, if asked for, its JSON object."""
+    sides = options.sides.split(",")
+    figures = summarize(regret, sides, options.budgets)
+    for key in ("trainings", "trials"):
+        each = {side: [getattr(one, key) for job, one in found.items() if job[0] == side] for side in sides}
+        figures[key] = {side: np.mean(values, 0).tolist() for side, values in each.items()}
     report(figures)
     if options.json:
-        names = ("side", "task", "seed")
-        runs = [dict(zip(names, job, strict=True)) | by_name(one) for job, one in found.items()]
-        common.footer(
-            NAME,
-            facts,
-            seeds,
-            figures | {"tasks": tasks, "runs": runs} | {key: getattr(options, key) for key in SETTING},
-        )
+        keys = ("side", "task", "seed")
+        runs = [dict(zip(keys, job, strict=True)) | by_name(one) for job, one in found.items()]
+        seeds = sorted({seed for _, _, seed in found})
+        setting = {key: getattr(options, key) for key in SETTING if hasattr(options, key)}
+        tasks = sorted({task for _, task, _ in found})
+        common.footer(name, facts, seeds, figures | {"tasks": tasks, "runs": runs} | setting)
 
 
 if __name__ == "__main__":

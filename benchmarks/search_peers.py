@@ -2,14 +2,17 @@
 
 Syne Tune's schedulers stop and draw by themselves. HEBO and SMAC draw; our early stopping (the default of a sweep file)
 ends their trials, and they are told each trial's last value, as Syne Tune's searchers are.
+
+Of conditions SMAC knows by itself. The others draw all values each time, and a trial takes those that it needs.
 """
 
 import logging
 import random
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -17,14 +20,15 @@ from typing import Any, Protocol
 import numpy as np
 from ray.tune.schedulers import TrialScheduler
 
-from benchmarks.surrogate import EPOCHS, SEARCH
+from benchmarks.search_problem import MakeSide, Problem, Values
 from mergenet.records.run_record import EPOCH
 from sweeps.config.loading import parse_sweep
 from sweeps.schedulers.early_stopping import EpochScheduler
 from sweeps.schedulers.grace import Grace
+from sweeps.space.entry import Entry
+from sweeps.space.space import label_of
 from sweeps.trials.messages import OBJECTIVE
 
-Values = dict[str, Any]
 GRACES = (1, 2, 4)
 FACTOR = 3  # reduction factor, of Syne Tune's and of ours
 BEGINNING = datetime(2020, 1, 1)  # Syne Tune notes when a trial was made, and its schedulers here do not look
@@ -33,22 +37,23 @@ BEGINNING = datetime(2020, 1, 1)  # Syne Tune notes when a trial was made, and i
 class SyneTune:
     """A scheduler of Syne Tune, called as its Tuner does."""
 
-    def __init__(self, scheduler: str, seed: int, grace: int) -> None:
+    def __init__(self, scheduler: str, grace: int, seed: int, problem: Problem) -> None:
         from syne_tune.optimizer import baselines
 
         logging.getLogger("syne_tune").setLevel(logging.ERROR)
         np.random.seed(seed)  # noqa: NPY002 - its bootstraps draw from the global generator
         random.seed(seed)
         self.scheduler = getattr(baselines, scheduler)(
-            {name: syne_domain(entry) for name, entry in SEARCH.items()},
+            {name: syne_domain(entry) for name, entry in problem.space.entries.items()},
             metric="accuracy",
             time_attr="epoch",
-            max_t=EPOCHS,
+            max_t=problem.epochs,
             do_minimize=False,
             random_seed=seed,
             grace_period=grace,
             reduction_factor=FACTOR,
         )
+        self.problem = problem
         self.trials: dict[str, Any] = {}
 
     def suggest(self, name: str) -> Values:
@@ -57,7 +62,7 @@ class SyneTune:
         suggested = self.scheduler.suggest()
         self.trials[name] = Trial(len(self.trials), suggested.config, BEGINNING)
         self.scheduler.on_trial_add(self.trials[name])
-        return dict(suggested.config)
+        return self.problem.drawn(suggested.config)
 
     def report(self, name: str, epoch: int, value: float) -> bool:
         """Its schedulers stop a trial at its last epoch, too, and want no other word of its end."""
@@ -65,13 +70,20 @@ class SyneTune:
         return bool(self.scheduler.on_trial_result(self.trials[name], result) == "STOP")
 
 
-def syne_domain(entry: dict[str, Any]) -> Any:
+def syne_domain(entry: Entry) -> Any:
     """Both bounds of whole numbers are included, as in our space."""
     from syne_tune import config_space
 
-    if "float" in entry:
-        return (config_space.loguniform if entry.get("log") else config_space.uniform)(*entry["float"])
-    return (config_space.lograndint if entry.get("log") else config_space.randint)(*entry["int"])
+    if entry.bounds is None:
+        labels = [label_of(value) for value in entry.listed]
+        return config_space.ordinal(labels, "equal") if are_numbers(labels) else config_space.choice(labels)
+    if entry.real is not None:
+        return (config_space.loguniform if entry.log else config_space.uniform)(*entry.bounds)
+    return (config_space.lograndint if entry.log else config_space.randint)(*entry.bounds)
+
+
+def are_numbers(labels: Sequence[Any]) -> bool:
+    return all(isinstance(label, int | float) and not isinstance(label, bool) for label in labels)
 
 
 class Optimizer(Protocol):
@@ -86,9 +98,10 @@ class Optimizer(Protocol):
 class WithOurStopping:
     """Draws of an optimizer, in trials that the default of a sweep file stops."""
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        sweep = parse_sweep({"name": "search", "base": "none", "search": SEARCH}, "the benchmark")
-        grace = Grace(EPOCHS, int(sweep.grace_epochs), keep=lambda _: None)
+    def __init__(self, optimizer: Optimizer, problem: Problem) -> None:
+        sweep = parse_sweep({"name": "search", "base": "none", "search": problem.search}, "the benchmark")
+        self.epochs = problem.epochs
+        grace = Grace(self.epochs, int(sweep.grace_epochs), keep=lambda _: None)
         self.scheduler = EpochScheduler(sweep, "max", grace, {}, set())
         self.optimizer = optimizer
         self.draws: dict[str, tuple[int, Any]] = {}
@@ -105,15 +118,15 @@ class WithOurStopping:
         trial: Any = SimpleNamespace(config={"number": number})
         result = {EPOCH: epoch, OBJECTIVE: self.best[name]}
         stopped = self.scheduler.on_trial_result(None, trial, result) == TrialScheduler.STOP
-        if stopped or epoch == EPOCHS:
+        if stopped or epoch == self.epochs:
             self.optimizer.tell(draw, -self.best[name])
         return stopped
 
 
 class Hebo:
-    """HEBO with its defaults. Four workers draw one at a time, as HEBO has no other way to ask asynchronously."""
+    """HEBO with its defaults. Workers draw one at a time, as HEBO has no other way to ask asynchronously."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, problem: Problem) -> None:
         import torch
         from hebo.design_space.design_space import DesignSpace
         from hebo.optimizers.hebo import HEBO
@@ -122,25 +135,28 @@ class Hebo:
         torch.manual_seed(seed)
         random.seed(seed)
         torch.set_num_threads(1)
-        space = DesignSpace().parse([hebo_parameter(name, entry) for name, entry in SEARCH.items()])
+        entries = problem.space.entries
+        self.problem, self.whole = problem, [name for name, entry in entries.items() if entry.whole is not None]
+        space = DesignSpace().parse([hebo_parameter(name, entry) for name, entry in entries.items()])
         self.optimizer = HEBO(space, scramble_seed=seed)
 
     def ask(self) -> tuple[Any, Values]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             draw = self.optimizer.suggest(n_suggestions=1)
-        row = draw.iloc[0]
-        return draw, {name: (int if "int" in entry else float)(row[name]) for name, entry in SEARCH.items()}
+        values = {name: int(value) if name in self.whole else value for name, value in draw.iloc[0].items()}
+        return draw, self.problem.drawn(values)
 
     def tell(self, draw: Any, cost: float) -> None:
         self.optimizer.observe(draw, np.array([[cost]]))
 
 
-def hebo_parameter(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    low, high = entry.get("int") or entry["float"]
-    whole, log = "int" in entry, bool(entry.get("log"))
-    kind = {(False, False): "num", (False, True): "pow", (True, False): "int", (True, True): "pow_int"}[whole, log]
-    return {"name": name, "type": kind, "lb": low, "ub": high}
+def hebo_parameter(name: str, entry: Entry) -> Values:
+    if entry.bounds is None:
+        return {"name": name, "type": "cat", "categories": [label_of(value) for value in entry.listed]}
+    low, high = entry.bounds
+    kinds = {(False, False): "num", (False, True): "pow", (True, False): "int", (True, True): "pow_int"}
+    return {"name": name, "type": kinds[entry.whole is not None, entry.log], "lb": low, "ub": high}
 
 
 def untrained(config: Any, seed: int = 0) -> float:
@@ -155,15 +171,17 @@ class Smac:
     others do not pay; so it draws only.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, problem: Problem) -> None:
         import ConfigSpace as space
         from smac import HyperparameterOptimizationFacade as Facade
         from smac import Scenario
 
+        self.problem, entries = problem, problem.space.entries
         made = space.ConfigurationSpace(seed=seed)
-        for name, entry in SEARCH.items():
-            kind = space.Integer if "int" in entry else space.Float
-            made.add(kind(name, tuple(entry.get("int") or entry["float"]), log=bool(entry.get("log"))))
+        made.add([smac_parameter(name, entry) for name, entry in entries.items()])
+        for name, entry in entries.items():
+            needed = [space.InCondition(made[name], made[path], list(values)) for path, values in entry.when.items()]
+            made.add(needed if len(needed) < 2 else [space.AndConjunction(*needed)])
         folder = Path(tempfile.mkdtemp(prefix="smac-"))
         scenario = Scenario(made, deterministic=True, n_trials=1000, seed=seed, output_directory=folder)
         once = Facade.get_intensifier(scenario, max_config_calls=1)
@@ -171,7 +189,7 @@ class Smac:
 
     def ask(self) -> tuple[Any, Values]:
         draw = self.facade.ask()
-        return draw, dict(draw.config)
+        return draw, self.problem.drawn(draw.config)
 
     def tell(self, draw: Any, cost: float) -> None:
         from smac.runhistory import TrialValue
@@ -179,14 +197,23 @@ class Smac:
         self.facade.tell(draw, TrialValue(cost=cost))
 
 
-def syne_tune(scheduler: str, grace: int) -> Callable[[int], SyneTune]:
-    return lambda seed: SyneTune(scheduler, seed, grace)
+def smac_parameter(name: str, entry: Entry) -> Any:
+    import ConfigSpace as space
+
+    if entry.whole is not None:
+        return space.Integer(name, entry.whole, log=entry.log)
+    if entry.real is not None:
+        return space.Float(name, entry.real, log=entry.log)
+    labels: list[Any] = [label_of(value) for value in entry.listed]
+    if are_numbers(labels):
+        return space.OrdinalHyperparameter(name, sorted(labels))
+    return space.CategoricalHyperparameter(name, labels)
 
 
 SCHEDULERS = {"syne_cqr": "ASHACQR", "syne_bore": "ASHABORE", "syne_bohb": "BOHB"}
-PEERS: dict[str, Callable[[int], Any]] = {
-    f"{name}_{grace}": syne_tune(scheduler, grace) for name, scheduler in SCHEDULERS.items() for grace in GRACES
+PEERS: dict[str, MakeSide] = {
+    f"{name}_{grace}": partial(SyneTune, scheduler, grace) for name, scheduler in SCHEDULERS.items() for grace in GRACES
 } | {
-    "hebo": lambda seed: WithOurStopping(Hebo(seed)),
-    "smac": lambda seed: WithOurStopping(Smac(seed)),
+    "hebo": lambda seed, problem: WithOurStopping(Hebo(seed, problem), problem),
+    "smac": lambda seed, problem: WithOurStopping(Smac(seed, problem), problem),
 }

@@ -57,7 +57,7 @@ def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
-    warnings = tuple(check_transfers(space, begun))
+    warnings = (*check_transfers(space, begun), *([] if begun else check_grace(sweep, base.epochs)))
     asked = sweep.num_trials
     sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
     source = plan_source(space)
@@ -122,6 +122,17 @@ def with_metric(sweep: SweepConfig, base: Config) -> SweepConfig:
             f"write metric: {own} or leave it out"
         )
     return sweep.model_copy(update={"metric": own})
+
+
+def check_grace(sweep: SweepConfig, epochs: int) -> list[str]:
+    """A line on a grace period that nobody has set, where it is less than a tenth of the training."""
+    grace = sweep.grace_epochs
+    if "grace_epochs" in sweep.model_fields_set or sweep.scheduler == "none" or grace == "auto" or 10 * grace >= epochs:
+        return []
+    return [
+        f"grace_epochs is {grace} of {epochs} epochs, because it is not set: what starts slowly is stopped even if it "
+        f"would end best; grace_epochs: {epochs // 4} is what `mergenet sweep init` writes, auto measures it"
+    ]
 
 
 def check_recording(space: Space) -> None:

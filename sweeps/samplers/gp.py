@@ -25,6 +25,7 @@ Array = NDArray[np.float64]
 MIN_TRIALS = 3  # with a value; before that draws are random
 MODELLED = 200  # trials that are learnt from at most: a draw's time grows with their third power
 MAX_VARIANCE = 4.0  # of a standardised value
+MAX_UNTRAINED = 10.0  # likewise, of the part of it that is an estimate
 OUTLIER = 5.0  # how far below the median a value counts at most, in distances of the best from it
 RANDOM = 1000  # draws
 PARENTS, CHILDREN = 5, 24  # mutants of the best trials, for each of WIDTHS
@@ -76,13 +77,17 @@ def gp_point(space: Space, study: optuna.Study, seed: int) -> Labels | None:
         return None
     generator, coordinates = random.Random(seed), Coordinates(space)
     valued = some_of(valued, study.direction, generator)
-    values, variances = standardised(valued, study.direction)
+    values, variances, untrained = standardised(valued, study.direction)
     rows = coordinates.rows([labels_of(one.trial) for one in valued])
-    model = GaussianProcess.fitted(rows, values, variances, coordinates.groups)
+    model = GaussianProcess.fitted(rows, values, variances, untrained, coordinates.groups)
     if pending := [labels_of(one.trial) for one in known if one.value is None]:
         more = coordinates.rows(pending)
+        nothing = np.zeros(len(more))
         model = model.given(
-            np.vstack([rows, more]), np.append(values, model(more)[0]), np.append(variances, np.zeros(len(more)))
+            np.vstack([rows, more]),
+            np.append(values, model(more)[0]),
+            np.append(variances, nothing),
+            np.append(untrained, nothing),
         )
     parents = [space.named(labels_of(valued[i].trial)) for i in np.argsort(-model(rows)[0], kind="stable")[:PARENTS]]
     seen = {json.dumps(labels_of(one.trial), sort_keys=True) for one in known}
@@ -100,8 +105,8 @@ def some_of(valued: list[Target], direction: StudyDirection, generator: random.R
     return [one for i, one in enumerate(valued) if i in chosen]
 
 
-def standardised(valued: Sequence[Target], direction: StudyDirection) -> tuple[Array, Array]:
-    """Values, more is better, of mean 0 and standard deviation 1, and their variances.
+def standardised(valued: Sequence[Target], direction: StudyDirection) -> tuple[Array, Array, Array]:
+    """Values, more is better, of mean 0 and standard deviation 1, their variances, and the parts that are estimates.
 
     A value that lies farther below the median than OUTLIER times the best one lies above it counts as one that lies so
     far: next to a loss of a million all others would look the same.
@@ -113,7 +118,8 @@ def standardised(valued: Sequence[Target], direction: StudyDirection) -> tuple[A
         values = np.maximum(values, middle - OUTLIER * above)
     scale = float(values.std()) or 1.0
     variances = np.array([one.variance for one in valued]) / scale**2
-    return (values - values.mean()) / scale, np.minimum(variances, MAX_VARIANCE)
+    untrained = np.minimum(np.array([one.gain for one in valued]) / scale, MAX_UNTRAINED)
+    return (values - values.mean()) / scale, np.minimum(variances, MAX_VARIANCE), untrained
 
 
 def most_promising(

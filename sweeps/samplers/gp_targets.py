@@ -27,11 +27,15 @@ MOST = 1e100  # of a value that is learnt from
 
 
 class Target(NamedTuple):
-    """value: None if nothing is known of the trial yet. variance: of the value, beyond the noise of a training."""
+    """value: None if nothing is known of the trial yet. variance: of the value, beyond the noise of a training.
+
+    gain: the part of the value that the trial has not trained for.
+    """
 
     trial: FrozenTrial
     value: float | None
     variance: float = 0.0
+    gain: float = 0.0
 
 
 def targets(study: optuna.Study) -> list[Target]:
@@ -58,9 +62,10 @@ def estimated(study: optuna.Study) -> list[FrozenTrial]:
     """Those trials for Optuna's process, with one objective: one that was stopped or failed has its target's value."""
     if len(study.directions) > 1:
         return drawn_whole(study)
+    ended_early = TrialState.PRUNED, TrialState.FAIL
     return [
-        trial if value is None or trial.state not in (TrialState.PRUNED, TrialState.FAIL) else ended_with(trial, value)
-        for trial, value, _ in targets(study)
+        one.trial if one.value is None or one.trial.state not in ended_early else ended_with(one.trial, one.value)
+        for one in targets(study)
     ]
 
 
@@ -113,7 +118,8 @@ class Gains:
 def bounded(target: Target) -> Target:
     """Within numbers whose squares are numbers."""
     value = None if target.value is None else min(MOST, max(-MOST, target.value))
-    return target._replace(value=value, variance=min(MOST, target.variance))
+    gain = min(MOST, abs(target.gain))
+    return target._replace(value=value, variance=min(MOST, target.variance), gain=gain)
 
 
 def expected(trial: FrozenTrial, gained: Callable[[int], tuple[float, float]]) -> Target:
@@ -124,4 +130,4 @@ def expected(trial: FrozenTrial, gained: Callable[[int], tuple[float, float]]) -
         return Target(trial, None)
     epoch, value = max(trial.intermediate_values.items())
     gain, variance = gained(epoch)
-    return Target(trial, value + gain, variance)
+    return Target(trial, value + gain, variance, gain)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import search
+from benchmarks.search_problem import LCBENCH
 from benchmarks.search_sides import OWN
 from benchmarks.surrogate import EPOCHS, SEARCH, Surrogate
 
@@ -39,7 +40,7 @@ def test_trials_that_run_when_the_budget_is_spent_may_finish(folder: Path) -> No
     whole = search.found_by(folder, ("random", "7", 0), budgets=(1, 7), finish=True)
     assert whole.trainings == [4.0, 8.0]
     assert whole.trials == [4, 8]
-    first = search.simulated(Surrogate(folder, "7"), OWN["random"](0), lambda: 0.0, end=1, finish=True)
+    first = search.simulated(Surrogate(folder, "7"), OWN["random"](0, LCBENCH), lambda: 0.0, end=1, finish=True)
     assert [trial.epochs for trial in first] == [EPOCHS] * 4
     assert whole.accuracy[0] == max(trial.curve.best for trial in first)
 
@@ -48,7 +49,7 @@ def test_with_noise_the_trial_that_seems_best_is_taken_for_what_it_is(folder: Pa
     """The same 20 random configurations: what seems best is one of them, and none is better than the best."""
     job = ("random", "7", 0)
     surrogate = Surrogate(folder, "7")
-    trials = search.simulated(surrogate, OWN["random"](0), lambda: 0.0, end=20 * EPOCHS)
+    trials = search.simulated(surrogate, OWN["random"](0, LCBENCH), lambda: 0.0, end=20 * EPOCHS)
     [clean], [noisy] = (search.found_by(folder, job, noise, budgets=(20,)).accuracy for noise in (0.0, 5.0))
     complete = [trial.curve.best for trial in trials if trial.epochs == EPOCHS]
     assert clean == max(complete)

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import search
 from benchmarks.search_peers import PEERS, WithOurStopping, hebo_parameter
+from benchmarks.search_problem import LCBENCH
 from benchmarks.surrogate import EPOCHS, SEARCH
 
 PACKAGES = {"syne": "syne_tune", "hebo": "hebo", "smac": "smac"}
@@ -28,7 +29,7 @@ class Counting:
 
 
 def test_our_stopping_ends_the_worse_draws_and_tells_their_best_value() -> None:
-    side = WithOurStopping(optimizer := Counting())
+    side = WithOurStopping(optimizer := Counting(), LCBENCH)
     for name in "abc":
         side.suggest(name)
     assert not any(side.report(name, 1, 0.1) for name in "abc"), "grace"
@@ -42,7 +43,7 @@ def test_our_stopping_ends_the_worse_draws_and_tells_their_best_value() -> None:
 
 
 def test_hebo_has_a_kind_for_each_of_our_entries() -> None:
-    kinds = {name: hebo_parameter(name, entry)["type"] for name, entry in SEARCH.items()}
+    kinds = {name: hebo_parameter(name, entry)["type"] for name, entry in LCBENCH.space.entries.items()}
     assert kinds["batch_size"] == "pow_int"
     assert kinds["learning_rate"] == "pow"
     assert kinds["num_layers"] == "int"
@@ -52,7 +53,7 @@ def test_hebo_has_a_kind_for_each_of_our_entries() -> None:
 @pytest.mark.parametrize("side", PEERS)
 def test_a_peer_draws_from_our_space_and_spends_its_budget(folder: Path, side: str) -> None:
     pytest.importorskip(PACKAGES[side.split("_")[0]])
-    drawn = PEERS[side](0).suggest("first")
+    drawn = PEERS[side](0, LCBENCH).suggest("first")
     assert drawn.keys() == SEARCH.keys()
     for name, entry in SEARCH.items():
         low, high = entry.get("int") or entry["float"]

@@ -84,6 +84,27 @@ def test_the_metric_is_that_of_the_targets_task(base: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize(
+    ("epochs", "changes", "told"),
+    [
+        (21, {}, True),
+        (20, {}, False),  # two of twenty are a tenth
+        (60, {"grace_epochs": 2}, False),
+        (60, {"grace_epochs": "auto"}, False),
+        (60, {"scheduler": "none"}, False),
+    ],
+)
+def test_a_short_grace_period_that_nobody_has_set_is_told(
+    base: str, epochs: int, changes: dict[str, Any], told: bool
+) -> None:
+    sweep = sweep_config(CYCLES, base=base, set={"epochs": epochs}, **changes)
+    lines = [line for line in plan_sweep(sweep).warnings if "grace_epochs" in line]
+    assert len(lines) == told
+    assert not told or "is 2 of 21 epochs, because it is not set" in lines[0]
+    assert not told or "grace_epochs: 5 is what" in lines[0]
+    assert not [line for line in plan_sweep(sweep, begun=True).warnings if "grace_epochs" in line]
+
+
 def test_a_device_that_is_not_there(base: str) -> None:
     assert refused(sweep_config(CYCLES, base=base, set={"device": "cuda"})).startswith("device must be available here")
 

@@ -94,6 +94,15 @@ def test_a_trial_that_runs_counts_by_what_it_has_reported_and_half_drawn_ones_ar
     assert values(study)[5:] == [pytest.approx(0.2 + 0.15 + 0.2), None]
 
 
+def test_what_a_trial_has_not_trained_for_is_its_gain() -> None:
+    """Also where its value is that of the best complete trial, because it would be better."""
+    higher = [one.gain for one in targets(study_of("maximize", *CURVES, ("RUNNING", {1: 0.7})))]
+    assert higher[:3] == [0, 0, 0]
+    assert higher[3:] == pytest.approx([0.15 + 0.2, 0.2, 0.15 + 0.2])
+    falling = [(state, {epoch: -value for epoch, value in curve.items()}) for state, curve in CURVES]
+    assert [one.gain for one in targets(study_of("minimize", *falling))] == pytest.approx(higher[:5])
+
+
 def test_the_variance_is_that_of_what_others_gained() -> None:
     found = [one.variance for one in targets(study_of("maximize", *CURVES))]
     assert found[:3] == [0, 0, 0]
