@@ -17,7 +17,7 @@ class Plan:
 
     sweep: with its metric, and no more trials than its space holds. asked: how many the sweep file asks for. base_hash:
     of the base with the changes of `set`. warm: what earlier sweeps found. data: what the base's networks learn from,
-    by role, as `mergenet.tasks.contents` counts it. warnings: lines on what is drawn in vain.
+    by role, as `mergenet.tasks.contents` counts it. warnings: lines on what may not be meant.
     """
 
     sweep: SweepConfig
