@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
 from benchmarks.surrogate import EPOCHS, SEARCH
 from sweeps.config.loading import parse_sweep
-from sweeps.space.entry import Scalar
+from sweeps.samplers.fixed import Answers
 from sweeps.space.space import Labels, Space
 
 Values = dict[str, Any]
@@ -64,21 +66,17 @@ class Problem:
         return self.space(Given(flat))
 
 
-class Given:
+class Given(Answers):
     """Suggests what has been drawn already."""
 
     def __init__(self, flat: Mapping[str, Any]) -> None:
         self.flat = flat
 
-    def suggest_categorical(self, name: str, choices: list[Scalar]) -> Scalar:
-        value = self.flat[name.split(" (")[0]]
-        return next((choice for choice in choices if choice == value), choices[-1])  # Python's, where NumPy's was drawn
-
-    def suggest_int(self, name: str, *bounds: int, **_: Any) -> int:
-        return min(bounds[1], int(self.flat[name]))
-
-    def suggest_float(self, name: str, *_: float, **__: Any) -> float:
-        return float(self.flat[name])
+    def answer(self, name: str, distribution: BaseDistribution) -> Any:
+        value = self.flat[Space.path_of(name)]
+        if isinstance(distribution, CategoricalDistribution):  # its own value, where an equal one of NumPy's was drawn
+            return next((choice for choice in distribution.choices if choice == value), distribution.choices[-1])
+        return min(value, distribution.high)  # type: ignore[attr-defined] # numbers have one
 
 
 MakeSide = Callable[[int, Problem], Side]  # of a seed

@@ -15,7 +15,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import parse_sweep
 from sweeps.execution.tune_searcher import StudySearch
 from sweeps.schedulers.early_stopping import build_scheduler
-from sweeps.space.space import RANK
+from sweeps.space.space import Space
 from sweeps.study.study import SweepStudy
 from sweeps.trials.messages import EPOCHS as ALL_EPOCHS
 from sweeps.trials.messages import OBJECTIVE
@@ -75,7 +75,7 @@ class Stock:
         self.scheduler.on_trial_add(None, self.trials[name])
         suggested = self.searcher.suggest(name)
         assert suggested is not None
-        return {by_path(drawn): value for drawn, value in suggested.items()}
+        return {Space.path_of(drawn): value for drawn, value in suggested.items()}
 
     def report(self, name: str, epoch: int, value: float) -> bool:
         result = {"training_iteration": epoch, "accuracy": value}
@@ -94,11 +94,6 @@ def stock_domain(entry: dict[str, Any]) -> Any:
         return (tune.loguniform if entry.get("log") else tune.uniform)(*entry["float"])
     low, high = entry["int"]
     return (tune.lograndint if entry.get("log") else tune.randint)(low, high + 1)
-
-
-def by_path(name: str) -> str:
-    """Of a value by its name for Optuna (Space.rank_name)."""
-    return RANK if name.startswith(f"{RANK} (") else name
 
 
 def ours(seed: int, problem: Problem, **changes: Any) -> Side:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from sweeps.samplers.history import PARAMS
 from sweeps.space.entry import Entry
-from sweeps.space.space import RANK, Labels, Space
+from sweeps.space.space import Labels, Space
 
 NOWHERE = 0.5  # the coordinate of a value that a draw's branch does not have
 
@@ -50,7 +50,7 @@ def labels_of(trial: FrozenTrial) -> Labels:
     """What a trial has drawn, by path; of a trial of an earlier sweep from Optuna's names (Space.rank_name)."""
     if PARAMS in trial.user_attrs:
         return dict(json.loads(trial.user_attrs[PARAMS]))
-    return {RANK if name.startswith(f"{RANK} (") else name: label for name, label in trial.params.items()}
+    return {Space.path_of(name): label for name, label in trial.params.items()}
 
 
 def unit(value: float, low: float, high: float, log: bool) -> float:

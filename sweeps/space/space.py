@@ -216,6 +216,11 @@ class Space:
         allowed = [rank for rank in choice or () if rank <= limit]
         return RANK if choice is None or len(allowed) == len(choice) else f"{RANK} (up to {max(allowed)})"
 
+    @staticmethod
+    def path_of(name: str) -> str:
+        """The path of a value by its name for Optuna."""
+        return RANK if name.startswith(f"{RANK} (") else name
+
     def limit(self, labels: Labels) -> float:
         """The largest rank that the layers drawn allow."""
         return self.limits.get(self.key(labels), math.inf)

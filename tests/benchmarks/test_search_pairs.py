@@ -11,7 +11,7 @@ import pytest
 from benchmarks.search import SIDES
 from benchmarks.search_pairs import Table, found_in, key, points, problem, regrets, setting
 
-PACKAGES = {"syne": "syne_tune", "hebo": "hebo", "smac": "smac"}
+PACKAGES = {"syne": "syne_tune", "smac": "smac"}
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +35,10 @@ def test_the_points_are_those_that_the_space_draws() -> None:
     assert len(names) == len(setting().variants)
 
 
-@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("side", [side for side in SIDES if side != "hebo"])  # seconds a draw
 def test_every_side_draws_points_of_the_table_and_ends_trials_as_it_should(runs: Path, side: str) -> None:
     if side.partition("_")[0] in PACKAGES:
         pytest.importorskip(PACKAGES[side.partition("_")[0]])
-    if side == "hebo":
-        pytest.skip("seconds a draw")
     found = found_in(runs, [0, 1], (side, "0", 0), workers=2, budgets=[4], finish=True)
     assert 4 <= found.trainings[0] <= 4 + 2
     assert 0.5 <= found.accuracy[0] <= len(points()) / 10 + 0.5, "the mean of both seeds"
@@ -55,4 +53,4 @@ def test_what_a_search_finds_is_worth_its_mean_over_all_seeds(runs: Path) -> Non
     found = {("ours", "0", 0): [top, middle], ("ours", "0", 1): [math.nan, 0.5]}
     regret = regrets(found, table)
     assert regret["ours", "0", 0] == pytest.approx([0.0, 1.0])
-    assert regret["ours", "0", 1] == pytest.approx([1.0, 2.0])
+    assert regret["ours", "0", 1] == [1.0, 1.0], "none, and one below the median"
