@@ -12,15 +12,17 @@ ended. With --finish no trial begins after it, those that run go on to their end
 the full trainings that this took in all are printed beside the regret.
 
 Regret is (top - found) / (top - median): 0 is the best configuration known, 1 a typical random one. `found` is the best
-validation accuracy of a trial that trained to its end; a side that has none yet has regret 1. top and median are of
-20,000 random configurations after the last epoch, and of all that was found here.
+validation accuracy of a trial that trained to its end; a side that has none yet has regret 1. median is of 20,000
+random configurations after the last epoch, top the best that differential evolution finds from the best of these on:
+both are a task's own, so regrets of two runs compare.
 
 More sides come from the extra `peers` (search_peers.py). With --out a search that has run is not run again: the file
 keeps what each found, by side, task, seed, noise, workers and budgets; it knows nothing of the code, so delete it after
 a change.
 
 The surrogate has no noise, unlike training, where two seeds differ. With --noise 0.25 all values of a trial are off by
-one normal number of a quarter of (top - median), and `found` is the true accuracy of the trial that seemed best.
+one normal number, whose standard deviation is a quarter of what the best random configuration is above the median, and
+`found` is the true accuracy of the trial that seemed best.
 """
 
 import json
@@ -43,7 +45,7 @@ from benchmarks import common
 from benchmarks.search_peers import PEERS
 from benchmarks.search_problem import LCBENCH, Curve, Curves, Side
 from benchmarks.search_sides import OWN
-from benchmarks.surrogate import EPOCHS, Surrogate
+from benchmarks.surrogate import EPOCHS, RANDOM, Surrogate
 from mergenet.config.loading import load_config
 
 NAME = "search"
@@ -62,7 +64,10 @@ def parse(arguments: Sequence[str]) -> Any:
     parser.add_argument("--lcbench", type=Path, required=True, metavar="DIR", help="folder of the surrogate")
     parser.add_argument("--tasks", required=True, help="OpenML tasks, separated by commas")
     parser.add_argument(
-        "--noise", type=float, default=0.0, help="of a trial, as a share of (top - median) [default: 0]"
+        "--noise",
+        type=float,
+        default=0.0,
+        help="of a trial, as a share of what the best random one is above the median [default: 0]",
     )
     return parser.parse_args(arguments)
 
@@ -173,7 +178,7 @@ def best_seeming(trials: Sequence[Trial]) -> float:
 
 
 def spread(surrogate: Surrogate) -> float:
-    random = surrogate.random_accuracies(20_000)
+    random = surrogate.random_accuracies(RANDOM)
     return float(random.max() - np.median(random))
 
 
@@ -211,12 +216,12 @@ def simulated(
 def regrets(found: dict[Job, list[float]], folder: Path) -> dict[Job, list[float]]:
     out = {}
     for task in {task for _, task, _ in found}:
-        mine = {job: values for job, values in found.items() if job[1] == task}
-        random = Surrogate(folder, task).random_accuracies(20_000)
-        top, middle = max(random.max(), np.nanmax(list(mine.values()))), np.median(random)
-        for job, values in mine.items():
-            regret = (top - np.array(values)) / (top - middle)
-            out[job] = [float(value) for value in np.nan_to_num(np.minimum(regret, 1.0), nan=1.0)]
+        surrogate = Surrogate(folder, task)
+        top, middle = surrogate.top(), np.median(surrogate.random_accuracies(RANDOM))
+        for job, values in found.items():
+            if job[1] == task:
+                regret = np.clip((top - np.array(values)) / (top - middle), 0.0, 1.0)
+                out[job] = np.nan_to_num(regret, nan=1.0).tolist()
     return out
 
 

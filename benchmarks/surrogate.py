@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+from scipy.optimize import differential_evolution
 
 EPOCHS = 52
 ACCURACY = 1  # column of the output: validation accuracy in per cent
+RANDOM = 20_000  # configurations
+POPULATION, GENERATIONS = 256, 300  # of the search for the best
 # in the model's order
 SEARCH: dict[str, dict[str, Any]] = {
     "batch_size": {"int": [16, 512], "log": True},
@@ -46,14 +49,38 @@ class Surrogate:
 
     def random_accuracies(self, count: int) -> NDArray[np.float64]:
         """Of random configurations, after the last epoch."""
-        rng, columns = np.random.default_rng(0), []
-        for entry in SEARCH.values():
+        return self.at_the_end(random_points(count))
+
+    def top(self) -> float:
+        """The best accuracy after the last epoch that is found from the best of random configurations on."""
+        random = random_points(RANDOM)
+        found = differential_evolution(
+            lambda points: -self.at_the_end(points),
+            [(0.0, 1.0)] * len(SEARCH),
+            init=random[:, np.argsort(-self.at_the_end(random))[:POPULATION]].T,
+            strategy="rand1bin",
+            maxiter=GENERATIONS,
+            tol=0.0,
+            vectorized=True,
+            updating="deferred",
+            polish=False,  # whole numbers have no slopes
+            rng=0,
+        )
+        return -float(found.fun)
+
+    def at_the_end(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Accuracies after the last epoch. points: (7, N), each value as a share of its range."""
+        columns = []
+        for entry, share in zip(SEARCH.values(), points, strict=True):
             low, high = entry.get("int") or entry["float"]
-            even = rng.uniform(0.0, 1.0, count)
-            drawn = low * (high / low) ** even if entry.get("log") else low + (high - low) * even
+            drawn = low * (high / low) ** share if entry.get("log") else low + (high - low) * share
             columns.append(np.round(drawn) if "int" in entry else drawn)
-        parts = np.array_split(np.column_stack(columns), max(1, count // 1000))
+        parts = np.array_split(np.column_stack(columns), max(1, points.shape[1] // 1000))
         return np.concatenate([self.accuracies(part, np.full(len(part), EPOCHS)) for part in parts])
+
+
+def random_points(count: int) -> NDArray[np.float64]:
+    return np.random.default_rng(0).uniform(0.0, 1.0, (len(SEARCH), count))
 
 
 class Curve:

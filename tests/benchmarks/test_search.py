@@ -59,8 +59,8 @@ def test_with_noise_the_trial_that_seems_best_is_taken_for_what_it_is(folder: Pa
 
 
 def test_regret_is_of_the_way_from_the_median_to_the_top(folder: Path) -> None:
-    random = Surrogate(folder, "7").random_accuracies(20_000)
-    top, middle = float(random.max()), float(np.median(random))
+    surrogate = Surrogate(folder, "7")
+    top, middle = surrogate.top(), float(np.median(surrogate.random_accuracies(20_000)))
     found = {
         ("ours", "7", 0): [math.nan, middle, top],
         ("ours", "7", 1): [middle, top, top],
@@ -69,6 +69,7 @@ def test_regret_is_of_the_way_from_the_median_to_the_top(folder: Path) -> None:
     regret = search.regrets(found, folder)
     assert regret["ours", "7", 0] == [1.0, pytest.approx(1.0), 0.0]
     assert regret["stock", "7", 0] == [1.0, pytest.approx(1.0), pytest.approx(0.5)]
+    assert top == pytest.approx(26 + 30 * 0.99, abs=0.01), "the best there is, whatever was found"
     figures = search.summarize(regret, ["ours", "stock"])
     assert figures["ratio"]["stock"] == pytest.approx([1.0, 0.5, 0.0])
     assert figures["interval"]["stock"][0] == pytest.approx([1.0, 1.0]), "both seeds have a regret of 1"
