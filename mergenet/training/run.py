@@ -1,10 +1,12 @@
 """Training into a run folder: every epoch is recorded, and a stopped run resumes where it was.
 
-After each epoch the checkpoint is written first and the epoch's row second; a run killed in between has the row in
-its checkpoint. So no finished epoch is trained twice, and a resumed run ends with bitwise the same weights.
+A checkpoint is written before the row of its epoch; a run killed in between has the row in its checkpoint. Epochs may
+be much shorter than writing a checkpoint takes, so not every one has its own: a killed run repeats those since the
+last, and ends with bitwise the same weights.
 """
 
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -66,12 +68,16 @@ LOG = logging.getLogger(__name__)
 # all that is in a run folder beside config.yaml, which comes first and goes last
 OWN = (".*.tmp*", PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE, CHECKPOINT_FOLDER, BEST_FILE, ADAPTER_FILE)
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
+CHECKPOINT_SECONDS = 2.0  # between checkpoints: what a kill may cost, beside the epoch that it interrupts
 
 
 def train_run(
     config: Config, folder: Path | str, resume: bool = True, overwrite: bool = False
 ) -> Iterator[EpochResult]:
-    """Trains `config` into `folder`; yields each epoch once it is safely on disk.
+    """Trains `config` into `folder`; yields each epoch once its record is safely on disk.
+
+    Checkpoints are CHECKPOINT_SECONDS of training apart, and the last epoch has one, as has the one after which the
+    generator is closed. A run that is killed repeats the epochs since the last, to the same bits.
 
     A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read; neither
     if the user's modules or the data have changed since.
@@ -179,22 +185,75 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterator[EpochResult]:
+    writer = RunWriter(trainer, folder)
     try:
         yield from history[:]
         for result in trainer.epochs():
-            _write_epoch(trainer, folder, [*history, result])
+            writer.add_epoch([*history, result])
             history.append(result)  # now it is on disk
             yield result
         tested = trainer.test()
         if trainer.transfer.links and distributed.is_main():
             save_tensors(folder / ADAPTER_FILE, adapter_tensors(trainer.transfer.links), {})
-        _write_result(trainer, folder, FINISHED, history, tested)
-    except (GeneratorExit, KeyboardInterrupt):
-        _write_result(trainer, folder, STOPPED, history)
+        writer.save_result(FINISHED, history, tested)
+    except GeneratorExit:
+        writer.save_checkpoint(history)
+        writer.save_result(STOPPED, history)
+        raise
+    except KeyboardInterrupt:  # in the middle of a step: this is no state to go on from
+        writer.save_result(STOPPED, history)
         raise
     except Exception as error:
-        _write_result(trainer, folder, FAILED, history, error=str(error) or type(error).__name__)
+        writer.save_result(FAILED, history, error=str(error) or type(error).__name__)
         raise
+
+
+class RunWriter:
+    """Writes a run's files as it trains, in the first worker: a row for each epoch, the rest after the last epoch and
+    CHECKPOINT_SECONDS after it was last written.
+
+    history: all epochs so far.
+    """
+
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self.trainer, self.folder = trainer, folder
+        self.epoch, self.time = trainer.epoch, time.monotonic()  # of the last checkpoint
+        self.best = trainer.best
+
+    def add_epoch(self, history: list[EpochResult]) -> None:
+        if not distributed.is_main():
+            return
+        is_last = self.trainer.epoch == self.trainer.config.epochs
+        is_due = is_last or time.monotonic() - self.time >= CHECKPOINT_SECONDS
+        if is_due:
+            self.save_checkpoint(history)
+        append_epoch(self.folder, history[-1].row())
+        if is_due:
+            self.save_result(RUNNING, history)
+
+    def save_checkpoint(self, history: list[EpochResult]) -> None:
+        """Unless this epoch has one."""
+        if self.epoch == self.trainer.epoch or not distributed.is_main():
+            return
+        rows = [{"epoch": r.epoch, "step": r.step, "metrics": r.metrics} for r in history]
+        state = {"trainer": self.trainer.state_dict(), "history": rows}
+        save_checkpoint(self.folder / CHECKPOINT_FOLDER, self.trainer.epoch, state)
+        self.epoch, self.time = self.trainer.epoch, time.monotonic()
+
+    def save_result(
+        self,
+        status: str,
+        history: list[EpochResult],
+        test: dict[str, float] | None = None,
+        error: str | None = None,
+    ) -> None:
+        """The best network so far, and the result."""
+        if not distributed.is_main():
+            return
+        if self.trainer.best is not self.best:
+            _write_best(self.trainer, self.folder)
+            self.best = self.trainer.best
+        _write_result(self.trainer, self.folder, status, history, test, error)
 
 
 def check_same(config: Config, folder: Path, resume: bool = True) -> None:
@@ -292,18 +351,6 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
 def _data_hashes(trainer: Trainer) -> dict[str, str]:
     source = {} if trainer.source is None else {"source": trainer.source.data_hash}
     return {"target": trainer.target.task.data_hash} | source
-
-
-def _write_epoch(trainer: Trainer, folder: Path, history: list[EpochResult]) -> None:
-    if not distributed.is_main():
-        return
-    rows = [{"epoch": r.epoch, "step": r.step, "metrics": r.metrics} for r in history]
-    state = {"trainer": trainer.state_dict(), "history": rows}
-    save_checkpoint(folder / CHECKPOINT_FOLDER, trainer.epoch, state)
-    append_epoch(folder, history[-1].row())
-    if trainer.best is not None and trainer.best.epoch == trainer.epoch:
-        _write_best(trainer, folder)
-    _write_result(trainer, folder, RUNNING, history)
 
 
 def _write_best(trainer: Trainer, folder: Path) -> None:

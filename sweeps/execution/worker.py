@@ -103,10 +103,12 @@ def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
 def do_epochs(job: Job, report: ReportEpoch) -> tuple[str, str | None]:
     """The job's state and error. Raises WriteError or OSError if the disk refuses a write."""
     results = JOBS[job["task"]](job)
-    known = recorded_epochs(Path(job["folder"]))
+    known, began = recorded_epochs(Path(job["folder"])), False
     try:
         while (result := advance(results, job)) is not None:
-            note_state(job, RUNNING)
+            if not began:
+                note_state(job, RUNNING)
+                began = True
             answer = agreed(result, report, result.epoch <= known)
             if answer != GO_ON and result.epoch < job["config"]["epochs"]:
                 results.close()

@@ -79,9 +79,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert equal(load_tensors(a / "best.safetensors"), load_tensors(b / "best.safetensors"))
     assert (a / "config.yaml").read_bytes() == (b / "config.yaml").read_bytes()
     assert equal(load_latest(a / "checkpoints"), load_latest(b / "checkpoints"))
-    assert sorted(p.name for p in (a / "checkpoints").iterdir()) == sorted(
-        p.name for p in (b / "checkpoints").iterdir()
-    )
+    assert max(p.name for p in (a / "checkpoints").iterdir()) == max(p.name for p in (b / "checkpoints").iterdir())
 
 
 DAMAGE = ("emptied", "cut", "removed", "altered")

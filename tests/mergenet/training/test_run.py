@@ -1,5 +1,7 @@
 """Runs on disk: a run that was closed or damaged ends bitwise as one that was not."""
 
+import itertools
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from tests.mergenet.runs import DAMAGE, VARIANTS, assert_same_run, config_of, fi
 from tests.tiny import equal, tiny_config, without_times
 
 pytestmark = pytest.mark.usefixtures("tiny")
+SECONDS = "mergenet.training.run.CHECKPOINT_SECONDS"
 
 
 @pytest.fixture
@@ -124,6 +127,13 @@ def test_closing_while_the_past_is_replayed_leaves_the_run_stopped(folder: Path)
         assert read_run(folder).result["epochs_done"] == 1
 
 
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a checkpoint, however short it is."""
+    monkeypatch.setattr(SECONDS, 0.0)
+
+
+@pytest.mark.usefixtures("every_epoch")
 def test_every_epoch_is_on_disk_when_it_is_yielded(folder: Path) -> None:
     config = config_of("baseline")
     for result in train_run(config, folder):
@@ -138,6 +148,7 @@ def test_every_epoch_is_on_disk_when_it_is_yielded(folder: Path) -> None:
         assert equal(best, state["trainer"]["bests"]["target"]["network"])
 
 
+@pytest.mark.usefixtures("every_epoch")
 def test_what_a_kill_left_beside_the_last_checkpoint_is_dropped(folder: Path) -> None:
     config = config_of("baseline")
     running = train_run(config, folder)
@@ -150,9 +161,56 @@ def test_what_a_kill_left_beside_the_last_checkpoint_is_dropped(folder: Path) ->
     assert sorted(path.name for path in checkpoints.iterdir()) == ["epoch-000003", "epoch-000004"]
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("last", [0, 1])
+def test_epochs_without_a_checkpoint_are_trained_again_to_the_same_bits(
+    name: str, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """last: the epoch whose checkpoint is the last one when the run is killed after its third epoch."""
+    config = config_of(name)
+    monkeypatch.setattr(SECONDS, 0.0 if last else math.inf)
+    running = train_run(config, tmp_path / "run")
+    next(running)
+    monkeypatch.setattr(SECONDS, math.inf)
+    assert [next(running).epoch, next(running).epoch] == [2, 3]
+    shutil.copytree(tmp_path / "run", tmp_path / "killed")
+    running.close()
+    there = [path.name for path in (tmp_path / "killed").glob("checkpoints/*")]
+    assert there == [f"epoch-00000{last}"] * last
+    killed = read_run(tmp_path / "killed")
+    assert (len(killed.epochs), killed.result["epochs_done"]) == (3, last)
+    again = list(train_run(config, tmp_path / "killed"))
+    assert [result.epoch for result in again] == [1, 2, 3, 4]
+    assert_same_run(tmp_path / "killed", finish(config, tmp_path / "whole"))
+    assert [path.name for path in (tmp_path / "whole").glob("checkpoints/*")] == ["epoch-000004"]
+
+
+@pytest.mark.usefixtures("every_epoch")
+def test_an_interrupted_step_leaves_the_last_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The networks are then in the middle of an epoch, which is nobody's state."""
+    config = config_of("open cycle")
+    running = train_run(config, folder)
+    assert [next(running).epoch, next(running).epoch] == [1, 2]
+    step, steps = Trainer._step, itertools.count()
+
+    def interrupted(trainer: Trainer, number: int) -> float:
+        if next(steps) == 3:
+            raise KeyboardInterrupt
+        return step(trainer, number)
+
+    monkeypatch.setattr(Trainer, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(running)
+    monkeypatch.undo()
+    assert newest(folder).name == "epoch-000002"
+    assert read_run(folder).result["status"] == "stopped"
+    assert_same_run(finish(config, folder), finish(config, folder.parent / "whole"))
+
+
 @pytest.fixture
-def stopped(folder: Path) -> Path:
-    """A run of which two of four epochs are done."""
+def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of which two of four epochs are done, with a checkpoint each."""
+    monkeypatch.setattr(SECONDS, 0.0)
     running = train_run(config_of("open cycle"), folder)
     next(running)
     next(running)

@@ -37,6 +37,13 @@ print(json.dumps({
 sys.exit(int(os.environ.get("STATUS", 0)))
 """
 FORKED_ALIKE = ["arguments", "script", "name", "folder", "input", "oom_score_adj", "temporary", "open_files", "threads"]
+SHELLS = (
+    "_",
+    "PWD",
+    "OLDPWD",
+    "SHLVL",
+    "PS1",
+)  # what bash sets for itself, or drops, as it does an activated venv's PS1
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
@@ -107,7 +114,7 @@ def test_a_forked_worker_is_as_a_fresh_one(tmp_path: Path) -> None:
     assert forked["leads"]  # a process group of its own, which Ray signals
     assert Path(forked["path"]) == tmp_path
     given, other = (
-        {name: value for name, value in each["environment"].items() if name not in ("_", "PWD", "OLDPWD", "SHLVL")}
+        {name: value for name, value in each["environment"].items() if name not in SHELLS}
         for each in (forked, expected)
     )
     assert given["OF_THE_WORKER"] == "yes"
