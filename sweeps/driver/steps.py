@@ -35,6 +35,19 @@ if TYPE_CHECKING:
     from sweeps.execution.worker_pool import WorkerPool  # ray, which reads its environment when it is imported
 
 
+FOR_SEARCH = (
+    "ray.tune",
+    "sweeps.driver.rebuild_study",
+    "sweeps.execution.relay",
+    "sweeps.execution.tune_callbacks",
+    "sweeps.execution.tune_searcher",
+    "sweeps.schedulers.early_stopping",
+    "sweeps.study.study",
+    "sqlalchemy.orm",  # these two by Optuna, once it makes a study
+    "alembic.command",
+)
+
+
 def submit_source(plan: Plan, jobs: Jobs, slots: "WorkerPool", view: View) -> None:
     """Submit the training of the source, if it can be recorded, and print what happens."""
     if not plan.source.record:
@@ -55,7 +68,7 @@ def wait_source(plan: Plan, slots: "WorkerPool") -> None:
 
 def load_search() -> None:
     """Import what `search` needs: seconds, which the training of the source hides."""
-    for module in ("ray.tune", "sweeps.execution.relay", "sweeps.execution.tune_searcher", "sweeps.study.study"):
+    for module in FOR_SEARCH:
         import_module(module)
 
 
