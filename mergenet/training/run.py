@@ -200,8 +200,8 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
         writer.save_checkpoint(history)
         writer.save_result(STOPPED, history)
         raise
-    except KeyboardInterrupt:  # in the middle of a step: this is no state to go on from
-        writer.save_result(STOPPED, history)
+    except KeyboardInterrupt:  # in the middle of a step: no state to go on from, so the last checkpoint is
+        writer.stop_there()
         raise
     except Exception as error:
         writer.save_result(FAILED, history, error=str(error) or type(error).__name__)
@@ -239,6 +239,11 @@ class RunWriter:
         state = {"trainer": self.trainer.state_dict(), "history": rows}
         save_checkpoint(self.folder / CHECKPOINT_FOLDER, self.trainer.epoch, state)
         self.epoch, self.time = self.trainer.epoch, time.monotonic()
+
+    def stop_there(self) -> None:
+        """The run has stopped at its last checkpoint, of whose epoch best network and result are."""
+        if distributed.is_main():
+            write_record(self.folder / RESULT_FILE, read_result(self.folder) | {STATUS: STOPPED})
 
     def save_result(
         self,

@@ -203,7 +203,7 @@ def test_an_interrupted_step_leaves_the_last_checkpoint(folder: Path, monkeypatc
         next(running)
     monkeypatch.undo()
     assert newest(folder).name == "epoch-000002"
-    assert read_run(folder).result["status"] == "stopped"
+    assert [read_run(folder).result[key] for key in ("status", "epochs_done")] == ["stopped", 2]
     assert_same_run(finish(config, folder), finish(config, folder.parent / "whole"))
 
 
