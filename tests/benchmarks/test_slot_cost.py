@@ -59,9 +59,11 @@ def test_memory_of_this_process_and_its_child() -> None:
 
 
 def test_the_report_of_many_slots(capsys: pytest.CaptureFixture[str]) -> None:
-    wait = {"median": 0.01, "p99": 0.2, "most": 0.9}
-    found = {"trials": 10, "epochs": 50, "seconds": 9.0, "wait": wait, "driver_cpu": 0.2, "driver_cpu_later": 0.1}
-    many_slots.report(found | {"memory": {"SweepRelay": [2, 140.0]}})
+    waits = {"wait": many_slots.quantiles([0.1] * 98 + [2.0] * 2), "wait_later": many_slots.quantiles([0.2])}
+    found = {"trials": 10, "epochs": 50, "seconds": 9.0, "started": 4.0, "driver_cpu": 0.2, "driver_cpu_later": 0.1}
+    many_slots.report(found | waits | {"memory": {"SweepRelay": [2, 140.0]}})
     text = capsys.readouterr().out
-    assert "p99 of the wait at most 0.5 s: 0.200, reached" in text
+    assert "from epoch ended to go on: median 0.100 s, p99 2.000, most 2.000" in text
+    assert "p99 of the wait at most 0.5 s: 2.000, NOT REACHED" in text
+    assert "p99 once they run at most 0.5 s: 0.200, reached" in text
     assert "CPU at most 0.1 s: 0.200, NOT REACHED" in text
