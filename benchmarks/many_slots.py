@@ -6,10 +6,9 @@ takes jobs from the queue, sleeps for an epoch and reports a learning curve made
 written, and neither torch nor a worker of Ray Train runs.
 
 The wait of an epoch is from "epoch ended", when a slot has reported it, to "go on", when the queue has the scheduler's
-answer. It is told for the whole search, and for what comes once the relays of the first trials have started: for their
-start Tune lets everything else wait (RayActorManager.next of Ray 2.60). The memory of the head is the PSS of the driver
-and all that runs on the head node, by kind of process; what a worker group's controller and helpers take is measured by
-slot_cost.py.
+answer. It is told for the whole search, and for what comes once the relays of the first trials have started, by which
+time answers have piled up. The memory of the head is the PSS of the driver and all that runs on the head node, by kind
+of process; what a worker group's controller and helpers take is measured by slot_cost.py.
 
 Goal: 256 slots on 8 nodes, 2,000 trials of 20 epochs: the 99th percentile of the wait is at most 0.5 s, and the driver
 takes at most 0.1 s of CPU a trial.
@@ -41,7 +40,6 @@ MAX_WAIT, MAX_CPU = 0.5, 0.1  # seconds: the 99th percentile of a wait; of the d
 MEMORY = 100 * 1024**2  # bytes of a node's object store
 METRIC = "target_val_top1"
 MARK = "MERGENET_BENCHMARK"  # a variable in the environment of all that the cluster runs
-
 
 Wait = tuple[float, float]  # when an epoch had ended (since 1970), and the seconds until "go on"
 

@@ -1,12 +1,6 @@
-"""Training into a run folder: every epoch is recorded, and a stopped run resumes where it was.
-
-A checkpoint is written before the row of its epoch; a run killed in between has the row in its checkpoint. Epochs may
-be much shorter than writing a checkpoint takes, so not every one has its own: a killed run repeats those since the
-last, and ends with bitwise the same weights.
-"""
+"""Training into a run folder: every epoch is recorded (run_writer.py), and a stopped run resumes where it was."""
 
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,36 +12,28 @@ from mergenet.config.loading import dump_yaml, load_config
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.learner import distributed
 from mergenet.records.atomic import only_writer, write_text
-from mergenet.records.checkpoint import load_latest, save_checkpoint, save_tensors, tidy
+from mergenet.records.checkpoint import load_latest, save_tensors, tidy
 from mergenet.records.inputs import CODE, DATA, check_unchanged, code_hashes
 from mergenet.records.kept import repair_epochs
 from mergenet.records.run_record import (
     ADAPTER_FILE,
-    BEST_EPOCH,
     BEST_FILE,
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     EPOCH,
-    EPOCHS_DONE,
     EPOCHS_FILE,
-    EPOCHS_HASH,
-    ERROR,
     FAILED,
     FINISHED,
-    METRIC,
     PROVENANCE_FILE,
     RESULT_FILE,
     RUNNING,
-    SPEC,
     STATUS,
     STEP,
     STOPPED,
     EpochResult,
-    append_epoch,
     config_hash,
     differences,
     empty_run,
-    epochs_hash,
     provenance,
     read_epochs,
     read_provenance,
@@ -59,6 +45,7 @@ from mergenet.records.run_record import (
 from mergenet.tasks import contents
 from mergenet.tasks.contents import data_lines
 from mergenet.training.advice import FEW
+from mergenet.training.run_writer import RunWriter
 from mergenet.training.trainer import Trainer
 from mergenet.training.unchanged import check_finished
 from mergenet.transfer.build_links import adapter_tensors
@@ -68,7 +55,6 @@ LOG = logging.getLogger(__name__)
 # all that is in a run folder beside config.yaml, which comes first and goes last
 OWN = (".*.tmp*", PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE, CHECKPOINT_FOLDER, BEST_FILE, ADAPTER_FILE)
 PATIENCE = 15.0  # seconds to wait for another process that still writes to the run folder
-CHECKPOINT_SECONDS = 2.0  # between checkpoints: what a kill may cost, beside the epoch that it interrupts
 
 
 def train_run(
@@ -76,8 +62,8 @@ def train_run(
 ) -> Iterator[EpochResult]:
     """Trains `config` into `folder`; yields each epoch once its record is safely on disk.
 
-    Checkpoints are CHECKPOINT_SECONDS of training apart, and the last epoch has one, as has the one after which the
-    generator is closed. A run that is killed repeats the epochs since the last, to the same bits.
+    Checkpoints are two seconds apart, or an epoch if that is longer; the last epoch has one, as has the one after which
+    the generator is closed. A run that is killed repeats the epochs since the last one, to the same bits.
 
     A folder that holds an unfinished run of the same configuration is resumed, a finished one is only read; neither
     if the user's modules or the data have changed since.
@@ -107,12 +93,14 @@ def train_run(
         distributed.barrier()  # all workers have read before the first one writes
         if not history:
             warn_of_few_updates(trainer)
+        writer = RunWriter(trainer, folder)
         if distributed.is_main():
             _open(config, folder, trainer, history)
+            writer.save_result(RUNNING, history)
             for line in data_lines(data_of(trainer)):
                 LOG.info(line)
         distributed.barrier()
-        yield from _train(trainer, folder, history)
+        yield from _train(trainer, folder, history, writer)
 
 
 def data_of(trainer: Trainer) -> dict[str, dict[str, Any]]:
@@ -184,8 +172,7 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterator[EpochResult]:
-    writer = RunWriter(trainer, folder)
+def _train(trainer: Trainer, folder: Path, history: list[EpochResult], writer: RunWriter) -> Iterator[EpochResult]:
     try:
         yield from history[:]
         for result in trainer.epochs():
@@ -206,59 +193,6 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult]) -> Iterat
     except Exception as error:
         writer.save_result(FAILED, history, error=str(error) or type(error).__name__)
         raise
-
-
-class RunWriter:
-    """Writes a run's files as it trains, in the first worker: a row for each epoch, the rest after the last epoch and
-    CHECKPOINT_SECONDS after it was last written.
-
-    history: all epochs so far.
-    """
-
-    def __init__(self, trainer: Trainer, folder: Path) -> None:
-        self.trainer, self.folder = trainer, folder
-        self.epoch, self.time = trainer.epoch, time.monotonic()  # of the last checkpoint
-        self.best = trainer.best
-
-    def add_epoch(self, history: list[EpochResult]) -> None:
-        if not distributed.is_main():
-            return
-        is_last = self.trainer.epoch == self.trainer.config.epochs
-        is_due = is_last or time.monotonic() - self.time >= CHECKPOINT_SECONDS
-        if is_due:
-            self.save_checkpoint(history)
-        append_epoch(self.folder, history[-1].row())
-        if is_due:
-            self.save_result(RUNNING, history)
-
-    def save_checkpoint(self, history: list[EpochResult]) -> None:
-        """Unless this epoch has one."""
-        if self.epoch == self.trainer.epoch or not distributed.is_main():
-            return
-        rows = [{"epoch": r.epoch, "step": r.step, "metrics": r.metrics} for r in history]
-        state = {"trainer": self.trainer.state_dict(), "history": rows}
-        save_checkpoint(self.folder / CHECKPOINT_FOLDER, self.trainer.epoch, state)
-        self.epoch, self.time = self.trainer.epoch, time.monotonic()
-
-    def stop_there(self) -> None:
-        """The run has stopped at its last checkpoint, of whose epoch best network and result are."""
-        if distributed.is_main():
-            write_record(self.folder / RESULT_FILE, read_result(self.folder) | {STATUS: STOPPED})
-
-    def save_result(
-        self,
-        status: str,
-        history: list[EpochResult],
-        test: dict[str, float] | None = None,
-        error: str | None = None,
-    ) -> None:
-        """The best network so far, and the result."""
-        if not distributed.is_main():
-            return
-        if self.trainer.best is not self.best:
-            _write_best(self.trainer, self.folder)
-            self.best = self.trainer.best
-        _write_result(self.trainer, self.folder, status, history, test, error)
 
 
 def check_same(config: Config, folder: Path, resume: bool = True) -> None:
@@ -321,9 +255,6 @@ def _open(config: Config, folder: Path, trainer: Trainer, history: list[EpochRes
     write_text(folder / CONFIG_FILE, dump_yaml(config))
     write_record(folder / PROVENANCE_FILE, origin)
     write_epochs(folder, [result.row() for result in history])
-    if trainer.best is not None:  # a kill between checkpoint and this file leaves an older one
-        _write_best(trainer, folder)
-    _write_result(trainer, folder, RUNNING, history)
 
 
 def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) -> dict[str, Any]:
@@ -356,30 +287,3 @@ def _origin(config: Config, folder: Path, trainer: Trainer, epochs_done: int) ->
 def _data_hashes(trainer: Trainer) -> dict[str, str]:
     source = {} if trainer.source is None else {"source": trainer.source.data_hash}
     return {"target": trainer.target.task.data_hash} | source
-
-
-def _write_best(trainer: Trainer, folder: Path) -> None:
-    assert trainer.best is not None
-    task = trainer.target.task
-    save_tensors(folder / BEST_FILE, trainer.best.network, {SPEC: task.spec.to_json()} | task.metadata)
-
-
-def _write_result(
-    trainer: Trainer,
-    folder: Path,
-    status: str,
-    history: list[EpochResult],
-    test: dict[str, float] | None = None,
-    error: str | None = None,
-) -> None:
-    if not distributed.is_main():
-        return
-    written = epochs_hash(epoch.row() for epoch in history)
-    result: dict[str, Any] = {STATUS: status, ERROR: error, EPOCHS_DONE: len(history), EPOCHS_HASH: written}
-    result[BEST_EPOCH] = None
-    result[METRIC] = trainer.target.metric
-    for learner in trainer.receivers:
-        if (best := trainer.bests.get(learner.role)) is not None:
-            name = BEST_EPOCH if learner.role == "target" else f"{learner.role}_{BEST_EPOCH}"
-            result |= {name: best.epoch, learner.metric: best.value}
-    write_record(folder / RESULT_FILE, result | (test or {}))

@@ -19,7 +19,7 @@ CONFIG = "open cycle"
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With two checkpoints, as a run has whose epochs are not short."""
-    monkeypatch.setattr("mergenet.training.run.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("mergenet.training.run_writer.CHECKPOINT_SECONDS", 0.0)
     return finish(config_of(CONFIG), tmp_path / "run")
 
 

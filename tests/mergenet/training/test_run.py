@@ -23,7 +23,7 @@ from tests.mergenet.runs import DAMAGE, VARIANTS, assert_same_run, config_of, fi
 from tests.tiny import equal, tiny_config, without_times
 
 pytestmark = pytest.mark.usefixtures("tiny")
-SECONDS = "mergenet.training.run.CHECKPOINT_SECONDS"
+SECONDS = "mergenet.training.run_writer.CHECKPOINT_SECONDS"
 
 
 @pytest.fixture
@@ -179,16 +179,23 @@ def test_epochs_without_a_checkpoint_are_trained_again_to_the_same_bits(
     assert there == [f"epoch-00000{last}"] * last
     killed = read_run(tmp_path / "killed")
     assert (len(killed.epochs), killed.result["epochs_done"]) == (3, last)
+    if (state := load_latest(tmp_path / "killed/checkpoints")) is not None:
+        best = state["trainer"]["bests"]["target"]
+        assert equal(load_tensors(tmp_path / "killed/best.safetensors")[0], best["network"])
+        assert killed.result["best_epoch"] == best["epoch"]
     again = list(train_run(config, tmp_path / "killed"))
     assert [result.epoch for result in again] == [1, 2, 3, 4]
     assert_same_run(tmp_path / "killed", finish(config, tmp_path / "whole"))
     assert [path.name for path in (tmp_path / "whole").glob("checkpoints/*")] == ["epoch-000004"]
 
 
-@pytest.mark.usefixtures("every_epoch")
-def test_an_interrupted_step_leaves_the_last_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks are then in the middle of an epoch, which is nobody's state."""
+@pytest.mark.parametrize(("seconds", "last"), [(0.0, 2), (math.inf, 0)])
+def test_an_interrupted_step_leaves_the_last_checkpoint(
+    seconds: float, last: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The networks are then in the middle of an epoch, which is no state to go on from."""
     config = config_of("open cycle")
+    monkeypatch.setattr(SECONDS, seconds)
     running = train_run(config, folder)
     assert [next(running).epoch, next(running).epoch] == [1, 2]
     step, steps = Trainer._step, itertools.count()
@@ -202,8 +209,9 @@ def test_an_interrupted_step_leaves_the_last_checkpoint(folder: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         next(running)
     monkeypatch.undo()
-    assert newest(folder).name == "epoch-000002"
-    assert [read_run(folder).result[key] for key in ("status", "epochs_done")] == ["stopped", 2]
+    assert [path.name for path in sorted(folder.glob("checkpoints/*"))][-1:] == [f"epoch-{last:06d}"] * bool(last)
+    assert [read_run(folder).result[key] for key in ("status", "epochs_done")] == ["stopped", last]
+    assert (folder / "best.safetensors").exists() == bool(last)
     assert_same_run(finish(config, folder), finish(config, folder.parent / "whole"))
 
 
@@ -406,7 +414,7 @@ def test_an_epoch_that_could_not_be_written_does_not_count(folder: Path, monkeyp
     def full(*_: Any) -> None:
         raise OSError("full")
 
-    monkeypatch.setattr("mergenet.training.run.append_epoch", full)
+    monkeypatch.setattr("mergenet.training.run_writer.append_epoch", full)
     with pytest.raises(OSError, match="full"):
         next(running)
     record = read_run(folder)

@@ -37,13 +37,8 @@ print(json.dumps({
 sys.exit(int(os.environ.get("STATUS", 0)))
 """
 FORKED_ALIKE = ["arguments", "script", "name", "folder", "input", "oom_score_adj", "temporary", "open_files", "threads"]
-SHELLS = (
-    "_",
-    "PWD",
-    "OLDPWD",
-    "SHLVL",
-    "PS1",
-)  # what bash sets for itself, or drops, as it does an activated venv's PS1
+# what bash sets for itself, or drops: an active virtual environment exports its prompt
+SHELLS = "_", "PWD", "OLDPWD", "SHLVL", "PS1"
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
