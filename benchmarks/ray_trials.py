@@ -43,7 +43,8 @@ def run_tune(folder: Path, row: dict[str, Any]) -> Path:
     def trainable(_config: dict[str, Any]) -> None:
         tune.report(row)
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # never a cluster that runs on this machine already: one refuses num_cpus
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         run_config = tune.RunConfig(name="experiment", storage_path=str(folder), verbose=0)
         with contextlib.redirect_stdout(io.StringIO()):

@@ -1,12 +1,14 @@
 """The Ray of a sweep starts beside its plan, and is gone when the sweep is, whatever ended it; on the real Ray."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys, time
 import ray
@@ -53,7 +55,7 @@ except ConfigError as error:
 """
 OURS = """
 with quiet():
-    ray.init(num_cpus=3, include_dashboard=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=3, include_dashboard=False, logging_level="ERROR")
     with ray_starting(1):
         print(is_starting())
         with local_ray(1):
@@ -129,3 +131,11 @@ def test_a_ray_that_does_not_start_is_found_where_it_is_needed() -> None:
     planned, error, up = printed(FAILS, RAY_TMPDIR="/tmp/" + "x" * 80)
     assert (planned, up) == ("planned", "False")
     assert error.startswith("RayFailed RAY_TMPDIR must have at most ")
+
+
+def test_what_starts_a_ray_says_which() -> None:
+    """Without an address, ray.init joins a cluster that happens to run on the machine, and refuses num_cpus there."""
+    files = [file for room in ("sweeps", "benchmarks", "tests") for file in sorted((ROOT / room).rglob("*.py"))]
+    calls = {(file, call) for file in files for call in re.findall(r"ray\.init\(\s*(\w*)=", file.read_text("utf-8"))}
+    assert len(calls) >= 5
+    assert not [file for file, first in calls if first != "address"]
