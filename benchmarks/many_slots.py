@@ -75,7 +75,7 @@ class Node:
                 await asyncio.sleep(self.seconds * rng.uniform(0.8, 1.2))
                 row = {"epoch": epoch, "step": epoch, METRIC: top * (1 - np.exp(-self.rate * epoch))}
                 ended, began = time.time(), time.perf_counter()
-                answer = await self.queue.report.remote(name, job["id"], row, False)
+                answer = await self.queue.report.remote(name, job["id"], row)
                 self.waits.append((ended, time.perf_counter() - began))
                 if answer != GO_ON and epoch < job["config"]["epochs"]:
                     state = PRUNED

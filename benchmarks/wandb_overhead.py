@@ -36,7 +36,7 @@ def events(job: str, num_epochs: int) -> list[JobEvent]:
     return [
         QueuedEvent(**head, event="queued", params=params, number=0, seed=0, method="mergenet", config=CONFIG),
         StartEvent(**head, event="started", group="g"),
-        *(RowEvent(**head, event="row", row=row, replayed=False) for row in rows),
+        *(RowEvent(**head, event="row", row=row) for row in rows),
         EndEvent(**head, event="ended", **outcome),
     ]
 

@@ -188,11 +188,8 @@ class JobQueue:
     async def no_more_jobs(self) -> None:
         await self.queue.put(None)
 
-    async def report(self, group: str, job: str, row: Row, replayed: bool) -> str:
-        """Pass an epoch on, unless it was reported before, and wait for the decision: GO_ON, STOP or SUSPEND.
-
-        replayed: the epoch was recorded before this group took the job.
-        """
+    async def report(self, group: str, job: str, row: Row) -> str:
+        """Pass an epoch on, unless it was reported before, and wait for the decision: GO_ON, STOP or SUSPEND."""
         state = self.states[job]
         if group in self.gone:
             return SUSPEND
@@ -200,7 +197,7 @@ class JobQueue:
             state.last_epoch = row["epoch"]
             state.attempts = 0
             await state.rows.put({"row": row})
-            await self._tell(RowEvent(**self._head(job), event="row", row=row, replayed=replayed))
+            await self._tell(RowEvent(**self._head(job), event="row", row=row))
         async with self.news:
             await self.news.wait_for(lambda: state.may_go_on(row["epoch"]) or self._released(group, state))
         if group in self.gone:

@@ -18,7 +18,7 @@ from mergenet.config import Config
 from mergenet.errors import TrainingDiverged, UserError, WriteError
 from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
-from mergenet.records.run_record import CONFIG_FILE, EpochResult, read_epochs
+from mergenet.records.run_record import CONFIG_FILE, EpochResult
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.execution.placement import own_placement
 from sweeps.trials.errors import write_refusal
@@ -26,7 +26,7 @@ from sweeps.trials.messages import GO_ON, STOP, SUSPEND, Job, JobOutcome, Row
 from sweeps.trials.record import write_trial
 
 Epochs = Generator[EpochResult, None, None]
-ReportEpoch = Callable[[Row, bool], str]  # an epoch and whether it was recorded before; what the job is told
+ReportEpoch = Callable[[Row], str]  # what the job is told after an epoch
 ANSWERS = (GO_ON, STOP, SUSPEND)
 
 
@@ -45,8 +45,8 @@ def worker_loop(settings: dict[str, Any]) -> None:
         if job is None:
             break
 
-        def report(row: Row, replayed: bool, name: str = job["id"]) -> str:
-            return str(ray.get(queue.report.remote(group, name, row, replayed)))
+        def report(row: Row, name: str = job["id"]) -> str:
+            return str(ray.get(queue.report.remote(group, name, row)))
 
         outcome = do_job(job, report)
         tidy(turn)
@@ -103,13 +103,13 @@ def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
 def do_epochs(job: Job, report: ReportEpoch) -> tuple[str, str | None]:
     """The job's state and error. Raises WriteError or OSError if the disk refuses a write."""
     results = JOBS[job["task"]](job)
-    known, began = recorded_epochs(Path(job["folder"])), False
+    began = False
     try:
         while (result := advance(results, job)) is not None:
             if not began:
                 note_state(job, RUNNING)
                 began = True
-            answer = agreed(result, report, result.epoch <= known)
+            answer = agreed(result, report)
             if answer != GO_ON and result.epoch < job["config"]["epochs"]:
                 results.close()
                 return PRUNED if answer == STOP else SUSPEND, None
@@ -118,18 +118,11 @@ def do_epochs(job: Job, report: ReportEpoch) -> tuple[str, str | None]:
     return COMPLETE, None
 
 
-def recorded_epochs(folder: Path) -> int:
-    try:
-        return len(read_epochs(folder))
-    except UserError:  # damaged: the run itself will report it
-        return 0
-
-
-def agreed(result: EpochResult, report: ReportEpoch, replayed: bool) -> str:
+def agreed(result: EpochResult, report: ReportEpoch) -> str:
     """The first worker reports; all act on the answer that it gets."""
     import torch
 
-    answer = report(result.row(), replayed) if distributed.is_main() else GO_ON
+    answer = report(result.row()) if distributed.is_main() else GO_ON
     if distributed.world_size() == 1:
         return answer
     number = torch.tensor(ANSWERS.index(answer), device=distributed.device())

@@ -83,11 +83,8 @@ class StartEvent(EventHead):
 
 
 class RowEvent(EventHead):
-    """replayed: the epoch was recorded before its group took the job."""
-
     event: Literal["row"]
     row: Row
-    replayed: bool
 
 
 class LostEvent(EventHead):

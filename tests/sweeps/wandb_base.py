@@ -119,8 +119,8 @@ def begin(seed: int = 0, **changes: Any) -> list[dict[str, Any]]:
     return [queued, {"event": "started", "group": "g"}]
 
 
-def epochs(first: int, last: int, replayed: bool = False) -> list[dict[str, Any]]:
-    return [{"event": "row", "row": row, "replayed": replayed} for row in rows(first, last)]
+def epochs(first: int, last: int) -> list[dict[str, Any]]:
+    return [{"event": "row", "row": row} for row in rows(first, last)]
 
 
 def end(state: str = "complete", error: str | None = None) -> dict[str, Any]:

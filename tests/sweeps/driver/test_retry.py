@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from analysis.names import TRIAL
 from analysis.trial_file import trial_of
+from mergenet.records.run_record import read_epochs
 from sweeps.config import SweepConfig
 from sweeps.driver.retry import retry_failed
 from sweeps.driver.steps import forget_other
@@ -17,7 +18,7 @@ from sweeps.planning.plan import Plan
 from sweeps.space.space import Space
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import Jobs
-from sweeps.trials.messages import GO_ON, STOP
+from sweeps.trials.messages import GO_ON, STOP, Row
 from sweeps.trials.record import write_trial
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import read_trials
@@ -68,10 +69,11 @@ def test_it_begins_again_and_is_told_once(plan: Plan, failed: Path) -> None:
     reconcile(study, jobs, plan)
     assert states(study) == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.RUNNING]
     assert [one.params for one in study.known()] == before
-    replayed = []
+    begun, told = read_epochs(failed / "trials/trial-001"), list[Row]()
     for one in study.known()[1:]:
-        do_job(jobs.trial(one.index, one.params), lambda _, known: replayed.append(known) or GO_ON)
-    assert replayed == [True, False, False, False], "the second trial goes on after its first epoch"
+        do_job(jobs.trial(one.index, one.params), lambda row: told.append(row) or GO_ON)
+    assert [row["epoch"] for row in told] == [1, 2, 1, 2]
+    assert begun == told[:1], "the second trial goes on after its first epoch"
     reconcile(study, jobs, plan)
     assert states(study) == [TrialState.COMPLETE] * 3
     assert [trial.state for trial in study.study.trials].count(TrialState.FAIL) == 2, "that they failed stays true"

@@ -49,12 +49,12 @@ def test_an_epoch_is_told_once() -> None:
         queue = await submitted("a")
         await queue.next_job("g", 0)
         for epoch in (1, 2):
-            assert await queue.report("g", "a", {"epoch": epoch}, False) == GO_ON
+            assert await queue.report("g", "a", {"epoch": epoch}) == GO_ON
         await queue.lost("g", "killed")
         await queue.next_job("h", 0)
         for epoch in (1, 2, 3):  # the run goes on from its records
-            await queue.report("h", "a", {"epoch": epoch}, epoch < 3)
-        assert await queue.report("g", "a", {"epoch": 4}, False) == SUSPEND, "a group that was given up is not heard"
+            await queue.report("h", "a", {"epoch": epoch})
+        assert await queue.report("g", "a", {"epoch": 4}) == SUSPEND, "a group that was given up is not heard"
         await queue.finish("g", "a", {"state": "failed", "error": "late"})
         await queue.finish("h", "a", {"state": "complete", "error": None})
         assert [event["row"]["epoch"] for event in told(queue, "row")] == [1, 2, 3]
@@ -73,7 +73,7 @@ def test_a_job_that_pauses_by_itself_pauses_all_others() -> None:
         await queue.next_job("h", 0)
         await queue.finish("g", "a", {"state": SUSPEND, "error": "the disk is full"})
         assert await queue.is_suspended()
-        assert await queue.report("h", "b", {"epoch": 1}, False) == SUSPEND
+        assert await queue.report("h", "b", {"epoch": 1}) == SUSPEND
         assert await queue.next_job("g", 1) is None
         assert {e["job"]: e["error"] for e in told(queue, "ended")} == {"a": "the disk is full", "c": None}
         assert await queue.unfinished() == ["b"]
@@ -127,11 +127,11 @@ def test_stop_and_suspend_are_answers_to_a_report() -> None:
         await queue.next_job("g", 0)
         await queue.next_job("h", 0)
         await queue.stop("a")
-        assert await queue.report("g", "a", {"epoch": 1}, False) == STOP
+        assert await queue.report("g", "a", {"epoch": 1}) == STOP
         assert (await queue.next_row("a"))["end"]["state"] == "pruned", "who waits is released at once"
         await queue.suspend()
-        assert await queue.report("h", "b", {"epoch": 1}, False) == SUSPEND
-        assert await queue.report("g", "a", {"epoch": 2}, False) == STOP, "a stop comes first"
+        assert await queue.report("h", "b", {"epoch": 1}) == SUSPEND
+        assert await queue.report("g", "a", {"epoch": 2}) == STOP, "a stop comes first"
         assert (await queue.next_row("c"))["end"]["state"] == SUSPEND, "what had not begun does not begin"
         assert await queue.next_job("g", 1) is None
         assert await queue.next_job("h", 1) is None
@@ -171,24 +171,24 @@ def test_a_judged_job_waits_for_the_judgement_of_each_epoch_but_its_last() -> No
         queue = JobQueue()
         await queue.submit(job("a"), judged=True)
         await queue.next_job("g", 0)
-        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 1}, False))
+        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 1}))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         await queue.judge("a", 1)
         assert await waiting == GO_ON
-        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 2}, False))
+        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 2}))
         await queue.lost("g", "killed")
         assert await waiting == SUSPEND, "nobody waits for a group that is gone"
         await queue.next_job("h", 0)
-        assert await queue.report("h", "a", {"epoch": 1}, True) == GO_ON, "judged before the group was lost"
-        waiting = asyncio.ensure_future(queue.report("h", "a", {"epoch": 2}, True))
+        assert await queue.report("h", "a", {"epoch": 1}) == GO_ON, "judged before the group was lost"
+        waiting = asyncio.ensure_future(queue.report("h", "a", {"epoch": 2}))
         await asyncio.sleep(0.01)
         assert not waiting.done(), "told before, not judged yet"
         await queue.judge("a", 2)
         assert await waiting == GO_ON
         await queue.judge("a", 3)
-        assert await queue.report("h", "a", {"epoch": 3}, False) == GO_ON
-        assert await queue.report("h", "a", {"epoch": 4}, False) == GO_ON, "after the last epoch nothing is to judge"
+        assert await queue.report("h", "a", {"epoch": 3}) == GO_ON
+        assert await queue.report("h", "a", {"epoch": 4}) == GO_ON, "after the last epoch nothing is to judge"
 
     run(script())
 
@@ -206,7 +206,7 @@ def test_who_waits_for_a_judgement_is_released(release: Callable[[JobQueue], Any
         queue = JobQueue()
         await queue.submit(job("a"), judged=True)
         await queue.next_job("g", 0)
-        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 1}, False))
+        waiting = asyncio.ensure_future(queue.report("g", "a", {"epoch": 1}))
         await asyncio.sleep(0.01)
         await release(queue)
         assert await waiting == answer

@@ -30,7 +30,7 @@ with quiet(), local_ray(1), light():
     actor = relay.remote({"number": 0, "params": {"transfer.t_cycle": 2}, "__trial_info__": info})
     first = actor.train.remote()
     job = ray.get(queue.next_job.remote("slot", 0))
-    queue.report.remote("slot", job["id"], {"epoch": 1, "target_val_top1": 0.5}, False)
+    queue.report.remote("slot", job["id"], {"epoch": 1, "target_val_top1": 0.5})
     report = ray.get(first)
     second = actor.train.remote()
     ray.get(queue.finish.remote("slot", job["id"], {"state": "complete", "error": None}))

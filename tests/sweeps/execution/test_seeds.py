@@ -10,7 +10,7 @@ from rich.console import Console
 
 from analysis.seeds import combined, first_of, is_replicate
 from analysis.trial_file import ended_trial
-from mergenet.records.run_record import read_run
+from mergenet.records.run_record import read_epochs, read_run
 from mergenet.records.sealed import read_record
 from sweeps.execution.relay import follow
 from sweeps.execution.seeds import TrialFailed, mark_stopped, outcome_of, reports
@@ -184,11 +184,11 @@ class Slot:
     def __call__(self, job: Job) -> Iterator[JobMessage]:
         if (Path(job["folder"]) / "trial.json").exists() and (known := self.ended(job)) is not None:
             return known
-        rows = []
+        rows, known = [], len(read_epochs(Path(job["folder"])))
 
-        def report(row: Row, replayed: bool) -> str:
+        def report(row: Row) -> str:
             rows.append({"row": row})
-            if not replayed:
+            if row["epoch"] > known:
                 self.trained.setdefault(job["id"], []).append(row["epoch"])
             return SUSPEND if self.pauses.get(job["id"]) == row["epoch"] else GO_ON
 

@@ -167,7 +167,7 @@ def test_a_users_tags_and_notes_stay(server: WandbServer, tmp_path: Path, monkey
     monkeypatch.delenv("WANDB_TAGS")  # which a client that resumes would put in the place of the run's
     again = Mirror(sweep, folder, print)
     for job in ("trial-000", "trial-001"):
-        play(again, job, *begin(), *epochs(1, 2, replayed=True), end())
+        play(again, job, *begin(), *epochs(1, 2), end())
     again.close()
     assert run.about["notes"] == "my own words"
     assert {"look at this", "mine", "complete"} <= set(run.about["tags"])
@@ -182,7 +182,7 @@ def test_a_lost_job_and_a_resumed_sweep_keep_one_run_and_each_epoch_once(server:
     play(first, "trial-000", *begin(), *epochs(1, 2), lost, begin()[1], *epochs(3, 3))
     first.close()  # the driver was interrupted
     again = Mirror(sweep, folder, print)
-    play(again, "trial-000", *begin(), *epochs(1, 4, replayed=True), *epochs(5, 6), end())
+    play(again, "trial-000", *begin(), *epochs(1, 4), *epochs(5, 6), end())
     again.close()
     run = server.runs["tiny-trial-000"]
     assert (run.epochs, run.exit_code) == ([1, 2, 3, 4, 5, 6], 0)  # 4 was recorded, but never mirrored
@@ -318,7 +318,7 @@ def test_after_a_kill_each_epoch_is_there_once(
     record(folder, "trial-000", 5)
     said: list[str] = []
     mirror = Mirror(sweep, folder, said.append)
-    play(mirror, "trial-000", *begin(), *epochs(1, 3, replayed=True), *epochs(4, 5), end())
+    play(mirror, "trial-000", *begin(), *epochs(1, 3), *epochs(4, 5), end())
     mirror.close()
     if mode == "offline":
         wandb.teardown()

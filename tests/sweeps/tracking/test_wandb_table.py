@@ -152,7 +152,7 @@ def test_files_of_runs_that_were_resumed_killed_or_torn(offline: Path) -> None:
     play(first, "trial-001", *begin(), *epochs(1, 3000), end())
     first.close()
     again = Mirror(sweep, folder, print)
-    play(again, "trial-000", *begin(), *epochs(1, 2, replayed=True), *epochs(3, 4), end())
+    play(again, "trial-000", *begin(), *epochs(1, 2), *epochs(3, 4), end())
     again.close()
     wandb.teardown()
     same_but_places(load_wandb(str(folder)), load_trials(folder))
@@ -238,7 +238,7 @@ def test_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
     mirror = Mirror(sweep, folder, print)
     row = {"epoch": 1, "step": 10, "target_val_top1": 0.5, "target_val_loss": math.nan, "target_train_loss": math.inf}
     record(folder, "trial-000", 1)
-    play(mirror, "trial-000", *begin(), {"event": "row", "row": row, "replayed": False}, end())
+    play(mirror, "trial-000", *begin(), {"event": "row", "row": row}, end())
     mirror.close()
     (run,) = online.read_online("stand-in", "mergenet", "tiny")
     (found,) = epochs_of(run)
