@@ -125,7 +125,7 @@ def start(folder: Path) -> None:
             [sys.executable, "-P", "-c", SERVE, str(listener.fileno()), str(folder)],
             env={"OMP_NUM_THREADS": "1", **os.environ},
             pass_fds=[listener.fileno()],
-            start_new_session=True,
+            process_group=0,  # in the session of Ray's own processes, as its workers
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

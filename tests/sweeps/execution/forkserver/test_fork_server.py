@@ -29,6 +29,7 @@ print(json.dumps({
     "arguments": sys.argv[1:], "script": sys.modules["__main__"].__file__, "name": __name__, "path": sys.path[0],
     "folder": os.getcwd(), "environment": dict(os.environ), "input": sys.stdin.read(), "parent": os.getppid(),
     "oom_score_adj": open("/proc/self/oom_score_adj").read(), "leads": os.getpgid(0) == os.getpid(),
+    "session": os.getsid(0),
     "loaded": sorted(sys.modules.keys() & {"torch", "torchvision", "ray", "ray.train", "pandas"}),
     "temporary": tempfile.gettempdir(), "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
     "threads": sorted({one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}),
@@ -36,7 +37,18 @@ print(json.dumps({
 }))
 sys.exit(int(os.environ.get("STATUS", 0)))
 """
-FORKED_ALIKE = ["arguments", "script", "name", "folder", "input", "oom_score_adj", "temporary", "open_files", "threads"]
+FORKED_ALIKE = [
+    "arguments",
+    "script",
+    "name",
+    "folder",
+    "input",
+    "session",
+    "oom_score_adj",
+    "temporary",
+    "open_files",
+    "threads",
+]
 # what bash sets for itself, or drops: an active virtual environment exports its prompt
 SHELLS = "_", "PWD", "OLDPWD", "SHLVL", "PS1"
 SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
