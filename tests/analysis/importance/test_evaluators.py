@@ -99,6 +99,7 @@ def test_resampled_trials_count_as_often_as_they_are_drawn(search: Search) -> No
     assert len({trial._trial_id for trial in study.get_trials()}) == 3
 
 
+@pytest.mark.slow
 def test_nothing_is_found_where_nothing_is() -> None:
     """In 10 sweeps without any effect, each evaluator finds one in a few at most; its intervals reach chance."""
     rng = np.random.default_rng(5)

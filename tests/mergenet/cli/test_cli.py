@@ -282,6 +282,7 @@ def test_a_damaged_result_is_one_line(content: str) -> None:
     assert "test         loss" in call(*ONE_EPOCH, "--out=run").stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_finished_epochs_and_says_how_to_go_on() -> None:
     """The finished epochs are those up to the last checkpoint, which is two seconds old at most."""
     arguments = ["train", "digits", *QUICK[:-1], "--set=epochs=900", "--out=run"]

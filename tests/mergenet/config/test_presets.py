@@ -62,6 +62,7 @@ def test_pairs_of_an_embedded_preset(name: str) -> None:
     check_layers(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_the_commands_of_a_full_preset_fill_its_folders(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -105,6 +105,7 @@ def test_safetensors_fits_the_untouched_network(folder: Path, images: Tensor, ex
     }
 
 
+@pytest.mark.slow
 def test_torch_export_loads_without_this_package(
     folder: Path, images: Tensor, expected: Tensor, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +142,7 @@ def test_onnx_that_is_not_installed(
     assert not list(tmp_path.glob("net.onnx*"))
 
 
+@pytest.mark.slow
 def test_onnx_runs_in_onnxruntime(
     folder: Path, images: Tensor, expected: Tensor, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

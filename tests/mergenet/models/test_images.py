@@ -197,6 +197,7 @@ FIRST_TO_IMPORT = {  # in a fresh process: whoever imports torchvision first
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", FIRST_TO_IMPORT)
 def test_torchvision_imports_in_a_fresh_process(first: str) -> None:
     """Whatever torch build is here; afterwards the plain import works too, and nothing was declared needlessly."""

@@ -62,6 +62,7 @@ def exit_code(process: Any) -> int | None:
     return code
 
 
+@pytest.mark.slow
 def test_a_process_killed_between_any_two_file_operations_loses_nothing(tmp_path: Path) -> None:
     """Each attempt dies before its n-th write, rename or deletion, n = 0, 1, 2...; the last one finishes."""
     config = tiny_config({"epochs": 3, "transfer.update.horizon": "cycle", "transfer.t_cycle": 4})

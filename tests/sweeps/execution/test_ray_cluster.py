@@ -61,6 +61,7 @@ with quiet(), local_ray(1):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", [True, False])
 def test_workers_that_find_another_package_of_our_name(theirs: bool, tmp_path: Path) -> None:
     other = tmp_path / "site"

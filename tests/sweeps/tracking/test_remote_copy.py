@@ -154,6 +154,7 @@ def test_a_trial_that_ends_meanwhile_waits_for_the_next_time(
     assert "trials/trial-000/trial.json" in sizes(there)
 
 
+@pytest.mark.slow
 def test_an_outage_is_said_once_and_made_up_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     with S3() as server:

@@ -241,6 +241,7 @@ def test_a_server_that_cannot_be_is_tried_once(alone: Path, tmp_path: Path) -> N
     assert (alone / REFUSED).stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_without_a_driver_a_server_ends_some_seconds_after_its_last_worker(alone: Path, tmp_path: Path) -> None:
     forked = facts(tmp_path)["parent"]
     assert forked != os.getpid()
