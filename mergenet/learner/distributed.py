@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -32,10 +33,20 @@ def torchrun_group(device: str) -> Iterator[None]:
             f"device must give each worker a GPU of its own, got {device!r} ({gpus} of them) for {local} workers; "
             "lower --nproc-per-node, or use device: cpu"
         )
+    with process_group("nccl" if cuda else "gloo"):
+        yield
+
+
+@contextmanager
+def process_group(backend: str, **options: Any) -> Iterator[None]:
+    """Inside, a process group is up; nothing of it is left behind, or its threads could abort the process at its end.
+
+    options: of `init_process_group`.
+    """
     # DDP imports this, whose functions take the group that is up then for a default argument and so keep it for ever:
     # threads of gloo that free a tensor while the interpreter ends abort the process
     importlib.import_module("torch.distributed.nn.functional")
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group(backend, **options)
     try:
         yield
         dist.barrier()  # a worker that exits early closes connections that the others may still use

@@ -18,7 +18,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from mergenet.errors import ConfigError, TrainingDiverged
-from mergenet.learner.distributed import torchrun_group
+from mergenet.learner.distributed import process_group, torchrun_group
 from mergenet.records.checkpoint import load_latest, load_tensors, save_tensors
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
@@ -76,14 +76,13 @@ def worker(rank: int, folder: str) -> None:
     """Trains every scenario as one of two workers; what comes of it goes to <folder>/<scenario>-<rank>.*"""
     torch.set_num_threads(1)
     register()
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    for name, changes in SCENARIOS.items():
-        weights, report = train(changes)
-        save_tensors(Path(folder) / f"{name}-{rank}.safetensors", weights, {})
-        (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(report))
-    for name, part in {"divergence": divergence, "batch size": batch_size, "resumed": resumed}.items():
-        (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(part(rank, Path(folder))))
-    dist.destroy_process_group()
+    with process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2):
+        for name, changes in SCENARIOS.items():
+            weights, report = train(changes)
+            save_tensors(Path(folder) / f"{name}-{rank}.safetensors", weights, {})
+            (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(report))
+        for name, part in {"divergence": divergence, "batch size": batch_size, "resumed": resumed}.items():
+            (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(part(rank, Path(folder))))
 
 
 def train(changes: dict[str, Any]) -> tuple[dict[str, Tensor], Any]:

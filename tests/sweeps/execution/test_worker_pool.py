@@ -37,6 +37,15 @@ def _ray() -> Iterator[None]:
     assert not ray.is_initialized()
 
 
+@pytest.fixture(autouse=True)
+def _alone() -> None:
+    """Processes of the test before may take a while to end."""
+    deadline = time.monotonic() + 60
+    while left := [*processes(b"TrainController"), *processes(b"RayTrainWorker")]:
+        assert time.monotonic() < deadline, f"processes {left} of an earlier test have not ended"
+        time.sleep(0.05)
+
+
 def jobs_in(folder: Path, recorded: bool = False, **changes: Any) -> Jobs:
     return Jobs(folder, space_of(SPACE, **changes), str(folder / "source") if recorded else None)
 
