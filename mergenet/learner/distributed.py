@@ -39,7 +39,7 @@ def torchrun_group(device: str) -> Iterator[None]:
 
 @contextmanager
 def process_group(backend: str, **options: Any) -> Iterator[None]:
-    """Inside, a process group is up; nothing of it is left behind, or its threads could abort the process at its end.
+    """Inside, a process group is up. Nothing of it stays: a thread that did could abort the process at its end.
 
     options: of `init_process_group`.
     """

@@ -39,7 +39,7 @@ def _ray() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _alone() -> None:
-    """Processes of the test before may take a while to end."""
+    """Waits for the processes of the test before, which may take a while to end."""
     deadline = time.monotonic() + 60
     while left := [*processes(b"TrainController"), *processes(b"RayTrainWorker")]:
         assert time.monotonic() < deadline, f"processes {left} of an earlier test have not ended"

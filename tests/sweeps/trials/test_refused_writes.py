@@ -57,7 +57,7 @@ def test_a_refused_write_is_known_by_its_class_its_cause_and_its_text() -> None:
 
 @pytest.mark.parametrize("way", ["full", "read-only"])
 def test_a_jobs_disk_is_no_failure_of_the_job(disk: Path, way: str) -> None:
-    """It is suspended after its first epoch, goes on from there, and no epoch is lost or told twice."""
+    """It is suspended after its first epoch, goes on from there, and no epoch is lost."""
     job = Jobs(disk, space_of(SEARCH, epochs=3), None).trial(0, {})
     rows: list[int] = []
 
