@@ -157,9 +157,11 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
             write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
             confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
         slots.wait([job["id"] for job in baselines])
-    summary = summarize(plan, folder, desk.clock.seconds(), desk.budget.facts())
-    write_record(folder / SUMMARY_FILE, summary)
-    line, evidence = write_page(shown_path(folder), FAILED if best is None else FINISHED)
+        slots.no_more_jobs()  # they end beside the summary
+        desk.clock.begin(None)
+        summary = summarize(plan, folder, desk.clock.seconds(), desk.budget.facts())
+        write_record(folder / SUMMARY_FILE, summary)
+        line, evidence = write_page(shown_path(folder), FAILED if best is None else FINISHED)
     view.say(line)
     desk.mirror.summarize(summary, evidence)
     desk.mirror.close()  # its messages come before the summary

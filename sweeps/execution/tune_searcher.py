@@ -49,6 +49,7 @@ class StudySearch(Searcher):
         drawn = {one.index for one in self.known}
         self.left = [index for index in range(num_trials) if index not in drawn]  # to draw
         self.drawn: dict[str, StudyTrial] = {}
+        self.epochs: dict[str, int] = {}  # of each of these the last that was told
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -64,28 +65,27 @@ class StudySearch(Searcher):
         return Searcher.FINISHED
 
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self.closed():
+        if self.closed() or not (self.known or (self.left and not self.spent())):
             return Searcher.FINISHED
         if self.known:
             drawn = self.known.pop(0)
-        elif not self.left or self.spent():
-            return Searcher.FINISHED
-        elif not self.study.may_draw(self.left[0]):
-            return None
-        else:
+        elif self.study.may_draw(self.left[0]):
             drawn = self.study.draw(self.left[0])
             self.left.pop(0)
+        else:
+            return None
         self.drawn[trial_id] = drawn
         return {"number": drawn.index, "params": drawn.params}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if trial_id in self.drawn:
+            self.epochs[trial_id] = result[EPOCH]
             with self.kept():
                 self.study.report(self.drawn[trial_id], result[EPOCH], result.get(OBJECTIVE))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """result: of the last epoch, which Tune passes only here if its scheduler stops the trial after it."""
-        drawn = self.drawn.pop(trial_id, None)
+        drawn, told = self.drawn.pop(trial_id, None), self.epochs.pop(trial_id, 0)
         if drawn is None:
             return
         value = (result or {}).get(OBJECTIVE)
@@ -95,7 +95,10 @@ class StudySearch(Searcher):
             state = TrialState.COMPLETE
         else:
             state = TrialState.PRUNED
-        ended = state == TrialState.COMPLETE or not self.paused()
+        if state == TrialState.PRUNED and result is not None and result[EPOCH] > told:  # the scheduler has stopped it
+            ended = not self.closed()
+        else:
+            ended = state == TrialState.COMPLETE or not self.paused()
         measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
         with self.kept():
             if result is not None and state != TrialState.FAIL:

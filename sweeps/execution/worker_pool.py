@@ -68,11 +68,11 @@ class WorkerPool:
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
         """Without an error the groups finish their jobs and exit; otherwise they lose their queue at once."""
-        self.closing = True
         calm = (kind is None or issubclass(kind, Suspended)) and self.died is None
         if calm:
-            self.queue.no_more_jobs.remote()
+            self.no_more_jobs()
         else:
+            self.closing = True
             ray.kill(self.queue)
         deadline = time.monotonic() + (30 if calm else 3)  # a worker sees the loss at its epoch's end
         for thread in self.threads:
@@ -80,6 +80,11 @@ class WorkerPool:
         ray.kill(self.queue)
         self.pump.join(timeout=10)
         self.exits.close()
+
+    def no_more_jobs(self) -> None:
+        """The groups end once their jobs have; leaving the pool waits for that."""
+        self.closing = True
+        self.queue.no_more_jobs.remote()
 
     def _start(self, slots: Sequence[int]) -> None:
         self.threads.append(threading.Thread(target=self._serve, args=(slots,), daemon=True))
@@ -114,9 +119,13 @@ class WorkerPool:
         self.suspending = True
         self.queue.suspend.remote()
 
+    def closed(self) -> bool:
+        """Whether jobs that end from now on are only paused, as far as this process knows."""
+        return self.suspending or self.died is not None
+
     def paused(self) -> bool:
-        """Whether jobs that end from now on are only paused. The queue is asked, because it knows first."""
-        if self.suspending or self.died is not None:
+        """Whether jobs that have ended may only be paused. The queue is asked, because it knows first."""
+        if self.closed():
             return True
         try:
             return bool(ray.get(self.queue.is_suspended.remote()))

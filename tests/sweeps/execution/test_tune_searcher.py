@@ -69,20 +69,32 @@ def test_known_trials_come_first_and_no_more_than_there_should_be(tmp_path: Path
 def test_a_pause_leaves_trials_as_they_are(tmp_path: Path) -> None:
     driver = Driver()
     search = driver.search(opened(tmp_path))
-    search.suggest("a")
-    search.suggest("b")
-    driver.closed = driver.paused = True
-    assert search.suggest("c") == Searcher.FINISHED
+    for name in "abcd":
+        search.suggest(name)
+    search.on_trial_result("a", result(2, 0.3))
+    driver.paused = True  # the queue knows first
     search.on_trial_complete("a", result(2, 0.3))  # paused, not stopped
-    search.on_trial_complete("b", result(6, 0.5))  # was in its last epoch
-    assert [trial.state for trial in trials(tmp_path)] == [TrialState.RUNNING, TrialState.COMPLETE]
-
-
-def test_a_search_that_is_closed_still_tells_how_trials_end(tmp_path: Path) -> None:
-    driver = Driver()
-    search = driver.search(opened(tmp_path))
-    search.suggest("a")
     driver.closed = True
+    assert search.suggest("e") == Searcher.FINISHED
+    search.on_trial_complete("b", result(6, 0.5))  # was in its last epoch
+    search.on_trial_complete("c", result(2, 0.3))  # would have been stopped just then
+    assert [trial.state for trial in trials(tmp_path)] == [
+        TrialState.RUNNING,
+        TrialState.COMPLETE,
+        TrialState.RUNNING,
+        TrialState.RUNNING,
+    ]
+
+
+def test_the_queue_is_not_asked_of_a_trial_that_the_scheduler_stops(tmp_path: Path) -> None:
+    """With hundreds of slots that would keep all others waiting for the answer."""
+
+    def asked() -> bool:
+        raise AssertionError
+
+    search = StudySearch(opened(tmp_path), "max", 6, lambda: False, asked)
+    search.suggest("a")
+    search.on_trial_result("a", result(1, 0.1))
     search.on_trial_complete("a", result(2, 0.3))
     assert trials(tmp_path)[0].state == TrialState.PRUNED
 
