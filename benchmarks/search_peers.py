@@ -102,7 +102,7 @@ class WithOurStopping:
         sweep = parse_sweep({"name": "search", "base": "none", "search": problem.search}, "the benchmark")
         self.epochs = problem.epochs
         grace = Grace(self.epochs, int(sweep.grace_epochs), keep=lambda _: None)
-        self.scheduler = EpochScheduler(sweep, "max", grace, {}, set())
+        self.scheduler = EpochScheduler(sweep, "max", grace, {}, {})
         self.optimizer = optimizer
         self.draws: dict[str, tuple[int, Any]] = {}
         self.best: dict[str, float] = {}

@@ -94,7 +94,8 @@ def quickstart(name: str, folder: Path, code: Path | None = None) -> dict[str, A
     together, wall = covered(spans), watched.seconds
     slot_share = sum(end - start for start, end in spans) / (sweep.slots * wall)
     shares = {"share": together / wall, "slot_share": slot_share}
-    return {"wall": wall, "training": together, "first_epoch": watched.first_epoch} | shares
+    ends = {"first_epoch": watched.first_epoch, "after": watched.after}
+    return {"wall": wall, "training": together} | ends | shares
 
 
 def report(figures: dict[str, Any]) -> None:
@@ -114,12 +115,14 @@ def report(figures: dict[str, Any]) -> None:
     if (whole := figures.get("quickstart")) is not None:
         print(f"\nquickstart: {whole['training']:.0f} s of {whole['wall']:.0f} s some run trains; ", end="")
         print(f"the first epoch has trained after {whole['first_epoch']:.1f} s; ", end="")
+        print(f"it ends {whole['after']:.1f} s after its last job; ", end="")
         print(f"slot-seconds of training over slots x wall: {whole['slot_share']:.0%}")
         verdict = "holds" if whole["share"] >= MIN_SHARE else "DOES NOT HOLD"
         if (before := figures.get("before")) is not None:
             ratios = {key: whole[key] / before[key] for key in ("first_epoch", "wall")}
             print(
-                f"before: {before['wall']:.0f} s, first epoch after {before['first_epoch']:.1f} s; now / before: ",
+                f"before: {before['wall']:.0f} s, first epoch after {before['first_epoch']:.1f} s, "
+                f"ends {before['after']:.1f} s after its last job; now / before: ",
                 end="",
             )
             print(f"first epoch {ratios['first_epoch']:.2f}, whole {ratios['wall']:.2f}")

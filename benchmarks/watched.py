@@ -30,11 +30,16 @@ KEPT = "job", "role", "event", "time", "group", "state"
 
 @dataclass(frozen=True)
 class Watched:
-    """A sweep that has ended. seconds: from the start of its process to its end; first_epoch: to its first epoch."""
+    """A sweep that has ended.
+
+    seconds: from the start of its process to its end; first_epoch: to its first epoch; after: from its last job's end
+    to its own.
+    """
 
     seconds: float
     events: list[dict[str, Any]]
     first_epoch: float = math.nan
+    after: float = math.nan
 
 
 def watched_sweep(sweep: Path, folder: Path, *options: str, code: Path | None = None) -> Watched:
@@ -53,7 +58,8 @@ def watched_sweep(sweep: Path, folder: Path, *options: str, code: Path | None = 
         raise SystemExit(f"the sweep of {sweep} failed, its last lines:\n{log.read_text(encoding='utf-8')[-2000:]}")
     known = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     first = min((event["time"] for event in known if event["event"] == "row"), default=math.nan)
-    return Watched(seconds, known, first - began)
+    last = max((event["time"] for event in known if event["event"] == "ended"), default=math.nan)
+    return Watched(seconds, known, first - began, began + seconds - last)
 
 
 def run_to_end(command: Sequence[str], log: IO[str], code: Path | None = None) -> int:

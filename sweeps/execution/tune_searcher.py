@@ -25,9 +25,11 @@ class StudySearch(Searcher):
     records. A trial stopped before its last epoch is PRUNED; one that raised, or whose value is missing or
     not finite, is FAIL.
 
-    closed: called before each suggestion; once it is true nothing begins or goes on.
+    closed: what this process knows, called before each suggestion and where the scheduler stops a trial; once it is
+    true nothing begins or goes on, and such a trial keeps its state.
     spent: called before each draw; once it is true nothing new is drawn, and trials drawn before go on.
-    paused: once it is true, a trial that ends before its last epoch is not pruned, and keeps its state.
+    paused: may take long, called where a trial ends by itself before its last epoch; if it is true the trial keeps its
+    state, else it is pruned.
     trouble: called with the reason when the study cannot be written; no more trials begin. What the study lacks then is
     read from the records when the sweep is resumed.
     """
@@ -95,10 +97,8 @@ class StudySearch(Searcher):
             state = TrialState.COMPLETE
         else:
             state = TrialState.PRUNED
-        if state == TrialState.PRUNED and result is not None and result[EPOCH] > told:  # the scheduler has stopped it
-            ended = not self.closed()
-        else:
-            ended = state == TrialState.COMPLETE or not self.paused()
+        stopped = state == TrialState.PRUNED and result is not None and result[EPOCH] > told  # by the scheduler
+        ended = state == TrialState.COMPLETE or not (self.closed() if stopped else self.paused())
         measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
         with self.kept():
             if result is not None and state != TrialState.FAIL:

@@ -8,12 +8,13 @@ sweep starts with the curves of all trials so far.
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -131,22 +132,30 @@ def drawn_bracket(seed: int, factor: int, number: int, count: int) -> int:
 
 
 class EpochScheduler(FIFOScheduler):
-    """Applies the rule after each epoch but the last. A result holds `epoch` and `objective`, a trial its `number`."""
+    """Applies the rule after each epoch but the last. A result holds `epoch` and `objective`, a trial its `number`.
 
-    def __init__(self, sweep: SweepConfig, mode: str, grace: Grace, curves: Curves, settled: set[int]) -> None:
+    ended: states of trials that have ended in the study. One that was pruned there stops at the same epoch if it trains
+    again: its driver was killed before its worker had noted that.
+    """
+
+    def __init__(
+        self, sweep: SweepConfig, mode: str, grace: Grace, curves: Curves, ended: Mapping[int, TrialState]
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sweep, self.grace = sweep, grace
         self.sign = 1.0 if mode == "max" else -1.0
         begun = {number: sorted(curve.items()) for number, curve in curves.items() if curve}
         self.curves = {number: {epoch: self.sign * value for epoch, value in curve} for number, curve in begun.items()}
-        self.settled = settled
+        self.ended = ended
         self.passed = {number: max(curve) for number, curve in self.curves.items()}
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         del tune_controller
         number, epoch, value = trial.config["number"], result[EPOCH], result.get(OBJECTIVE)
-        if number in self.settled or epoch < self.passed.get(number, 0):  # decided before: the trial went on
+        if epoch < self.passed.get(number, 0):  # decided before: the trial went on
             return TrialScheduler.CONTINUE
+        if number in self.ended:
+            return TrialScheduler.STOP if self.ended[number] == TrialState.PRUNED else TrialScheduler.CONTINUE
         if value is None or not math.isfinite(value):
             return TrialScheduler.CONTINUE
         self.curves.setdefault(number, {})[epoch] = self.sign * value
@@ -178,7 +187,7 @@ def build_scheduler(study: SweepStudy, epochs: int, say: Callable[[str], None]) 
     """The scheduler of the sweep, with the study's trials so far. say: prints the grace period that was measured."""
     sweep = study.sweep
     given = None if sweep.grace_epochs == "auto" else sweep.grace_epochs
-    curves, settled = study.curves()
+    curves, ended = study.curves()
 
     def keep(grace: int) -> None:
         with (
@@ -189,4 +198,4 @@ def build_scheduler(study: SweepStudy, epochs: int, say: Callable[[str], None]) 
         if sweep.scheduler != "none":
             say(grace_text(sweep.scheduler, grace, epochs))
 
-    return EpochScheduler(sweep, sweep.mode, Grace(epochs, given or study.grace, keep), curves, settled)
+    return EpochScheduler(sweep, sweep.mode, Grace(epochs, given or study.grace, keep), curves, ended)

@@ -92,11 +92,11 @@ class SweepStudy:
         first = [trial for trial in by_index(self.study) if trial.user_attrs[INDEX] < short]
         return all(trial.state.is_finished() for trial in first)
 
-    def curves(self) -> tuple[dict[int, dict[int, float]], set[int]]:
-        """What the trials have reported so far, by index and epoch, and which of them have ended."""
+    def curves(self) -> tuple[dict[int, dict[int, float]], dict[int, TrialState]]:
+        """What the trials have reported so far, by index and epoch, and the states of those that have ended."""
         trials = by_index(self.study)
         curves = {trial.user_attrs[INDEX]: reported(trial) for trial in trials}
-        return curves, {trial.user_attrs[INDEX] for trial in trials if trial.state.is_finished()}
+        return curves, {trial.user_attrs[INDEX]: trial.state for trial in trials if trial.state.is_finished()}
 
     @property
     def grace(self) -> int | None:

@@ -19,7 +19,7 @@ def test_the_same_training_without_a_sweep(tmp_path: Path) -> None:
 
 
 def test_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
-    whole = {"wall": 200.0, "training": 118.0, "share": 0.59, "slot_share": 0.4, "first_epoch": 20.0}
+    whole = {"wall": 200.0, "training": 118.0, "share": 0.59, "slot_share": 0.4, "first_epoch": 20.0, "after": 3.0}
     side = {name: trial_overhead.spread([0.25, 0.5, 3.0]) for name in ("beyond", "waited", "trained")}
     trial_overhead.report(
         {
@@ -31,9 +31,10 @@ def test_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
     )
     out = capsys.readouterr().out
     assert "at most 0.5 s a trial beyond its training: 0.500 s, holds" in out
-    assert "118 s of 200 s some run trains; the first epoch has trained after 20.0 s; slot-seconds" in out
+    assert "118 s of 200 s some run trains; the first epoch has trained after 20.0 s; it ends 3.0 s after" in out
     assert "slot-seconds of training over slots x wall: 40%" in out
-    assert "before: 250 s, first epoch after 50.0 s; now / before: first epoch 0.40, whole 0.80" in out
+    assert "before: 250 s, first epoch after 50.0 s, ends 3.0 s after its last job; now / before: first" in out
+    assert "first epoch 0.40, whole 0.80" in out
     assert "at least 60% of its wall time is training: 59%, DOES NOT HOLD" in out
     row = next(line for line in out.splitlines() if line.split()[:1] == ["slots"])
     assert row.split() == ["slots", "3", "0.500", "1.250", "3.000", "0.500", "0.500"]

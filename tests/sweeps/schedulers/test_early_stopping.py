@@ -191,13 +191,25 @@ def test_a_driver_that_goes_on_knows_all_curves(tmp_path: Path) -> None:
     assert min(once) < EPOCHS
 
 
-def test_what_has_ended_is_never_stopped_when_it_is_relayed_again(tmp_path: Path) -> None:
+def test_what_is_complete_is_never_stopped_when_it_is_relayed_again(tmp_path: Path) -> None:
     driver = Driver(tmp_path, grace_epochs=1)
     driver.train(0, curve(0.1, 0.2))
     driver.train(1, curve(0.3, 0.4))
     again = Driver(tmp_path, grace_epochs=1).scheduler
     trial: Any = SimpleNamespace(config={"number": 0})
     assert again.on_trial_result(None, trial, {EPOCH: 1, OBJECTIVE: 0.1}) == TrialScheduler.CONTINUE
+
+
+def test_what_was_pruned_stops_at_the_same_epoch_if_its_driver_was_killed_before_its_worker_had_noted_that(
+    tmp_path: Path,
+) -> None:
+    """It trains once more, and must neither go on nor stop elsewhere, whatever came after it."""
+    driver = Driver(tmp_path, grace_epochs=2)
+    assert [driver.train(0, curve(0.5, 0.9)), driver.train(1, curve(0.1, 0.2))] == [EPOCHS, 2]
+    again = Driver(tmp_path, grace_epochs=2).scheduler
+    trial: Any = SimpleNamespace(config={"number": 1})
+    answers = [again.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: 0.99}) for epoch in (1, 2)]
+    assert answers == [TrialScheduler.CONTINUE, TrialScheduler.STOP]
 
 
 def test_epochs_that_a_running_trial_had_passed_are_not_asked_about_again(tmp_path: Path) -> None:
