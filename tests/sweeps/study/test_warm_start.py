@@ -146,7 +146,7 @@ def test_earlier_trials_are_no_trials_of_this_sweep(tmp_path: Path, earlier: Pat
     plan = planned(tmp_path, GATES, warm_start=[str(earlier)])
     study = opened(plan, tmp_path / "study")
     assert study.known() == []
-    assert study.curves() == ({}, set())
+    assert study.curves() == ({}, {})
     assert study.draw(0).index == 0
     assert [one.index for one in study.known()] == [0]
     trials = study.study.trials[:13]

@@ -104,7 +104,7 @@ def test_what_the_file_refuses_is_not_in_memory_either(tmp_path: Path) -> None:
         broken.execute("DROP TABLE trial_intermediate_values")
     with pytest.raises(optuna.exceptions.StorageInternalError):
         study.report(drawn, 1, 0.5)
-    assert study.curves() == ({0: {}}, set())
+    assert study.curves() == ({0: {}}, {})
 
 
 @pytest.mark.parametrize("storage", STORED)
