@@ -133,6 +133,8 @@ def search(
             ),
         )
         tuner.fit()
+    with searcher.kept():
+        study.flush()
     slots.wait_unfinished()
     mark()
 

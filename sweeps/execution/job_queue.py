@@ -44,6 +44,7 @@ class JobState:
     rows: asyncio.Queue[JobMessage] = field(default_factory=asyncio.Queue)
     last_epoch: int = 0  # reported
     judged_epoch: int = 0  # of a judged job: the epoch up to which it may train
+    decided: asyncio.Event = field(default_factory=asyncio.Event)  # set where a worker that waits should look again
     attempts: int = 0  # worker groups lost since the last new epoch
     judged: bool = False
     stopped: bool = False
@@ -94,9 +95,9 @@ class JobQueue:
 
     async def judge(self, job: str, epoch: int) -> None:
         """The job need not stop at this epoch."""
-        async with self.news:
-            self.states[job].judged_epoch = epoch
-            self.news.notify_all()
+        state = self.states[job]
+        state.judged_epoch = epoch
+        state.decided.set()
 
     async def unfinished(self) -> list[str]:
         """The jobs that were submitted and have not ended."""
@@ -105,16 +106,15 @@ class JobQueue:
     async def stop(self, job: str) -> None:
         """Ask the job to end after its current epoch, and release whoever waits for its rows now."""
         if (state := self.states.get(job)) is not None and not state.ended:
-            async with self.news:
-                state.stopped = True
-                self.news.notify_all()
+            state.stopped = True
+            state.decided.set()
             await state.rows.put({"end": {"state": PRUNED, "error": None}})
 
     async def suspend(self) -> None:
         """Ask all jobs to pause after their current epoch; queued jobs do not begin."""
-        async with self.news:
-            self.suspended = True
-            self.news.notify_all()
+        self.suspended = True
+        for state in self.states.values():
+            state.decided.set()
         while not self.queue.empty():
             name = self.queue.get_nowait()
             if name is not None:
@@ -145,6 +145,7 @@ class JobQueue:
         if name is None or self.states[name].ended:
             return
         state = self.states[name]
+        state.decided.set()
         state.attempts += not beside
         attempts = 0 if beside else state.attempts
         await self._tell(LostEvent(**self._head(name), event="lost", reason=reason, attempts=attempts))
@@ -198,8 +199,9 @@ class JobQueue:
             state.attempts = 0
             await state.rows.put({"row": row})
             await self._tell(RowEvent(**self._head(job), event="row", row=row))
-        async with self.news:
-            await self.news.wait_for(lambda: state.may_go_on(row["epoch"]) or self._released(group, state))
+        while not (state.may_go_on(row["epoch"]) or self._released(group, state)):
+            state.decided.clear()
+            await state.decided.wait()
         if group in self.gone:
             return SUSPEND
         return STOP if state.stopped else SUSPEND if self.suspended else GO_ON
@@ -220,6 +222,7 @@ class JobQueue:
         if state.ended:  # a group that grew just then runs its job once more, from its record
             return
         state.ended = True
+        state.decided.set()
         await state.rows.put({"end": outcome})
         await self._tell(EndEvent(**self._head(job), event="ended", **outcome))
 

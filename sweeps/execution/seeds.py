@@ -94,18 +94,17 @@ def check_end(job: Job, end: JobOutcome, what: str = "") -> JobOutcome:
     return end
 
 
-def outcome_of(jobs: Jobs, first: Job, sweep: SweepConfig) -> Outcome | None:
-    """The outcome of a trial that has ended with all its seeds, as its relay would have reported it; else None."""
+def outcome_of(jobs: Jobs, first: Job, sweep: SweepConfig) -> Outcome:
+    """The outcome of a trial by its records, as its relay would have reported it; RUNNING while a seed has to train."""
     folders = [Path(job["folder"]) for job in (first, *jobs.replicates(first))]
-    found = [ended_trial(folder) for folder in folders]
-    if found[0] is None:
-        return None
-    state = combined([RUNNING if run is None else run["state"] for run in found], len(found))
-    if state == RUNNING:
-        return None
+    states = [RUNNING if (run := ended_trial(folder)) is None else run["state"] for folder in folders]
+    state = combined(states, len(states))
     epochs = read_epochs(folders[0])
     rows = curve(epochs, sweep.objective)
-    if len(folders) == 1 or found[0]["state"] != COMPLETE:
+    if state == RUNNING:
+        last = first["config"]["epochs"] + (len(folders) == 1)  # of several seeds only the mean is told after it
+        return Outcome(state, [row for row in rows if row["epoch"] < last], None)
+    if len(folders) == 1 or states[0] != COMPLETE:
         return Outcome(state, rows, rows[-1]["value"] if rows else None, measured(sweep, [epochs]))
     if state != COMPLETE:
         return Outcome(state, rows[:-1], None)

@@ -162,6 +162,14 @@ class EpochScheduler(FIFOScheduler):
         grace = self.grace.of(self.curves)
         return TrialScheduler.STOP if self._stops(number, epoch, grace) else TrialScheduler.CONTINUE
 
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """Tune starts what is pending by itself, in order.
+
+        FIFOScheduler chooses the oldest trial, which then takes a relay that has become free although its own is being
+        started; that one is killed, and the trial that the free one was meant for has to start another.
+        """
+        del tune_controller
+
     def __getstate__(self) -> dict[str, Any]:
         return {}  # a sweep is not resumed from Tune's snapshots, and the study's locks cannot be pickled
 

@@ -39,7 +39,7 @@ from sweeps.space.space import Labels, Space
 from sweeps.study.prior_trials import tell_known
 from sweeps.study.storage import open_study, study_in
 from sweeps.study.warm_start import PriorTrial
-from sweeps.study.write_through import keep
+from sweeps.study.write_through import flush, keep
 from sweeps.trials.jobs import trial_name
 from sweeps.trials.objectives import Measured, Outcome, values_of
 
@@ -175,22 +175,28 @@ class SweepStudy:
     def is_running(self, drawn: StudyTrial) -> bool:
         return not is_finished(self.study, drawn.key)
 
-    def reconcile(self, outcome: Callable[[StudyTrial], Outcome | None]) -> None:
+    def reconcile(self, outcome: Callable[[StudyTrial], Outcome]) -> None:
         """Bring the study up to date with the records that a killed driver left behind.
 
-        outcome: how a trial ended, None if it has not.
-        Trials that were not drawn completely fail, those that have ended are told, the others stay running.
+        outcome: how a trial ended, or how far it is if its state is none of `TOLD`.
+        Trials that were not drawn completely fail, those that have ended are told, the others stay running. Of these
+        the study knows the epochs, too: where one has trained on it was decided that it goes on.
         """
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if INDEX not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 continue
             drawn = drawn_of(trial)
-            if (found := outcome(drawn)) is None:
-                continue
+            found = outcome(drawn)
             for row in found.rows:
                 self.report(drawn, row["epoch"], row["value"])
-            self.tell(drawn, TOLD[found.state], found.value, found.measured)
+            if found.state in TOLD:
+                self.tell(drawn, TOLD[found.state], found.value, found.measured)
+        self.flush()
+
+    def flush(self) -> None:
+        """Waits until all that was told is written. Raises what its storage has raised."""
+        flush(self.study)
 
 
 def drawn_of(trial: FrozenTrial) -> StudyTrial:

@@ -5,11 +5,16 @@ again, and one suggestion looks several times. With hundreds of slots that took 
 driver is the only writer of its study, so what it has read and written is all there is.
 
 A trial that is being drawn is in memory only, until `keep` writes it in one transaction: the database has no half of a
-draw, and waits for the disk once instead of once for each value.
+draw, and waits for the disk once instead of once for each value. It is there before the trial is used.
+
+What is told of a trial later is written behind, by one thread and in order: a commit waits for the disk, up to a
+quarter of a second where much else is written, and so would all trials with it. The database is what memory was a
+moment ago, and a driver that is killed finds the rest in the records. `flush` waits for the writes.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import optuna
@@ -19,16 +24,48 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 
+class WriteBehind:
+    """Writes, done by one thread in order; after one that fails none is done."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, "study")  # ends with its last write when the process does
+        self.last: Future[None] | None = None
+        self.failed: Exception | None = None
+
+    def add(self, write: Callable[..., Any], *values: Any) -> None:
+        """Raises what an earlier write has raised."""
+        self.check()
+        self.last = self.thread.submit(self._write, write, values)
+
+    def flush(self) -> None:
+        """Waits for all writes. Raises what one of them has raised."""
+        if self.last is not None:
+            self.last.result()
+        self.check()
+
+    def check(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+
+    def _write(self, write: Callable[..., Any], values: tuple[Any, ...]) -> None:
+        if self.failed is None:
+            try:
+                write(*values)
+            except Exception as error:
+                self.failed = error
+
+
 class WriteThroughStorage(InMemoryStorage):
     """One study of another storage. Here a trial's id is its number.
 
-    A write that the other storage refuses raises what that raises, and is not seen here either.
+    What the other storage refuses raises what that raises: a new trial or an attribute of the study at once, and is not
+    seen here either; what is told of a trial at the next write or at `flush`.
     """
 
     def __init__(self, kept: BaseStorage, study_name: str) -> None:
         """kept: where the study is. Raises KeyError if it is not there."""
         super().__init__()
-        self.kept = kept
+        self.kept, self.behind = kept, WriteBehind()
         self.kept_study = kept.get_study_id_from_name(study_name)
         own = super().create_new_study(kept.get_study_directions(self.kept_study), study_name)
         for key, value in kept.get_study_user_attrs(self.kept_study).items():
@@ -47,16 +84,19 @@ class WriteThroughStorage(InMemoryStorage):
         raise NotImplementedError(f"the driver's own study {study_id} cannot be deleted")
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.flush()
         self.kept.set_study_user_attr(self.kept_study, key, value)
         super().set_study_user_attr(study_id, key, as_read(value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self.flush()
         self.kept.set_study_system_attr(self.kept_study, key, value)
         super().set_study_system_attr(study_id, key, as_read(value))
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if template_trial is None or template_trial.state == TrialState.WAITING:
             return super().create_new_trial(study_id, template_trial)
+        self.flush()
         kept = self.kept.create_new_trial(self.kept_study, template_trial)
         trial_id = super().create_new_trial(study_id, template_trial)
         self.kept_trials[trial_id] = kept
@@ -70,38 +110,46 @@ class WriteThroughStorage(InMemoryStorage):
         if trial_id in self.kept_trials:
             return
         try:
+            self.flush()
             self.kept_trials[trial_id] = self.kept.create_new_trial(self.kept_study, self.get_trial(trial_id))
         except BaseException:
             self.get_trial(trial_id).user_attrs.clear()
             super().set_trial_state_values(trial_id, TrialState.FAIL)
             raise
 
+    def flush(self) -> None:
+        """Waits until the other storage has everything."""
+        self.behind.flush()
+
+    def _tell(self, write: Callable[..., Any], trial_id: int, *values: Any) -> None:
+        """Writes to a trial of the other storage, if it has it."""
+        if trial_id in self.kept_trials:
+            self.behind.add(write, self.kept_trials[trial_id], *values)
+
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
     ) -> None:
-        if trial_id in self.kept_trials:
-            self.kept.set_trial_param(self.kept_trials[trial_id], param_name, param_value_internal, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+        self._tell(self.kept.set_trial_param, trial_id, param_name, param_value_internal, distribution)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        if trial_id in self.kept_trials:
-            self.kept.set_trial_state_values(self.kept_trials[trial_id], state, values)
-        return super().set_trial_state_values(trial_id, state, values)
+        done = super().set_trial_state_values(trial_id, state, values)
+        self._tell(self.kept.set_trial_state_values, trial_id, state, values)
+        return done
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        if trial_id in self.kept_trials:
-            self.kept.set_trial_intermediate_value(self.kept_trials[trial_id], step, intermediate_value)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+        self._tell(self.kept.set_trial_intermediate_value, trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if trial_id in self.kept_trials:
-            self.kept.set_trial_user_attr(self.kept_trials[trial_id], key, value)
-        super().set_trial_user_attr(trial_id, key, as_read(value))
+        value = as_read(value)  # a copy
+        super().set_trial_user_attr(trial_id, key, value)
+        self._tell(self.kept.set_trial_user_attr, trial_id, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        if trial_id in self.kept_trials:
-            self.kept.set_trial_system_attr(self.kept_trials[trial_id], key, value)
-        super().set_trial_system_attr(trial_id, key, as_read(value))
+        value = as_read(value)  # a copy
+        super().set_trial_system_attr(trial_id, key, value)
+        self._tell(self.kept.set_trial_system_attr, trial_id, key, value)
 
 
 def as_read(value: Any) -> Any:
@@ -119,3 +167,9 @@ def keep(study: optuna.Study, key: int) -> None:
     """Writes a trial that has been drawn. Other storages have it already."""
     if isinstance(study._storage, WriteThroughStorage):
         study._storage.keep(key)
+
+
+def flush(study: optuna.Study) -> None:
+    """Waits until everything that was told is written. Other storages have it already."""
+    if isinstance(study._storage, WriteThroughStorage):
+        study._storage.flush()

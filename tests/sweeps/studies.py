@@ -1,7 +1,9 @@
 """Studies as a driver opens them that has just started, and as somebody else does afterwards."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
@@ -13,17 +15,31 @@ from tests.sweeps.spaces import CHOICES, RANGES, SEARCH
 
 METRIC, SIZE, STEP = "target_val_top1", "adapter_parameters", "step_seconds"
 BOTH: dict[str, Any] = {"minimize": [SIZE, STEP], "constraints": {SIZE: {"max": 500}, METRIC: {"min": 0.1}}}
+OPEN: WeakSet[SweepStudy] = WeakSet()
+
+
+def of_driver(study: SweepStudy) -> SweepStudy:
+    """The study, of a driver that has ended once another one or somebody else opens it here: all is written by then."""
+    OPEN.add(study)
+    return study
+
+
+def drivers_end() -> None:
+    for study in list(OPEN):
+        with suppress(Exception):
+            study.flush()
 
 
 def opened(folder: Path, **changes: Any) -> SweepStudy:
     """As a driver opens it that has just started."""
+    drivers_end()
     folder.mkdir(exist_ok=True)
-    return SweepStudy(sweep_config(SEARCH, **changes), space_of(SEARCH), "max", folder)
+    return of_driver(SweepStudy(sweep_config(SEARCH, **changes), space_of(SEARCH), "max", folder))
 
 
 def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
-    """The study as somebody else opens it afterwards."""
-    return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}").trials
+    """As somebody else reads it afterwards."""
+    return outsider(folder).trials
 
 
 def branching_study(search: dict[str, Any], sampler: str, **changes: Any) -> SweepStudy:
@@ -34,10 +50,14 @@ def branching_study(search: dict[str, Any], sampler: str, **changes: Any) -> Swe
 def study_of_several(place: Path | BaseStorage, **changes: Any) -> SweepStudy:
     """With further objectives and constraints."""
     search = CHOICES if changes.get("sampler") == "grid" else RANGES
-    return SweepStudy(sweep_config(search, **(BOTH | {"num_trials": 16} | changes)), space_of(search), "max", place)
+    drivers_end()
+    sweep = sweep_config(search, **(BOTH | {"num_trials": 16} | changes))
+    return of_driver(SweepStudy(sweep, space_of(search), "max", place))
 
 
 def outsider(folder: Path) -> optuna.Study:
+    """As somebody else opens it afterwards."""
+    drivers_end()
     return optuna.load_study(study_name="tiny", storage=f"sqlite:///{folder / STUDY_FILE}")
 
 

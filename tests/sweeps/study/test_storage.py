@@ -43,6 +43,7 @@ def test_what_one_driver_wrote_others_read(tmp_path: Path, storage: str) -> None
     first, second = study.draw(0), study.draw(1)
     study.report(first, 1, 0.25)
     study.tell(first, TrialState.COMPLETE, 0.5)
+    study.flush()
     again = opened(tmp_path, storage)
     assert again.known() == [first, second]
     assert not again.is_running(first)
@@ -140,6 +141,7 @@ def test_the_url_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     study = opened(folder, "postgresql")
     drawn = study.draw(0)
     study.tell(drawn, TrialState.COMPLETE, 0.5)
+    study.flush()
     assert opened(folder, "postgresql").known() == [drawn]
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert [path.name for path in files] == ["study.json"]
@@ -165,6 +167,7 @@ def test_a_real_server(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         drawn[name] = [study.draw(0), study.draw(1)]
         study.report(drawn[name][0], 1, 0.25)
         study.tell(drawn[name][0], TrialState.COMPLETE, 0.5)
+        study.flush()
     assert len(optuna.get_all_study_names(server)) == 2
     for name in ("a", "b"):
         again = opened(tmp_path / name, "postgresql")

@@ -52,21 +52,21 @@ def test_states(tmp_path: Path, state: TrialState, value: float | None, found: A
 
 
 def test_what_a_killed_driver_leaves_is_put_right(tmp_path: Path) -> None:
-    """Trial 0 ended unheard, trial 1 still trains, trial 2 was being drawn by a version that wrote half of a draw."""
+    """Trial 0 ended unheard, trial 1 still trains and was heard of once, trial 2 was being drawn by an old version."""
     study = opened(tmp_path)
     study.draw(0)
-    study.draw(1)
+    study.report(study.draw(1), 1, 0.2)
     outsider(tmp_path).ask()
     again = opened(tmp_path)
     rows = [{"epoch": 1, "value": 0.2}, {"epoch": 2, "value": 0.4}]
 
     def outcome(drawn: StudyTrial) -> Any:
-        return Outcome("complete", rows, 0.4) if drawn.index == 0 else None
+        return Outcome("running" if drawn.index else "complete", rows, None if drawn.index else 0.4)
 
     again.reconcile(outcome)
     states = [trial.state for trial in trials(tmp_path)]
     assert states == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL]
-    assert trials(tmp_path)[0].intermediate_values == {1: 0.2, 2: 0.4}
+    assert [trial.intermediate_values for trial in trials(tmp_path)[:2]] == [{1: 0.2, 2: 0.4}] * 2
     assert [drawn.index for drawn in again.known()] == [0, 1]
     assert again.draw(2).index == 2, "the trial that was lost in drawing is drawn again"
 

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import optuna
@@ -39,7 +40,7 @@ def test_memory_and_file_agree_after_each_step_of_a_study(tmp_path: Path, storag
     study = opened(tmp_path, storage=storage, sampler=sampler, num_trials=24)
     assert isinstance(study.study._storage, WriteThroughStorage)
     for index in range(14):
-        drawn = study.draw(index)
+        drawn = study.draw(index)  # waits for what was told before
         assert told(study.study.trials) == told(of_file(tmp_path, storage))
         for epoch in (1, 2):
             study.report(drawn, epoch, index / 7 + epoch)
@@ -97,14 +98,48 @@ def test_running_trials_are_not_read_again_for_a_draw(tmp_path: Path) -> None:
     assert statements(study, 40) <= alone
 
 
-def test_what_the_file_refuses_is_not_in_memory_either(tmp_path: Path) -> None:
+def test_a_report_does_not_wait_for_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = opened(tmp_path)
-    drawn = study.draw(0)
+    through = study.study._storage
+    assert isinstance(through, WriteThroughStorage)
+    drawn, may_write, write = study.draw(0), Event(), through.kept.set_trial_intermediate_value
+
+    def slow(*values: Any) -> None:
+        assert may_write.wait(60)
+        write(*values)
+
+    monkeypatch.setattr(through.kept, "set_trial_intermediate_value", slow)
+    study.report(drawn, 1, 0.25)
+    study.report(drawn, 2, 0.5)
+    study.tell(drawn, TrialState.PRUNED)
+    assert study.curves() == ({0: {1: 0.25, 2: 0.5}}, {0: TrialState.PRUNED})
+    assert [(trial.state, trial.intermediate_values) for trial in of_file(tmp_path, "sqlite")] == [
+        (TrialState.RUNNING, {})
+    ]
+    may_write.set()
+    study.flush()
+    assert told(of_file(tmp_path, "sqlite")) == told(study.study.trials)
+
+
+def test_after_a_write_that_the_file_refuses_there_is_none(tmp_path: Path) -> None:
+    """So the file is what the study was at one moment, and the records have the rest."""
+    study = opened(tmp_path)
+    first, second = study.draw(0), study.draw(1)
     with closing(sqlite3.connect(tmp_path / STUDY_FILE)) as broken:
-        broken.execute("DROP TABLE trial_intermediate_values")
+        broken.execute("ALTER TABLE trial_intermediate_values RENAME TO away")
+    study.report(first, 1, 0.5)
     with pytest.raises(optuna.exceptions.StorageInternalError):
-        study.report(drawn, 1, 0.5)
-    assert study.curves() == ({0: {}}, {})
+        study.flush()
+    with closing(sqlite3.connect(tmp_path / STUDY_FILE)) as mended:
+        mended.execute("ALTER TABLE away RENAME TO trial_intermediate_values")
+    for write in (lambda: study.tell(first, TrialState.PRUNED), lambda: study.report(second, 1, 0.5), study.flush):
+        with pytest.raises(optuna.exceptions.StorageInternalError):
+            write()
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.draw(2)
+    assert study.known() == [first, second]
+    found = of_file(tmp_path, "sqlite")
+    assert [(trial.state, trial.intermediate_values) for trial in found] == [(TrialState.RUNNING, {})] * 2
 
 
 @pytest.mark.parametrize("storage", STORED)
@@ -128,6 +163,7 @@ def test_a_draw_that_the_file_refuses_was_not_drawn(
     assert study.known() == [first]
     second = study.draw(1)
     study.report(second, 1, 0.5)
+    study.flush()
     assert [t.intermediate_values for t in of_file(tmp_path, storage)] == [{}, {1: 0.5}]
     assert study.known() == [first, second]
 

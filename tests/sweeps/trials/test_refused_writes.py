@@ -26,6 +26,7 @@ from sweeps.tracking.tensorboard import EventFiles
 from sweeps.trials.errors import SweepPaused, write_refusal, write_refusal_in
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import EPOCHS, GO_ON, OBJECTIVE, SUSPEND, Row
+from sweeps.trials.objectives import Outcome
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import space_of, sweep_config, write_base
 from tests.sweeps.small_disk import fill, make_writable, small_disk
@@ -90,7 +91,7 @@ def test_a_study_that_cannot_be_written_stops_the_search_calmly(disk: Path, stor
 
     def searching() -> StudySearch:
         study = SweepStudy(sweep, space, "max", disk)
-        study.reconcile(lambda _: None)
+        study.reconcile(lambda _: Outcome("running", [], None))
         return StudySearch(study, "max", 2, closed=lambda: False, paused=lambda: bool(said), trouble=said.append)
 
     search = searching()
@@ -99,6 +100,8 @@ def test_a_study_that_cannot_be_written_stops_the_search_calmly(disk: Path, stor
     ballast = fill(disk)
     for epoch in range(1, 300):  # pages of the database that were there already may take some
         search.on_trial_result("a", {EPOCH: epoch, EPOCHS: 300, OBJECTIVE: 0.5})
+    with search.kept():
+        search.study.flush()
     assert said
     assert all(text.startswith(f"{disk}/study.") and "could not be written: " in text for text in said), said
     said.clear()
