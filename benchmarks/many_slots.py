@@ -33,7 +33,7 @@ from benchmarks.slot_cost import memory_of
 from benchmarks.watched import usage
 from mergenet.config.loading import load_config
 from sweeps.execution.local_ray import PRESTART
-from sweeps.execution.ray_cluster import AT_ONCE, MANY_RELAYS
+from sweeps.execution.ray_cluster import AT_ONCE
 
 NAME = "many_slots"
 MAX_WAIT, MAX_CPU = 0.5, 0.1  # seconds: the 99th percentile of a wait; of the driver's CPU for a trial
@@ -107,7 +107,7 @@ def cluster_of(nodes: int, cpus: int) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     os.environ[MARK] = uuid.uuid4().hex
-    os.environ.setdefault(AT_ONCE, str(MANY_RELAYS))
+    os.environ.setdefault(AT_ONCE, str(os.cpu_count() or 1))
     os.environ[PRESTART] = "0"  # else each node starts a Python process for each of its CPUs, all on this machine
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY})
     try:

@@ -104,7 +104,14 @@ def search(
             say(f"the study lacked {len(lost)} trials, which are made again from their records{again}")
         study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), sweep))
         searcher = StudySearch(
-            study, sweep.mode, sweep.num_trials, slots.closed, slots.paused, spent=spent, trouble=slots.suspend
+            study,
+            sweep.mode,
+            sweep.num_trials,
+            slots.closed,
+            slots.paused,
+            spent=spent,
+            trouble=slots.suspend,
+            lost=slots.die,
         )
 
     def mark() -> None:

@@ -204,7 +204,9 @@ class JobQueue:
             await state.decided.wait()
         if group in self.gone:
             return SUSPEND
-        return STOP if state.stopped else SUSPEND if self.suspended else GO_ON
+        if state.stopped and row["epoch"] >= state.last_epoch:  # who resumes a stopped job trains up to there again
+            return STOP
+        return SUSPEND if self.suspended else GO_ON
 
     def _released(self, group: str, state: JobState) -> bool:
         return state.stopped or state.ended or self.suspended or group in self.gone

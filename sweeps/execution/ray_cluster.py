@@ -192,7 +192,7 @@ def slow_head(slots: int) -> str | None:
         return None
     return (
         f"the head has no CPUs, so that Ray starts one process at a time there, and {slots} slots need one each: "
-        f"{AT_ONCE}={MANY_RELAYS} in front of `ray start --head` starts as many at once"
+        f"{AT_ONCE}=CORES in front of `ray start --head` starts as many at once as it has cores"
     )
 
 

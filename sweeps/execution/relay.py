@@ -26,9 +26,9 @@ from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.execution.ray_cluster import HEAD
-from sweeps.execution.seeds import Report, reports
+from sweeps.execution.seeds import Report, TrialFailed, reports
 from sweeps.trials.jobs import Jobs
-from sweeps.trials.messages import EPOCHS, OBJECTIVE, EndMessage, Job, JobMessage, JobOutcome, RowMessage
+from sweeps.trials.messages import EPOCHS, FAILURE, OBJECTIVE, EndMessage, Job, JobMessage, JobOutcome, RowMessage
 
 if TYPE_CHECKING:
     Trainable = object
@@ -67,11 +67,17 @@ class Relay(Trainable, metaclass=Small):
         return True
 
     def train(self) -> dict[str, Any]:
-        """The next report; after the last one what makes Tune end the trial. Raises TrialFailed.
+        """The next report; after the last one what makes Tune end the trial.
 
-        Tune calls this once it has decided that the trial goes on.
+        Tune calls this once it has decided that the trial goes on. It raises nothing: an error that Tune sees is the
+        loss of a relay.
         """
-        report = next(self.reports, None)
+        try:
+            report = next(self.reports, None)
+        except TrialFailed as failure:
+            return self.last | self.facts() | {FAILURE: str(failure), "done": True}
+        except Exception as error:
+            return self.last | self.facts() | {FAILURE: f"{type(error).__name__}: {error}", "done": True}
         if report is None:
             return self.last | {"__duplicate__": True, "done": True}
         self.count += 1

@@ -101,9 +101,8 @@ def outcome_of(jobs: Jobs, first: Job, sweep: SweepConfig) -> Outcome:
     state = combined(states, len(states))
     epochs = read_epochs(folders[0])
     rows = curve(epochs, sweep.objective)
-    if state == RUNNING:
-        last = first["config"]["epochs"] + (len(folders) == 1)  # of several seeds only the mean is told after it
-        return Outcome(state, [row for row in rows if row["epoch"] < last], None)
+    if state == RUNNING:  # what was decided after its last epoch is not known
+        return Outcome(state, rows[:-1], None)
     if len(folders) == 1 or states[0] != COMPLETE:
         return Outcome(state, rows, rows[-1]["value"] if rows else None, measured(sweep, [epochs]))
     if state != COMPLETE:

@@ -14,7 +14,8 @@ from sweeps.trials.jobs import trial_name
 class StopJobs(Callback):
     """Tune's callback that stops the jobs of a trial that has ended, early or not; jobs that have ended ignore it.
 
-    count: seeds of a trial. If one has failed, the others are no longer needed.
+    A trial that has lost its relay has not ended. count: seeds of a trial. If one has failed, the others are no longer
+    needed.
     """
 
     def __init__(self, queue: Any, count: int = 1) -> None:
@@ -25,8 +26,6 @@ class StopJobs(Callback):
         name = trial_name(trial.config["number"])
         for job in (name, *(replicate_name(name, place) for place in range(2, self.count + 1))):
             self.queue.stop.remote(job)
-
-    on_trial_error = on_trial_complete
 
 
 class Silent(TrialProgressCallback):

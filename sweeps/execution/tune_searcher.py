@@ -12,7 +12,8 @@ from mergenet.errors import WriteError
 from mergenet.records.run_record import EPOCH
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import StudyTrial, SweepStudy
-from sweeps.trials.messages import EPOCHS, OBJECTIVE
+from sweeps.trials.jobs import trial_name
+from sweeps.trials.messages import EPOCHS, FAILURE, OBJECTIVE
 from sweeps.trials.objectives import asked
 
 
@@ -32,6 +33,7 @@ class StudySearch(Searcher):
     state, else it is pruned.
     trouble: called with the reason when the study cannot be written; no more trials begin. What the study lacks then is
     read from the records when the sweep is resumed.
+    lost: called with the reason when a trial has lost its relay, and nobody hears of its epochs. It keeps its state.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class StudySearch(Searcher):
         paused: Callable[[], bool],
         spent: Callable[[], bool] = lambda: False,
         trouble: Callable[[str], None] = lambda _: None,
+        lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode=mode)
         self.study = study
-        self.closed, self.paused, self.spent, self.trouble = closed, paused, spent, trouble
+        self.closed, self.paused, self.spent, self.trouble, self.lost = closed, paused, spent, trouble, lost
         self.known = study.known()
         drawn = {one.index for one in self.known}
         self.left = [index for index in range(num_trials) if index not in drawn]  # to draw
@@ -86,12 +89,18 @@ class StudySearch(Searcher):
                 self.study.report(self.drawn[trial_id], result[EPOCH], result.get(OBJECTIVE))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """result: of the last epoch, which Tune passes only here if its scheduler stops the trial after it."""
+        """result: of the last epoch, which Tune passes only here if its scheduler stops the trial after it.
+
+        error: of the relay's process, because what a trial raises is in its result.
+        """
         drawn, told = self.drawn.pop(trial_id, None), self.epochs.pop(trial_id, 0)
         if drawn is None:
             return
+        if error:
+            self.lost(f"the relay of {trial_name(drawn.index)}, a process that passes its epochs on, has died")
+            return
         value = (result or {}).get(OBJECTIVE)
-        if error or result is None or value is None or not math.isfinite(value):
+        if result is None or FAILURE in result or value is None or not math.isfinite(value):
             state = TrialState.FAIL
         elif result[EPOCH] >= result[EPOCHS]:
             state = TrialState.COMPLETE
@@ -101,7 +110,9 @@ class StudySearch(Searcher):
         ended = state == TrialState.COMPLETE or not (self.closed() if stopped else self.paused())
         measured = {name: (result or {}).get(name) for name in asked(self.study.sweep)}
         with self.kept():
-            if result is not None and state != TrialState.FAIL:
+            if ended and stopped and result is not None:
+                self.study.stop(drawn, result[EPOCH])
+            if ended and result is not None and state != TrialState.FAIL:
                 self.study.report(drawn, result[EPOCH], value)
             if ended:
                 self.study.tell(drawn, state, value, measured)

@@ -19,6 +19,8 @@ from typing import Any
 
 import ray
 
+from analysis.names import SOURCE
+from mergenet.errors import WriteError
 from sweeps.execution.groups import Groups, Lost
 from sweeps.execution.job_queue import NAMESPACE, JobQueue
 from sweeps.execution.placement import Placements
@@ -26,6 +28,7 @@ from sweeps.execution.ray_cluster import HEAD
 from sweeps.execution.scratch import scratch_folder
 from sweeps.trials.errors import SlotDied, Suspended, write_refusal_in
 from sweeps.trials.messages import SUSPEND, EndEvent, Job, JobEvent, Listener
+from sweeps.trials.record import write_trial
 
 MAX_LOSSES = 5  # groups that a slot may lose in a row, without an epoch finished in between, before it is given up
 
@@ -44,6 +47,7 @@ class WorkerPool:
         self.groups = groups or Groups()
         self.name = f"queue-{uuid.uuid4().hex[:8]}"
         self.outcomes: dict[str, EndEvent] = {}
+        self.jobs: dict[str, Job] = {}  # those that this process has submitted
         self.ready: set[str] = set()
         self.died: str | None = None
         self.suspending = False
@@ -96,6 +100,7 @@ class WorkerPool:
         self._pause(())
 
     def submit(self, job: Job) -> None:
+        self.jobs[job["id"]] = job
         ray.get(self.queue.submit.remote(job))
 
     def wait(self, jobs: Iterable[str]) -> dict[str, EndEvent]:
@@ -166,7 +171,7 @@ class WorkerPool:
                 return
             losses = losses + 1 if self.epochs == epochs else 1
             if losses >= MAX_LOSSES:
-                self._die(f"slot {slots[0]} lost its workers {losses} times in a row, last: {lost.reason}")
+                self.die(f"slot {slots[0]} lost its workers {losses} times in a row, last: {lost.reason}")
                 return
             time.sleep(min(2.0**losses, 30))
             if lost.with_its_node:  # each slot takes what place it finds
@@ -183,11 +188,22 @@ class WorkerPool:
             self.queue.lost.remote(name, lost.reason, rank not in lost.died)
         return trouble is None
 
-    def _die(self, reason: str) -> None:
+    def die(self, reason: str) -> None:
+        """Nothing can go on, for this reason; whatever waits for jobs then raises SlotDied."""
         with self.changed:
             self.died = self.died or reason
             self.changed.notify_all()
         self.queue.break_off.remote(reason)  # relays that wait for rows are told, so Tune ends too
+
+    def _record(self, event: EndEvent) -> None:
+        """Writes down how a job ended whose workers could not. A trial's relay does that itself."""
+        job = self.jobs.get(event["job"])
+        if job is None or job["role"] == SOURCE:
+            return
+        try:
+            write_trial(job, event["state"], event["error"])
+        except (WriteError, OSError) as error:
+            self.suspend(str(error))
 
     def _pump(self) -> None:
         """Follow the queue's events until it is gone."""
@@ -197,10 +213,12 @@ class WorkerPool:
                 events: list[JobEvent] = ray.get(self.queue.events.remote(seen))
             except ray.exceptions.RayError as error:
                 if not self.closing:
-                    self._die(f"the queue died: {type(error).__name__}")
+                    self.die(f"the queue died: {type(error).__name__}")
                 return
             seen += len(events)
             for event in events:
+                if event["event"] == "ended" and event.get("final"):
+                    self._record(event)
                 self.listener(event)
             with self.changed:
                 self.epochs += sum(e["event"] == "row" for e in events)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -134,12 +133,12 @@ def drawn_bracket(seed: int, factor: int, number: int, count: int) -> int:
 class EpochScheduler(FIFOScheduler):
     """Applies the rule after each epoch but the last. A result holds `epoch` and `objective`, a trial its `number`.
 
-    ended: states of trials that have ended in the study. One that was pruned there stops at the same epoch if it trains
-    again: its driver was killed before its worker had noted that.
+    ended: trials that have ended in the study, and after which epoch one was stopped there, or None. It stops there if
+    it trains again: its driver was killed before its worker had noted that.
     """
 
     def __init__(
-        self, sweep: SweepConfig, mode: str, grace: Grace, curves: Curves, ended: Mapping[int, TrialState]
+        self, sweep: SweepConfig, mode: str, grace: Grace, curves: Curves, ended: Mapping[int, int | None]
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.sweep, self.grace = sweep, grace
@@ -152,10 +151,11 @@ class EpochScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         del tune_controller
         number, epoch, value = trial.config["number"], result[EPOCH], result.get(OBJECTIVE)
-        if epoch < self.passed.get(number, 0):  # decided before: the trial went on
-            return TrialScheduler.CONTINUE
         if number in self.ended:
-            return TrialScheduler.STOP if self.ended[number] == TrialState.PRUNED else TrialScheduler.CONTINUE
+            stopped = self.ended[number]
+            return TrialScheduler.STOP if stopped is not None and epoch >= stopped else TrialScheduler.CONTINUE
+        if epoch <= self.passed.get(number, 0):  # decided before: the trial went on
+            return TrialScheduler.CONTINUE
         if value is None or not math.isfinite(value):
             return TrialScheduler.CONTINUE
         self.curves.setdefault(number, {})[epoch] = self.sign * value

@@ -44,6 +44,7 @@ from sweeps.trials.jobs import trial_name
 from sweeps.trials.objectives import Measured, Outcome, values_of
 
 GRACE = "grace_epochs"  # user attribute of the study
+STOPPED = "stopped_after"  # user attribute of a trial: the epoch after which the scheduler stopped it
 TOLD = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -92,11 +93,16 @@ class SweepStudy:
         first = [trial for trial in by_index(self.study) if trial.user_attrs[INDEX] < short]
         return all(trial.state.is_finished() for trial in first)
 
-    def curves(self) -> tuple[dict[int, dict[int, float]], dict[int, TrialState]]:
-        """What the trials have reported so far, by index and epoch, and the states of those that have ended."""
+    def curves(self) -> tuple[dict[int, dict[int, float]], dict[int, int | None]]:
+        """What the trials have reported so far, by index and epoch, and which of them have ended.
+
+        Of these the epoch after which the scheduler stopped them, None if it did not. They include those that it has
+        stopped and whose end is not told yet: a driver may be killed in between.
+        """
         trials = by_index(self.study)
         curves = {trial.user_attrs[INDEX]: reported(trial) for trial in trials}
-        return curves, {trial.user_attrs[INDEX]: trial.state for trial in trials if trial.state.is_finished()}
+        ended = [trial for trial in trials if trial.state.is_finished() or STOPPED in trial.user_attrs]
+        return curves, {trial.user_attrs[INDEX]: stopped_after(trial) for trial in ended}
 
     @property
     def grace(self) -> int | None:
@@ -146,6 +152,11 @@ class SweepStudy:
         """The metric so far; ignored once the trial has ended, and if it is missing or not finite."""
         if value is not None and math.isfinite(value) and self.is_running(drawn):
             report(self.study, drawn.key, epoch, value)
+
+    def stop(self, drawn: StudyTrial, epoch: int) -> None:
+        """Stores that the scheduler stops a trial after this epoch, before its last report and its end are told."""
+        if self.is_running(drawn):
+            note(self.study, drawn.key, STOPPED, epoch)
 
     def tell(
         self, drawn: StudyTrial, state: TrialState, value: float | None = None, measured: Measured | None = None
@@ -197,6 +208,13 @@ class SweepStudy:
     def flush(self) -> None:
         """Waits until all that was told is written. Raises what its storage has raised."""
         flush(self.study)
+
+
+def stopped_after(trial: FrozenTrial) -> int | None:
+    """The epoch after which the scheduler stopped a trial; None if it did not."""
+    if trial.state in (TrialState.COMPLETE, TrialState.FAIL):
+        return None
+    return int(trial.user_attrs.get(STOPPED, max(reported(trial), default=0)))
 
 
 def drawn_of(trial: FrozenTrial) -> StudyTrial:

@@ -8,34 +8,43 @@ A trial that is being drawn is in memory only, until `keep` writes it in one tra
 draw, and waits for the disk once instead of once for each value. It is there before the trial is used.
 
 What is told of a trial later is written behind, by one thread and in order: a commit waits for the disk, up to a
-quarter of a second where much else is written, and so would all trials with it. The database is what memory was a
-moment ago, and a driver that is killed finds the rest in the records. `flush` waits for the writes.
+quarter of a second where much else is written, and so would all trials with it. What has come meanwhile is committed
+together. So the database is what memory was a moment ago, and a driver that is killed finds the rest in the records.
+`flush` waits for the writes.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import scoped_session, sessionmaker
 
 
 class WriteBehind:
-    """Writes, done by one thread in order; after one that fails none is done."""
+    """Writes to a storage, done by one thread in order; after one that fails none is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, storage: BaseStorage) -> None:
+        self.storage = storage
         self.thread = ThreadPoolExecutor(1, "study")  # ends with its last write when the process does
+        self.waiting = deque[Callable[[], Any]]()
         self.last: Future[None] | None = None
         self.failed: Exception | None = None
 
     def add(self, write: Callable[..., Any], *values: Any) -> None:
         """Raises what an earlier write has raised."""
         self.check()
-        self.last = self.thread.submit(self._write, write, values)
+        self.waiting.append(partial(write, *values))
+        self.last = self.thread.submit(self._write)
 
     def flush(self) -> None:
         """Waits for all writes. Raises what one of them has raised."""
@@ -47,12 +56,34 @@ class WriteBehind:
         if self.failed is not None:
             raise self.failed
 
-    def _write(self, write: Callable[..., Any], values: tuple[Any, ...]) -> None:
-        if self.failed is None:
-            try:
-                write(*values)
-            except Exception as error:
-                self.failed = error
+    def _write(self) -> None:
+        """All that wait."""
+        if not self.waiting or self.failed is not None:
+            return
+        try:
+            with one_transaction(self.storage):
+                for _ in range(len(self.waiting)):
+                    self.waiting.popleft()()
+        except Exception as error:
+            self.failed = error
+
+
+@contextmanager
+def one_transaction(storage: BaseStorage) -> Iterator[None]:
+    """Inside, writes to a database are committed together at the end. Nobody else may write to it then."""
+    backend = storage._backend if isinstance(storage, _CachedStorage) else storage
+    if not isinstance(backend, RDBStorage):
+        yield
+        return
+    own = backend.scoped_session
+    with backend.engine.begin() as connection:  # "rollback_only": a session's commit is left to the connection
+        sessions = scoped_session(sessionmaker(bind=connection, join_transaction_mode="rollback_only"))
+        backend.scoped_session = sessions
+        try:
+            yield
+        finally:
+            sessions.remove()
+            backend.scoped_session = own
 
 
 class WriteThroughStorage(InMemoryStorage):
@@ -65,7 +96,7 @@ class WriteThroughStorage(InMemoryStorage):
     def __init__(self, kept: BaseStorage, study_name: str) -> None:
         """kept: where the study is. Raises KeyError if it is not there."""
         super().__init__()
-        self.kept, self.behind = kept, WriteBehind()
+        self.kept, self.behind = kept, WriteBehind(kept)
         self.kept_study = kept.get_study_id_from_name(study_name)
         own = super().create_new_study(kept.get_study_directions(self.kept_study), study_name)
         for key, value in kept.get_study_user_attrs(self.kept_study).items():

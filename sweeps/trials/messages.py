@@ -2,7 +2,7 @@
 
 driver or relay -- Job --> queue -- Job --> worker
 worker -- Row, at last JobOutcome --> queue, which answers GO_ON, STOP or SUSPEND
-queue -- JobMessage --> relay -- OBJECTIVE, EPOCH, EPOCHS, and by name what else the sweep asks for --> Tune
+queue -- JobMessage --> relay -- OBJECTIVE, EPOCH, EPOCHS, and by name what else the sweep asks for; FAILURE --> Tune
 queue -- JobEvent --> listeners in the driver: report, tracking, budget
 """
 
@@ -15,6 +15,7 @@ GO_ON, STOP, SUSPEND = "go on", "stop", "paused"
 # What trials report to Tune beside mergenet.records.run_record.EPOCH, the epoch that has ended
 OBJECTIVE = "objective"  # the best value of the sweep's metric so far
 EPOCHS = "epochs"  # how many there will be
+FAILURE = "failure"  # at last, why the trial has failed
 
 Row = dict[str, Any]  # an epoch of a run: epoch, step and its metrics by name; the columns of epochs.jsonl
 

@@ -26,6 +26,7 @@ VICTIMS = {
     "worker": "ray::RayTrainWorker",
     "controller": "ray::TrainController",
     "queue": "ray::JobQueue",
+    "relay": "ray::SweepRelay",
     "raylet": "src/ray/raylet/raylet --",
     "gcs": "src/ray/gcs/gcs_server --",
     "fork server": "forkserver.server",

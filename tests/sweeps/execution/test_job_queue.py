@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.execution.job_queue import MAX_ATTEMPTS, JobQueue
+from sweeps.execution.job_queue import MAX_ATTEMPTS, JobQueue, JobState
 from sweeps.trials.messages import GO_ON, STOP, SUSPEND, Job, JobEvent
 
 
@@ -135,6 +135,51 @@ def test_stop_and_suspend_are_answers_to_a_report() -> None:
         assert (await queue.next_row("c"))["end"]["state"] == SUSPEND, "what had not begun does not begin"
         assert await queue.next_job("g", 1) is None
         assert await queue.next_job("h", 1) is None
+
+    run(script())
+
+
+def test_who_resumes_a_stopped_job_trains_to_where_it_was_stopped() -> None:
+    """Its worker died just then, and the next one begins at the last checkpoint, which may be earlier."""
+
+    async def script() -> None:
+        queue = await submitted("a")
+        await queue.next_job("g", 0)
+        for epoch in (1, 2, 3):
+            assert await queue.report("g", "a", {"epoch": epoch}) == GO_ON
+        await queue.stop("a")
+        await queue.lost("g", "killed")
+        await queue.next_job("h", 0)
+        assert [await queue.report("h", "a", {"epoch": epoch}) for epoch in (1, 2, 3)] == [GO_ON, GO_ON, STOP]
+        assert len(told(queue, "row")) == 3
+
+    run(script())
+
+
+def test_a_decision_wakes_only_whom_it_concerns() -> None:
+    """With hundreds of slots, waking all for each decision kept the queue from its work."""
+
+    async def script() -> None:
+        queue = JobQueue()
+        asked = dict.fromkeys("ab", 0)
+        for name in "ab":
+            await queue.submit(job(name), judged=True)
+            state = queue.states[name]
+
+            def counted(epoch: int, name: str = name, state: JobState = state) -> bool:
+                asked[name] += 1
+                return JobState.may_go_on(state, epoch)
+
+            state.may_go_on = counted  # type: ignore[method-assign]
+            assert await queue.next_job(name, 0) is not None
+        waiting = [asyncio.ensure_future(queue.report(name, name, {"epoch": 1})) for name in "ab"]
+        await asyncio.sleep(0.01)
+        assert asked == {"a": 1, "b": 1}
+        await queue.judge("a", 1)
+        assert await waiting[0] == GO_ON
+        assert asked == {"a": 2, "b": 1}
+        await queue.judge("b", 1)
+        assert await waiting[1] == GO_ON
 
     run(script())
 

@@ -35,9 +35,15 @@ with quiet(), local_ray(1), light():
     second = actor.train.remote()
     ray.get(queue.finish.remote("slot", job["id"], {"state": "complete", "error": None}))
     end = ray.get(second)
+    failed = relay.remote({"number": 1, "params": {"transfer.t_cycle": 2}})
+    third = failed.train.remote()
+    ray.get(queue.next_job.remote("slot", 1))
+    ray.get(queue.finish.remote("slot", "trial-001", {"state": "failed", "error": "out of memory"}))
+    failure = ray.get(third)
     loaded = ray.get(actor.__ray_call__.remote(lambda self, names: [n for n in names if n in sys.modules], HEAVY))
 print(job["config"]["transfer"]["t_cycle"], report["objective"], report["epoch"], report["training_iteration"])
 print(end["__duplicate__"], end["done"], end["epoch"])
+print(failure["failure"], failure["done"], sep=", ")
 print("loaded:", *loaded)
 """
 
@@ -48,4 +54,4 @@ def test_a_relay_reports_what_the_queue_tells_and_loads_nothing_heavy(tmp_path: 
     spawned = os.environ | {"MERGENET_START_METHOD": "spawn"}  # a forked one has the fork server's modules, shared
     done = subprocess.run(command, env=spawned, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-3:] == ["2 0.5 1 1", "True True 1", "loaded:"], done.stdout
+    assert done.stdout.splitlines()[-4:] == ["2 0.5 1 1", "True True 1", "out of memory, True", "loaded:"], done.stdout

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from sweeps.execution.tune_searcher import StudySearch
 from sweeps.study.study import SweepStudy
-from sweeps.trials.messages import OBJECTIVE
+from sweeps.trials.messages import FAILURE, OBJECTIVE
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.spaces import SEARCH
 from tests.sweeps.studies import opened, trials
@@ -30,23 +30,23 @@ def result(epoch: int, value: float | None, epochs: int = 6) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("last", "error", "state", "value"),
+    ("last", "state", "value"),
     [
-        (result(6, 0.5), False, TrialState.COMPLETE, 0.5),
-        (result(2, 0.3), False, TrialState.PRUNED, 0.3),
-        (result(6, math.nan), False, TrialState.FAIL, None),
-        (result(6, None), False, TrialState.FAIL, None),
-        (result(2, 0.3), True, TrialState.FAIL, None),
-        (None, True, TrialState.FAIL, None),
-        (None, False, TrialState.FAIL, None),
-        ({}, False, TrialState.FAIL, None),
+        (result(6, 0.5), TrialState.COMPLETE, 0.5),
+        (result(2, 0.3), TrialState.PRUNED, 0.3),
+        (result(6, math.nan), TrialState.FAIL, None),
+        (result(6, None), TrialState.FAIL, None),
+        (result(2, 0.3) | {FAILURE: "out of memory"}, TrialState.FAIL, None),
+        ({FAILURE: "out of memory"}, TrialState.FAIL, None),
+        (None, TrialState.FAIL, None),
+        ({}, TrialState.FAIL, None),
     ],
 )
-def test_states(tmp_path: Path, last: Any, error: bool, state: Any, value: Any) -> None:
+def test_states(tmp_path: Path, last: Any, state: Any, value: Any) -> None:
     search = Driver().search(opened(tmp_path))
     search.suggest("a")
     search.on_trial_result("a", result(1, 0.1))
-    search.on_trial_complete("a", last, error=error)  # as Tune: the last epoch is not told before, if it stops there
+    search.on_trial_complete("a", last)  # as Tune: the last epoch is not told before, if it stops there
     search.on_trial_complete("a", result(6, 0.9))  # Tune says it twice
     search.on_trial_result("never seen", result(6, 0.9))
     search.on_trial_complete("never seen", result(6, 0.9))
@@ -54,6 +54,17 @@ def test_states(tmp_path: Path, last: Any, error: bool, state: Any, value: Any) 
     assert (trial.state, trial.value) == (state, value)
     expected = {1: 0.1} if value is None else {1: 0.1, last["epoch"]: value}
     assert trial.intermediate_values == expected
+
+
+def test_a_trial_that_lost_its_relay_keeps_its_state(tmp_path: Path) -> None:
+    """What it raises is in its result; an error is that of the relay's process."""
+    said: list[str] = []
+    search = StudySearch(opened(tmp_path), "max", 6, lambda: False, lambda: False, lost=said.append)
+    search.suggest("a")
+    search.on_trial_result("a", result(1, 0.1))
+    search.on_trial_complete("a", error=True)
+    assert said == ["the relay of trial-000, a process that passes its epochs on, has died"]
+    assert [(trial.state, trial.intermediate_values) for trial in trials(tmp_path)] == [(TrialState.RUNNING, {1: 0.1})]
 
 
 def test_known_trials_come_first_and_no_more_than_there_should_be(tmp_path: Path) -> None:

@@ -3,25 +3,27 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import ray
 from ray.util.placement_group import placement_group_table
 
+from analysis.trial_file import ended_trial
 from mergenet.records.run_record import read_run
 from mergenet.records.sealed import read_record
 from sweeps.execution.forkserver.start import TOKEN
-from sweeps.execution.groups import Groups
+from sweeps.execution.groups import Groups, Lost
+from sweeps.execution.job_queue import NAMESPACE
 from sweeps.execution.local_ray import local_ray
 from sweeps.execution.ray_cluster import quiet
 from sweeps.execution.worker_pool import WorkerPool
 from sweeps.trials.errors import Suspended
 from sweeps.trials.jobs import Jobs
-from sweeps.trials.messages import JobEvent
+from sweeps.trials.messages import Job, JobEvent
 from sweeps.trials.recorded_source import plan_source
 from tests.sweeps.base import space_of
 
@@ -116,6 +118,26 @@ def test_slots_share_a_group_and_a_lost_worker_costs_the_others_no_attempt(tmp_p
         assert told == [row["epoch"] for row in run.epochs] == list(range(1, 31)), "each is told and trained once"
     metrics = [[row["target_val_top1"] for row in run.epochs] for run in runs]
     assert metrics[0] == metrics[1], "both are the same training, cut at different moments"
+
+
+def test_a_job_whose_workers_keep_dying_is_recorded_as_failed(tmp_path: Path) -> None:
+    """A trial's relay does that; a baseline or a confirmation has none."""
+
+    class Dying(Groups):
+        def run(self, queue: str, slots: Sequence[str], scratch: str) -> Lost | None:
+            del scratch
+            actor = ray.get_actor(queue, NAMESPACE)
+            ray.get(actor.ready.remote(slots[0]))
+            return Lost("out of memory", frozenset({0}), 1) if ray.get(actor.next_job.remote(slots[0], 0)) else None
+
+    job = jobs_in(tmp_path).trial(0, {}) | {"role": "baseline"}
+    with WorkerPool(1, lambda _: None, Dying()) as slots:
+        slots.submit(cast(Job, job))
+        outcome = slots.wait(["trial-000"])["trial-000"]
+    assert (outcome["state"], outcome["error"]) == ("failed", "lost its workers 3 times: out of memory")
+    trial = ended_trial(tmp_path / "trials/trial-000")
+    assert trial is not None
+    assert (trial["state"], trial["error"]) == ("failed", outcome["error"])
 
 
 def test_two_workers_train_one_job_and_stop_together(tmp_path: Path) -> None:

@@ -45,8 +45,9 @@ class Driver:
         drawn = self.study.draw(number)
         trial: Any = SimpleNamespace(config={"number": number})
         for epoch, value in values.items():
+            answer = self.scheduler.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: value})
             self.study.report(drawn, epoch, value)
-            if self.scheduler.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: value}) == TrialScheduler.STOP:
+            if answer == TrialScheduler.STOP:
                 self.study.tell(drawn, TrialState.PRUNED)
                 return epoch
         self.study.tell(drawn, TrialState.COMPLETE, value)
@@ -222,10 +223,21 @@ def test_epochs_that_a_running_trial_had_passed_are_not_asked_about_again(tmp_pa
         driver.train(number, curve(0.5, 0.9))
     again = Driver(tmp_path, grace_epochs=1).scheduler
     trial: Any = SimpleNamespace(config={"number": 0})
-    answers = [again.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: 0.1}) for epoch in (1, 2, 3)]
-    assert answers == [TrialScheduler.CONTINUE, TrialScheduler.CONTINUE, TrialScheduler.STOP], (
-        "the last was not decided"
-    )
+    answers = [again.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: 0.1}) for epoch in (1, 2, 3, 4)]
+    assert answers == [*[TrialScheduler.CONTINUE] * 3, TrialScheduler.STOP]
+
+
+def test_a_trial_that_was_stopped_as_its_driver_was_killed_stops_there(tmp_path: Path) -> None:
+    """Of the stop, its last report and its end, which are told one after the other, the study had the first."""
+    driver = Driver(tmp_path, grace_epochs=2)
+    driver.train(0, curve(0.5, 0.9))
+    drawn = driver.study.draw(1)
+    driver.study.report(drawn, 1, 0.1)
+    driver.study.stop(drawn, 2)
+    again = Driver(tmp_path, grace_epochs=2).scheduler
+    trial: Any = SimpleNamespace(config={"number": 1})
+    answers = [again.on_trial_result(None, trial, {EPOCH: epoch, OBJECTIVE: 0.99}) for epoch in (1, 2)]
+    assert answers == [TrialScheduler.CONTINUE, TrialScheduler.STOP]
 
 
 def test_tune_can_write_its_snapshot(tmp_path: Path) -> None:

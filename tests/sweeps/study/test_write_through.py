@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from sweeps.study.storage import STORAGES
 from sweeps.study.study import SweepStudy
@@ -99,6 +100,7 @@ def test_running_trials_are_not_read_again_for_a_draw(tmp_path: Path) -> None:
 
 
 def test_a_report_does_not_wait_for_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while the file is being written is written together."""
     study = opened(tmp_path)
     through = study.study._storage
     assert isinstance(through, WriteThroughStorage)
@@ -112,12 +114,15 @@ def test_a_report_does_not_wait_for_the_file(tmp_path: Path, monkeypatch: pytest
     study.report(drawn, 1, 0.25)
     study.report(drawn, 2, 0.5)
     study.tell(drawn, TrialState.PRUNED)
-    assert study.curves() == ({0: {1: 0.25, 2: 0.5}}, {0: TrialState.PRUNED})
+    assert study.curves() == ({0: {1: 0.25, 2: 0.5}}, {0: 2})
     assert [(trial.state, trial.intermediate_values) for trial in of_file(tmp_path, "sqlite")] == [
         (TrialState.RUNNING, {})
     ]
+    commits: list[None] = []
+    monkeypatch.setattr(SQLiteDialect_pysqlite, "do_commit", lambda _, db: [commits.append(None), db.commit()])
     may_write.set()
     study.flush()
+    assert len(commits) == 2, "of the first, and of the two that waited for it"
     assert told(of_file(tmp_path, "sqlite")) == told(study.study.trials)
 
 

@@ -71,7 +71,10 @@ def test_states(tmp_path: Path, state: TrialState, value: float, more: Any, foun
     trial = outsider(tmp_path).trials[0]
     assert (trial.state, trial.values) == found
     assert (CONSTRAINTS in trial.system_attrs) == (trial.state != TrialState.FAIL)
-    assert study_of_several(tmp_path).curves() == ({0: {1: 0.25, 2: 0.5}}, {0: found[0]})
+    assert study_of_several(tmp_path).curves() == (
+        {0: {1: 0.25, 2: 0.5}},
+        {0: 2 if state == TrialState.PRUNED else None},
+    )
 
 
 @pytest.mark.parametrize("sampler", [*SEVERAL, pytest.param("gp", marks=[pytest.mark.slow, pytest.mark.long])])
