@@ -129,6 +129,6 @@ def write_named(folder: Path, variants: Sequence[Variant], rejected: Mapping[str
         return None
     count = len(variants) - 1
     what = f"the best of {count} trials on fresh seeds" if count > 1 else "confirmed on fresh seeds"
-    head = f"# {best.label}: {what}; ablation.json beside it has its gain\n"
+    head = f"# {best.label}: {what}; ablation.json has its gain, on seeds that did not choose it\n"
     write_text(folder / "best.yaml", head + dump_yaml(best.checked))
     return folder / "best.yaml"

@@ -17,14 +17,20 @@ from sweeps.ablation.variants import Variant
 STEP_MS = "step_ms"
 EXTRA = {ADAPTER_PARAMETERS: ("adapter parameters", ",.0f"), STEP_MS: ("ms a step", ".2f"), "note": ("", "")}
 SAME = "trains to the same numbers as {}"
+TOLD = "named; its gain is that of {} seeds that did not choose it"
 
 
 def ablation_table(
-    runs: pd.DataFrame, variants: Sequence[Variant], metric: str, dropped: Mapping[str, int] | None = None
+    runs: pd.DataFrame,
+    variants: Sequence[Variant],
+    metric: str,
+    dropped: Mapping[str, int] | None = None,
+    told: Mapping[str, Sequence[int]] | None = None,
 ) -> pd.DataFrame:
     """One row a variant, the first of them, to which the others are compared, on top.
 
-    runs: of `load_trials(folder, per_seed=True)`. dropped: variant -> seeds after which it got no more.
+    runs: of `load_trials(folder, per_seed=True)`. dropped: variant -> seeds after which it got no more. told: variant
+    -> the seeds that tell its gain, where others chose among the variants; of a variant that it lacks no gain is told.
     Columns: variant, n (seeds behind mean, low, high), gain with its t interval over num_pairs seeds, which both have,
     p, p_holm (over all variants), smallest_p, adapter_parameters, step_ms (medians), note, name. Metrics are fractions.
     """
@@ -33,12 +39,16 @@ def ablation_table(
     rows = []
     for one in variants:
         row = {"variant": one.label, **mean_of(values[one.name]), **costs_of(runs, one.name), "name": one.name}
-        row["note"] = note_of(runs, one.name, notes)
-        if one is not reference and (found := paired(values[one.name], values[reference.name])) is not None:
+        remarks = [note_of(runs, one.name, notes)]
+        mine = values[one.name]
+        if told is not None:
+            mine = {seed: value for seed, value in mine.items() if seed in told.get(one.name, ())}
+        if one is not reference and (found := paired(mine, values[reference.name])) is not None:
             row |= gain_columns(found)
+            remarks += [TOLD.format(found.num_seeds)] if told is not None else []
             if found.num_seeds > 1 and found.interval == (0.0, 0.0):
-                row["note"] = "; ".join(filter(None, [row["note"], SAME.format(reference.label)]))
-        rows.append(row)
+                remarks.append(SAME.format(reference.label))
+        rows.append(row | {"note": "; ".join(filter(None, remarks))})
     return with_holm(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -121,7 +131,7 @@ def gain_columns(found: PairedDifference) -> dict[str, Any]:
 
 def with_holm(table: pd.DataFrame) -> pd.DataFrame:
     tested = table["p"].notna()
-    table = table.astype(dict.fromkeys(GAIN, float))
+    table = table.astype(dict.fromkeys(GAIN, float) | {"num_pairs": "Int64"})
     table.loc[tested, "p_holm"] = holm(table["p"][tested].to_numpy())
     return table
 

@@ -124,6 +124,7 @@ def test_files_and_text(folder, capsys):
     found = json.loads((folder / "ablation.json").read_text())
     assert (found["metric"], found["seeds"], found["reused"]) == (TEST, list(range(1, 9)), 0)
     assert found["table"][0]["gain"] is None and found["table"][1]["gain"] < -0.09
+    assert '"num_pairs": 8,' in (folder / "ablation.json").read_text(), "a whole number"
     print_result(folder, TEST, result.table, result.interactions, [], False)
     out = capsys.readouterr().out
     assert "gain: minus centre, paired by seed; p of the sign-flip test" in out
