@@ -10,7 +10,7 @@ from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, FAILED, POINTS
 from analysis.statistics.paired_tests import PairedDifference, holm, paired_difference
 from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p_text
-from analysis.tables.load import is_missing
+from analysis.tables.load import is_missing, measure_columns
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.ablation.variants import Variant
 
@@ -46,8 +46,7 @@ def ablation_table(
         if one is not reference and (found := paired(mine, values[reference.name])) is not None:
             row |= gain_columns(found)
             remarks += [TOLD.format(found.num_seeds)] if told is not None else []
-            if found.num_seeds > 1 and found.interval == (0.0, 0.0):
-                remarks.append(SAME.format(reference.label))
+            remarks += [SAME.format(reference.label)] if same_numbers(runs, one.name, reference.name) else []
         rows.append(row | {"note": "; ".join(filter(None, remarks))})
     return with_holm(pd.DataFrame(rows, columns=COLUMNS))
 
@@ -113,6 +112,14 @@ def note_of(runs: pd.DataFrame, name: str, dropped: Mapping[str, int]) -> str:
     parts = [f"no more after {dropped[name]} seeds"] if name in dropped else []
     parts += [f"{failed} of {len(mine)} failed"] if failed else []
     return "; ".join(parts)
+
+
+def same_numbers(runs: pd.DataFrame, name: str, reference: str) -> bool:
+    """Whether two variants have equal numbers in all that they measured, on each of at least two seeds."""
+    done = runs[runs["state"] == COMPLETE].set_index("seed")[["trial", *measure_columns(runs)]]
+    mine, other = (done[done["trial"] == one].drop(columns="trial") for one in (name, reference))
+    seeds = mine.index.intersection(other.index)
+    return len(seeds) > 1 and mine.loc[seeds].equals(other.loc[seeds])
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> PairedDifference | None:
