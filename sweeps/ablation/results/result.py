@@ -154,7 +154,7 @@ class AblationResult:
         """best.yaml in any folder; None if no trial is named."""
         from sweeps.ablation.results.named import write_named
 
-        return None if self.config.top is None else write_named(folder, self.variants, self.dropped)
+        return None if self.config.top is None else write_named(folder, self.variants, self.dropped, self.seeds[-1])
 
     @property
     def best(self) -> str | None:

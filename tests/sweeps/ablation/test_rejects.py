@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.names import portable_config
 from mergenet.config import Config
 from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError
+from mergenet.records.run_record import read_run
 from sweeps.ablation.best_of import best_trials
+from sweeps.ablation.centre import load_centre
 from sweeps.ablation.folder import adjusted, write_new
 from sweeps.ablation.plan import AblationPlan, plan_ablation
 from sweeps.ablation.rejects import given_up, phases, rejected_at
@@ -209,7 +212,9 @@ def test_the_winners_curse_and_the_gain_on_seeds_that_did_not_choose(sweep, tmp_
     assert cells == ["-", "-", "+15.00 [+15.00, +15.00]", "-"]
     best = tmp_path / "copied.yaml"
     best.write_text((folder / "best.yaml").read_text())
-    assert load_config(str(best)) == Config.model_validate(plan.variants[2].config)
+    last = portable_config(read_run(folder / "trials/trial-002-seed-6").config)
+    assert load_config(str(best)) == Config.model_validate(last | {"name": "trial-002"}), "it has trained"
+    assert load_centre(str(best)).config.seed == 7, "none of those that chose it"
 
 
 def test_none_is_named_before_the_phases_have_ended(sweep, tmp_path):
