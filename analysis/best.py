@@ -19,6 +19,7 @@ from analysis.names import (
     mode_of,
     portable_config,
 )
+from analysis.seeds import SEEDS, last_run
 from analysis.tables.load import (
     BREAKS,
     canonical,
@@ -174,7 +175,11 @@ def write_file(out: Path, content: str) -> None:
 
 
 def config_text(best: pd.Series, comment: str = "") -> str:
-    """A row's configuration as YAML, after the lines of `comment` as YAML comments."""
-    folder = Path(best["folder"])
+    """A row's configuration as YAML, after the lines of `comment` as YAML comments.
+
+    Of several seeds it has the last: an ablation around it takes later ones, which did not choose it.
+    """
+    seeds = best.get(SEEDS, 1)
+    folder = last_run(Path(best["folder"]), 1 if is_missing(seeds) else int(seeds))
     config = parse_config(portable_config(read_trained(folder).config), str(folder / CONFIG_FILE))
     return "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines()) + dump_yaml(config)

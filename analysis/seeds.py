@@ -9,6 +9,7 @@ the state of the trial follows from all of them. With one seed per trial, trial.
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from analysis.measures import STEP_SECONDS
@@ -28,6 +29,11 @@ def replicate_name(trial: str, place: int) -> str:
 def replicate_pattern(trial: str) -> str:
     """Matches the names of the run folders of its other seeds."""
     return f"{trial}{_MARK}*"
+
+
+def last_run(first: Path, count: int) -> Path:
+    """The run folder of a trial's last seed. first: that of its first. count: how many seeds have trained."""
+    return first.with_name(replicate_name(first.name, count)) if count > 1 else first
 
 
 def first_of(name: str) -> str:

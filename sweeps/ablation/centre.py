@@ -27,8 +27,9 @@ BEST_FILE = "best.yaml"
 
 @dataclass(frozen=True)
 class Centre:
-    """config: its seed is the first that no search has seen; that of its source stays what it was, and its pairs are
-    written out. name: of the ablation. search: the sweep's entries. sweep: the folder that it comes from.
+    """config: its seed is the first after those that chose it: of a file after its own, which in what a command wrote
+    is the last of them. That of its source stays what it was, and its pairs are written out. name: of the ablation.
+    search: the sweep's entries. sweep: the folder that it comes from.
     """
 
     config: Config

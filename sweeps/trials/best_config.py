@@ -46,7 +46,10 @@ def mean_lines(trial: dict[str, Any]) -> list[str]:
         return []
     count = len(trial["values"])
     values = ", ".join(f"seed {seed} {value}" for seed, value in zip(trial[SEEDS], trial["values"], strict=True))
-    return [f"That is its first seed. It was chosen by the mean over {count} seeds: {trial['value']} ({values})."]
+    return [
+        f"That is its last seed. It was chosen by the mean over {count} seeds: {trial['value']} ({values}).",
+        "An ablation around this file takes later seeds, which did not choose it.",
+    ]
 
 
 def versions(provenance: dict[str, Any]) -> str:

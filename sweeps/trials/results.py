@@ -23,7 +23,7 @@ from analysis.names import (
     mode_of,
 )
 from analysis.report.verdict import as_gain
-from analysis.seeds import SD, SEEDS, combined, failure, first_of, is_replicate, mean_and_sd
+from analysis.seeds import SD, SEEDS, combined, failure, first_of, is_replicate, last_run, mean_and_sd
 from analysis.trial_file import ended_trial, read_outcome, state_of, trial_folders
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import (
@@ -123,8 +123,12 @@ def best_trial(trials: list[dict[str, Any]], metric: str) -> dict[str, Any] | No
 
 
 def best_record(folder: Path, trial: dict[str, Any]) -> RunRecord:
-    """Of a trial whose configuration is to train again. Raises CheckpointError if it was edited since it trained."""
-    return read_trained(folder / TRIALS_FOLDER / trial["trial_id"])
+    """Of a trial whose configuration is to train again: of its last seed, so that later ones have not chosen it.
+
+    Raises CheckpointError if it was edited since it trained.
+    """
+    count = len(trial.get(SEEDS, ())) if trial.get("finished") else 1
+    return read_trained(last_run(folder / TRIALS_FOLDER / trial["trial_id"], count))
 
 
 def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:

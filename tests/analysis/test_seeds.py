@@ -5,11 +5,12 @@ import statistics
 import pytest
 from click.testing import CliRunner
 
-from analysis.best import choose_best
+from analysis.best import choose_best, named, write_best, write_config
 from analysis.cli import analyze
 from analysis.statistics.paired_tests import paired_gain
 from analysis.tables.load import load_trials, param_columns
 from analysis.tables.overview import footer, selected, show
+from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from tests.records import edit_record
 
@@ -68,6 +69,13 @@ def test_the_best_is_the_best_mean_and_the_reader_is_told(sweep, capsys):
     head, first = capsys.readouterr().out.splitlines()[:2]
     assert "sd %" in head
     assert "10.00" in first
+
+
+def test_the_exported_configuration_has_the_last_seed_that_chose_it(sweep, tmp_path):
+    assert write_best(sweep, tmp_path / "best.yaml")["trial"] == "t0"
+    assert load_config(str(tmp_path / "best.yaml")).seed == 2, "what starts from it begins at 3"
+    write_config(named(load_trials(sweep), "t3"), tmp_path / "t3.yaml")
+    assert load_config(str(tmp_path / "t3.yaml")).seed == 0, "it was stopped early, and trained with no other"
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from analysis.seeds import first_of
 from analysis.tables.load import load_trials
+from analysis.verification.original import find_original
 from mergenet.config.loading import load_config
 from mergenet.records.run_record import read_epochs
 from sweeps import Ablation, AblationResult
@@ -173,6 +174,10 @@ def test_the_best_trials_are_confirmed_before_one_is_named(place: Path) -> None:
     loser = {"trial-000": "trial-001", "trial-001": "trial-000"}[str(result.best)]
     assert trained == {"no-transfer": 4, str(result.best): 4, loser: 2}
     assert load_config(str(place / "best/best.yaml")).transfer.t_cycle in (2, 4)
+    assert find_original(place / "best/best.yaml").folder.name == f"{result.best}-seed-4", "the last seed"
+    assert result.table["gain"].notna().tolist() == [one.name == result.best for one in result.variants]
+    facts = json.loads((place / "best/ablation.json").read_text())
+    assert (len(facts["seeds_chose"]), len(facts["seeds_told"]), facts["num_pairs"]) == (2, 2, 2)
 
 
 def test_one_trial_confirmed_trains_what_more_confirm_seeds_would(place: Path, swept: Path) -> None:

@@ -14,8 +14,12 @@ import pytest
 from analysis.best import best_trial
 from analysis.sweep_file import edited_settings
 from analysis.tables.load import load_trials
+from analysis.verification.original import find_original
+from mergenet.config.loading import load_config
 from mergenet.records.run_record import read_epochs, read_run
 from mergenet.records.sealed import read_record, write_record
+from sweeps import SweepResult
+from sweeps.ablation.centre import load_centre
 from sweeps.config.loading import dump_sweep
 from tests.records import edit_record
 from tests.sweeps.base import sweep_config, write_base
@@ -97,13 +101,18 @@ def test_seeds_are_paired_and_the_confirmation_has_others(done: Done) -> None:
     assert state["seeds"] == {"search": 0, "trials": 0, "replicates": [1], "confirmation": [2]}
 
 
-def test_both_ways_to_the_best_agree_and_the_user_is_told(done: Done) -> None:
+def test_both_ways_to_the_best_agree_and_the_user_is_told(done: Done, tmp_path: Path) -> None:
     best = done.summary["best"]
     row = best_trial(done.folder)
     assert (row["trial"], row[METRIC], row["sd"]) == (best["trial_id"], best["value"], best["sd"])
     table = load_trials(done.folder)
     assert len(table) == 3 + 1 + 2
     assert "mean over 2 seeds" in (done.folder / "best.yaml").read_text()
+    copied = tmp_path / "copied.yaml"
+    shutil.copy(done.folder / "best.yaml", copied)
+    assert load_config(str(copied)) == SweepResult.load(done.folder).best.config
+    assert find_original(done.folder / "best.yaml").folder.name == f"{best['trial_id']}-seed-2"
+    assert [load_centre(str(place)).config.seed for place in (copied, done.folder)] == [2, 2], "0 and 1 chose it"
     assert f"best trial: {best['trial_id']}, val top1 {100 * best['value']:.2f} %, mean over 2 seeds (" in done.out
     assert sum("mean over 2 seeds: val top1" in line for line in done.out.splitlines()) == 3
     runs = list(done.folder.glob("wandb/offline-run-*/*.wandb"))

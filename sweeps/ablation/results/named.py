@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from analysis.report.verdict import label, show
 from analysis.statistics.paired_tests import PairedDifference
+from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import METRIC, is_metric, test_column
 from sweeps.ablation.results.table import mean_of, paired, size, values_of
 from sweeps.ablation.variants import Variant
+from sweeps.trials.jobs import with_seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,13 +124,16 @@ def gain_text(gain: PairedDifference, metric: str) -> str:
     )
 
 
-def write_named(folder: Path, variants: Sequence[Variant], rejected: Mapping[str, int]) -> Path | None:
-    """best.yaml: the configuration of the one that is named, as `mergenet train` accepts it."""
+def write_named(folder: Path, variants: Sequence[Variant], rejected: Mapping[str, int], seed: int) -> Path | None:
+    """best.yaml: the configuration of the one that is named, as `mergenet train` accepts it.
+
+    seed: its last one here, so that an ablation around the file takes later ones.
+    """
     best = next((one for one in variants if one.name == named(variants, rejected)), None)
     if best is None:
         return None
     count = len(variants) - 1
     what = f"the best of {count} trials on fresh seeds" if count > 1 else "confirmed on fresh seeds"
-    head = f"# {best.label}: {what}; ablation.json beside it has its gain\n"
-    write_text(folder / "best.yaml", head + dump_yaml(best.checked))
+    head = f"# {best.label}: {what}; ablation.json has its gain, on seeds that did not choose it\n"
+    write_text(folder / "best.yaml", head + dump_yaml(Config.model_validate(with_seed(best.config, seed))))
     return folder / "best.yaml"

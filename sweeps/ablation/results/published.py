@@ -39,10 +39,12 @@ def tables(result: AblationResult) -> dict[str, "pd.DataFrame"]:
 
 
 def numbers(result: AblationResult) -> dict[str, Any]:
-    """Runs by state, the metric of the table, the gain of each variant over the first, and the one that is named."""
+    """Runs by state, the metric of the table, the gain of each variant over the first; of a confirmation the one that
+    is named, and what told its gain.
+    """
     found: dict[str, Any] = {f"runs_{state}": count for state, count in Counter(result.runs["state"]).items()}
     found |= {"table_metric": result.metric} | ({} if result.best is None else {"best": result.best})
-    return found | gains(result)
+    return found | gains(result) | result.told
 
 
 def gains(result: AblationResult) -> dict[str, float]:

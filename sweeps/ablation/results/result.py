@@ -91,9 +91,12 @@ class AblationResult:
     @cached_property
     def table(self) -> "pd.DataFrame":
         """One variant a row: see `sweeps.ablation.results.table.ablation_table`."""
+        from sweeps.ablation.results.named import split
         from sweeps.ablation.results.table import ablation_table
 
-        return ablation_table(self.runs, self.variants, self.metric, self.dropped)
+        chose, told = split(self.variants, self.seeds) if self.config.top is not None else ((), ())
+        telling = None if not chose else {} if self.best is None else {self.best: told}
+        return ablation_table(self.runs, self.variants, self.metric, self.dropped, telling)
 
     @cached_property
     def interactions(self) -> "pd.DataFrame":
@@ -113,6 +116,7 @@ class AblationResult:
             "reused": reused,
             "dropped": self.dropped,
             "best": self.best,
+            **self.told,
             "left_out": [vars(one) for one in self.left_out],
             "seconds": read_state(self.folder).get("seconds", {}),
         }
@@ -150,7 +154,7 @@ class AblationResult:
         """best.yaml in any folder; None if no trial is named."""
         from sweeps.ablation.results.named import write_named
 
-        return None if self.config.top is None else write_named(folder, self.variants, self.dropped)
+        return None if self.config.top is None else write_named(folder, self.variants, self.dropped, self.seeds[-1])
 
     @property
     def best(self) -> str | None:
@@ -158,6 +162,22 @@ class AblationResult:
         from sweeps.ablation.results.named import named
 
         return None if self.config.top is None else named(self.variants, self.dropped)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Of the best trials of a sweep: the seeds that chose, those that told the gain of the one that is named, and
+        that gain with its interval, as far as it is told; empty for other ablations.
+        """
+        from analysis.tables.load import is_missing
+        from sweeps.ablation.results.named import split
+
+        if self.config.top is None:
+            return {}
+        chose, told = split(self.variants, self.seeds)
+        rows = self.table[self.table["name"] == self.best][["gain", "gain_low", "gain_high", "p", "num_pairs"]]
+        gain = {} if rows.empty else rows.to_dict("records")[0]
+        known = {str(name): value for name, value in gain.items() if not is_missing(value)}
+        return {"seeds_chose": list(chose), "seeds_told": list(told), **known}
 
     def show(self, rich: bool) -> None:
         """Print the table and what it shows. rich: with lines and colours."""

@@ -10,21 +10,27 @@ from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, FAILED, POINTS
 from analysis.statistics.paired_tests import PairedDifference, holm, paired_difference
 from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p_text
-from analysis.tables.load import is_missing
+from analysis.tables.load import is_missing, measure_columns
 from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
 from sweeps.ablation.variants import Variant
 
 STEP_MS = "step_ms"
 EXTRA = {ADAPTER_PARAMETERS: ("adapter parameters", ",.0f"), STEP_MS: ("ms a step", ".2f"), "note": ("", "")}
 SAME = "trains to the same numbers as {}"
+TOLD = "named; its gain is that of {} seeds that did not choose it"
 
 
 def ablation_table(
-    runs: pd.DataFrame, variants: Sequence[Variant], metric: str, dropped: Mapping[str, int] | None = None
+    runs: pd.DataFrame,
+    variants: Sequence[Variant],
+    metric: str,
+    dropped: Mapping[str, int] | None = None,
+    told: Mapping[str, Sequence[int]] | None = None,
 ) -> pd.DataFrame:
     """One row a variant, the first of them, to which the others are compared, on top.
 
-    runs: of `load_trials(folder, per_seed=True)`. dropped: variant -> seeds after which it got no more.
+    runs: of `load_trials(folder, per_seed=True)`. dropped: variant -> seeds after which it got no more. told: variant
+    -> the seeds that tell its gain, where others chose among the variants; of a variant that it lacks no gain is told.
     Columns: variant, n (seeds behind mean, low, high), gain with its t interval over num_pairs seeds, which both have,
     p, p_holm (over all variants), smallest_p, adapter_parameters, step_ms (medians), note, name. Metrics are fractions.
     """
@@ -33,12 +39,15 @@ def ablation_table(
     rows = []
     for one in variants:
         row = {"variant": one.label, **mean_of(values[one.name]), **costs_of(runs, one.name), "name": one.name}
-        row["note"] = note_of(runs, one.name, notes)
-        if one is not reference and (found := paired(values[one.name], values[reference.name])) is not None:
+        remarks = [note_of(runs, one.name, notes)]
+        mine = values[one.name]
+        if told is not None:
+            mine = {seed: value for seed, value in mine.items() if seed in told.get(one.name, ())}
+        if one is not reference and (found := paired(mine, values[reference.name])) is not None:
             row |= gain_columns(found)
-            if found.num_seeds > 1 and found.interval == (0.0, 0.0):
-                row["note"] = "; ".join(filter(None, [row["note"], SAME.format(reference.label)]))
-        rows.append(row)
+            remarks += [TOLD.format(found.num_seeds)] if told is not None else []
+            remarks += [SAME.format(reference.label)] if same_numbers(runs, one.name, reference.name) else []
+        rows.append(row | {"note": "; ".join(filter(None, remarks))})
     return with_holm(pd.DataFrame(rows, columns=COLUMNS))
 
 
@@ -105,6 +114,14 @@ def note_of(runs: pd.DataFrame, name: str, dropped: Mapping[str, int]) -> str:
     return "; ".join(parts)
 
 
+def same_numbers(runs: pd.DataFrame, name: str, reference: str) -> bool:
+    """Whether two variants have equal numbers in all that they measured, on each of at least two seeds."""
+    done = runs[runs["state"] == COMPLETE].set_index("seed")[["trial", *measure_columns(runs)]]
+    mine, other = (done[done["trial"] == one].drop(columns="trial") for one in (name, reference))
+    seeds = mine.index.intersection(other.index)
+    return len(seeds) > 1 and mine.loc[seeds].equals(other.loc[seeds])
+
+
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> PairedDifference | None:
     """Over the seeds that both have; None without any."""
     seeds = sorted(values.keys() & reference.keys())
@@ -121,7 +138,7 @@ def gain_columns(found: PairedDifference) -> dict[str, Any]:
 
 def with_holm(table: pd.DataFrame) -> pd.DataFrame:
     tested = table["p"].notna()
-    table = table.astype(dict.fromkeys(GAIN, float))
+    table = table.astype(dict.fromkeys(GAIN, float) | {"num_pairs": "Int64"})
     table.loc[tested, "p_holm"] = holm(table["p"][tested].to_numpy())
     return table
 

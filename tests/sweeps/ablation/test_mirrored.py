@@ -234,7 +234,10 @@ def test_a_confirmation_has_its_candidates_and_who_is_named(server: WandbServer,
         for job in left(plan, plan.jobs(folder), count):
             write_finished(job, value[job["id"].partition("-seed")[0]] + job["config"]["seed"] / 1000)
     assert [line for line in go_on(plan, folder) if "wandb" in line] == []
-    assert server.runs["tiny-ablation-summary"].summary["best"] == "trial-000"
+    summary = server.runs["tiny-ablation-summary"].summary
+    assert (summary["best"], summary["seeds_chose"], summary["seeds_told"]) == ("trial-000", [1, 2], [3, 4])
+    assert (summary["gain"], summary["num_pairs"]) == (pytest.approx(0.1), 2)
+    assert [name for name in summary if name.startswith("gain_trial")] == ["gain_trial-000"]
     table = table_in(server, "candidates")
     assert table["columns"] == ["name", "search", "fresh", "seeds", "rejected"], "none was stopped early"
     fresh = [pytest.approx(value) for value in (0.5515, 0.6015)]

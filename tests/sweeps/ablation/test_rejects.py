@@ -1,5 +1,6 @@
 """Successive rejects: who is rejected when, and that the one that is named is told by seeds that did not choose it."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.names import portable_config
 from mergenet.config import Config
+from mergenet.config.loading import load_config
 from mergenet.errors import ConfigError
+from mergenet.records.run_record import read_run
 from sweeps.ablation.best_of import best_trials
+from sweeps.ablation.centre import load_centre
 from sweeps.ablation.folder import adjusted, write_new
 from sweeps.ablation.plan import AblationPlan, plan_ablation
 from sweeps.ablation.rejects import given_up, phases, rejected_at
-from sweeps.ablation.results.named import candidates, lines, write_named
+from sweeps.ablation.results.named import candidates, lines
+from sweeps.ablation.results.published import numbers
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.run import left, rounds
 from tests.records import edit_record
@@ -153,6 +159,8 @@ def test_one_trial_needs_no_choice_so_that_all_seeds_tell_its_gain(sweep, tmp_pa
     assert said[2] == "trial-001 minus no transfer, on fresh seeds:"
     assert said[4].startswith("  test top1 +10.00 points, 3 seeds")
     assert result.best == "trial-001"
+    assert result.table["gain"].iloc[1] == pytest.approx(0.1) and result.table["note"].iloc[1] == ""
+    assert (result.facts["seeds_chose"], result.facts["seeds_told"], result.facts["num_pairs"]) == ([], [1, 2, 3], 3)
     assert adjusted(folder, {"seeds": 8}).num_seeds == 8, "more seeds on the same folder"
 
 
@@ -185,11 +193,28 @@ def test_the_winners_curse_and_the_gain_on_seeds_that_did_not_choose(sweep, tmp_
     assert said[1] == ("  trial-001: 80.00 % in the search, 55.15 % on 2 fresh seeds, -24.85 points; rejected after 2")
     assert "  trial-002: 70.00 % in the search, 85.20 % on 3 fresh seeds, +15.20 points; is named" in said
     assert said[-1].startswith("  test top1 +15.00 points, 3 seeds, 95% interval [+15.00, +15.00] (t), p 0.25")
-    path = write_named(folder, result.variants, result.dropped)
-    assert path is not None
-    from mergenet.config.loading import load_config
-
-    assert load_config(str(path)) == Config.model_validate(plan.variants[2].config)
+    table = result.table.set_index("name")
+    assert table["n"].to_dict() == {"no-transfer": 6, "trial-001": 2, "trial-002": 6, "trial-000": 3}
+    told = table.loc["trial-002"]
+    assert (told["gain"], told["num_pairs"], told["p"], told["p_holm"]) == (pytest.approx(0.15), 3, 0.25, 0.25)
+    assert (told["gain_low"], told["gain_high"]) == (pytest.approx(0.15), pytest.approx(0.15))
+    assert told["note"] == "named; its gain is that of 3 seeds that did not choose it"
+    assert table[table["gain"].notna()].index.tolist() == ["trial-002"], "of those that were rejected none is told"
+    result.write()
+    facts = json.loads((folder / "ablation.json").read_text())
+    assert (facts["seeds_chose"], facts["seeds_told"], facts["num_pairs"]) == ([1, 2, 3], [4, 5, 6], 3)
+    assert [facts[key] for key in ("gain", "gain_low", "gain_high")] == pytest.approx([0.15] * 3)
+    shown = numbers(result)
+    assert shown["gain_trial-002"] == shown["gain"] == facts["gain"]
+    assert not {"gain_trial-001", "gain_trial-000"} & shown.keys()
+    assert (shown["seeds_chose"], shown["seeds_told"]) == ([1, 2, 3], [4, 5, 6])
+    cells = [line.split("|")[4].strip() for line in (folder / "ablation.md").read_text().splitlines()[2:]]
+    assert cells == ["-", "-", "+15.00 [+15.00, +15.00]", "-"]
+    best = tmp_path / "copied.yaml"
+    best.write_text((folder / "best.yaml").read_text())
+    last = portable_config(read_run(folder / "trials/trial-002-seed-6").config)
+    assert load_config(str(best)) == Config.model_validate(last | {"name": "trial-002"}), "it has trained"
+    assert load_centre(str(best)).config.seed == 7, "none of those that chose it"
 
 
 def test_none_is_named_before_the_phases_have_ended(sweep, tmp_path):
@@ -201,6 +226,8 @@ def test_none_is_named_before_the_phases_have_ended(sweep, tmp_path):
         write_finished(runs[0], 0.5)
     result = AblationResult.load(folder)
     assert result.best is None
+    assert result.table["gain"].isna().all()
+    assert "gain" not in result.facts
     assert list(lines(result.runs, result.variants, result.seeds, result.dropped))[-1].startswith("none is named yet")
 
 

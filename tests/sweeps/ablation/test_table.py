@@ -12,6 +12,7 @@ from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.results.status import read_status, status_lines
 from sweeps.ablation.results.table import verdict_lines
 from sweeps.ablation.results.text import print_result
+from tests.records import edit_record
 from tests.sweeps.ablation.ablations import TEST, VAL, ablation_of, begun, planned, write_finished
 
 VALUES = {"transfer.t_cycle": [4, 8], "transfer.adapter.gate": [0.5]}
@@ -93,6 +94,18 @@ def test_the_same_numbers_as_the_centre_are_told(tmp_path, plan):
     assert set(AblationResult.load(folder).table["note"][1:]) == {"trains to the same numbers as centre"}
 
 
+def test_equal_test_metrics_alone_are_not_the_same_numbers(tmp_path, plan):
+    folder = begun(tmp_path / "a", plan)
+    for jobs in plan.jobs(folder).values():
+        for job in jobs:
+            write_finished(job, 0.5 + 0.01 * job["config"]["seed"])
+    path = folder / "trials/gate-0.5-seed-3/result.json"
+    edit_record(path, {VAL: 0.7})
+    table = AblationResult.load(folder).table.set_index("name")
+    assert (table.loc["gate-0.5", "gain"], table.loc["gate-0.5", "note"]) == (0, "")
+    assert table.loc["t_cycle-4", "note"] == "trains to the same numbers as centre"
+
+
 def test_the_verdict_names_what_is_shown_and_what_could_have_been(folder):
     result = AblationResult.load(folder)
     table = result.table[result.table["name"].isin(["centre", "t_cycle-4", "t_cycle-8"])].copy()
@@ -124,6 +137,7 @@ def test_files_and_text(folder, capsys):
     found = json.loads((folder / "ablation.json").read_text())
     assert (found["metric"], found["seeds"], found["reused"]) == (TEST, list(range(1, 9)), 0)
     assert found["table"][0]["gain"] is None and found["table"][1]["gain"] < -0.09
+    assert '"num_pairs": 8,' in (folder / "ablation.json").read_text(), "a whole number"
     print_result(folder, TEST, result.table, result.interactions, [], False)
     out = capsys.readouterr().out
     assert "gain: minus centre, paired by seed; p of the sign-flip test" in out

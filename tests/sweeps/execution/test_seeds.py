@@ -29,7 +29,7 @@ from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.record import write_trial
 from sweeps.trials.recorded_source import SourcePlan, pin_source
-from sweeps.trials.results import averaged, best_trial, ended_runs, read_trials
+from sweeps.trials.results import averaged, best_record, best_trial, ended_runs, read_trials
 from tests import tiny
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.folders import write_begun_sweep, write_run
@@ -232,9 +232,10 @@ def test_a_trial_goes_on_where_its_seeds_were_and_ends_as_if_never_paused(tmp_pa
     assert (summary[0]["values"], summary[0]["value"]) == (bests, found[-1][1])
     tests = [read_run(Path(job["folder"])).result["target_test_top1"] for job in runs]
     assert summary[0]["test"]["target_test_top1"] == pytest.approx(sum(tests) / 3)
-    assert f"mean over 3 seeds: {found[-1][1]} (seed 0 {bests[0]}, seed 1 {bests[1]}" in header(
-        "tiny", summary[0], read_run(Path(runs[0]["folder"]))
-    )
+    record = best_record(tmp_path, summary[0])
+    text = header("tiny", summary[0], record)
+    assert f"mean over 3 seeds: {found[-1][1]} (seed 0 {bests[0]}, seed 1 {bests[1]}" in text
+    assert record.config["seed"] == 2 and "device: cpu, seed: 2" in text, "the last that chose it"
 
 
 def test_objectives_and_constraints_are_of_the_mean_over_the_seeds(tmp_path: Path) -> None:
