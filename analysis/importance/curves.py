@@ -11,11 +11,15 @@ from scipy.stats import rankdata, spearmanr
 
 from analysis.importance.evaluators import RNG_SEED
 from analysis.importance.search import Search
+from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, PRUNED
+from analysis.tables.load import BREAKS, is_missing
 from mergenet.errors import UserError
+from mergenet.records.run_record import ADAPTER_PARAMETERS
 
 RESAMPLES = 200
 MIN_WHOLE = 3  # complete trials of a rank correlation
+LASTING = (ADAPTER_PARAMETERS, STEP_SECONDS)  # measures that more epochs do not change
 
 
 def agreement(trials: Sequence[Mapping[int, float]], epochs: int) -> list[float]:
@@ -37,7 +41,7 @@ def rank_correlations(search: Search, confidence: float = 0.95) -> pd.DataFrame:
     among them ranks differ by less, and the correlation of all trials would be higher.
     Raises UserError with fewer than three complete trials that have a value at every epoch.
     """
-    whole = whole_curves(search)
+    whole = [search.curves[name] for name in whole_trials(search)["trial"]]
     if len(whole) < MIN_WHOLE:
         raise UserError(f"rank correlations must have at least {MIN_WHOLE} complete trials, got {len(whole)}")
     epochs = search.last_epoch
@@ -50,10 +54,10 @@ def rank_correlations(search: Search, confidence: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame({**found, "low": low, "high": high})
 
 
-def whole_curves(search: Search) -> list[dict[int, float]]:
-    """Of the complete trials with a value at every epoch."""
-    names = search.trials["trial"][search.trials["state"] == COMPLETE]
-    return [search.curves[name] for name in names if len(search.curves[name]) == search.last_epoch]
+def whole_trials(search: Search) -> pd.DataFrame:
+    """The complete trials with a value at every epoch."""
+    done = search.trials[search.trials["state"] == COMPLETE]
+    return done[[len(search.curves[name]) == search.last_epoch for name in done["trial"]]]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -72,36 +76,43 @@ def stopped_trials(search: Search) -> pd.DataFrame:
     """What is known of each trial that was stopped early; no more is, because it was never finished.
 
     Columns: trial, epoch (its last), value, behind (how much worse it was than the best of all trials at that epoch),
-    needed (what it would have had to gain from there on to equal the best complete trial), n (complete trials),
-    mean_gain and most_gain (what these gained from that epoch on), possible (needed is at most most_gain). Differences
-    and gains are positive for the better, in the metric's own unit; NaN without a complete trial.
+    excluded (it breaks a constraint on what more epochs do not change), needed (what it would have had to gain from
+    there on to equal the best complete trial that breaks no constraint; NaN without one, or if it is excluded itself),
+    n (complete trials), mean_gain and most_gain (what these gained from that epoch on; NaN without one), possible
+    (needed is at most most_gain). Differences and gains are positive for the better, in the metric's own unit.
     """
     stopped = search.trials[search.trials["state"] == PRUNED]
-    whole = whole_curves(search)
-    rows = [_stopped(search, str(name), whole) for name in stopped["trial"] if search.curves[name]]
-    columns = ["trial", "epoch", "value", "behind", "needed", "n", "mean_gain", "most_gain", "possible"]
+    whole = whole_trials(search)
+    rows = [_stopped(search, row, whole) for _, row in stopped.iterrows() if search.curves[row["trial"]]]
+    columns = ["trial", "epoch", "value", "behind", "excluded", "needed", "n", "mean_gain", "most_gain", "possible"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _stopped(search: Search, name: str, whole: Sequence[Mapping[int, float]]) -> tuple[object, ...]:
-    sign, curve = search.sign, search.curves[name]
+def _stopped(search: Search, trial: pd.Series, whole: pd.DataFrame) -> tuple[object, ...]:
+    sign, curve = search.sign, search.curves[trial["trial"]]
     epoch = max(curve)
     value = sign * curve[epoch]
     behind = max(sign * other[epoch] for other in search.curves.values() if epoch in other) - value
-    if not whole:
-        return name, epoch, curve[epoch], behind, np.nan, 0, np.nan, np.nan, False
-    last = np.array([sign * other[search.last_epoch] for other in whole])
-    gains = last - [sign * other[epoch] for other in whole]
-    needed, most = float(last.max() - value), float(gains.max())
-    return name, epoch, curve[epoch], behind, needed, len(whole), float(gains.mean()), most, bool(needed <= most)
+    breaks = "" if is_missing(trial[BREAKS]) else trial[BREAKS]
+    excluded = any(rule.startswith(LASTING) for rule in breaks.split("; "))
+    known = trial["trial"], epoch, curve[epoch], behind, excluded
+    if whole.empty:
+        return *known, np.nan, 0, np.nan, np.nan, False
+    curves = [search.curves[name] for name in whole["trial"]]
+    last = np.array([sign * other[search.last_epoch] for other in curves])
+    gains = last - [sign * other[epoch] for other in curves]
+    kept, most = last[whole[BREAKS].isna()], float(gains.max())
+    needed = np.nan if excluded or not len(kept) else float(kept.max() - value)
+    return *known, needed, len(whole), float(gains.mean()), most, bool(needed <= most)
 
 
 def early_stopping(search: Search) -> dict[str, float]:
     """trained and whole: epochs trained, and those of whole trainings, over complete and stopped trials.
 
-    stopped: trials. possible: those that could have won had they gained as much as the complete trial that gained most;
-    risked: by how much the best of them would then lead, 0 if none does. An estimate: the complete trials are those
-    that were ahead, and what they gained need not be what the stopped ones would have.
+    stopped, excluded: trials, as in `stopped_trials`. possible: those that could have won had they gained as much as
+    the complete trial that gained most; risked: by how much the best of them would then lead, 0 if none does. An
+    estimate: the complete trials are those that were ahead, and what they gained need not be what the stopped ones
+    would have.
     """
     ended = search.trials[search.trials["state"].isin((COMPLETE, PRUNED))]
     stopped = stopped_trials(search)
@@ -110,6 +121,7 @@ def early_stopping(search: Search) -> dict[str, float]:
         "trained": int(ended["epochs_done"].sum()),
         "whole": len(ended) * search.last_epoch,
         "stopped": len(stopped),
+        "excluded": int(stopped["excluded"].sum()),
         "possible": int(stopped["possible"].sum()),
         "risked": max(float(lead), 0.0) if len(stopped) and np.isfinite(lead) else 0.0,
     }

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.best import choosing_metric
+from analysis.best import choosing_metric, first_of_best
 from analysis.importance.space import Label, Parameter, base_labels, label_of, read_base, read_parameters
 from analysis.measures import STEP_SECONDS, best_so_far
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, TRIAL, mode_of
-from analysis.tables.load import is_missing, load_trials, selecting_metrics
+from analysis.tables.load import BREAKS, is_missing, load_trials, selecting_metrics
 from analysis.trial_file import read_trial_file
 from mergenet.errors import UserError
 from mergenet.records.run_record import ADAPTER_PARAMETERS, METRIC, STOPPED, is_metric, measured, read_epochs
 
 MIN_TRIALS = 10  # the best 5 of 10 can separate two halves with p 0.008; of fewer trials nothing is told from chance
 COST = (STEP_SECONDS, ADAPTER_PARAMETERS, "seconds")
-COLUMNS = ("trial", "number", "state", "epochs_done", "value", *COST, "folder")
+COLUMNS = ("trial", "number", "state", "epochs_done", "value", *COST, BREAKS, "folder")
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,18 @@ class Search:
         """The values of the used trials with the sign by which more is better."""
         return self.sign * self.used["value"].to_numpy(dtype=float)
 
-    @property
+    @cached_property
     def best(self) -> pd.Series:
-        """The used trial with the best value; of equals the first."""
-        return self.used.iloc[int(np.argmax(self.goal))]
+        """The used trial that `choose_best` names; with an epoch the one that it would name by the values up to then.
+
+        Raises UserError if each of them breaks a constraint.
+        """
+        kept = self.used[self.used[BREAKS].isna()]
+        if kept.empty:
+            raise UserError(
+                f"there must be a trial that breaks no constraint to be the best, got {len(self.used)} others"
+            )
+        return first_of_best(kept, "value", mode_of(self.metric))
 
     @cached_property
     def base_labels(self) -> dict[str, Label]:

@@ -160,16 +160,23 @@ def stopping_lines(found: Findings) -> list[str]:
     if not facts["stopped"]:
         return ["early stopping: no trial was stopped"]
     saved = 1 - facts["trained"] / facts["whole"]
-    stopped, possible = int(facts["stopped"]), int(facts["possible"])
-    n = int(found.stopped_trials["n"].max())
+    stopped, excluded, possible = (int(facts[name]) for name in ("stopped", "excluded", "possible"))
+    n, rest = int(found.stopped_trials["n"].max()), stopped - excluded
     lines = [
         f"early stopping: {stopped} trials stopped, {facts['trained']:.0f} of {facts['whole']:.0f} epochs trained "
         f"({saved:.0%} saved)"
     ]
-    if n == 0:
-        return [*lines, "what it risked is not known without a complete trial"]
+    if excluded:
+        lines.append(
+            f"{excluded} of {stopped} could not have been the best, whatever they gained: they break a constraint"
+        )
+    if not rest:
+        return lines
+    if found.stopped_trials["needed"].isna().all():
+        kept = " that breaks no constraint" if n else ""
+        return [*lines, f"what it risked is not known without a complete trial{kept}"]
     lines.append(
-        f"to be the best, {stopped - possible} of {stopped} would have had to gain more after their last epoch than "
+        f"to be the best, {rest - possible} of {rest} would have had to gain more after their last epoch than "
         + (f"any of {n} complete trials did" if n > 1 else "the one complete trial did")
     )
     if possible:

@@ -170,17 +170,19 @@ def _way(found: Findings) -> list[str]:
     """The largest steps from the base to the best."""
     search = found.search
     try:
-        path = found.ablation_path.iloc[1:]
+        path = found.ablation_path
     except UserError as error:
         return [f"from the base to the best: {error}"]
     if found.surrogate.r2 <= 0:
         return ["a forest predicts a left-out trial no better than the mean does: no single step is told"]
+    if len(path) == 1:
+        return [f"the best ({path.attrs['best']}) has the base's own values"]
     lines = []
-    for _, row in path.iterrows():
+    for _, row in path.iloc[1:].iterrows():
         worth, low, high = (search.scale * row[name] for name in ("worth", "low", "high"))
         change = f"{found.names[row['parameter']]} from {_text(row['before'])} to {_text(row['after'])}"
         lines.append(f"{change}: predicted {worth:+.2f}{search.unit} [{low:+.2f}, {high:+.2f}]")
-    return lines[:LARGEST]
+    return [f"from the base to the best ({path.attrs['best']}), by a forest:", *lines[:LARGEST]]
 
 
 def source_card(evidence: Evidence) -> Card:

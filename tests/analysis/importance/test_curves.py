@@ -19,6 +19,7 @@ def known(search: Search, stopped: dict[str, dict[int, float]], whole: dict[str,
     ]
     table = pd.DataFrame(rows).assign(value=[curve.get(3) for curve in (whole | stopped).values()])
     table[[GATE, RANK]] = 0.1, 4
+    table["breaks"] = None
     return dataclasses.replace(search, trials=table, curves=whole | stopped, base={"epochs": 3})
 
 
@@ -46,6 +47,28 @@ def test_what_a_stopped_trial_would_have_needed(search: Search) -> None:
     assert (near["most_gain"], far["most_gain"]) == pytest.approx((0.4, 0.5))
     assert near["mean_gain"] == pytest.approx(0.3)
     assert near["possible"] and not far["possible"]
+
+
+def test_the_best_that_a_stopped_trial_is_compared_with_breaks_no_constraint(search: Search) -> None:
+    """b, the best, breaks one; far may have broken its loss for want of epochs, near has too large an adapter."""
+    found = known(search, {"near": {1: 0.1, 2: 0.45}, "far": {1: 0.05, 2: 0.35}})
+    found.trials["breaks"] = [
+        None,
+        "adapter_parameters <= 10",
+        None,
+        "adapter_parameters <= 10",
+        "target_val_loss <= 1",
+    ]
+    table = stopped_trials(found).set_index("trial")
+    assert table["excluded"].to_list() == [True, False]
+    assert pd.isna(table.loc["near", "needed"]) and not table.loc["near", "possible"]
+    assert table.loc["far", "needed"] == pytest.approx(0.35), "to c, with 0.7"
+    assert table.loc["far", "most_gain"] == pytest.approx(0.4), "of all complete trials"
+    facts = early_stopping(found)
+    assert (facts["stopped"], facts["excluded"], facts["possible"]) == (2, 1, 1)
+    assert facts["risked"] == pytest.approx(0.05)
+    found.trials["breaks"] = "adapter_parameters <= 10"
+    assert stopped_trials(found)["needed"].isna().all() and early_stopping(found)["risked"] == 0
 
 
 def test_epochs_saved_and_regret_risked(search: Search) -> None:

@@ -9,7 +9,7 @@ import pytest
 from analysis.report.answer import BAD, GOOD, OPEN, Answer, Card, answer
 from analysis.report.evidence import gather
 from mergenet.errors import UserError
-from tests.analysis.importance.sweeps import GATE, RANK, by_gate, drawn
+from tests.analysis.importance.sweeps import BOUND, GATE, RANK, by_gate, by_wide_gate, drawn, write_sweep
 from tests.analysis.report.sweeps import BASE, reported
 
 FEW = ["complete"] * 4  # too few for importances, which take a second
@@ -58,6 +58,17 @@ def test_the_parameter_that_decides_is_named_and_the_other_is_not(told: Answer) 
     assert card.answer == "gate" and card.tone == GOOD
     assert "not told from chance by 24 trials: rank" in card.details
     assert any(line.startswith("gate from 0.02 to ") for line in card.details)
+
+
+def test_the_steps_lead_to_the_best_that_the_report_names(tmp_path: Path) -> None:
+    """The trials that are better break a constraint."""
+    folder = write_sweep(tmp_path / "s", drawn(20), by_gate, parameters=by_wide_gate, constraints=BOUND)
+    told = answer(gather(folder))
+    best = cards(told)["best"].runs[0][0]
+    details = cards(told)["mattered"].details
+    place = details.index(f"from the base to the best ({best}), by a forest:")
+    gate = next(one for one in told.settings if one.path == GATE)
+    assert details[place + 1].startswith(f"gate from 0.02 to {gate.best}: predicted +")
 
 
 def test_the_source_is_answered_by_the_controls(told: Answer) -> None:
