@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from analysis.best import write_file
+from analysis.importance.curves import MIN_INTERVAL
 from analysis.importance.evaluators import FANOVA, PED_ANOVA
 from analysis.importance.findings import Findings
 from analysis.tables import formatting
@@ -192,7 +193,9 @@ def ranking(found: Findings, template: str = LIGHT) -> go.Figure:
     figure.add_scatter(x=table["epoch"], y=table["correlation"], mode="lines", name="Spearman")
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="rank correlation with the last epoch", range=[-1.05, 1.05])
-    return _finished(figure, template, found, f"n = {table['n'].iloc[0]} complete trials", legend=False)
+    n = table["n"].iloc[0]
+    few = f"; an interval needs {MIN_INTERVAL}" if n < MIN_INTERVAL else ""
+    return _finished(figure, template, found, f"n = {n} complete trials{few}", legend=False)
 
 
 def stopping(found: Findings, template: str = LIGHT) -> go.Figure:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from analysis.importance.curves import MIN_INTERVAL
 from analysis.importance.evaluators import EVALUATORS, FANOVA, LEVEL, PED_ANOVA, assessed, target_quantile
 from analysis.importance.findings import Findings
 from analysis.names import COMPLETE, PRUNED
@@ -147,10 +148,11 @@ def ranking_lines(found: Findings) -> list[str]:
     low = table["epoch"][table["correlation"] < SETTLED]
     first = min(int(low.max()) + 1 if len(low) else 1, last)
     row = table[table["epoch"] == first].iloc[0]
-    interval = f"95 % interval [{row['low']:.2f}, {row['high']:.2f}]"
+    known = f", 95 % interval [{row['low']:.2f}, {row['high']:.2f}], {n} complete trials"
+    few = f" of {n} complete trials; an interval needs {MIN_INTERVAL}"
     return [
-        f"ranking: from epoch {first} on that of epoch {last} (Spearman {row['correlation']:.2f}, {interval}, "
-        f"{n} complete trials)"
+        f"ranking: from epoch {first} on that of epoch {last} "
+        f"(Spearman {row['correlation']:.2f}{few if n < MIN_INTERVAL else known})"
     ]
 
 

@@ -4,7 +4,10 @@ import pandas as pd
 import pytest
 
 from analysis.importance.curves import early_stopping, rank_correlations, stopped_trials
+from analysis.importance.figures import ranking
+from analysis.importance.findings import Findings
 from analysis.importance.search import Search
+from analysis.importance.text import ranking_lines
 from mergenet.errors import UserError
 from tests.analysis.importance.sweeps import GATE, RANK
 
@@ -27,7 +30,25 @@ def test_each_epoch_is_ranked_against_the_last(search: Search) -> None:
     found = rank_correlations(known(search, {}))
     assert found["correlation"].to_list() == pytest.approx([1.0, -0.5, 1.0])
     assert found["n"].to_list() == [3, 3, 3]
-    assert (found["low"] <= found["correlation"]).all() and found["high"].iloc[2] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("count", [9, 10])
+def test_the_ranking_has_an_interval_from_ten_complete_trials_on(search: Search, count: int) -> None:
+    whole = {f"t{i}": {1: (i * 7 % count) / 20, 2: i / 20, 3: i / 10} for i in range(count)}
+    whole["t0"][2] = 0.11  # all others are ranked as at the end
+    found = known(search, {}, whole)
+    table = rank_correlations(found)
+    line, title = ranking_lines(Findings(found))[0], ranking(Findings(found)).layout.title.text
+    if count < 10:
+        assert table["correlation"].notna().all() and table[["low", "high"]].isna().all(axis=None)
+        assert line.endswith("of 9 complete trials; an interval needs 10)") and title.endswith("; an interval needs 10")
+    else:
+        assert (table["low"] <= table["correlation"] + 1e-9).all() and table["high"].iloc[2] == pytest.approx(1.0)
+        assert (
+            "95 % interval [" in line
+            and line.endswith("], 10 complete trials)")
+            and title.endswith("10 complete trials")
+        )
 
 
 def test_fewer_than_three_complete_trials_have_no_ranking(search: Search) -> None:
