@@ -1,6 +1,7 @@
 """Epochs against the last one: when the ranking is settled, what early stopping saved, and what it risked.
 
-All curves are the best value so far, which is what the search compares, of each trial's first seed.
+All curves are the best value so far, which is what the search compares, of each trial's first seed; epochs are counted
+over all seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from analysis.importance.evaluators import RNG_SEED
 from analysis.importance.search import Search
 from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, PRUNED
+from analysis.seeds import EPOCHS_TRAINED
 from analysis.tables.load import BREAKS, is_missing
 from mergenet.errors import UserError
 from mergenet.records.run_record import ADAPTER_PARAMETERS
@@ -60,7 +62,7 @@ def rank_correlations(search: Search, confidence: float = 0.95) -> pd.DataFrame:
 def whole_trials(search: Search) -> pd.DataFrame:
     """The complete trials with a value at every epoch."""
     done = search.trials[search.trials["state"] == COMPLETE]
-    return done[[len(search.curves[name]) == search.last_epoch for name in done["trial"]]]
+    return done[done["trial"].map(lambda name: len(search.curves[name]) == search.last_epoch).astype(bool)]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -110,7 +112,7 @@ def _stopped(search: Search, trial: pd.Series, whole: pd.DataFrame) -> tuple[obj
 
 
 def early_stopping(search: Search) -> dict[str, float]:
-    """trained and whole: epochs trained, and those of whole trainings, over complete and stopped trials.
+    """trained and whole: epochs trained, and those of whole trainings, over all seeds of complete and stopped trials.
 
     stopped, excluded: trials, as in `stopped_trials`. possible: those that could have won had they gained as much as
     the complete trial that gained most; risked: by how much the best of them would then lead, 0 if none does. An
@@ -121,8 +123,8 @@ def early_stopping(search: Search) -> dict[str, float]:
     stopped = stopped_trials(search)
     lead = (stopped["most_gain"] - stopped["needed"]).max()
     return {
-        "trained": int(ended["epochs_done"].sum()),
-        "whole": len(ended) * search.last_epoch,
+        "trained": int(ended[EPOCHS_TRAINED].sum()),
+        "whole": len(ended) * search.last_epoch * search.seeds,
         "stopped": len(stopped),
         "excluded": int(stopped["excluded"].sum()),
         "possible": int(stopped["possible"].sum()),

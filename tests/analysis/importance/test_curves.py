@@ -22,7 +22,7 @@ def known(search: Search, stopped: dict[str, dict[int, float]], whole: dict[str,
     ]
     table = pd.DataFrame(rows).assign(value=[curve.get(3) for curve in (whole | stopped).values()])
     table[[GATE, RANK]] = 0.1, 4
-    table["breaks"] = None
+    table["breaks"], table["epochs_trained"] = None, table["epochs_done"]
     return dataclasses.replace(search, trials=table, curves=whole | stopped, base={"epochs": 3})
 
 
@@ -112,5 +112,7 @@ def test_of_a_loss_less_is_better(search: Search) -> None:
 def test_without_a_complete_trial_nothing_is_known(search: Search) -> None:
     found = known(search, {"near": {1: 0.1, 2: 0.45}}, {})
     row = stopped_trials(found).iloc[0]
+    with pytest.raises(UserError, match="must have at least 3 complete trials, got 0"):
+        rank_correlations(found)
     assert row["n"] == 0 and not row["possible"] and pd.isna(row["needed"])
     assert early_stopping(found)["risked"] == 0

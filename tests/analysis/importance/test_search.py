@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from analysis.best import best_trial
+from analysis.importance.curves import early_stopping
 from analysis.importance.evaluators import importances
 from analysis.importance.search import Search, load_search
 from mergenet.errors import UserError
@@ -18,6 +19,20 @@ def test_complete_trials_have_the_value_and_others_say_why_not(search: Search) -
     assert search.left_out() == {"stopped early": 6, "failed": 1, "still training": 1}
     assert search.trials[GATE].notna().all() and search.trials[RANK].notna().all()
     assert search.used["value"].to_list() == pytest.approx([by_gate({GATE: gate}) for gate in search.used[GATE]])
+
+
+def test_the_epochs_of_all_seeds_are_counted(tmp_path: Path) -> None:
+    """Ten complete trials of three seeds with four epochs each, ten that were stopped after two epochs of the first."""
+    points = drawn(20)
+    folder = write_sweep(tmp_path / "s", points, by_gate, ["complete"] * 10 + ["pruned"] * 10)
+    for number, params in enumerate(points):
+        run = folder / f"trials/trial-{number:03d}"
+        edit_record(run / "trial.json", {"seeds": [0, 1, 2]})
+        for place in (2, 3) if number < 10 else ():
+            other = {"role": "replicate", "number": number, "state": "complete", "params": params, "seed": place - 1}
+            make_run(run.with_name(f"{run.name}-seed-{place}"), (by_gate(params),) * 4, 0.5, other)
+    facts = early_stopping(load_search(folder))
+    assert (facts["trained"], facts["whole"]) == (10 * 3 * 4 + 10 * 2, 20 * 3 * 4)
 
 
 def test_with_an_epoch_all_count_that_trained_as_long(folder: Path) -> None:
