@@ -100,7 +100,8 @@ def _left_out_of(found: Findings) -> list[str]:
 
 def _means(found: Findings) -> list[str]:
     search, count = found.search, len(found.search.used)
-    top = int(np.ceil(target_quantile(count) * count))
+    cutoff = np.sort(-search.goal)[int(np.ceil(target_quantile(count) * count)) - 1]
+    top = int((-search.goal <= cutoff).sum())  # the evaluator takes all that are equal to the last of them
     times = "; ".join(f"{name} {e.permutations}" for name, e in EVALUATORS.items())
     lines = [
         f"{PED_ANOVA}: how far the best {top} of {count} trials lie from all; {FANOVA}: share of variance explained",

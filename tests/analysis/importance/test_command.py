@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.importance.findings import what_mattered
-from analysis.importance.text import stopping_lines
+from analysis.importance.text import importance_lines, stopping_lines
 from mergenet.cli.main import cli
 from tests.analysis.importance.sweeps import BOUND, by_gate, by_wide_gate, drawn, write_sweep
 
@@ -51,6 +51,16 @@ def test_a_path_without_a_step_and_no_early_stopping_are_said(tmp_path: Path) ->
     lines = run(write_sweep(tmp_path / "s", points, by_gate, base=base)).splitlines()
     assert "the best has the base's own values: there is no step" in lines
     assert lines[-1] == "early stopping: no trial was stopped"
+
+
+def test_all_trials_that_count_as_the_best_are_told(tmp_path: Path) -> None:
+    points = drawn(40)
+    folder = write_sweep(tmp_path / "s", points, lambda p: min(by_gate(p), 0.575))
+    equal = sum(by_gate(point) >= 0.575 for point in points)
+    assert equal > 5
+    assert f"PED-ANOVA: how far the best {equal} of 40 trials lie from all" in "\n".join(
+        importance_lines(what_mattered(folder))
+    )
 
 
 def test_what_was_risked_is_told_beside_the_best_that_breaks_no_constraint(tmp_path: Path) -> None:
