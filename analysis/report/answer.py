@@ -203,7 +203,9 @@ def source_card(evidence: Evidence) -> Card:
         return Card("source", question, "not tested", OPEN, [why], [])
     names = ", ".join(found["controls"])
     why = f"controls were trained ({names}), but no gain is shown that they could explain"
-    return Card("source", question, "there is no gain to attribute", OPEN, [why], [])
+    is_loss = shown(found[test]["gain"], mode_of(test)) == "loss"
+    answered = "there is no gain to attribute" if is_loss else "no gain is shown yet that could be attributed"
+    return Card("source", question, answered, OPEN, [why], [])
 
 
 def settings(evidence: Evidence) -> list[Setting]:

@@ -93,6 +93,12 @@ def test_a_loss_is_not_called_a_gain(tmp_path: Path) -> None:
     assert told["source"].answer == "there is no gain to attribute"
 
 
+def test_a_gain_that_too_few_seeds_could_show_is_not_denied(tmp_path: Path) -> None:
+    told = cards(answer(gather(few(tmp_path, {"best": 0.03, "noise": 0.0}, seeds=1))))
+    assert "too few seeds to show anything" in told["gain"].details[0]
+    assert told["source"].answer == "no gain is shown yet that could be attributed" and told["source"].tone == OPEN
+
+
 def test_what_cannot_be_said_is_said(tmp_path: Path) -> None:
     told = cards(answer(gather(reported(tmp_path / "s", states=["complete"] * 3, points=drawn(3)))))
     assert told["gain"].answer == "not known"
