@@ -9,10 +9,12 @@ from analysis.importance.curves import MIN_INTERVAL
 from analysis.importance.evaluators import EVALUATORS, FANOVA, LEVEL, PED_ANOVA, assessed, target_quantile
 from analysis.importance.findings import Findings
 from analysis.names import COMPLETE, PRUNED
+from analysis.sweep_file import read_sweep_file
 from analysis.tables import formatting
 from analysis.tables.load import is_missing
 from mergenet.errors import UserError
 
+LEARNING = ("auto", "tpe", "gp", "cmaes", "nsga2")  # samplers whose draws depend on the values before
 SETTLED = 0.8  # rank correlation from which on a ranking is called that of the last epoch, as for grace_epochs: auto
 
 
@@ -43,6 +45,7 @@ def importance_lines(found: Findings) -> list[str]:
         importance_table(found),
         "",
         *verdict(found, table),
+        *learned(found, table),
         *_left_out_of(found),
         *_means(found),
     ]
@@ -80,6 +83,14 @@ def verdict(found: Findings, table: pd.DataFrame) -> list[str]:
         names = ", ".join(found.names[path] for path in others)
         lines.append(f"not told from chance by {len(found.search.used)} trials: {names}")
     return lines
+
+
+def learned(found: Findings, table: pd.DataFrame) -> list[str]:
+    """That what was found more than chance is less certain than its p, where the sampler learned from the values."""
+    sampler = read_sweep_file(found.search.folder).get("sampler")
+    if sampler not in LEARNING or not (table["p_value"] <= LEVEL).any():
+        return []
+    return [f"the sampler ({sampler}) learned from earlier trials: what does nothing passes more often than p says"]
 
 
 def _left_out_of(found: Findings) -> list[str]:

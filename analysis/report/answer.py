@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.importance.evaluators import LEVEL
 from analysis.importance.findings import Findings
 from analysis.importance.space import base_labels
+from analysis.importance.text import learned
 from analysis.importance.text import verdict as mattered_lines
 from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, mode_of
 from analysis.report.evidence import Evidence, gather
@@ -159,7 +160,7 @@ def mattered_card(evidence: Evidence) -> Card:
     table = found.importances
     told = list(dict.fromkeys(table["parameter"][table["p_value"] <= LEVEL]))
     names = ", ".join(found.names[path] for path in told)
-    details = [*(mattered_lines(found, table) if told else []), *_way(found)]
+    details = [*(mattered_lines(found, table) if told else []), *learned(found, table), *_way(found)]
     count = len(found.search.used)
     details.append(f"over {count} trials with a value; mergenet analyze importance takes more permutations")
     answered = names or f"no searched setting is told from chance by {count} trials"

@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.importance.findings import what_mattered
-from analysis.importance.text import importance_lines, stopping_lines
+from analysis.importance.text import LEARNING, importance_lines, stopping_lines
 from mergenet.cli.main import cli
+from sweeps.config.choices import SAMPLER_FACTS
 from tests.analysis.importance.sweeps import BOUND, by_gate, by_wide_gate, drawn, write_sweep
 
 
@@ -61,6 +62,17 @@ def test_all_trials_that_count_as_the_best_are_told(tmp_path: Path) -> None:
     assert f"PED-ANOVA: how far the best {equal} of 40 trials lie from all" in "\n".join(
         importance_lines(what_mattered(folder))
     )
+
+
+def test_where_the_sampler_learned_p_is_said_to_be_too_small(tmp_path: Path) -> None:
+    known = (
+        write_sweep(tmp_path / "tpe", drawn(12), by_gate, sampler="tpe"),
+        write_sweep(tmp_path / "r", drawn(12), by_gate, sampler="random"),
+    )
+    learned, independent = ("\n".join(importance_lines(what_mattered(folder))) for folder in known)
+    line = "the sampler (tpe) learned from earlier trials: what does nothing passes more often than p says"
+    assert line in learned.splitlines() and "the sampler" not in independent
+    assert set(LEARNING) == {name for name, facts in SAMPLER_FACTS.items() if facts.learns or facts.generations}
 
 
 def test_what_was_risked_is_told_beside_the_best_that_breaks_no_constraint(tmp_path: Path) -> None:
