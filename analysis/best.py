@@ -81,7 +81,12 @@ def choose_best(table: pd.DataFrame, metric: str | None = None) -> pd.Series:
         if broke := int(table[BREAKS].notna().sum()):
             found += f"; {broke} break a constraint"
         raise UserError(f"there must be a finished trial with a {metric} to choose from, got {found}")
-    mode, columns = mode_of(metric), (metric, ADAPTER_PARAMETERS, "number")
+    return first_of_best(candidates, metric, mode_of(metric))
+
+
+def first_of_best(candidates: pd.DataFrame, column: str, mode: str) -> pd.Series:
+    """The row that comes first in the order of `best_first`. column: of the values; mode: "max" or "min"."""
+    columns = (column, ADAPTER_PARAMETERS, "number")
     keys = [
         best_first(value, mode, 0 if is_missing(parameters) else parameters, number)
         for value, parameters, number in zip(*(candidates[name] for name in columns), strict=True)

@@ -17,6 +17,7 @@ from analysis.names import BASELINE, COMPLETE, FAILED, PRUNED, REPLICATE, RUNNIN
 from mergenet.records.run_record import MEASURE, METRIC, STOPPED
 
 SEEDS = "seeds"  # in trial.json of the first run: all seeds of the trial; in a table: how many a row is the mean of
+EPOCHS_TRAINED = "epochs_trained"  # in a table: of all runs of the trial together
 SD = "sd"  # standard deviation (n - 1) of the selecting metric over a trial's seeds
 _MARK = "-seed-"
 
@@ -95,7 +96,11 @@ def _fold(first: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]
     runs = [first, *others]
     state = combined([run["state"] for run in runs], first[SEEDS])
     steps = [run[STEP_SECONDS] for run in runs if run.get(STEP_SECONDS) is not None]
-    cost = {"seconds": sum(run["seconds"] for run in runs), STEP_SECONDS: statistics.fmean(steps) if steps else None}
+    cost = {
+        EPOCHS_TRAINED: sum(run["epochs_done"] for run in runs),
+        "seconds": sum(run["seconds"] for run in runs),
+        STEP_SECONDS: statistics.fmean(steps) if steps else None,
+    }
     if first["state"] != COMPLETE:
         return first | cost | {SEEDS: 1}
     names = [name for name in first if MEASURE.fullmatch(name)]

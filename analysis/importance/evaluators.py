@@ -219,11 +219,13 @@ def _completed(search: Search, name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def max_t(own: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """p values corrected for the number of parameters. own: (parameters,); null: (permutations, parameters)."""
-    mean, spread = null.mean(axis=0), np.maximum(null.std(axis=0, ddof=1), 1e-12)
-    largest = ((null - mean) / spread).max(axis=1)
-    reached = (own - mean) / spread
-    return np.asarray((1 + (largest[:, None] >= reached[None, :] - 1e-9).sum(axis=0)) / (1 + len(null)))
+    """p values corrected for the number of parameters. own: (parameters,); null: (permutations, parameters).
+
+    Mean and spread are of all rows, the observed one too: without it, it would not be one of equals by chance.
+    """
+    rows = np.vstack([own, null])
+    reached = (rows - rows.mean(axis=0)) / np.maximum(rows.std(axis=0, ddof=1), 1e-12)
+    return np.asarray((reached.max(axis=1)[:, None] >= reached[0] - 1e-9).mean(axis=0))
 
 
 def _interval(own: np.ndarray, again: np.ndarray, confidence: float, most: float) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from analysis.best import write_file
+from analysis.importance.curves import MIN_INTERVAL
 from analysis.importance.evaluators import FANOVA, PED_ANOVA
 from analysis.importance.findings import Findings
 from analysis.tables import formatting
@@ -71,7 +72,7 @@ def path(found: Findings, template: str = LIGHT) -> go.Figure:
     error = {"array": (high - worth).clip(lower=0), "arrayminus": (worth - low).clip(lower=0)}
     figure = go.Figure(go.Bar(x=worth, y=names, orientation="h", error_x=error))
     figure.update_xaxes(title_text=f"worth{search.unit or ' in the metric'}")
-    n = f"n = {len(search.used)} trials, R² of left-out trials {found.surrogate.r2:.2f}"
+    n = f"to {table.attrs['best']}, n = {len(search.used)} trials, R² of left-out trials {found.surrogate.r2:.2f}"
     return _finished(figure, template, found, n, legend=False)
 
 
@@ -192,7 +193,9 @@ def ranking(found: Findings, template: str = LIGHT) -> go.Figure:
     figure.add_scatter(x=table["epoch"], y=table["correlation"], mode="lines", name="Spearman")
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="rank correlation with the last epoch", range=[-1.05, 1.05])
-    return _finished(figure, template, found, f"n = {table['n'].iloc[0]} complete trials", legend=False)
+    n = table["n"].iloc[0]
+    few = f"; an interval needs {MIN_INTERVAL}" if n < MIN_INTERVAL else ""
+    return _finished(figure, template, found, f"n = {n} complete trials{few}", legend=False)
 
 
 def stopping(found: Findings, template: str = LIGHT) -> go.Figure:
@@ -200,9 +203,12 @@ def stopping(found: Findings, template: str = LIGHT) -> go.Figure:
     table, search = found.stopped_trials, found.search
     if table.empty:
         raise UserError("trials must have been stopped early to show what that risked, and none was")
-    if not table["n"].max():
-        raise UserError("what early stopping risked must be compared with a complete trial, and there is none")
-    rows = table.sort_values(["epoch", "needed"], kind="stable")
+    rows = table.dropna(subset=["needed"]).sort_values(["epoch", "needed"], kind="stable")
+    if rows.empty:
+        raise UserError(
+            "what early stopping risked must be told by a stopped and a complete trial that break no constraint, "
+            f"got none among {len(table)} and {table['n'].max()}"
+        )
     figure = go.Figure()
     figure.add_scatter(
         x=rows["epoch"], y=search.scale * rows["needed"], mode="markers", text=rows["trial"], name="needed to be best"
@@ -214,7 +220,7 @@ def stopping(found: Findings, template: str = LIGHT) -> go.Figure:
     )
     figure.update_xaxes(title_text="epoch at which it was stopped")
     figure.update_yaxes(title_text=f"gain to the last epoch,{search.unit or ' in the metric'}", rangemode="tozero")
-    counts = f"n = {len(table)} stopped, {table['n'].max()} complete trials"
+    counts = f"n = {len(rows)} stopped, {table['n'].max()} complete trials"
     return _finished(figure, template, found, counts)
 
 

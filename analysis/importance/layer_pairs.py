@@ -65,4 +65,5 @@ def pareto(search: Search, cost: str = COST[0]) -> pd.DataFrame:
     table = table.sort_values([cost, "goal"], ascending=[True, False], kind="stable", ignore_index=True)
     goal = table.pop("goal").to_numpy(dtype=float)
     table["front"] = goal > np.concatenate([[-np.inf], np.maximum.accumulate(goal)[:-1]])
+    table["front"] = table.groupby([cost, "value"])["front"].transform("any")  # of equals none is beaten
     return table

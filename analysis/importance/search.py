@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.best import choosing_metric
+from analysis.best import choosing_metric, first_of_best
 from analysis.importance.space import Label, Parameter, base_labels, label_of, read_base, read_parameters
 from analysis.measures import STEP_SECONDS, best_so_far
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, TRIAL, mode_of
-from analysis.tables.load import is_missing, load_trials, selecting_metrics
+from analysis.seeds import EPOCHS_TRAINED, SEEDS
+from analysis.tables.load import BREAKS, is_missing, load_trials, selecting_metrics
 from analysis.trial_file import read_trial_file
 from mergenet.errors import UserError
 from mergenet.records.run_record import ADAPTER_PARAMETERS, METRIC, STOPPED, is_metric, measured, read_epochs
 
 MIN_TRIALS = 10  # the best 5 of 10 can separate two halves with p 0.008; of fewer trials nothing is told from chance
 COST = (STEP_SECONDS, ADAPTER_PARAMETERS, "seconds")
-COLUMNS = ("trial", "number", "state", "epochs_done", "value", *COST, "folder")
+COLUMNS = ("trial", "number", "state", "epochs_done", "value", EPOCHS_TRAINED, *COST, BREAKS, "folder")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Search:
     trial did not draw it. value: the metric that is explained, NaN for a trial that has none.
     epoch: None if the value is that of complete trials; else it is the best up to this epoch, of all that trained as
     long. curves: the best value so far by epoch, of each trial's first seed, by name. base: plain values.
+    seeds: per trial, as they were planned.
     """
 
     folder: Path
@@ -41,6 +43,7 @@ class Search:
     trials: pd.DataFrame
     curves: dict[str, dict[int, float]]
     base: Any
+    seeds: int = 1
 
     @cached_property
     def used(self) -> pd.DataFrame:
@@ -57,10 +60,18 @@ class Search:
         """The values of the used trials with the sign by which more is better."""
         return self.sign * self.used["value"].to_numpy(dtype=float)
 
-    @property
+    @cached_property
     def best(self) -> pd.Series:
-        """The used trial with the best value; of equals the first."""
-        return self.used.iloc[int(np.argmax(self.goal))]
+        """The used trial that `choose_best` names; with an epoch the one that it would name by the values up to then.
+
+        Raises UserError if each of them breaks a constraint.
+        """
+        kept = self.used[self.used[BREAKS].isna()]
+        if kept.empty:
+            raise UserError(
+                f"there must be a trial that breaks no constraint to be the best, got {len(self.used)} others"
+            )
+        return first_of_best(kept, "value", mode_of(self.metric))
 
     @cached_property
     def base_labels(self) -> dict[str, Label]:
@@ -166,9 +177,11 @@ def load_search(
         raise UserError(f"--epoch (epoch=) must be from 1 to {most}, the most that a trial has trained, got {epoch}")
     trials = found.reindex(columns=[name for name in COLUMNS if name != "value"])
     trials.insert(4, "value", [_value(row, metric, epoch, curves[row["trial"]]) for _, row in found.iterrows()])
+    trials[EPOCHS_TRAINED] = trials[EPOCHS_TRAINED].fillna(trials["epochs_done"])
+    seeds = max(_seeds(Path(run)) for run in found["folder"]) if SEEDS in found.columns else 1
     for path in parameters:
         trials[path] = pd.Series([labels.get(path) for labels in drawn], dtype=object)
-    return Search(folder, metric, epoch, parameters, trials, curves, read_base(folder))
+    return Search(folder, metric, epoch, parameters, trials, curves, read_base(folder), seeds)
 
 
 def _paths(drawn: list[dict[str, Label]]) -> list[str]:
@@ -178,6 +191,10 @@ def _paths(drawn: list[dict[str, Label]]) -> list[str]:
 def _labels(run: Path) -> dict[str, Label]:
     trial = read_trial_file(run)
     return {} if trial is None else {path: label_of(value) for path, value in trial["params"].items()}
+
+
+def _seeds(run: Path) -> int:
+    return len((read_trial_file(run) or {}).get(SEEDS, ())) or 1
 
 
 def _curve(run: Path, metric: str) -> dict[int, float]:

@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pandas as pd
 
+from analysis.importance.curves import MIN_INTERVAL
 from analysis.importance.evaluators import EVALUATORS, FANOVA, LEVEL, PED_ANOVA, assessed, target_quantile
 from analysis.importance.findings import Findings
 from analysis.names import COMPLETE, PRUNED
+from analysis.sweep_file import read_sweep_file
 from analysis.tables import formatting
 from analysis.tables.load import is_missing
 from mergenet.errors import UserError
 
+LEARNING = ("auto", "tpe", "gp", "cmaes", "nsga2")  # samplers whose draws depend on the values before
 SETTLED = 0.8  # rank correlation from which on a ranking is called that of the last epoch, as for grace_epochs: auto
 
 
@@ -42,6 +45,7 @@ def importance_lines(found: Findings) -> list[str]:
         importance_table(found),
         "",
         *verdict(found, table),
+        *learned(found, table),
         *_left_out_of(found),
         *_means(found),
     ]
@@ -81,6 +85,14 @@ def verdict(found: Findings, table: pd.DataFrame) -> list[str]:
     return lines
 
 
+def learned(found: Findings, table: pd.DataFrame) -> list[str]:
+    """That what was found more than chance is less certain than its p, where the sampler learned from the values."""
+    sampler = read_sweep_file(found.search.folder).get("sampler")
+    if sampler not in LEARNING or not (table["p_value"] <= LEVEL).any():
+        return []
+    return [f"the sampler ({sampler}) learned from earlier trials: what does nothing passes more often than p says"]
+
+
 def _left_out_of(found: Findings) -> list[str]:
     """Why an evaluator has no number for a parameter."""
     search, lines = found.search, []
@@ -99,7 +111,8 @@ def _left_out_of(found: Findings) -> list[str]:
 
 def _means(found: Findings) -> list[str]:
     search, count = found.search, len(found.search.used)
-    top = int(np.ceil(target_quantile(count) * count))
+    cutoff = np.sort(-search.goal)[int(np.ceil(target_quantile(count) * count)) - 1]
+    top = int((-search.goal <= cutoff).sum())  # the evaluator takes all that are equal to the last of them
     times = "; ".join(f"{name} {e.permutations}" for name, e in EVALUATORS.items())
     lines = [
         f"{PED_ANOVA}: how far the best {top} of {count} trials lie from all; {FANOVA}: share of variance explained",
@@ -147,10 +160,11 @@ def ranking_lines(found: Findings) -> list[str]:
     low = table["epoch"][table["correlation"] < SETTLED]
     first = min(int(low.max()) + 1 if len(low) else 1, last)
     row = table[table["epoch"] == first].iloc[0]
-    interval = f"95 % interval [{row['low']:.2f}, {row['high']:.2f}]"
+    known = f", 95 % interval [{row['low']:.2f}, {row['high']:.2f}], {n} complete trials"
+    few = f" of {n} complete trials; an interval needs {MIN_INTERVAL}"
     return [
-        f"ranking: from epoch {first} on that of epoch {last} (Spearman {row['correlation']:.2f}, {interval}, "
-        f"{n} complete trials)"
+        f"ranking: from epoch {first} on that of epoch {last} "
+        f"(Spearman {row['correlation']:.2f}{few if n < MIN_INTERVAL else known})"
     ]
 
 
@@ -160,16 +174,23 @@ def stopping_lines(found: Findings) -> list[str]:
     if not facts["stopped"]:
         return ["early stopping: no trial was stopped"]
     saved = 1 - facts["trained"] / facts["whole"]
-    stopped, possible = int(facts["stopped"]), int(facts["possible"])
-    n = int(found.stopped_trials["n"].max())
+    stopped, excluded, possible = (int(facts[name]) for name in ("stopped", "excluded", "possible"))
+    n, rest = int(found.stopped_trials["n"].max()), stopped - excluded
     lines = [
         f"early stopping: {stopped} trials stopped, {facts['trained']:.0f} of {facts['whole']:.0f} epochs trained "
         f"({saved:.0%} saved)"
     ]
-    if n == 0:
-        return [*lines, "what it risked is not known without a complete trial"]
+    if excluded:
+        lines.append(
+            f"{excluded} of {stopped} could not have been the best, whatever they gained: they break a constraint"
+        )
+    if not rest:
+        return lines
+    if found.stopped_trials["needed"].isna().all():
+        kept = " that breaks no constraint" if n else ""
+        return [*lines, f"what it risked is not known without a complete trial{kept}"]
     lines.append(
-        f"to be the best, {stopped - possible} of {stopped} would have had to gain more after their last epoch than "
+        f"to be the best, {rest - possible} of {rest} would have had to gain more after their last epoch than "
         + (f"any of {n} complete trials did" if n > 1 else "the one complete trial did")
     )
     if possible:

@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.importance.evaluators import LEVEL
 from analysis.importance.findings import Findings
 from analysis.importance.space import base_labels
+from analysis.importance.text import learned
 from analysis.importance.text import verdict as mattered_lines
 from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, mode_of
 from analysis.report.evidence import Evidence, gather
@@ -159,7 +160,7 @@ def mattered_card(evidence: Evidence) -> Card:
     table = found.importances
     told = list(dict.fromkeys(table["parameter"][table["p_value"] <= LEVEL]))
     names = ", ".join(found.names[path] for path in told)
-    details = [*(mattered_lines(found, table) if told else []), *_way(found)]
+    details = [*(mattered_lines(found, table) if told else []), *learned(found, table), *_way(found)]
     count = len(found.search.used)
     details.append(f"over {count} trials with a value; mergenet analyze importance takes more permutations")
     answered = names or f"no searched setting is told from chance by {count} trials"
@@ -170,17 +171,19 @@ def _way(found: Findings) -> list[str]:
     """The largest steps from the base to the best."""
     search = found.search
     try:
-        path = found.ablation_path.iloc[1:]
+        path = found.ablation_path
     except UserError as error:
         return [f"from the base to the best: {error}"]
     if found.surrogate.r2 <= 0:
         return ["a forest predicts a left-out trial no better than the mean does: no single step is told"]
+    if len(path) == 1:
+        return [f"the best ({path.attrs['best']}) has the base's own values"]
     lines = []
-    for _, row in path.iterrows():
+    for _, row in path.iloc[1:].iterrows():
         worth, low, high = (search.scale * row[name] for name in ("worth", "low", "high"))
         change = f"{found.names[row['parameter']]} from {_text(row['before'])} to {_text(row['after'])}"
         lines.append(f"{change}: predicted {worth:+.2f}{search.unit} [{low:+.2f}, {high:+.2f}]")
-    return lines[:LARGEST]
+    return [f"from the base to the best ({path.attrs['best']}), by a forest:", *lines[:LARGEST]]
 
 
 def source_card(evidence: Evidence) -> Card:
@@ -201,7 +204,9 @@ def source_card(evidence: Evidence) -> Card:
         return Card("source", question, "not tested", OPEN, [why], [])
     names = ", ".join(found["controls"])
     why = f"controls were trained ({names}), but no gain is shown that they could explain"
-    return Card("source", question, "there is no gain to attribute", OPEN, [why], [])
+    is_loss = shown(found[test]["gain"], mode_of(test)) == "loss"
+    answered = "there is no gain to attribute" if is_loss else "no gain is shown yet that could be attributed"
+    return Card("source", question, answered, OPEN, [why], [])
 
 
 def settings(evidence: Evidence) -> list[Setting]:

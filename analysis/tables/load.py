@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.measures import STEP_SECONDS, Bounds, broken
 from analysis.names import RUN, SWEEP_FILE, TRIAL, TRIALS_FOLDER
-from analysis.seeds import SD, SEEDS, folded, unfolded
+from analysis.seeds import EPOCHS_TRAINED, SD, SEEDS, folded, unfolded
 from analysis.sweep_file import edited_settings, read_sweep_file
 from analysis.tables.runs import RUN_FILES, Run, read_table_run
 from analysis.trial_file import TRIAL_FILE, folders_in
@@ -36,7 +36,8 @@ BREAKS = "breaks"  # the sweep's constraints that a run does not keep, as text; 
 ABOUT = ("trial", "role", "state", "number", "seed", "method", "config_hash", METRIC)
 OUTCOME = ("epochs_done", BEST_EPOCH, SOURCE_BEST_EPOCH)  # of a source that also receives
 COST = (ADAPTER_PARAMETERS, STEP_SECONDS, "seconds", BREAKS, "error", "folder")
-REPEATED = (SEEDS, SD)  # behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
+# behind OUTCOME, only in the table of a sweep whose trials train with several seeds each
+REPEATED = (SEEDS, EPOCHS_TRAINED, SD)
 COLUMNS = (*ABOUT, *OUTCOME, *REPEATED, *COST)
 
 READER = Reader(read_table_run, (*RUN_FILES, TRIAL_FILE), "table", ("analysis", "analysis.tables"))
@@ -185,7 +186,7 @@ def _table(rows: list[dict[str, Any]], params: list[dict[str, Any]], problems: l
     table = pd.DataFrame(rows, columns=[*ABOUT, *OUTCOME, *repeated, *measures, *COST])
     for column in (*measures, STEP_SECONDS, "seconds"):
         table[column] = table[column].astype(float)
-    for column in (BEST_EPOCH, SOURCE_BEST_EPOCH, ADAPTER_PARAMETERS, *repeated[:1]):
+    for column in (BEST_EPOCH, SOURCE_BEST_EPOCH, ADAPTER_PARAMETERS, *repeated[:2]):
         table[column] = table[column].astype("Float64").round().astype("Int64")  # whole numbers, some missing
     plain = [values for row, values in zip(rows, params, strict=True) if row["role"] == RUN]
     same = {name for values in plain for name in values if len({canonical(v.get(name)) for v in plain}) == 1}

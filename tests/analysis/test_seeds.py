@@ -49,6 +49,7 @@ def test_a_row_a_trial(sweep):
     assert whole["target_test_top1"] == pytest.approx(0.5)
     assert whole["target_val_loss"] == pytest.approx(0.4)
     assert whole["seconds"] == pytest.approx(6 * 1.75)
+    assert table["epochs_trained"].tolist() == [6, 5, 4, 1], "of all runs of a trial"
     assert table["state"].tolist() == ["complete", "failed", "running", "pruned"]
     assert table.loc[["t1", "t2"], ["target_val_top1", "target_test_top1"]].isna().all(axis=None)
     assert (table.loc["t3", "target_val_top1"], table.loc["t3", "seeds"]) == (0.8, 1)

@@ -1,11 +1,15 @@
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from analysis.importance.findings import what_mattered
+from analysis.importance.text import LEARNING, importance_lines, stopping_lines
 from mergenet.cli.main import cli
-from tests.analysis.importance.sweeps import by_gate, drawn, write_sweep
+from sweeps.config.choices import SAMPLER_FACTS
+from tests.analysis.importance.sweeps import BOUND, by_gate, by_wide_gate, drawn, write_sweep
 
 
 def run(*arguments: object, code: int = 0) -> str:
@@ -48,6 +52,46 @@ def test_a_path_without_a_step_and_no_early_stopping_are_said(tmp_path: Path) ->
     lines = run(write_sweep(tmp_path / "s", points, by_gate, base=base)).splitlines()
     assert "the best has the base's own values: there is no step" in lines
     assert lines[-1] == "early stopping: no trial was stopped"
+
+
+def test_all_trials_that_count_as_the_best_are_told(tmp_path: Path) -> None:
+    points = drawn(40)
+    folder = write_sweep(tmp_path / "s", points, lambda p: min(by_gate(p), 0.575))
+    equal = sum(by_gate(point) >= 0.575 for point in points)
+    assert equal > 5
+    assert f"PED-ANOVA: how far the best {equal} of 40 trials lie from all" in "\n".join(
+        importance_lines(what_mattered(folder))
+    )
+
+
+def test_where_the_sampler_learned_p_is_said_to_be_too_small(tmp_path: Path) -> None:
+    known = (
+        write_sweep(tmp_path / "tpe", drawn(12), by_gate, sampler="tpe"),
+        write_sweep(tmp_path / "r", drawn(12), by_gate, sampler="random"),
+    )
+    learned, independent = ("\n".join(importance_lines(what_mattered(folder))) for folder in known)
+    line = "the sampler (tpe) learned from earlier trials: what does nothing passes more often than p says"
+    assert line in learned.splitlines() and "the sampler" not in independent
+    assert set(LEARNING) == {name for name, facts in SAMPLER_FACTS.items() if facts.learns or facts.generations}
+
+
+def test_what_was_risked_is_told_beside_the_best_that_breaks_no_constraint(tmp_path: Path) -> None:
+    points = drawn(20)
+    first = ["complete"] * 14 + ["pruned"] * 6
+    wide = ["complete" if by_wide_gate(point) > 1000 else "pruned" for point in points]
+
+    def lines(name: str, states: list[str], parameters: Callable[[dict[str, float]], int]) -> list[str]:
+        folder = write_sweep(tmp_path / name, points, by_gate, states, parameters=parameters, constraints=BOUND)
+        return stopping_lines(what_mattered(folder))[1:]
+
+    assert lines("some", first, by_wide_gate)[:2] == [
+        "to be the best, 0 of 6 would have had to gain more after their last epoch than any of 14 complete trials did",
+        "the other 6 could have been, by at most 2.79 points",
+    ]
+    excluded = "6 of 6 could not have been the best, whatever they gained: they break a constraint"
+    assert lines("all", first, lambda _: 5000) == [excluded]
+    unknown = "what it risked is not known without a complete trial that breaks no constraint"
+    assert lines("complete", wide, by_wide_gate) == [unknown]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -45,14 +45,14 @@ def test_pairs_that_are_not_searched_are_told(search: Search) -> None:
 
 
 def test_no_trial_on_the_front_is_beaten(search: Search) -> None:
-    points = [(1.0, 0.5), (2.0, 0.7), (2.0, 0.6), (3.0, 0.7), (4.0, 0.8)]
+    points = [(1.0, 0.5), (2.0, 0.7), (2.0, 0.6), (3.0, 0.7), (4.0, 0.8), (4.0, 0.8)]
     trials = search.trials.iloc[: len(points)].assign(
         step_seconds=[cost for cost, _ in points], value=[value for _, value in points]
     )
     found = pareto(dataclasses.replace(search, trials=trials))
-    assert found["front"].to_list() == [True, True, False, False, True]
+    assert found["front"].to_list() == [True, True, False, False, True, True], "of equals none is beaten"
     loss = dataclasses.replace(search, trials=trials.assign(value=1 - trials["value"]), metric="target_val_loss")
-    assert pareto(loss)["front"].to_list() == [True, True, False, False, True]
+    assert pareto(loss)["front"].to_list() == [True, True, False, False, True, True]
 
 
 def test_an_unknown_or_unmeasured_cost_is_refused(search: Search) -> None:

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from analysis.best import best_trial
+from analysis.importance.curves import early_stopping
 from analysis.importance.evaluators import importances
 from analysis.importance.search import Search, load_search
 from mergenet.errors import UserError
 from tests.analysis.folders import make_run
-from tests.analysis.importance.sweeps import GATE, RANK, by_gate, drawn, write_sweep
+from tests.analysis.importance.sweeps import BOUND, GATE, RANK, by_gate, by_wide_gate, drawn, write_sweep
 from tests.records import edit_record
 
 
@@ -19,11 +21,44 @@ def test_complete_trials_have_the_value_and_others_say_why_not(search: Search) -
     assert search.used["value"].to_list() == pytest.approx([by_gate({GATE: gate}) for gate in search.used[GATE]])
 
 
+def test_the_epochs_of_all_seeds_are_counted(tmp_path: Path) -> None:
+    """Ten complete trials of three seeds with four epochs each, ten that were stopped after two epochs of the first."""
+    points = drawn(20)
+    folder = write_sweep(tmp_path / "s", points, by_gate, ["complete"] * 10 + ["pruned"] * 10)
+    for number, params in enumerate(points):
+        run = folder / f"trials/trial-{number:03d}"
+        edit_record(run / "trial.json", {"seeds": [0, 1, 2]})
+        for place in (2, 3) if number < 10 else ():
+            other = {"role": "replicate", "number": number, "state": "complete", "params": params, "seed": place - 1}
+            make_run(run.with_name(f"{run.name}-seed-{place}"), (by_gate(params),) * 4, 0.5, other)
+    facts = early_stopping(load_search(folder))
+    assert (facts["trained"], facts["whole"]) == (10 * 3 * 4 + 10 * 2, 20 * 3 * 4)
+
+
 def test_with_an_epoch_all_count_that_trained_as_long(folder: Path) -> None:
     search = load_search(folder, epoch=2)
     assert len(search.used) == 30
     assert search.left_out() == {"failed": 1, "fewer than 2 epochs": 1}
     assert search.used["value"].to_list() == pytest.approx([0.5 * by_gate({GATE: g}) for g in search.used[GATE]])
+
+
+def test_the_best_is_the_one_that_analyze_best_names(tmp_path: Path) -> None:
+    """Wide gates are better and break the constraint; of equals the smaller adapter wins, not the earlier trial."""
+    bound = write_sweep(tmp_path / "bound", drawn(20), by_gate, parameters=by_wide_gate, constraints=BOUND)
+    best = load_search(bound).best
+    assert best["trial"] == best_trial(bound)["trial"] and best[GATE] <= 0.1
+    equal = write_sweep(tmp_path / "equal", drawn(20), lambda p: min(by_gate(p), 0.55), parameters=lambda p: p[RANK])
+    best = load_search(equal).best
+    assert best["trial"] == best_trial(equal)["trial"] and best["trial"] != load_search(equal).used["value"].idxmax()
+    by_then = load_search(bound, epoch=2)
+    assert len(by_then.used) == 20 and by_then.best["trial"] == best_trial(bound)["trial"]
+
+
+def test_where_every_trial_breaks_a_constraint_none_is_the_best(tmp_path: Path) -> None:
+    bound = {"adapter_parameters": {"max": 10}}
+    found = load_search(write_sweep(tmp_path / "s", drawn(12), by_gate, constraints=bound))
+    with pytest.raises(UserError, match="must be a trial that breaks no constraint to be the best, got 12 others"):
+        _ = found.best
 
 
 def test_a_value_that_is_no_number_is_left_out_and_counted(tmp_path: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from analysis.report.answer import BAD, GOOD, OPEN, Answer, Card, answer
 from analysis.report.evidence import gather
 from mergenet.errors import UserError
-from tests.analysis.importance.sweeps import GATE, RANK, by_gate, drawn
+from tests.analysis.importance.sweeps import BOUND, GATE, RANK, by_gate, by_wide_gate, drawn, write_sweep
 from tests.analysis.report.sweeps import BASE, reported
 
 FEW = ["complete"] * 4  # too few for importances, which take a second
@@ -60,6 +60,17 @@ def test_the_parameter_that_decides_is_named_and_the_other_is_not(told: Answer) 
     assert any(line.startswith("gate from 0.02 to ") for line in card.details)
 
 
+def test_the_steps_lead_to_the_best_that_the_report_names(tmp_path: Path) -> None:
+    """The trials that are better break a constraint."""
+    folder = write_sweep(tmp_path / "s", drawn(20), by_gate, parameters=by_wide_gate, constraints=BOUND)
+    told = answer(gather(folder))
+    best = cards(told)["best"].runs[0][0]
+    details = cards(told)["mattered"].details
+    place = details.index(f"from the base to the best ({best}), by a forest:")
+    gate = next(one for one in told.settings if one.path == GATE)
+    assert details[place + 1].startswith(f"gate from 0.02 to {gate.best}: predicted +")
+
+
 def test_the_source_is_answered_by_the_controls(told: Answer) -> None:
     card = cards(told)["source"]
     assert card.answer == "it is the source, as far as these controls tell" and card.tone == GOOD
@@ -80,6 +91,12 @@ def test_a_loss_is_not_called_a_gain(tmp_path: Path) -> None:
     told = cards(answer(gather(few(tmp_path, {"best": -0.03, "noise": -0.03}))))
     assert told["gain"].tone == BAD and "a loss is shown" in told["gain"].details[0]
     assert told["source"].answer == "there is no gain to attribute"
+
+
+def test_a_gain_that_too_few_seeds_could_show_is_not_denied(tmp_path: Path) -> None:
+    told = cards(answer(gather(few(tmp_path, {"best": 0.03, "noise": 0.0}, seeds=1))))
+    assert "too few seeds to show anything" in told["gain"].details[0]
+    assert told["source"].answer == "no gain is shown yet that could be attributed" and told["source"].tone == OPEN
 
 
 def test_what_cannot_be_said_is_said(tmp_path: Path) -> None:
