@@ -107,7 +107,7 @@ def cluster_of(nodes: int, cpus: int) -> Iterator[str]:
     from ray.cluster_utils import Cluster
 
     os.environ[MARK] = uuid.uuid4().hex
-    os.environ.setdefault(AT_ONCE, str(os.cpu_count() or 1))
+    os.environ.setdefault(AT_ONCE, str(max(1, (os.cpu_count() or 1) - 1)))
     os.environ[PRESTART] = "0"  # else each node starts a Python process for each of its CPUs, all on this machine
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": MEMORY})
     try:

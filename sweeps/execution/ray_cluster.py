@@ -192,7 +192,8 @@ def slow_head(slots: int) -> str | None:
         return None
     return (
         f"the head has no CPUs, so that Ray starts one process at a time there, and {slots} slots need one each: "
-        f"{AT_ONCE}=CORES in front of `ray start --head` starts as many at once as it has cores"
+        f"where it has more than two cores, {AT_ONCE}=N in front of `ray start --head`, one less than they are, "
+        "starts N at once and leaves one for the rest"
     )
 
 
