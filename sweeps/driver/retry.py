@@ -36,9 +36,12 @@ def reset_failed(folder: Path) -> list[str]:
 
 
 def reset(runs: dict[Path, Trial], failed: set[str]) -> list[str]:
-    """Runs that have failed train again, and the stopped seeds of the trials in failed. Returns their names."""
+    """Runs that have failed train again, and the stopped seeds of the trials in failed. Returns their names.
+
+    What has failed comes last: until then a trial has failed, and does not count as stopped early.
+    """
     again = []
-    for run, trial in runs.items():
+    for run, trial in sorted(runs.items(), key=lambda item: item[1]["state"] == FAILED):
         stopped = trial["state"] == PRUNED and is_replicate(run.name) and first_of(run.name) in failed
         if trial["state"] != FAILED and not stopped:
             continue
@@ -47,7 +50,7 @@ def reset(runs: dict[Path, Trial], failed: set[str]) -> list[str]:
         else:
             delete_run(run)
         again.append(run.name)
-    return again
+    return sorted(again)
 
 
 def goes_on(run: Path) -> bool:
