@@ -9,7 +9,8 @@ from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.checkpoint import load_latest
 from mergenet.records.inputs import code_changes
-from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, delete_run, read_provenance
+from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, read_provenance
+from sweeps.driver.steps import forget_run
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
@@ -48,7 +49,7 @@ def reset(runs: dict[Path, Trial], failed: set[str]) -> list[str]:
         if goes_on(run):
             write_trial_file(run, trial | {"state": RUNNING, "error": None})
         else:
-            delete_run(run)
+            forget_run(run)
         again.append(run.name)
     return sorted(again)
 

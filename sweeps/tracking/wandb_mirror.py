@@ -21,7 +21,7 @@ from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
 from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
-from sweeps.tracking.wandb_file import known_epochs, run_files
+from sweeps.tracking.wandb_file import is_forgotten, known_epochs, run_files
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_whole import OfSweep, Whole, fill
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, StartEvent
@@ -188,7 +188,8 @@ class Mirror:
                     job.run.log(row)
 
     def _catch_up(self, run: Path) -> None:
-        if run_files(self.folder, run_id(self.sweep, run.name)):
+        name = run_id(self.sweep, run.name)
+        if run_files(self.folder, name) and not is_forgotten(self.folder, name):
             return
         (trial, rows, _), config = read_outcome(run), config_of(run)
         assert trial is not None
