@@ -302,6 +302,26 @@ def test_what_a_file_lacks_is_said(offline: Path, monkeypatch: pytest.MonkeyPatc
     assert sync_sweep(folder, "offline", None, said.append) == 0
 
 
+def test_an_end_that_a_file_lacks_is_said(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a driver that was killed after a trial had ended, and before W&B was told."""
+    monkeypatch.setattr(wandb_mirror, "FLUSH_SECONDS", 1)
+    sweep, folder = sweep_folder(offline, "offline")
+    for job in ("trial-000", "trial-001"):
+        mirror = Mirror(sweep, folder, print)
+        record(folder, job, 3, state="running")
+        play(mirror, job, *begin(), *epochs(1, 3), *([end()] if job == "trial-001" else []))
+        if job == "trial-001":
+            mirror.close()
+            record(folder, job, 3)
+    wait_until(lambda: len(known_epochs(folder, "tiny-trial-000")) == 3)
+    said: list[str] = []
+    Mirror(sweep, folder, said.append).close()
+    assert said == [], "it may be gone on with"
+    record(folder, "trial-000", 3)
+    Mirror(sweep, folder, said.append).close()
+    assert said == [f"wandb: 1 runs lack something (trial-000 its end); {said[0].partition('; ')[2]}"]
+
+
 def test_a_torn_file_is_read_up_to_the_tear(offline: Path) -> None:
     sweep, folder = sweep_folder(offline, "offline")
     mirror = Mirror(sweep, folder, print)
