@@ -88,9 +88,9 @@ def resume_ablation(
         if retry:
             from sweeps.driver.retry import reset_failed
 
+            note_inputs(folder, plan.as_sweep)  # first, as in a sweep
             names = reset_failed(folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
-            note_inputs(folder, plan.as_sweep)
         write_adjusted(folder, plan)
         write_status(folder, plan.as_sweep, RUNNING)
         _train(plan, folder, console, address)

@@ -1,5 +1,6 @@
 """The files about the sweep as a whole: those in its folder from the start, and sweep.json."""
 
+import threading
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from sweeps.trials.sweep_dir import BASE_FILE, STUDY_ID
 # kept when the sweep is resumed
 KEPT = ("base_hash", "copy", COMMAND, "num_trials", "seconds", INPUTS, DRAWS, STUDY_ID, SETTINGS)
 VERSIONS = ("ray", "optuna", "torch", "wandb")
+WRITING = threading.Lock()  # sweep.json is read and written again, by the clock's thread too
 
 
 def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:
@@ -64,8 +66,9 @@ def write_status(folder: Path, plan: Plan, status: str, error: str | None = None
     now = datetime.now(UTC).isoformat(timespec="seconds")
     source = {"recorded": plan.source.record, "layers": list(plan.source.layers), "every": plan.source.every}
     state = {"name": plan.sweep.name, "status": status, "error": error, "written": now, "seeds": seeds}
-    kept = {key: value for key, value in read_state(folder).items() if key in KEPT}
-    write_record(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
+    with WRITING:
+        kept = {key: value for key, value in read_state(folder).items() if key in KEPT}
+        write_record(folder / STATE_FILE, state | {"versions": versions, "source": source} | kept | more)
 
 
 def note_inputs(folder: Path, plan: Plan) -> None:

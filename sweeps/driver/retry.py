@@ -9,7 +9,8 @@ from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.checkpoint import load_latest
 from mergenet.records.inputs import code_changes
-from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, delete_run, read_provenance
+from mergenet.records.run_record import CHECKPOINT_FOLDER, CONFIG_FILE, PROVENANCE_FILE, read_provenance
+from sweeps.driver.steps import forget_run
 from sweeps.planning.plan import Plan
 from sweeps.study.storage import storage_errors
 from sweeps.study.study import SweepStudy
@@ -36,18 +37,21 @@ def reset_failed(folder: Path) -> list[str]:
 
 
 def reset(runs: dict[Path, Trial], failed: set[str]) -> list[str]:
-    """Runs that have failed train again, and the stopped seeds of the trials in failed. Returns their names."""
+    """Runs that have failed train again, and the stopped seeds of the trials in failed. Returns their names.
+
+    What has failed comes last: until then a trial has failed, and does not count as stopped early.
+    """
     again = []
-    for run, trial in runs.items():
+    for run, trial in sorted(runs.items(), key=lambda item: item[1]["state"] == FAILED):
         stopped = trial["state"] == PRUNED and is_replicate(run.name) and first_of(run.name) in failed
         if trial["state"] != FAILED and not stopped:
             continue
         if goes_on(run):
             write_trial_file(run, trial | {"state": RUNNING, "error": None})
         else:
-            delete_run(run)
+            forget_run(run)
         again.append(run.name)
-    return again
+    return sorted(again)
 
 
 def goes_on(run: Path) -> bool:

@@ -108,9 +108,9 @@ def resume_sweep(
         if retry:
             from sweeps.driver.retry import retry_failed  # torch
 
+            note_inputs(folder, plan)  # first: a run that has been reset trains with these, and no kill may hide it
             names = retry_failed(plan, folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
-            note_inputs(folder, plan)
         if edits := edits_of(folder):
             say(console, f"goes on by sweep.yaml as it was edited: {', '.join(edits)}")
         write_status(folder, plan, RUNNING, settings=read_sweep_file(folder))

@@ -123,7 +123,7 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
     plan, view, clock = desk.plan, desk.view, desk.clock
     files = EventFiles(desk.folder, view.say)
     keeper = Keeper(desk.folder, plan.sweep.keep_checkpoints)
-    told: list[Listener] = [desk.budget, view, desk.mirror, files, keeper, *listeners, clock.beat]
+    told: list[Listener] = [desk.budget, view, desk.mirror, files, keeper, *listeners]
 
     def listener(event: JobEvent) -> None:
         for listens in told:
@@ -131,7 +131,7 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
 
     prune(desk.folder, plan.sweep.keep_checkpoints)  # what a killed driver had no time for
     clock.begin("ray")
-    with quiet(), view, closing(files), session(plan.sweep, address, view.say):
+    with clock.beating(), quiet(), view, closing(files), session(plan.sweep, address, view.say):
         # after `quiet`: ray reads its environment when it is imported
         from sweeps.execution.worker_pool import WorkerPool
 

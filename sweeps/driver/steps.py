@@ -26,7 +26,9 @@ from sweeps.report.live import View
 from sweeps.report.page import load_page
 from sweeps.report.plan_text import warm_lines
 from sweeps.study.warm_start import load_warm_start
+from sweeps.tracking.wandb_file import forget
 from sweeps.trials.errors import SweepFailed
+from sweeps.trials.files import read_state
 from sweeps.trials.jobs import Jobs, no_controls
 from sweeps.trials.messages import Job
 from sweeps.trials.results import best_record
@@ -194,7 +196,7 @@ def forget_variants(folder: Path, wanted: set[str]) -> None:
     for run in trial_folders(folder):
         trial = trial_of(run)
         if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and run.name not in wanted:
-            delete_run(run)
+            forget_run(run)
 
 
 def forget_other(job: Job) -> None:
@@ -207,4 +209,11 @@ def forget_other(job: Job) -> None:
     except UserError:  # damaged
         there = None
     if there != config_hash(Config.model_validate(job["config"])):
-        delete_run(run)
+        forget_run(run)
+
+
+def forget_run(run: Path) -> None:
+    """Delete a run folder, and what W&B's files hold of it: a run that trains anew has other epochs."""
+    folder = run.parent.parent
+    forget(folder, f"{read_state(folder).get('name')}-{run.name}")
+    delete_run(run)

@@ -1,8 +1,8 @@
 """A copy of the sweep folder in storage that has a URL (s3://, gs://, file://): for machines that may be preempted.
 
 The folder is the truth; the copy is updated in a separate thread whenever a job ends. An outage is reported once and
-stops nothing. Whenever an upload is cut off, the sweep can be resumed from the copy: the study goes first, so that it
-holds every trial that has a record, and the files that say that a trial has ended go last. `fetch` gets it back.
+stops nothing. Whenever an upload is cut off, the sweep can be resumed from the copy by the order of its files
+(copy_order.py); what speaks for others is taken away before these change. `fetch` gets it back.
 
 Keys come from the environment (AWS_ACCESS_KEY_ID, ..., the endpoint from AWS_ENDPOINT_URL), never from the URL.
 """
@@ -12,24 +12,25 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from analysis.trial_file import TRIAL_FILE
+from analysis.names import ABLATION_FILE, SWEEP_FILE
 from mergenet.errors import ConfigError
-from mergenet.records.run_record import RESULT_FILE
+from mergenet.records.run_record import CONFIG_FILE
 from sweeps.tracking.background import Background
-from sweeps.trials.files import JOURNAL_FILE, STATE_FILE, STUDY_FILE, SUMMARY_FILE
+from sweeps.tracking.copy_order import checkpoint_of, halves, place, speaks_for_others
+from sweeps.trials.files import STATE_FILE, STUDY_FILE
 from sweeps.trials.messages import JobEvent
 from sweeps.trials.sweep_dir import is_used, resume_command, shown_path
 
 MANIFEST = "copy.json"  # in the copy only: which folder it is of
 CLOSE_SECONDS = 300  # how long the end of a sweep waits for its copy
 QUERY = ("region", "scheme", "endpoint_override")
-LAST = (RESULT_FILE, TRIAL_FILE, SUMMARY_FILE, STATE_FILE)  # each says that the files before it are complete
+ROUNDS = 3  # of an update while runs train on and delete the checkpoints that are to be copied
 
 Stamps = dict[str, tuple[int, int]]  # path in the folder -> size in bytes, time of the last change in ns
 
@@ -103,13 +104,20 @@ def filesystem(url: str) -> Any:
 
 
 def claim(url: str, folder: Path, name: str) -> None:
-    """Claims the URL for the sweep of a folder. Raises ConfigError if it cannot be written or holds something."""
+    """Claims the URL for the sweep of a folder. Raises ConfigError if it cannot be written or holds something.
+
+    What a driver of the same sweep left that was killed before it could be resumed from there counts as nothing.
+    """
     check_url(url)
+    manifest = json.dumps({"name": name, "folder": str(folder)}).encode()
     try:
         there = filesystem(url)
         held = sizes(there)
+        begun = not held.keys().isdisjoint((SWEEP_FILE, ABLATION_FILE))
+        if MANIFEST in held and not begun and read(there, MANIFEST) == manifest:
+            held = {}
         if not held:
-            write(there, MANIFEST, json.dumps({"name": name, "folder": str(folder)}).encode())
+            write(there, MANIFEST, manifest)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"copy_to (--copy-to) must be storage that can be written, got {url} ({one_line(error)})"
@@ -129,8 +137,12 @@ def fetch(url: str, to: Path | None = None) -> Path:
         files = sizes(there)
         if MANIFEST not in files:
             raise ConfigError(f"{url} must hold the copy of a sweep (with {MANIFEST}) to be resumed")
-        with there.open_input_stream(MANIFEST) as stream:
-            folder = Path(json.loads(stream.read())["folder"]) if to is None else to.absolute()
+        if files.keys() == {MANIFEST}:
+            raise ConfigError(
+                f"{url} must hold a sweep to be resumed, got {MANIFEST} alone: its driver was killed before the first "
+                "job ended; begin it again by the same command"
+            )
+        folder = Path(json.loads(read(there, MANIFEST))["folder"]) if to is None else to.absolute()
         if is_used(folder):
             raise ConfigError(
                 f"the copy in {url} must go into a new folder, got {str(folder)!r}; "
@@ -138,7 +150,7 @@ def fetch(url: str, to: Path | None = None) -> Path:
             )
         partial = folder.with_name(f".{folder.name}.fetched")
         shutil.rmtree(partial, ignore_errors=True)  # of a fetch that was killed, perhaps of another copy
-        for name in files.keys() - {MANIFEST}:
+        for name in files.keys() - halves(files) - {MANIFEST}:
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with there.open_input_stream(name) as stream, path.open("wb") as file:
@@ -157,21 +169,59 @@ def push(folder: Path, there: Any, known: Stamps) -> None:
 
     Raises OSError too if the copy lacks a file in the end.
     """
-    found = stamps(folder)
-    study = [name for name in (STUDY_FILE, JOURNAL_FILE) if name in found]
-    others = sorted(found.keys() - set(study), key=lambda name: (name.rpartition("/")[2] in LAST, name))
-    for name in [*study, *others]:
-        if known.get(name) != found[name] and upload(folder, name, there, found[name]):
-            known[name] = found[name]
+    for _ in range(ROUNDS):
+        found, held = stamps(folder), sizes(there)
+        order = sorted(found, key=lambda name: place(name, begun=STATE_FILE in held))
+        changed = [name for name in order if known.get(name) != found[name]]
+        delete(there, withdrawn(folder, there, held.keys(), found.keys(), changed), known)
+        missed = False
+        for name in changed:
+            stamp = None if name == STATE_FILE and name not in held else found[name]
+            if upload(folder, name, there, stamp):
+                known[name] = found[name]
+            else:
+                missed = missed or checkpoint_of(name) is not None
+        if not missed:
+            break
     held = sizes(there)
-    for name in held.keys() - found.keys() - {MANIFEST}:
-        there.delete_file(name)
-        known.pop(name, None)
+    delete(there, (held.keys() - found.keys() - {MANIFEST}) | halves(held), known)
     lacks = [name for name in known if name not in held]
     for name in lacks:
         del known[name]
     if lacks:
         raise OSError(f"{len(lacks)} files are not there, among them {lacks[0]}")
+
+
+def withdrawn(
+    folder: Path, there: Any, held: Collection[str], found: Collection[str], changed: Collection[str]
+) -> set[str]:
+    """What must go before anything is copied: what speaks for files that are others by now, and runs begun anew.
+
+    sweep.json stays, without which there is no sweep. held: files there; found: files here.
+    """
+    gone = {name for name in held if speaks_for_others(name) and checkpoint_of(name) is None and name not in found}
+    for name in changed:
+        if name not in held or name == STATE_FILE:
+            continue
+        is_config = name.endswith(f"/{CONFIG_FILE}")
+        if (is_config or speaks_for_others(name)) and differs(folder, name, there):
+            gone |= {one for one in held if one.startswith(name.removesuffix(CONFIG_FILE))} if is_config else {name}
+    return gone
+
+
+def differs(folder: Path, name: str, there: Any) -> bool:
+    """By the content: a driver that begins does not know what is there. A file that is gone here is no other one."""
+    try:
+        return bool(read(there, name) != (folder / name).read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+def delete(there: Any, names: Iterable[str], known: Stamps) -> None:
+    """In the opposite of the order in which they came."""
+    for name in sorted(names, key=place, reverse=True):
+        there.delete_file(name)
+        known.pop(name, None)
 
 
 def stamps(folder: Path) -> Stamps:
@@ -190,16 +240,19 @@ def stamps(folder: Path) -> Stamps:
     return found
 
 
-def upload(folder: Path, name: str, there: Any, stamp: tuple[int, int]) -> bool:
-    """Whether the file was copied: not if it is gone, nor if it is one of LAST that changed (copied next time)."""
-    path = folder / name
+def upload(folder: Path, name: str, there: Any, stamp: tuple[int, int] | None) -> bool:
+    """Whether the file was copied: not if it is gone, nor if it changed and speaks for others (copied next time).
+
+    stamp: as it was listed; None: whatever it is by now.
+    """
+    path, fixed = folder / name, stamp is not None and (speaks_for_others(name) or checkpoint_of(name) is not None)
     if name == STUDY_FILE:
         write(there, name, snapshot(path))
         return True
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            if path.name in LAST and (status.st_size, status.st_mtime_ns) != stamp:
+            if fixed and (status.st_size, status.st_mtime_ns) != stamp:
                 return False
             write(there, name, file)
     except FileNotFoundError:
@@ -226,6 +279,11 @@ def write(there: Any, name: str, content: Any) -> None:
             stream.write(content)
         else:
             shutil.copyfileobj(content, stream, 2**20)
+
+
+def read(there: Any, name: str) -> bytes:
+    with there.open_input_stream(name) as stream:
+        return bytes(stream.read())
 
 
 def sizes(there: Any) -> dict[str, int]:

@@ -24,7 +24,26 @@ def known_epochs(folder: Path, run_id: str) -> set[int]:
 
 
 def drop_empty(folder: Path, run_id: str) -> None:
-    """Delete files that a kill left without a record: `wandb sync` refuses a run with such a file."""
+    """Delete offline files that a kill left without a record: `wandb sync` refuses a run with such a file."""
     for path in run_files(folder, run_id):
-        if not any(raw_records(path.read_bytes())):
+        if is_offline(path) and not any(raw_records(path.read_bytes())):
             shutil.rmtree(path.parent)
+
+
+def forget(folder: Path, run_id: str) -> None:
+    """Of a run that is deleted: no file says any more what it logged. One that was online leaves an empty file."""
+    for path in run_files(folder, run_id):
+        if is_offline(path):
+            shutil.rmtree(path.parent)
+        else:
+            path.write_bytes(b"")
+
+
+def is_forgotten(folder: Path, run_id: str) -> bool:
+    """Whether W&B has a run of that id of which nothing is to stay."""
+    online = [path for path in run_files(folder, run_id) if not is_offline(path)]
+    return bool(online) and all(path.stat().st_size == 0 for path in online)
+
+
+def is_offline(path: Path) -> bool:
+    return path.parent.name.startswith("offline-")

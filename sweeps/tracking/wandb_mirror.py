@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
-from analysis.trial_file import read_outcome
+from analysis.trial_file import ended_trial, read_outcome
 from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
 from mergenet.errors import CheckpointError
 from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
 from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
-from sweeps.tracking.wandb_file import known_epochs, run_files
+from sweeps.tracking.wandb_file import is_closed, is_forgotten, known_epochs, run_files
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_whole import OfSweep, Whole, fill
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, StartEvent
@@ -188,7 +188,8 @@ class Mirror:
                     job.run.log(row)
 
     def _catch_up(self, run: Path) -> None:
-        if run_files(self.folder, run_id(self.sweep, run.name)):
+        name = run_id(self.sweep, run.name)
+        if run_files(self.folder, name) and not is_forgotten(self.folder, name):
             return
         (trial, rows, _), config = read_outcome(run), config_of(run)
         assert trial is not None
@@ -209,7 +210,7 @@ class Mirror:
         for name in list(self.jobs):
             self._guarded(name, partial(self._end, name, INTERRUPTED, None))
         deadline = time.monotonic() + FLUSH_SECONDS
-        while any(self._missing(job) for job in self.unchecked) and time.monotonic() < deadline:
+        while any(self._lacks(job) for job in self.unchecked) and time.monotonic() < deadline:
             time.sleep(0.2)
         self.unchecked |= {path.name: 0.0 for path in (self.folder / TRIALS_FOLDER).glob("*")}  # of earlier drivers
         self._check(0)
@@ -223,15 +224,19 @@ class Mirror:
         now = time.monotonic()
         for job in [job for job, ended in self.unchecked.items() if now - ended >= age]:
             del self.unchecked[job]
-            if missing := self._missing(job):
-                self.lacking.setdefault(job, f"{len(missing)} epochs")
+            if (what := self._lacks(job)) is not None:
+                self.lacking.setdefault(job, what)
 
-    def _missing(self, job: str) -> set[int]:
+    def _lacks(self, job: str) -> str | None:
+        """What the files lack of a job's records. A driver that was killed may have known its end, and not they."""
+        run, name = self.folder / TRIALS_FOLDER / job, run_id(self.sweep, job)
         try:
-            recorded = {int(row[EPOCH]) for row in read_epochs(self.folder / TRIALS_FOLDER / job)}
+            recorded = {int(row[EPOCH]) for row in read_epochs(run)}
         except CheckpointError:  # damaged: nothing to compare with
-            return set()
-        return recorded - known_epochs(self.folder, run_id(self.sweep, job))
+            return None
+        if missing := recorded - known_epochs(self.folder, name):
+            return f"{len(missing)} epochs"
+        return "its end" if ended_trial(run) is not None and not is_closed(self.folder, name) else None
 
     def _say_once(self, what: str, text: str) -> None:
         if what not in self.said:

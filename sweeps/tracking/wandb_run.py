@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from analysis.names import COMPLETE, FAILED, PRUNED
 from analysis.wandb_runs.client import check_reachable, set_up
@@ -18,7 +18,7 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_about import Ending, axis_of, notes_of, run_id, tags_of
-from sweeps.tracking.wandb_file import drop_empty, known_epochs, run_files
+from sweeps.tracking.wandb_file import drop_empty, is_forgotten, known_epochs, run_files
 from sweeps.trials.messages import Row
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
@@ -82,18 +82,21 @@ class MirrorRun:
 def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict[str, Any], mode: str) -> MirrorRun:
     """Blocks for INIT_SECONDS at most. Raises NameTaken, or whatever the client raises.
 
-    A run without a file in this sweep folder must be new on W&B, or two sweeps of the same name would be mixed.
+    A run without a file in this sweep folder must be new on W&B, or two sweeps of the same name would be mixed. A run
+    that trains anew after it was deleted takes the place of what W&B has.
     """
     import wandb
 
     name = run_id(sweep, job)
     seen = bool(run_files(folder, name))
+    resume: Literal["allow", "never"] | None = None if is_forgotten(folder, name) else "allow" if seen else "never"
     if mode == OFFLINE:
         drop_empty(folder, name)
     known = known_epochs(folder, name) if mode == OFFLINE else set()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = set_up(wandb)
+        client.settings.resume = None  # whatever WANDB_RESUME says
         if mode != OFFLINE:
             check_reachable(client.settings.base_url)
         try:
@@ -106,7 +109,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
                 job_type=role.split("_")[0],
                 config=config,
                 dir=str(folder),
-                resume="allow" if seen else "never",
+                resume=resume,
                 reinit="create_new",
                 settings=settings(wandb),
             )

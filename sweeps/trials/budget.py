@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ HOUR = 3600.0
 class Clock:
     """Seconds of each step of a sweep, including earlier drivers.
 
-    before: what earlier drivers recorded. write: records them; called when a step begins and by `beat`.
+    before: what earlier drivers recorded. write: records them; called when a step begins, and by a thread in `beating`.
     """
 
     def __init__(self, before: dict[str, float], write: Callable[[dict[str, float]], None]) -> None:
         self.before, self.write = dict(before), write
         self.step: str | None = None
-        self.since = self.noted = time.monotonic()
+        self.since = time.monotonic()
         self.lock = threading.Lock()
 
     def begin(self, step: str | None) -> None:
@@ -39,11 +39,24 @@ class Clock:
             self.step, self.since = step, now
             self._note()
 
-    def beat(self, _event: JobEvent) -> None:
-        """To be called often, from any thread."""
-        with self.lock:
-            if self.step is not None and time.monotonic() - self.noted >= BEAT:
-                self._note()
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        """Inside, the time is recorded every BEAT seconds, whether or not anything happens: an epoch may take hours."""
+        done = threading.Event()
+
+        def beat() -> None:
+            while not done.wait(BEAT):
+                with self.lock:
+                    if self.step is not None:
+                        self._note()
+
+        thread = threading.Thread(target=beat, name="clock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def seconds(self) -> dict[str, float]:
         """Seconds by step, including the running one so far."""
@@ -51,7 +64,6 @@ class Clock:
             return self._seconds()
 
     def _note(self) -> None:
-        self.noted = time.monotonic()
         with contextlib.suppress(OSError, UserError):  # a full disk is reported where results are written
             self.write(self._seconds())
 

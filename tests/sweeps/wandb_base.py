@@ -80,7 +80,7 @@ def sweep_folder(folder: Path, mode: str, **changes: Any) -> tuple[SweepConfig, 
     path.mkdir(exist_ok=True)
     write_text(path / SWEEP_FILE, dump_sweep(sweep))
     write_base(path)
-    write_record(path / "sweep.json", {"status": "running"})
+    write_record(path / "sweep.json", {"status": "running", "name": sweep.name})
     return sweep, path
 
 

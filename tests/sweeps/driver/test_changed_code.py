@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,9 @@ from sweeps.config.base import load_base
 from sweeps.config.loading import parse_sweep
 from sweeps.driver.metadata import begin, note_inputs, write_status
 from sweeps.driver.retry import goes_on, retry_failed
-from sweeps.driver.start import finished, go_on
+from sweeps.driver.run import resume_sweep
+from sweeps.driver.start import finished, go_on, resumable_plan
+from sweeps.execution.seeds import outcome_of
 from sweeps.execution.worker import do_job
 from sweeps.planning.checks import plan_sweep
 from sweeps.planning.inputs import check_sweep_unchanged
@@ -133,6 +136,37 @@ def test_what_failed_trains_again_with_code_that_was_fixed_and_from_nothing(proj
     assert not Path(job["folder"]).exists()
     note_inputs(folder, plan)
     check_sweep_unchanged(folder, load_base(load_resumable(folder)), sweep().search)
+
+
+class Killed(BaseException):
+    """The driver."""
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_retry_with_mended_code_that_is_killed_can_be_gone_on_with(
+    project: Path, monkeypatch: pytest.MonkeyPatch, reset: bool
+) -> None:
+    """reset: whether what failed had been reset. Without a retry, too: the sweep is one of the mended code."""
+    folder = begun(project)
+    plan = plan_sweep(sweep())
+    study, jobs = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder), Jobs(folder, plan.space, None)
+    job = jobs.trial(0, study.draw(0).params)
+    assert do_job(job, lambda *_: STOP)["state"] == "pruned"
+    write_trial(job, "failed", "a bug")
+    study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), plan.sweep))
+    (project / "sweptcode.py").write_text(MODULE + "# mended\n")
+    forget()
+
+    def dies(*found: Any) -> None:
+        assert not reset or retry_failed(*found) == ["trial-000"]
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeps.driver.retry.retry_failed", dies)
+        with pytest.raises(Killed):
+            resume_sweep(resumable_plan(folder, retry=True), folder, Console(file=StringIO()), retry=True)
+    assert retry_failed(resumable_plan(folder), folder) == ([] if reset else ["trial-000"])
+    assert not Path(job["folder"]).exists(), "it trains from nothing"
 
 
 def test_trials_of_other_code_do_not_warm_a_sweep(project: Path) -> None:

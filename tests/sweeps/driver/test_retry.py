@@ -10,7 +10,7 @@ from analysis.names import TRIAL
 from analysis.trial_file import trial_of
 from mergenet.records.run_record import read_epochs
 from sweeps.config import SweepConfig
-from sweeps.driver.retry import retry_failed
+from sweeps.driver.retry import goes_on, retry_failed
 from sweeps.driver.steps import forget_other
 from sweeps.execution.seeds import outcome_of
 from sweeps.execution.worker import do_job
@@ -18,7 +18,7 @@ from sweeps.planning.plan import Plan
 from sweeps.space.space import Space
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import Jobs
-from sweeps.trials.messages import GO_ON, STOP, Row
+from sweeps.trials.messages import GO_ON, STOP, Job, Row
 from sweeps.trials.record import write_trial
 from sweeps.trials.recorded_source import SourcePlan
 from sweeps.trials.results import read_trials
@@ -101,9 +101,10 @@ def test_a_driver_killed_between_study_and_records_has_failed_trials_as_before(p
     assert retry_failed(plan, failed) == ["trial-001", "trial-002"]
 
 
-def test_seeds_that_were_stopped_because_another_failed_begin_again_with_it(plan: Plan, tmp_path: Path) -> None:
-    sweep = plan.sweep.model_copy(update={"seeds_per_trial": 3})
-    plan = Plan(sweep, plan.space, SourcePlan(), "", 3)
+@pytest.fixture
+def seeded(plan: Plan, tmp_path: Path) -> tuple[Plan, Jobs, list[Job]]:
+    """A trial with three seeds: the second failed, so the third was stopped."""
+    plan = Plan(plan.sweep.model_copy(update={"seeds_per_trial": 3}), plan.space, SourcePlan(), "", 3)
     study, jobs = opened(plan, tmp_path), Jobs(tmp_path, plan.space, None, seeds=(1, 2))
     one = study.draw(0)
     first = jobs.trial(0, one.params)
@@ -113,12 +114,51 @@ def test_seeds_that_were_stopped_because_another_failed_begin_again_with_it(plan
     do_job(third, lambda *_: STOP)
     reconcile(study, jobs, plan)
     assert states(study) == [TrialState.FAIL]
+    return plan, jobs, [first, second, third]
+
+
+def test_seeds_that_were_stopped_because_another_failed_begin_again_with_it(
+    seeded: tuple[Plan, Jobs, list[Job]], tmp_path: Path
+) -> None:
+    plan, jobs, runs = seeded
     assert retry_failed(plan, tmp_path) == ["trial-000-seed-2", "trial-000-seed-3"]
     study = opened(plan, tmp_path)
     reconcile(study, jobs, plan)
     assert states(study) == [TrialState.RUNNING], "nothing has ended"
-    for job in (first, second, third):
+    for job in runs:
         do_job(job, lambda *_: GO_ON)
+    reconcile(study, jobs, plan)
+    assert states(study) == [TrialState.COMPLETE]
+
+
+class Killed(BaseException):
+    """The driver."""
+
+
+@pytest.mark.parametrize("reset", [0, 1])
+def test_a_driver_killed_between_the_seeds_of_a_trial_has_it_failed_as_before(
+    seeded: tuple[Plan, Jobs, list[Job]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reset: int
+) -> None:
+    """reset: so many runs have been. The trial does not become one that was stopped early."""
+    plan, jobs, runs = seeded
+    looks = iter([True] * reset)
+
+    def dies(run: Path) -> bool:
+        if not next(looks, False):
+            raise Killed
+        return goes_on(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeps.driver.retry.goes_on", dies)
+        with pytest.raises(Killed):
+            retry_failed(plan, tmp_path)
+    study = opened(plan, tmp_path)
+    reconcile(study, jobs, plan)
+    assert states(study) == [TrialState.FAIL]
+    assert "trial-000-seed-2" in retry_failed(plan, tmp_path)
+    for job in runs:
+        do_job(job, lambda *_: GO_ON)
+    study = opened(plan, tmp_path)
     reconcile(study, jobs, plan)
     assert states(study) == [TrialState.COMPLETE]
 

@@ -5,10 +5,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mergenet.errors import ConfigError
+from mergenet.records.atomic import write_text
+from sweeps.config.loading import dump_sweep
 from sweeps.study.study import SweepStudy
 from sweeps.tracking.remote_copy import (
     MANIFEST,
@@ -21,8 +24,10 @@ from sweeps.tracking.remote_copy import (
     push,
     sizes,
     stamps,
+    upload,
     write,
 )
+from sweeps.trials.sweep_dir import load_resumable
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.s3 import BUCKET, S3
 from tests.sweeps.spaces import SEARCH
@@ -53,6 +58,7 @@ def folder(tmp_path: Path) -> Path:
     trial = folder / "trials/trial-000"
     (trial / "checkpoints/epoch-000001").mkdir(parents=True)
     (trial / "checkpoints/epoch-000001/tensors.safetensors").write_bytes(bytes(range(256)) * 9000)
+    (trial / "checkpoints/epoch-000001/state.json").write_text("{}")
     (trial / "trial.json").write_text('{"state": "complete"}')
     (trial / "epochs.jsonl").write_text('{"epoch": 1}\n')
     (folder / "sweep.json").write_text('{"status": "running"}')
@@ -127,16 +133,107 @@ def test_only_what_changed_is_copied_and_what_is_gone_goes(url: str, folder: Pat
     assert names(url) == {MANIFEST, *stamps(folder)}
 
 
-def test_a_copy_that_is_cut_off_knows_every_trial_that_it_has(folder: Path, tmp_path: Path) -> None:
-    """The study is there before any record, and what says that a trial has ended comes after its other files."""
+class Gone(Exception):
+    """The machine."""
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path, before: str) -> set[str]:
+    """An update that ends before that file is sent; what is there then."""
+
+    def stops(folder: Path, name: str, *rest: Any) -> bool:
+        if name == before:
+            raise Gone
+        return upload(folder, name, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sweeps.tracking.remote_copy.upload", stops)
+        with pytest.raises(Gone):
+            push(folder, filesystem(url), Stamps())
+    return names(url)
+
+
+def test_a_first_copy_that_is_cut_off_anywhere_can_be_gone_on_with_or_begun_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study is there before any record, and what says that something is complete comes after it."""
+    (folder / "base.yaml").write_text("{}")
+    write_text(folder / "sweep.yaml", dump_sweep(sweep_config(SEARCH)))
+    run, source = folder / "trials/trial-000", folder / "source"
+    for name in ("config.yaml", "provenance.json", "best.safetensors", "result.json"):
+        (run / name).write_text("{}")
+    shutil.copytree(run / "checkpoints", source / "checkpoints")
+    (source / "epoch-0001.safetensors").write_bytes(b"1")
+    whole, order = f"file://{tmp_path}/whole", Stamps()
+    push(folder, filesystem(whole), order)
+    assert set(order) == stamps(folder).keys()
+    for before in order:
+        url = f"file://{tmp_path}/copy/{len(list((tmp_path / 'copy').glob('*')))}"
+        claim(url, folder, "tiny")
+        there = cut(monkeypatch, url, folder, before)
+        if "sweep.yaml" not in there:
+            claim(url, folder, "tiny")
+            continue
+        back = fetch(url, tmp_path / f"back-{before.replace('/', '-')}")
+        load_resumable(back)
+        got = back / "trials/trial-000"
+        runs = [(got / name).exists() for name in ("config.yaml", "provenance.json", "best.safetensors", "trial.json")]
+        assert runs == sorted(runs, reverse=True), before
+        assert not any(runs) or (back / "study.db").exists()
+        for data, checkpoint in (
+            (got / "epochs.jsonl", got),
+            (back / "source/epoch-0001.safetensors", back / "source"),
+        ):
+            found = list((checkpoint / "checkpoints").rglob("*.*"))
+            assert len(found) in (0, 2), "a checkpoint is whole or not there"
+            assert not found or data.exists(), before
+        assert not (got / "result.json").exists() or (got / "checkpoints").exists()
+    push(folder, filesystem(url), Stamps())
+    assert names(url) == {MANIFEST, *stamps(folder)}, "the next update completes it"
+
+
+def test_a_checkpoint_that_is_deleted_meanwhile_leaves_no_half(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its run trains on; the newer one comes in its place."""
+    url, checkpoints, known = f"file://{tmp_path}/copy", folder / "trials/trial-000/checkpoints", Stamps()
+
+    def trains_on(folder: Path, name: str, *rest: Any) -> bool:
+        done = upload(folder, name, *rest)
+        if name.endswith("epoch-000001/tensors.safetensors"):
+            (checkpoints / "epoch-000001").rename(checkpoints / "epoch-000002")
+        return done
+
+    monkeypatch.setattr("sweeps.tracking.remote_copy.upload", trains_on)
+    push(folder, filesystem(url), known)
+    assert names(url) == {*stamps(folder)} == {*known}
+    assert {Path(name).parent.name for name in known if "checkpoints" in name} == {"epoch-000002"}
+
+
+def test_half_a_checkpoint_is_not_fetched(folder: Path, tmp_path: Path) -> None:
+    """Earlier versions left such copies."""
     url = f"file://{tmp_path}/copy"
-    there = filesystem(url)
-    known = Stamps()
-    push(folder, there, known)
-    order = list(known)
-    assert order[0] == "study.db"
-    last = [name.rpartition("/")[2] in ("trial.json", "sweep.json") for name in order]
-    assert last == sorted(last)
+    claim(url, folder, "tiny")
+    push(folder, filesystem(url), Stamps())
+    filesystem(url).delete_file("trials/trial-000/checkpoints/epoch-000001/tensors.safetensors")
+    assert not (fetch(url, tmp_path / "other") / "trials/trial-000/checkpoints").exists()
+
+
+def test_a_run_that_began_anew_is_not_mixed_with_the_old_one(
+    url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a confirmation of another best trial is, or what a retry deletes: by a driver that does not know the copy."""
+    run = folder / "trials/trial-000"
+    for name in ("config.yaml", "result.json"):
+        (run / name).write_text("{}")
+    push(folder, filesystem(url), Stamps())
+    (run / "epochs.jsonl").write_text("")
+    (run / "result.json").write_text('{"epochs_done": 0}')
+    there = cut(monkeypatch, url, folder, "trials/trial-000/epochs.jsonl")
+    assert "trials/trial-000/result.json" not in there
+    assert "trials/trial-000/trial.json" in there, "the same is kept"
+    (run / "config.yaml").write_text("{other: 1}")
+    there = cut(monkeypatch, url, folder, "trials/trial-000/config.yaml")
+    assert not any(name.startswith("trials/trial-000") for name in there)
 
 
 def test_a_trial_that_ends_meanwhile_waits_for_the_next_time(
@@ -203,8 +300,18 @@ def test_a_place_is_claimed_once(url: str, folder: Path) -> None:
     claim(url, folder, "tiny")
     assert json.loads(filesystem(url).open_input_stream(MANIFEST).read())["folder"] == str(folder)
     with pytest.raises(
-        ConfigError, match=rf"copy_to \(--copy-to\) must be empty, got {url} with 1 files; .* resume {url}`"
+        ConfigError, match=r"got copy\.json alone: .* before the first job ended; begin it again by the"
     ):
+        fetch(url)
+    claim(url, folder, "tiny")  # its driver was killed before there was anything to go on with
+    for other in ((folder.with_name("other"), "tiny"), (folder, "other")):
+        with pytest.raises(
+            ConfigError, match=rf"copy_to \(--copy-to\) must be empty, got {url} with 1 files; .* resume {url}`"
+        ):
+            claim(url, *other)
+    (folder / "sweep.yaml").write_text("{}")
+    push(folder, filesystem(url), Stamps())
+    with pytest.raises(ConfigError, match="must be empty"):
         claim(url, folder, "tiny")
 
 

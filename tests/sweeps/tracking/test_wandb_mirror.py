@@ -21,6 +21,7 @@ from mergenet.records.atomic import write_text
 from mergenet.records.command import shareable
 from mergenet.records.sealed import write_record
 from sweeps.cli.commands import sweep as sweep_group
+from sweeps.driver.steps import forget_run
 from sweeps.tracking import wandb_mirror, wandb_run
 from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import Mirror
@@ -189,6 +190,35 @@ def test_a_lost_job_and_a_resumed_sweep_keep_one_run_and_each_epoch_once(server:
     assert run.summary["state"] == "complete"
 
 
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_run_that_trains_anew_after_it_was_deleted_has_the_new_curve(
+    mode: str, server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a confirmation does if another trial is the best by now: not the epochs of the old one."""
+    monkeypatch.setenv("WANDB_RESUME", "must")  # left behind by others
+    sweep, folder = sweep_folder(tmp_path, mode)
+    said: list[str] = []
+    for start in (1, 5):
+        if start > 1:
+            forget_run(folder / "trials/trial-000")
+        record(folder, "trial-000", 3)
+        told = [epoch["row"] | {"target_val_top1": start / 10} for epoch in epochs(1, 3)]
+        mirror = Mirror(sweep, folder, said.append)
+        play(mirror, "trial-000", *begin(), *({"event": "row", "row": row} for row in told), end())
+        mirror.close()
+        wandb.teardown()
+    assert said == []
+    files = [row for path in run_files(folder, "tiny-trial-000") for row in rows(path)]
+    assert [(row["epoch"], row["target_val_top1"]) for row in files] == [(1, 0.5), (2, 0.5), (3, 0.5)]
+    if mode == "offline":
+        monkeypatch.delenv("WANDB_RESUME")
+        wandb_sync(folder)
+    run = server.runs["tiny-trial-000"]
+    shown = {row["epoch"]: row["target_val_top1"] for _, row in sorted(run.history.items())}
+    assert shown == dict.fromkeys((1, 2, 3), 0.5), "by the last row of an epoch, as everywhere"
+    assert sync_sweep(folder, mode, None, said.append) == 0, "nothing is lacking"
+
+
 def test_a_run_of_another_sweep_with_the_same_name_is_left_alone(server: WandbServer, tmp_path: Path) -> None:
     said: list[str] = []
     for name in ("one", "two"):
@@ -270,6 +300,26 @@ def test_what_a_file_lacks_is_said(offline: Path, monkeypatch: pytest.MonkeyPatc
     wandb.teardown()
     assert known_epochs(folder, "tiny-trial-000") == {1, 2, 3, 4, 5}
     assert sync_sweep(folder, "offline", None, said.append) == 0
+
+
+def test_an_end_that_a_file_lacks_is_said(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a driver that was killed after a trial had ended, and before W&B was told."""
+    monkeypatch.setattr(wandb_mirror, "FLUSH_SECONDS", 1)
+    sweep, folder = sweep_folder(offline, "offline")
+    for job in ("trial-000", "trial-001"):
+        mirror = Mirror(sweep, folder, print)
+        record(folder, job, 3, state="running")
+        play(mirror, job, *begin(), *epochs(1, 3), *([end()] if job == "trial-001" else []))
+        if job == "trial-001":
+            mirror.close()
+            record(folder, job, 3)
+    wait_until(lambda: len(known_epochs(folder, "tiny-trial-000")) == 3)
+    said: list[str] = []
+    Mirror(sweep, folder, said.append).close()
+    assert said == [], "it may be gone on with"
+    record(folder, "trial-000", 3)
+    Mirror(sweep, folder, said.append).close()
+    assert said == [f"wandb: 1 runs lack something (trial-000 its end); {said[0].partition('; ')[2]}"]
 
 
 def test_a_torn_file_is_read_up_to_the_tear(offline: Path) -> None:

@@ -1,5 +1,7 @@
 """What has been spent, over several drivers, and when a budget ends the drawing of trials."""
 
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,36 @@ def test_time_goes_to_the_step_that_runs_and_adds_up_over_drivers(monkeypatch: p
     clock.begin("ray")
     now[0] += 3
     clock.begin("search")
-    now[0] += 4
-    clock.beat({})
-    assert len(notes) == 2, "not so soon"
-    now[0] += 7
-    clock.beat({})
-    assert notes[-1] == {"search": 61.0, "ray": 5.0}, "noted while it runs: a kill forgets ten seconds at most"
+    now[0] += 11
     clock.begin(None)
+    assert notes[-1] == {"search": 61.0, "ray": 5.0}
     now[0] += 1000
     assert clock.seconds() == {"search": 61.0, "ray": 5.0}
+
+
+def test_time_is_noted_while_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill in a long epoch forgets ten seconds at most, whatever the disk said before."""
+    monkeypatch.setattr(module, "BEAT", 0.01)
+    notes = list[dict[str, float]]()
+
+    def full_at_first(seconds: dict[str, float]) -> None:
+        notes.append(seconds)
+        if len(notes) < 3:
+            raise OSError(28, "No space left on device")
+
+    clock = Clock({}, full_at_first)
+    with clock.beating():
+        clock.begin("search")
+        deadline = time.monotonic() + 30
+        while len(notes) < 6:
+            assert time.monotonic() < deadline, "no note came"
+            time.sleep(0.01)
+        assert notes[0]["search"] < notes[-1]["search"]
+        clock.begin(None)
+        count = len(notes)
+        time.sleep(0.1)
+        assert len(notes) == count, "no step runs"
+    assert not any(thread.name == "clock" for thread in threading.enumerate())
 
 
 def test_a_note_that_cannot_be_written_stops_nobody() -> None:
