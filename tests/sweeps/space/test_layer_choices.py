@@ -171,6 +171,25 @@ def test_ranks_are_limited_by_all_that_decides_what_is_cut(
     assert set(space.limits.values()) == limits
 
 
+@pytest.mark.parametrize(
+    ("changes", "search", "limits"),
+    [
+        ({"method": "kd"}, {}, set()),
+        ({"method": "dkd", "transfer": {"pairs": "auto", "adapter": {"rank": 4000}}}, {}, set()),
+        ({}, {"method": {"choice": ["kd", "dkd"]}}, set()),
+        ({"method": "kd"}, {"method": {"choice": ["kd", "mergenet"]}} | RANKS, {64}),
+    ],
+)
+def test_pairs_count_only_where_a_method_that_may_be_drawn_transfers(
+    changes: dict[str, Any], search: dict[str, Any], limits: set[int]
+) -> None:
+    changes = {"transfer": {"pairs": [CONV], "align": "auto"}} | changes
+    space = with_limits(with_layers(space_of({"target.optimizer.lr": {"choice": [0.1]}} | search, **changes)))
+    assert set(space.limits.values()) == limits
+    auto = changes["transfer"]["pairs"] == "auto"
+    assert [pair["source"] for pair in space.base["transfer"]["pairs"]] == ([] if auto else [CONV["source"]])
+
+
 def test_layer_names_are_left_alone_and_no_network_is_built() -> None:
     space = space_of(CYCLES, target=base_values()["target"] | {"data": {"name": "nothing"}})
     assert with_layers(space) is space
