@@ -160,6 +160,10 @@ def test_folders_that_are_no_place_for_a_run(tmp_path: Path) -> None:
     assert "full must be empty or a run folder" in call("train", "digits", "--out=full", code=2).stderr
     assert "--out must be a new or empty folder, got 'full'" in call("record", "digits", "--out=full", code=2).stderr
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+    for name in ("config.yaml", "checkpoints/epoch-0001.safetensors"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    assert "--out must be a new or empty folder, got 'run'" in call("record", "digits", "--out=run", code=2).stderr
     (tmp_path / "file").touch()
     assert call("train", "digits", *QUICK, "--out=file/run", code=2).stderr.startswith("error: file")
 
