@@ -3,8 +3,11 @@
 torch is imported when a command runs, so that `mergenet --help` stays fast.
 """
 
+import errno
 import json
+import os
 import shlex
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -276,4 +279,11 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {visible(str(message))}\n"
     if worker() != "0":
         warnings.simplefilter("ignore")  # only the first worker warns
-    cli(prog_name="mergenet")
+    try:
+        cli(prog_name="mergenet")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or what is left to write fails once more when Python ends
+        click.echo(f"error: what is printed could not be written: {error.strerror}; make room where it goes", err=True)
+        sys.exit(2)
