@@ -444,3 +444,12 @@ def test_parsing_leaves_the_given_values_alone() -> None:
 @pytest.mark.parametrize(("given", "near"), [("TPE", "tpe"), ("ResNet18", "resnet18"), ("resnet81", "resnet18")])
 def test_near_names_are_found_whatever_their_case(given: str, near: str) -> None:
     assert unknown_name("the name", given, ["tpe", "resnet18", "gp"]).endswith(f"; did you mean {near}?")
+
+
+def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = {"target.model.weights": "~/w.pt", "target.data.root": "~", "source.model.weights": "~you/w.pt"}
+    config = load_config("digits", [f'{path}="{value}"' for path, value in paths.items()])
+    assert config.target.model.weights == "/home/me/w.pt"
+    assert config.target.data.root == "/home/me"
+    assert config.source.model.weights == "~you/w.pt"
