@@ -15,6 +15,7 @@ from mergenet.errors import ConfigError
 from mergenet.layers.candidates import both_candidates
 from mergenet.layers.matrices import LayerError, LayerInfo, check_receives, find_layer, list_layers
 from mergenet.layers.spaces import columns_of, network_key
+from mergenet.learner.dry_run import is_own, shared_buffers
 from mergenet.learner.learner import errors_of
 from mergenet.models import build_model
 from mergenet.tasks import description_of
@@ -155,6 +156,7 @@ def with_limits(space: Space) -> Space:
     limits: dict[Key, int] = {}
     for labels in space.combinations():
         config = space.config(space.filled(labels))
+        check_new(config)
         if not may_transfer(space, labels):  # its pairs are not used
             check_networks(config)
             continue
@@ -169,6 +171,21 @@ def check_networks(config: Config) -> None:
     for side in ("source", "target"):
         with errors_of(side):
             network_layers(network_key(getattr(config, side)))
+
+
+def check_new(config: Config) -> None:
+    """Checks that networks of the user's that learn are new at each call. Raises UserError."""
+    for side in ("source", "target"):
+        network = getattr(config, side)
+        if is_own(network.model) and (side == "target" or config.source.kind not in ("frozen", "self")):
+            with errors_of(side):
+                made_anew(network_key(network))
+
+
+@functools.lru_cache(maxsize=64)
+def made_anew(network: str) -> None:
+    config = NetworkConfig.model_validate_json(network)
+    shared_buffers(config.model.name, build(config), build(config))  # raises
 
 
 def may_transfer(space: Space, labels: Labels) -> bool:

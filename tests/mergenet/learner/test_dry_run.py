@@ -142,6 +142,12 @@ def test_layers_say_what_train_says_of_a_network_that_fails() -> None:
         survey(config("failing").target)
 
 
+def test_a_frozen_source_may_be_the_same_at_each_call() -> None:
+    run = config("the_same", "source", **{"source.kind": "frozen", "method": "mergenet"})
+    ones = [Learner("source", run.source, run, torch.device("cpu")).network for _ in range(2)]
+    assert ones[0] is ones[1]
+
+
 def test_state_of_a_frozen_source_is_not_written_and_may_be_anything() -> None:
     run = config("counting", "source", **{"source.kind": "frozen", "method": "mergenet"})
     assert Learner("source", run.source, run, torch.device("cpu")).network.count == 3

@@ -293,6 +293,15 @@ def test_layers_whose_weight_is_computed_are_drawn_only_to_give(tmp_path: Path, 
         Trainer(space.config({"transfer.pairs": label}))
 
 
+@pytest.mark.parametrize("role", ["target", "source"])
+def test_a_network_that_is_not_new_at_each_call_is_refused_before_a_sweep_begins(role: str) -> None:
+    network = base_values()[role] | {"model": {"name": "tests.own_networks:the_same"}}
+    space = space_of({"target.optimizer.lr": {"choice": [0.1]}}, **{"method": "kd", role: network})
+    told = rf"^{role}\.model\.name: tests\.own_networks:the_same must make a new network at each call"
+    with pytest.raises(ConfigError, match=told):
+        with_limits(space)
+
+
 def test_a_computed_layer_that_is_named_to_receive_is_refused_in_a_plan(tmp_path: Path) -> None:
     base = with_computed(tmp_path, "target", {"source": "a", "target": "a"})
     must = "must be a layer whose weight is trained itself, got 'b', whose weight is computed from "
