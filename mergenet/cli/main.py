@@ -217,7 +217,7 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     checked = _load(config, settings)
     begun: tuple[str, ...] = (".*.tmp*", "epoch-0001.safetensors")  # what a kill leaves before the first checkpoint
     if (out / CHECKPOINT_FOLDER).is_dir():
-        begun: tuple[str, ...] = (".*.tmp*", "epoch-*.safetensors", CHECKPOINT_FOLDER)  # a run has more
+        begun = (".*.tmp*", "epoch-*.safetensors", CHECKPOINT_FOLDER)  # a run has more
     free = out.is_dir() and all(any(path.match(one) for one in begun) for path in out.iterdir())
     if out.exists() and not free:
         raise CheckpointError(f"--out must be a new or empty folder, got {str(out)!r}; choose another")

@@ -8,6 +8,7 @@ import pytest
 
 from mergenet.config.loading import dump_yaml, load_config, parse_config
 from mergenet.errors import ConfigError
+from mergenet.layers.candidates import architecture, real_architecture
 from mergenet.records.provenance import config_hash
 from mergenet.training.trainer import Trainer
 from sweeps.config import SweepConfig
@@ -300,6 +301,13 @@ def test_a_network_that_is_not_new_at_each_call_is_refused_before_a_sweep_begins
     told = rf"^{role}\.model\.name: tests\.own_networks:the_same must make a new network at each call"
     with pytest.raises(ConfigError, match=told):
         with_limits(space)
+
+
+def test_what_a_users_module_makes_once_has_its_numbers() -> None:
+    target = base_values()["target"] | {"model": {"name": "tests.own_networks:sharing_statistics"}}
+    config = base_config(target=target, transfer={"pairs": "auto", "adapter": {"rank": 1}})
+    assert not any(value.is_meta for value in architecture(config.target).state_dict().values())
+    assert not any(value.is_meta for value in real_architecture(config.target).state_dict().values())
 
 
 def test_a_computed_layer_that_is_named_to_receive_is_refused_in_a_plan(tmp_path: Path) -> None:
