@@ -47,10 +47,14 @@ def unknown_name(path: str, name: str, known: Iterable[str]) -> str:
 
     >>> unknown_name("target.model", "resnet81", ["resnet18", "resnet34"])
     "target.model must be one of resnet18, resnet34, got 'resnet81'; did you mean resnet18 or resnet34?"
+    >>> unknown_name("sampler", "TPE", ["gp", "tpe"])
+    "sampler must be one of gp, tpe, got 'TPE'; did you mean tpe?"
     """
     names = sorted(known)
     near = [full for full in names if full.endswith(f".{name}")][:3]  # it is the end of a dotted one
-    near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    lower = [full.lower() for full in names]
+    close = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
+    near = near or list(dict.fromkeys(names[lower.index(one)] for one in close))
     shown = ", ".join(names) if len(names) <= 40 else f"{', '.join(names[:40])}, ... ({len(names)} in all)"
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"{path} must be one of {shown}, got {name!r}{hint}"

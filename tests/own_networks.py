@@ -1,5 +1,8 @@
 """Networks as users write them, named "tests.own_networks:NAME" in configurations."""
 
+import functools
+import sys
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
@@ -88,6 +91,53 @@ class Idle(Mlp):
         return self.fc(x + self.b(x).detach() if self.detached else x)
 
 
+class Normed(Mlp):
+    """Batch normalisation of single values."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__(spec)
+        self.norm = nn.BatchNorm1d(12)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.fc(torch.relu(self.norm(self.a(images.flatten(1)))))
+
+
+class Unfinite(Mlp):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * float("nan")
+
+
+class Exiting(Mlp):
+    def forward(self, images: Tensor) -> Tensor:  # noqa: ARG002
+        sys.exit(0)
+
+
+def exits(_: Spec) -> nn.Module:
+    sys.exit(0)
+
+
+@functools.cache
+def the_same(spec: Spec) -> nn.Module:
+    return Mlp(spec)
+
+
+@functools.cache
+def statistics(features: int) -> nn.Module:
+    return nn.BatchNorm1d(features, affine=False)
+
+
+def sharing_statistics(spec: Spec) -> nn.Module:
+    """Anew, but for the running mean and variance of its inputs."""
+    return nn.Sequential(nn.Flatten(), statistics(PIXELS), nn.Linear(PIXELS, spec.num_outputs))
+
+
+CONSTANT = torch.ones(4)
+
+
+def frozen(spec: Spec) -> nn.Module:
+    return Mlp(spec).requires_grad_(requires_grad=False)
+
+
 def with_lazy(spec: Spec, used: bool = True) -> nn.Module:
     network = Mlp(spec)
     setattr(network, "b" if used else "spare", nn.LazyLinear(12))
@@ -124,6 +174,15 @@ NETWORKS = {
     "lazy": with_lazy,
     "lazy_unused": lambda spec: with_lazy(spec, used=False),
     "failing": Failing,
+    "normed": Normed,
+    "unfinite": Unfinite,
+    "exiting": Exiting,
+    "exits": exits,
+    "the_same": the_same,
+    "sharing_statistics": sharing_statistics,
+    "sharing_constant": lambda spec: Keeping(spec, CONSTANT),
+    "without_parameters": lambda _: nn.Flatten(),
+    "frozen": frozen,
     "unused": lambda spec: Idle(spec, detached=False),
     "detached": lambda spec: Idle(spec, detached=True),
     **{way: lambda spec, way=way: wrapped(spec, way) for way in WAYS},

@@ -9,6 +9,7 @@ from torch import nn
 from mergenet.cli.text_table import show_table
 from mergenet.config import NetworkConfig
 from mergenet.layers.matrices import layer_flops, list_layers
+from mergenet.learner.dry_run import errors_of_network
 from mergenet.models import build_model
 from mergenet.tasks import Task, build_task
 
@@ -50,9 +51,10 @@ def survey(network: NetworkConfig, receives: bool = False) -> dict[str, Any]:
 
 
 def flops_of_one(model: nn.Module, task: Task) -> tuple[int, dict[str, int]]:
-    """FLOPs of the first validation example: in total, and by layer."""
+    """FLOPs of the first validation example: in total, and by layer. Raises ConfigError if the network fails on it."""
     batch = task.batch("val", torch.arange(1), torch.device("cpu"))
-    return layer_flops(model, lambda: task.forward(model, batch))
+    with errors_of_network():
+        return layer_flops(model, lambda: task.forward(model, batch))
 
 
 def show_network(role: str, found: dict[str, Any], console: Console) -> None:

@@ -3,8 +3,11 @@
 torch is imported when a command runs, so that `mergenet --help` stays fast.
 """
 
+import errno
 import json
+import os
 import shlex
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -207,16 +210,16 @@ def record(config: str, settings: tuple[str, ...], out: Path, names: tuple[str, 
     from mergenet.learner.distributed import num_started
     from mergenet.records.run_record import CHECKPOINT_FOLDER
     from mergenet.transfer.pairs import resolve_pairs
-    from mergenet.transfer.recording import INFO
     from mergenet.transfer.source import record_source
 
     if num_started() > 1:
         raise Failure(f"a source must be recorded by one process, got {num_started()}; leave torchrun away", 2)
     checked = _load(config, settings)
-    unfinished = (out / CHECKPOINT_FOLDER).is_dir() and not (out / INFO).exists()
-    first = (".*.tmp*", "epoch-0001.safetensors")  # what a kill leaves before the first checkpoint
-    free = out.is_dir() and all(any(path.match(one) for one in first) for path in out.iterdir())
-    if out.exists() and not unfinished and not free:
+    begun: tuple[str, ...] = (".*.tmp*", "epoch-0001.safetensors")  # what a kill leaves before the first checkpoint
+    if (out / CHECKPOINT_FOLDER).is_dir():
+        begun = (".*.tmp*", "epoch-*.safetensors", CHECKPOINT_FOLDER)  # a run has more
+    free = out.is_dir() and all(any(path.match(one) for one in begun) for path in out.iterdir())
+    if out.exists() and not free:
         raise CheckpointError(f"--out must be a new or empty folder, got {str(out)!r}; choose another")
     chosen = names or tuple(dict.fromkeys(pair.source for pair in resolve_pairs(checked).transfer.written_pairs))
     console = _console()
@@ -276,4 +279,11 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {visible(str(message))}\n"
     if worker() != "0":
         warnings.simplefilter("ignore")  # only the first worker warns
-    cli(prog_name="mergenet")
+    try:
+        cli(prog_name="mergenet")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or what is left to write fails once more when Python ends
+        click.echo(f"error: what is printed could not be written: {error.strerror}; make room where it goes", err=True)
+        sys.exit(2)

@@ -39,8 +39,8 @@ __all__ = [
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
     """A configuration from a preset's name or a YAML file, with `a.b=c` overrides applied in order.
 
-    A name with a path separator or a .yaml / .yml suffix is a file. An override's value is read as YAML;
-    items of lists go by number: `transfer.pairs.0.every=8`. Raises ConfigError.
+    A name with a path separator or a .yaml / .yml suffix, or another one that is there, is a file. An override's value
+    is read as YAML; items of lists go by number: `transfer.pairs.0.every=8`. Raises ConfigError.
     """
     values, origin = read_values(name_or_path)
     for override in overrides:
@@ -53,6 +53,7 @@ def read_values(name_or_path: str) -> tuple[dict[str, Any], str]:
     """The mapping in a preset or YAML file, unchecked beyond its syntax, and what to call it in messages."""
     separators = [os.sep, *([os.altsep] if os.altsep else [])]
     is_file = name_or_path.endswith((".yaml", ".yml")) or any(sep in name_or_path for sep in separators)
+    is_file = is_file or bool(Path(name_or_path).suffix and Path(name_or_path).is_file())  # presets have no suffix
     origin = printable(name_or_path) if is_file else f"preset {printable(name_or_path)}"
     text = _read_file(name_or_path) if is_file else _read_preset(name_or_path)
     values = _mapping(load_yaml(text, origin), origin)

@@ -36,7 +36,7 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
     try:
         with noting_imports(module_name):
             module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the user's module raises
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigError(f"{path} must name a module that can be imported, got {name!r} ({reason})") from error
     if not hasattr(module, attribute):
@@ -66,7 +66,7 @@ def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments
         if str(error).startswith(("model.", "data.", "task")):
             raise
         raise type(error)(f"{path}: {name}: {error}") from error
-    except Exception as error:  # whatever the user's code raises
+    except (Exception, SystemExit) as error:  # whatever the user's code raises
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ConfigError(f"{path}: {name} must work, got {reason} ({where(error.__traceback__, make)})") from error
     if not isinstance(found, kind):

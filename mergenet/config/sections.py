@@ -3,9 +3,11 @@
 Every field carries its unit or meaning as its description; `mergenet train --help` prints them.
 """
 
+import os
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
 
 from mergenet.config.choices import (
     ENCODINGS,
@@ -22,8 +24,21 @@ from mergenet.config.pair_labels import pairs_of
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator in use takes
+
+
+def at_home(value: Any) -> Any:
+    """A leading ~ as the home folder: shells read it so, but not in YAML and behind an equals sign."""
+    if isinstance(value, str) and re.match(r"~(/|$)", value):
+        return os.path.expanduser(value)  # noqa: PTH111  # Path's raises where there is no home
+    return value
+
+
 # longer ones are refused by the system, in an error of its own
-PathText = Annotated[str, Field(max_length=4000, pattern=r"^(/|[^\x00/])[^\x00/]{0,254}(/[^\x00/]{0,255})*$")]
+PathText = Annotated[
+    str,
+    Field(max_length=4000, pattern=r"^(/|[^\x00/])[^\x00/]{0,254}(/[^\x00/]{0,255})*$"),
+    BeforeValidator(at_home),
+]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -41,10 +41,11 @@ def _candidates(network: str) -> Candidates:
 def architecture(network: NetworkConfig) -> nn.Module:
     """The network, for its layers' names and shapes: without weights where possible. Draws no random number.
 
+    What a module of the user's makes once, when it is imported or first called, must have its numbers for later.
     Raises ConfigError for names that are not known, for weights that give the sizes and are not there, and DataError.
     """
     spec, model = description_of(network).spec, _unread(network.model)
-    if model.weights is None:
+    if model.weights is None and ":" not in model.name:
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 return build_model(model, spec)

@@ -6,8 +6,8 @@ random streams, are left alone. Networks that this package or torchvision brings
 """
 
 import traceback
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from mergenet.learner.rng import Stream
 from mergenet.models.sharing import kept_shared
 from mergenet.tasks import Batch, Task
 
+ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words: BatchNorm of a single value
 CLOSE = 1e-3  # of the largest output: what rounding explains between two layouts, in TF32 too
 
 
@@ -59,15 +60,25 @@ def _contiguous(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def dry_run(
-    twin: Callable[[], nn.Module], task: Task, batch: Batch, device: torch.device, amp: AbstractContextManager[None]
+    twin: Callable[[], nn.Module],
+    task: Task,
+    batch: Batch,
+    device: torch.device,
+    amp: AbstractContextManager[None],
+    network: nn.Module | None = None,
+    name: str = "",
 ) -> DryRun:
-    """twin: makes the network anew. Raises ConfigError, in one line, if it fails in plain torch as well."""
-    try:
-        outputs, idle = _step(twin(), task, batch, device, amp, channels_last=False)
-    except (UserError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # the user's code can raise anything
-        raise ConfigError(f"model.name: the network fails in a first step on the data: {said(error)}") from error
+    """twin: makes the network anew. network: the one that `name` made before it, which is to learn.
+
+    Raises ConfigError, in one line, if it fails in plain torch as well.
+    """
+    first = twin()
+    buffers = {} if network is None else shared_buffers(name, network, first)
+    with errors_of_network():
+        outputs, idle = _step(first, task, batch, device, amp, channels_last=False)
+    for buffer, value in buffers.items():
+        if not torch.equal(first.get_buffer(buffer).to(value.device), value):
+            raise ConfigError(not_new(name, buffer))
     try:
         others, _ = _step(twin(), task, batch, device, amp, channels_last=True)
     except torch.OutOfMemoryError:
@@ -75,6 +86,43 @@ def dry_run(
     except Exception:  # whatever it is, it does not happen without channels_last
         return DryRun(False, idle)
     return DryRun(outputs.keys() == others.keys() and all(_close(outputs[k], others[k]) for k in outputs), idle)
+
+
+@contextmanager
+def errors_of_network() -> Iterator[None]:
+    """Around a pass of a network on the data: what the user's code raises becomes a ConfigError of one line."""
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
+        if str(error).startswith(ONE_VALUE):
+            raise ConfigError(
+                "batch_size must leave at least 2 training examples for each step of a worker, got 1: in this network "
+                "BatchNorm then sees one value per channel; raise it, add data, or take another normalisation"
+            ) from error
+        raise ConfigError(f"model.name: the network fails in a first step on the data: {said(error)}") from error
+
+
+def shared_buffers(name: str, network: nn.Module, other: nn.Module) -> dict[str, Tensor]:
+    """Copies of the buffers that two networks share; of constants they may. Raises ConfigError for a parameter."""
+    storages = {storage(value) for value in (*network.parameters(), *network.buffers())} - {0}
+    for parameter, value in other.named_parameters():
+        if storage(value) in storages:
+            raise ConfigError(not_new(name, parameter))
+    return {buffer: value.clone() for buffer, value in other.named_buffers() if storage(value) in storages}
+
+
+def storage(value: Tensor) -> int:
+    """Address of a tensor's numbers; 0 if it has none."""
+    return value.untyped_storage().data_ptr() if value.layout == torch.strided else 0
+
+
+def not_new(name: str, shared: str) -> str:
+    return (
+        f"model.name: {name} must make a new network at each call, got one that shares {shared} with the one before, "
+        "so that each run would start from the last one's weights; make it inside the function"
+    )
 
 
 def _step(
@@ -90,12 +138,26 @@ def _step(
     with Stream(0, "dry run", device).active():
         network.train()
         with amp:
-            task.loss(task.forward(network, batch), batch).backward()
+            outputs = task.forward(network, batch)
+            loss = task.loss(outputs, batch)
+            check_outputs(outputs, loss)
+            loss.backward()
         network.eval()
         with torch.no_grad():
             outputs = task.forward(network, batch)
     named = network.named_parameters(remove_duplicate=False)
     return outputs, frozenset(name for name, parameter in named if parameter.grad is None)
+
+
+def check_outputs(outputs: Mapping[str, Tensor], loss: Tensor) -> None:
+    """Raises ConfigError for NaN, and for infinite outputs (a mask may be) whose loss is not finite."""
+    if torch.isfinite(loss).all() and not any(torch.isnan(value).any() for value in outputs.values()):
+        return
+    names = [name for name, value in outputs.items() if not torch.isfinite(value).all()] or ["the loss"]
+    raise ConfigError(
+        f"model.name: the network's outputs must be finite on the first batch, got NaN or infinite numbers in "
+        f"{names[0]}; look at its forward pass and its starting weights"
+    )
 
 
 def _close(one: Tensor, other: Tensor) -> bool:
@@ -105,7 +167,7 @@ def _close(one: Tensor, other: Tensor) -> bool:
     return torch.allclose(one, other, rtol=0, atol=CLOSE * scale + 1e-12, equal_nan=True) or scale != scale
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error of the user's code on one line, with the place where it came up, without torch's own."""
     places = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
     where = f" ({places[-1].filename}:{places[-1].lineno})" if places else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mergenet.config import Config, NetworkConfig
 from mergenet.errors import ConfigError, DataError, TrainingDiverged
@@ -54,7 +55,7 @@ def errors_of(role: str) -> Iterator[None]:
     try:
         yield
     except (ConfigError, DataError) as error:
-        own = str(error).startswith(("model.", "data.", "task ", "task:"))
+        own = str(error).startswith(("model.", "data.", "task ", "task:", "batch_size "))
         raise type(error)(f"{role}.{error}" if own else str(error)) from None
 
 
@@ -131,10 +132,18 @@ class Learner:
                 return made
 
             self.network: nn.Module = build() if network is None else network
-            tried = DryRun()
-            if is_own(config.model):
-                some = torch.arange(max(2, batch_size // distributed.world_size())) % self.task.size("train")
-                tried = dry_run(build, self.task, self.task.batch("train", some, device), device, self.autocast())
+            learns = network is None and (role == "target" or run.source.kind != "frozen")
+            if learns and not any(parameter.requires_grad for parameter in self.network.parameters()):
+                raise ConfigError(
+                    f"model.name: {config.model.name} must make a network that learns, got one with no parameter that "
+                    "does (requires_grad)"
+                )
+            tried, share = DryRun(), batch_size // distributed.world_size()
+            single = learns and share < 2 and any(isinstance(m, _BatchNorm) for m in self.network.modules())
+            if is_own(config.model) or single:
+                some = torch.arange(max(1 if learns else 2, share)) % self.task.size("train")
+                batch, made = self.task.batch("train", some, device), self.network if learns else None
+                tried = dry_run(build, self.task, batch, device, self.autocast(), made, config.model.name)
         self.idle = tried.idle
         self.layout = place(self.network, device, tried.channels_last)
         self.model = distributed.wrap(self.network, device).train()
@@ -260,7 +269,7 @@ class Learner:
     @torch.no_grad()
     def recalibrate(self, num_batches: int) -> None:
         """Re-estimate BatchNorm statistics on training batches drawn outside the training streams [ours]."""
-        norms = [m for m in self.network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        norms = [m for m in self.network.modules() if isinstance(m, _BatchNorm)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()

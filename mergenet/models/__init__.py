@@ -93,7 +93,7 @@ def fill_lazy(model: nn.Module, spec: Spec) -> None:
     try:
         with torch.no_grad():
             model.eval()(*inputs)
-    except Exception as error:  # the user's code can raise anything
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         what = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
         raise ConfigError(f"model.name: the pass that gives its lazy layers their shapes fails with {what}") from error
     model.train(training)

@@ -17,6 +17,7 @@ from mergenet.models.sharing import same_tensors
 
 PREFIXES = "module.", "_orig_mod."  # of DistributedDataParallel and of torch.compile
 SUFFIXES = (".safetensors", ".pth", ".pt")
+ALONE = "save the state dict alone: torch.save(network.state_dict(), FILE)"
 FOLDER_PARTS = ("*.safetensors", "config.json")  # what determines the weights in a checkpoint folder
 
 
@@ -28,27 +29,40 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if path.suffix not in SUFFIXES or not path.is_file():
         raise ConfigError(f"model.weights must be a file of type {', '.join(SUFFIXES)}, got {str(path)!r}")
     try:
+        if path.stat().st_size == 0:
+            raise TypeError("it is empty, as a download is that was cut off")
         weights = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
-    except (OSError, SafetensorError, TypeError) as error:
+    except SafetensorError as error:
+        reason = f"it is damaged or cut off, or no safetensors file ({_line(error)})"
+        raise ConfigError(f"model.weights must be readable weights, got {str(path)!r}: {reason}") from None
+    except (OSError, TypeError) as error:
         raise ConfigError(f"model.weights must be readable weights, got {str(path)!r}: {_line(error)}") from None
-    if bad := [name for name, value in weights.items() if value.layout != torch.strided or value.is_quantized]:
-        raise ConfigError(f"model.weights must hold plain tensors, got {str(path)!r}, where {bad[0]} is not one")
+    for name, value in weights.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            kind = ", but of the device meta, where none has numbers" if value.is_meta else ""
+            got = f"{str(path)!r}, where {name} is not one{kind}"
+            raise ConfigError(f"model.weights must hold plain tensors, got {got}")
     return weights
 
 
 def _load_pickled(path: Path) -> dict[str, Tensor]:
     """Raises TypeError for whatever is not a state dict."""
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what is refused
+            values = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if named := re.search(r"GLOBAL (\S+) was not an allowed global", str(error)):
+        if named := re.search(r"GLOBAL (\S+) (was not an allowed global|whose module)", str(error)):
             raise TypeError(
                 f"it is pickled with objects of Python ({named[1]}), perhaps a whole module, and nothing is unpickled "
-                "here; save the state dict alone: torch.save(network.state_dict(), FILE)"
+                f"here; {ALONE}"
             ) from None
-        raise TypeError(_line(error)) from None
+        raise TypeError(f"it is damaged, or pickled otherwise than torch.save does; {ALONE}") from None
     except Exception as error:  # a truncated or hostile file can make the restricted unpickler raise anything
-        raise TypeError(_line(error)) from None
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # it cannot be opened
+        if "TorchScript" in str(error):
+            raise TypeError(f"it is a TorchScript archive; {ALONE}") from None
+        raise TypeError(f"it is damaged or cut off ({_line(error)}); take it anew, or {ALONE}") from None
     if not isinstance(values, dict):
         raise TypeError(f"it holds a {type(values).__name__}, not a state dict")
     for name, value in values.items():
@@ -134,8 +148,8 @@ def check_finite(model: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
 
 
 def head_of(model: nn.Module) -> str:
-    """Name of the last linear or convolutional layer, which computes the logits."""
-    return [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+    """Name of the last linear or convolutional layer, which computes the logits; empty if there is none."""
+    return ["", *(name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))][-1]
 
 
 def _other_classes(name: str, head: str, value: Tensor, expected: dict[str, Tensor]) -> bool:

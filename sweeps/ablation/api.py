@@ -14,6 +14,7 @@ from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.schema import AblationConfig, parse_ablation
 from sweeps.ablation.variants import LeftOut, Variant, build_variants
 from sweeps.driver.api import left_as_found, told
+from sweeps.driver.start import check_cluster
 from sweeps.execution.ray_cluster import check_address
 from sweeps.planning.inputs import check_sweep_unchanged
 from sweeps.tracking.remote_copy import check_url
@@ -147,6 +148,7 @@ class Ablation:
         if copy_to is not None:
             check_url(copy_to)
         (check_deletable if overwrite else check_free)(folder)
+        check_cluster(address)
         plan, found = self._estimated(folder, pair_sd, address is not None)
         for line in plan_lines(found, begun=True):
             say(console, line)
@@ -201,6 +203,7 @@ def go_on(
     check_address(address)
     ablation = adjusted(folder, changes or {})
     variants, left_out = read_variants(folder)
+    check_cluster(address)
     plan = plan_ablation(ablation, variants, left_out, address is not None)
     check_sweep_unchanged(folder, variants[0].checked, plan.as_sweep.sweep.search, fixed=retry)
     resume_ablation(plan, folder, console, address, retry)

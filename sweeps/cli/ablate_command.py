@@ -11,6 +11,7 @@ import click
 
 from mergenet.errors import UserError
 from sweeps.cli.failures import failures
+from sweeps.cli.finite import FiniteRange
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +74,7 @@ def ablation_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Folder [default: sweep-results/NAME-ablation].")
 @ablation_options
 @click.option("--dry-run", is_flag=True, help="Print what it costs and can show; nothing is created.")
-@click.option("--pair-sd", type=click.FloatRange(min=0, min_open=True), help="Standard deviation of a gain, points.")
+@click.option("--pair-sd", type=FiniteRange(min=0, min_open=True), help="Standard deviation of a gain, points.")
 @click.option("--metric", help="Column of the table [default: the selecting metric on the test split].")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan (--dry-run) or the result as JSON.")
 @click.option("--overwrite", is_flag=True, help="Delete the ablation or sweep that the folder holds, then run.")

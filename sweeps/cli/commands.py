@@ -13,6 +13,7 @@ from mergenet.errors import UserError
 from sweeps.cli.ablate_command import ablate_command, confirm_command
 from sweeps.cli.failures import console_of, failures
 from sweeps.cli.file_commands import init_command, keys_command
+from sweeps.cli.finite import FiniteRange
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,9 +119,7 @@ def run_command(
 @sweep.command("plan")
 @click.argument("sweep_file", metavar="SWEEP")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), help="Planned sweep folder, for its free disk.")
-@click.option(
-    "--pair-sd", type=click.FloatRange(min=0, min_open=True), help="Standard deviation of a paired gain, points."
-)
+@click.option("--pair-sd", type=FiniteRange(min=0, min_open=True), help="Standard deviation of a paired gain, points.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 @changes_sweep
 def plan_command(
@@ -182,7 +181,7 @@ def resume_command(place: str, address: str | None, to: Path | None, retry: bool
 @click.option("--cpus", type=click.IntRange(min=1), help="All but job: CPUs of a node [default: 4].")
 @click.option("--gpus", type=click.IntRange(min=0), help="All but job: GPUs of a node [default: 0].")
 @click.option("--memory-gib", type=click.IntRange(min=1), help="slurm, kuberay: memory of a node [default: 16].")
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="slurm: time limit [default: 12].")
+@click.option("--hours", type=FiniteRange(min=0, min_open=True), help="slurm: time limit [default: 12].")
 @click.option("--partition", help="slurm: partition.")
 @click.option("--hosts", help="ray-up: addresses, the head first, separated by commas.")
 @click.option("--user", help="ray-up: SSH user [default: ubuntu].")
@@ -216,7 +215,7 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
 @sweep.command("status")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, one line per look.")
-@click.option("--watch", type=click.FloatRange(min=1), metavar="SECONDS", help="Look again until no driver is running.")
+@click.option("--watch", type=FiniteRange(min=1), metavar="SECONDS", help="Look again until no driver is running.")
 @click.option("--html", is_flag=True, help="Also write report.html and report.md into DIR, as far as the sweep is.")
 def status_command(folder: Path, as_json: bool, watch: float | None, html: bool) -> None:
     """Show the status of the sweep in DIR, from any shell: trial states, best so far, time left, what to do next.

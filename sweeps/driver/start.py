@@ -13,7 +13,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.execution.forkserver.start import fork_server
 from sweeps.execution.local_ray import ray_starting
-from sweeps.execution.ray_cluster import check_address, quiet
+from sweeps.execution.ray_cluster import check_address, joined_ray, quiet
 from sweeps.execution.resources import num_cpus
 from sweeps.planning.inputs import check_sweep_unchanged
 from sweeps.space.checks import build_space
@@ -69,6 +69,7 @@ def begin(
     if copy_to is not None:
         check_url(copy_to)
     (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
+    check_cluster(address)
     with starting(config, address):
         plan = plan_sweep(config, elsewhere=address is not None)
         return run_sweep(plan, folder, console, overwrite, address, copy_to=copy_to)
@@ -80,11 +81,20 @@ def go_on(folder: Path, console: "Console", address: str | None = None, retry: b
     Raises as `run_sweep`, and CheckpointError if data have changed since it began, or code: with retry that may.
     """
     check_address(address)
-    with starting(load_resumable(folder), address):
+    config = load_resumable(folder)
+    check_cluster(address)
+    with starting(config, address):
         plan = resumable_plan(folder, elsewhere=address is not None, retry=retry)
         from sweeps.driver.run import resume_sweep
 
         return resume_sweep(plan, folder, console, address, retry)
+
+
+def check_cluster(address: str | None) -> None:
+    """Joins the Ray at an address and leaves it, before anything is written. Raises ConfigError if there is none."""
+    if address is not None:
+        with quiet(), joined_ray(address):
+            pass
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from types import EllipsisType
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from mergenet.errors import ConfigError
 from mergenet.layers.candidates import both_candidates
 from mergenet.layers.matrices import LayerError, LayerInfo, check_receives, find_layer, list_layers
 from mergenet.layers.spaces import columns_of, network_key
+from mergenet.learner.dry_run import is_own, shared_buffers
 from mergenet.learner.learner import errors_of
 from mergenet.models import build_model
 from mergenet.tasks import description_of
@@ -22,7 +23,8 @@ from mergenet.transfer.encodings import has_rank
 from mergenet.transfer.pairs import is_written, matches, with_alignment, with_pairs, write_pairs
 from sweeps.space.conditions import holds
 from sweeps.space.entry import Entry, Scalar
-from sweeps.space.space import MAX_COMBINATIONS, PAIRS, RANK, Labels, Space, transfers
+from sweeps.space.possible_values import reachable
+from sweeps.space.space import MAX_COMBINATIONS, METHOD, PAIRS, RANK, Labels, Space
 
 MANY = 100_000  # combinations are not counted further
 
@@ -36,7 +38,7 @@ def with_layers(space: Space) -> Space:
     """The space with the pairs of the base and of every choice written out: no pattern, `auto` or `layers` is left.
 
     `auto` needs layers that allow the smallest rank that can be drawn. Where networks are searched too, all of them
-    must give the same pairs. Raises ConfigError.
+    must give the same pairs. A base's `auto` or pattern is no pair where no run transfers. Raises ConfigError.
     """
     entry, base = space.entries.get(PAIRS), space.config({}).transfer.pairs
     options = [] if entry is None else [space.config({PAIRS: label}).transfer.pairs for label in space.options(PAIRS)]
@@ -48,7 +50,8 @@ def with_layers(space: Space) -> Space:
         return space
     else:
         found = [written(space, pairs, "search.") for pairs in options]
-    values = space.base | {"transfer": space.base["transfer"] | {"pairs": written(space, base)}}
+    pairs = written(space, base) if may_transfer(space, {}) else []
+    values = space.base | {"transfer": space.base["transfer"] | {"pairs": pairs}}
     if entry is None:
         return dataclasses.replace(space, base=values)
     once = [pairs for i, pairs in enumerate(found) if pairs not in found[:i]]  # two patterns may be the same
@@ -80,7 +83,8 @@ def check_mappings(space: Space) -> None:
 def networks(space: Space) -> Iterator[tuple[Labels, Config]]:
     """One configuration for each combination of searched values, pairs aside, that changes the layers."""
     paths = [path for path in space.shaping if not path.startswith(PAIRS)]
-    for labels in transferring(space.branches(paths)):
+    branches = list(space.branches(paths))
+    for labels in [labels for labels in branches if may_transfer(space, labels)] or branches:
         config = space.config(space.filled(labels))
         adapter = config.transfer.adapter.model_copy(update={"rank": lowest_rank(space, config)})
         transfer = config.transfer.model_copy(update={"adapter": adapter})
@@ -150,12 +154,13 @@ def with_limits(space: Space) -> Space:
             "list fewer choices"
         )
     limits: dict[Key, int] = {}
-    transfer = transferring(space.combinations())
     for labels in space.combinations():
         config = space.config(space.filled(labels))
-        if labels not in transfer:  # its pairs are not used
+        check_new(config)
+        if not may_transfer(space, labels):  # its pairs are not used
             check_networks(config)
             continue
+        config = config.model_copy(update={"method": "mergenet"})  # the base's may be another of those searched
         limit = limits[space.key(labels)] = rank_limit(config, describe(labels))
         check_rank(space, labels, config, limit)
     return dataclasses.replace(space, limits=limits)
@@ -168,10 +173,25 @@ def check_networks(config: Config) -> None:
             network_layers(network_key(getattr(config, side)))
 
 
-def transferring(branches: Iterable[Labels]) -> list[Labels]:
-    """The configurations with transfer; all of them if none has it."""
-    found = list(branches)
-    return list(filter(transfers, found)) or found
+def check_new(config: Config) -> None:
+    """Checks that networks of the user's that learn are new at each call. Raises UserError."""
+    for side in ("source", "target"):
+        network = getattr(config, side)
+        if is_own(network.model) and (side == "target" or config.source.kind not in ("frozen", "self")):
+            with errors_of(side):
+                made_anew(network_key(network))
+
+
+@functools.lru_cache(maxsize=64)
+def made_anew(network: str) -> None:
+    config = NetworkConfig.model_validate_json(network)
+    shared_buffers(config.model.name, build(config), build(config))  # raises
+
+
+def may_transfer(space: Space, labels: Labels) -> bool:
+    """Whether the labels may stand for runs with transfer: it is their method, or one that may be drawn with them."""
+    methods = [labels[METHOD]] if METHOD in labels else reachable(space, METHOD)
+    return "mergenet" in methods
 
 
 def describe(labels: Labels) -> str:

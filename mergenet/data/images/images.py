@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from mergenet.config.registry import kind_of
+from mergenet.data.class_names import plain_names
 from mergenet.errors import DataError
 
 SHAPES = {"images": "uint8 (N, 3, H, W)", "labels": "int64 (N,)"}
@@ -24,6 +26,9 @@ class Split:
             ("images", self.images, torch.uint8, 4),
             ("labels", self.labels, torch.int64, 1),
         ):
+            if not isinstance(tensor, Tensor):
+                got = f"{kind_of(tensor)}; torch.as_tensor makes one of an array"
+                raise DataError(f"{name} of a split must be a torch tensor, {SHAPES[name]}, got {got}")
             if tensor.dtype != dtype or tensor.dim() != dims:
                 raise DataError(f"{name} of a split must be {SHAPES[name]}, got {described(tensor)}")
         if self.images.shape[:2] != (len(self.labels), 3):
@@ -47,7 +52,8 @@ class ImageData:
     left_out: Mapping[str, int] = field(default_factory=dict)  # what lies beside the data and was not read -> how many
 
     def __post_init__(self) -> None:
-        """Raises DataError for a label without a class."""
+        """Raises DataError for fewer than two classes, and for a label without a class."""
+        object.__setattr__(self, "class_names", plain_names(self.class_names))
         for split in (self.train, self.val, self.test):
             wrong = split.labels[(split.labels < 0) | (split.labels >= len(self.class_names))]
             if len(wrong):

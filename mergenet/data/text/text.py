@@ -12,10 +12,11 @@ from torch import Tensor
 from mergenet.config import DataConfig
 from mergenet.config.choices import SHIPPED_TEXTS
 from mergenet.config.registry import kind_of, made, shipped
+from mergenet.data.class_names import plain_names
 from mergenet.data.splits import stratified_order
 from mergenet.data.text.labelled import Raw, Texts
 from mergenet.data.text.tokens import encode, tokenizer_for, vocabulary_size
-from mergenet.errors import ConfigError
+from mergenet.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -54,7 +55,11 @@ def load_text(config: DataConfig) -> TextData:
     if len(found) != 4 or not all(isinstance(split, Texts) for split in found[:3]):
         got = ", ".join(map(kind_of, found))
         raise ConfigError(f"data.name: {config.name} must return three Texts and the class names, got {got}")
-    train, val, test, class_names = found
+    train, val, test, names = found
+    try:
+        class_names = plain_names(names)
+    except DataError as error:
+        raise DataError(f"data.name: {config.name}: {error}") from None
     left_out = dict(sum((Counter(part.left_out) for part in (train, val, test)), Counter()))
     if config.train_fraction < 1:
         count = max(1, round(config.train_fraction * len(train.labels)))
@@ -65,7 +70,7 @@ def load_text(config: DataConfig) -> TextData:
         train=splits[0],
         val=splits[1],
         test=splits[2],
-        class_names=tuple(class_names),
+        class_names=class_names,
         vocab_size=vocabulary_size(tokenizer),
         tokenizer=tokenizer.to_str(),
         content_hash=content_hash(splits),

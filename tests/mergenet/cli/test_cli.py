@@ -18,7 +18,7 @@ from rich.console import Console
 from mergenet.cli.layers_table import HEAD, show_network
 from mergenet.cli.main import cli
 from mergenet.cli.progress import describe, exhaust, show_progress
-from mergenet.config.loading import field_table
+from mergenet.config.loading import dump_yaml, field_table, load_config
 from mergenet.config.preset_names import presets
 from mergenet.records.run_record import EpochResult
 from mergenet.records.sealed import read_record
@@ -160,8 +160,27 @@ def test_folders_that_are_no_place_for_a_run(tmp_path: Path) -> None:
     assert "full must be empty or a run folder" in call("train", "digits", "--out=full", code=2).stderr
     assert "--out must be a new or empty folder, got 'full'" in call("record", "digits", "--out=full", code=2).stderr
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+    for name in ("config.yaml", "checkpoints/epoch-0001.safetensors"):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).touch()
+    assert "--out must be a new or empty folder, got 'run'" in call("record", "digits", "--out=run", code=2).stderr
     (tmp_path / "file").touch()
     assert call("train", "digits", *QUICK, "--out=file/run", code=2).stderr.startswith("error: file")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device is Linux's")
+@pytest.mark.parametrize("command", [["--help"], ["layers", "digits"]])
+def test_a_full_disk_behind_the_output_is_one_line(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        words = [*COMMAND, *command]
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=ENVIRONMENT)
+    told = "what is printed could not be written: No space left on device; make room where it goes"
+    assert (done.returncode, done.stderr) == (2, f"error: {told}\n")
+
+
+def test_a_file_that_is_there_is_a_configuration_whatever_its_ending(tmp_path: Path) -> None:
+    (tmp_path / "best.txt").write_text(dump_yaml(load_config("digits")))
+    assert load_config("best.txt") == load_config("digits")
 
 
 def test_a_divergence_is_one_line_and_exit_code_1() -> None:

@@ -1,19 +1,24 @@
 """Networks, data sets and tasks of the user's own that are not what they should be: one line, which says what."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from mergenet.config import Config
+from mergenet.config import Config, NetworkConfig
 from mergenet.errors import UserError
+from mergenet.tasks.image_classification import ImageClassification
+from mergenet.tasks.text_classification import TextClassification
 from mergenet.training.trainer import Trainer
 from tests.sweeps.base import base_values
 
 MODULE = """
+import numpy as np
 import torch
 from torch import nn
 from mergenet import Architecture, ImageData, Split, image_data
+from mergenet.data.text.labelled import Texts
 
 def build(config, spec): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, spec.num_outputs))
 def build_other(config, spec): return nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, spec.num_outputs + 2))
@@ -34,7 +39,13 @@ def large(config): return image_data(split(64, size=20), split(9), split(9), NAM
 def empty(config): return image_data(split(64), split(0), split(9), NAMES)
 def floats(config): return Split(torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64))
 def short(config): return Split(torch.zeros(4, 3, 16, 16, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+def one(config): return image_data(split(64, 1), split(9, 1), split(9, 1), ("a",))
+def arrays(config): return Split(np.zeros((4, 3, 16, 16), np.uint8), np.zeros(4, np.int64))
+def numpy_names(config): return image_data(split(64), split(9), split(9), np.arange(3))
+def tensor_names(config): return image_data(split(64), split(9), split(9), torch.arange(3))
 def texts(config): return [None, None, None, NAMES]
+def one_text(config): return [Texts(["a"] * 9, torch.zeros(9, dtype=torch.int64))] * 3 + [("a",)]
+def text_names(config): return [Texts(["a b", "c d"] * 9, torch.arange(18) % 2)] * 3 + [np.arange(2)]
 def unreadable(config): return open("/nowhere/at/all")
 
 class Half:
@@ -54,11 +65,17 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+def network(**target: object) -> NetworkConfig:
+    return Config.model_validate(values(**target)).target
+
+
+def values(**target: object) -> dict[str, object]:
+    return base_values(method="none", target=base_values()["target"] | {"batch_size": 16} | target)
+
+
 def refused(**target: object) -> str:
-    network = base_values()["target"] | {"batch_size": 16} | target
-    values = base_values(method="none", target=network)
     with pytest.raises(UserError) as caught:
-        for _ in Trainer(Config.model_validate(values)).epochs():
+        for _ in Trainer(Config.model_validate(values(**target))).epochs():
             pass
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
@@ -70,7 +87,7 @@ def refused(**target: object) -> str:
         ("build", " must name an Architecture, got 'M:build', a function; write NAME = Architecture(build) in its"),
         ("seven", " must name an Architecture, got 'M:seven', an int"),
         ("nothing", ": M:nothing must return a Module, got None"),
-        ("badly", ": M:badly must work, got AttributeError: 'ModelConfig' object has no attribute 'nowhere' (FILE:9)"),
+        ("badly", ": M:badly must work, got AttributeError: 'ModelConfig' object has no attribute 'nowhere' (FILE:11)"),
         ("absent", ": the object of M must be one of "),
     ],
 )  # fmt: skip
@@ -100,6 +117,11 @@ def test_data_sets(module: str, name: str, message: str) -> None:
         ("labels", "labels must be from 0 to 2, the number of the class, got 3"),
         ("floats", "images of a split must be uint8 (N, 3, H, W), got float32 (4, 3, 16, 16)"),
         ("short", "as many labels as images, and images of 3 channels, got uint8 (4, 3, 16, 16) and 3 labels"),
+        ("one", "class_names must be of at least 2 classes, got 1"),
+        (
+            "arrays",
+            "images of a split must be a torch tensor, uint8 (N, 3, H, W), got a ndarray; torch.as_tensor makes",
+        ),
     ],
 )
 def test_what_a_data_set_holds(module: str, name: str, message: str) -> None:
@@ -133,6 +155,24 @@ def test_texts(module: str) -> None:
     assert shortened(text, module).startswith(
         "target.data.name: M:texts must return three Texts and the class names, got N"
     )
+
+
+def test_texts_of_one_class(module: str) -> None:
+    data = {"name": f"{module}:one_text", "max_length": 16}
+    text = refused(task="text_classification", data=data, model={"name": "bert_small"})
+    assert shortened(text, module) == "target.data.name: M:one_text: class_names must be of at least 2 classes, got 1"
+
+
+@pytest.mark.parametrize("name", ["numpy_names", "tensor_names"])
+def test_class_names_of_numpy_and_torch_are_their_plain_values(module: str, name: str) -> None:
+    task = ImageClassification(network(data={"name": f"{module}:{name}", "image_size": 16}))
+    assert json.loads(task.metadata["class_names"]) == [0, 1, 2]
+
+
+def test_class_names_of_texts_are_their_plain_values(module: str) -> None:
+    data = {"name": f"{module}:text_names", "max_length": 16}
+    task = TextClassification(network(task="text_classification", data=data, model={"name": "bert_small"}))
+    assert json.loads(task.metadata["class_names"]) == [0, 1]
 
 
 def shortened(text: str, module: str) -> str:

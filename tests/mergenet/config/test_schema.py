@@ -17,7 +17,7 @@ from mergenet.config.loading import dump_yaml, field_table, load_config, parse_c
 from mergenet.config.preset_names import presets
 from mergenet.config.rules import shown
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
-from mergenet.errors import ConfigError
+from mergenet.errors import ConfigError, unknown_name
 
 PAIR = {"source": "layer3.0.conv2", "target": "features.5.conv.2"}
 NO_TAGS = "x.yaml must have no YAML anchors, aliases or tags, got one on line 1"
@@ -439,3 +439,17 @@ def test_parsing_leaves_the_given_values_alone() -> None:
     before = copy.deepcopy(values)
     parse_config(values, "x")
     assert values == before
+
+
+@pytest.mark.parametrize(("given", "near"), [("TPE", "tpe"), ("ResNet18", "resnet18"), ("resnet81", "resnet18")])
+def test_near_names_are_found_whatever_their_case(given: str, near: str) -> None:
+    assert unknown_name("the name", given, ["tpe", "resnet18", "gp"]).endswith(f"; did you mean {near}?")
+
+
+def test_a_leading_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = {"target.model.weights": "~/w.pt", "target.data.root": "~", "source.model.weights": "~you/w.pt"}
+    config = load_config("digits", [f'{path}="{value}"' for path, value in paths.items()])
+    assert config.target.model.weights == "/home/me/w.pt"
+    assert config.target.data.root == "/home/me"
+    assert config.source.model.weights == "~you/w.pt"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mergenet.cli.layers_table import survey
 from mergenet.config import Config
 from mergenet.errors import ConfigError
 from mergenet.export import codegen
@@ -56,7 +57,9 @@ def test_what_takes_channels_last_has_it_and_its_state_is_untouched() -> None:
     assert torch.get_rng_state().equal(before)
 
 
-@pytest.mark.parametrize("name", ["viewing_always", "complex64", "complex128_made_anew", "counting_tensor", "lazy"])
+@pytest.mark.parametrize(
+    "name", ["viewing_always", "complex64", "complex128_made_anew", "counting_tensor", "lazy", "sharing_constant"]
+)
 def test_networks_of_users_train_stop_go_on_evaluate_and_export(name: str, tmp_path: Path) -> None:
     whole = finish(config(name), tmp_path / "whole")
     epochs = train_run(config(name), tmp_path / "stopped")
@@ -85,6 +88,11 @@ def test_networks_of_users_train_stop_go_on_evaluate_and_export(name: str, tmp_p
             "failing",
             r"the network fails in a first step on the data: RuntimeError: mat1 .*own_networks\.py:\d+\)",
         ),
+        ("exiting", r"the network fails in a first step on the data: SystemExit: 0 \(.*own_networks\.py:\d+\)"),
+        ("exits", r"tests\.own_networks:exits must work, got SystemExit: 0 \(.*own_networks\.py, line \d+\)"),
+        ("unfinite", r"outputs must be finite on the first batch, got NaN or infinite numbers in logits; look at its "),
+        ("without_parameters", r"must make a network that learns, got one with no parameter that does \(requires_"),
+        ("frozen", r"must make a network that learns, got one with no parameter that does \(requires_grad\)$"),
     ],
 )
 def test_what_cannot_train_is_said_in_one_line_before_anything_is_written(
@@ -94,6 +102,50 @@ def test_what_cannot_train_is_said_in_one_line_before_anything_is_written(
         next(train_run(config(name), tmp_path / "run"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "shared"), [("the_same", r"a\.weight"), ("sharing_statistics", r"1\.running_mean")])
+def test_a_network_that_is_not_new_at_each_call_is_refused_each_time(name: str, shared: str) -> None:
+    told = (
+        rf"^target\.model\.name: tests\.own_networks:{name} must make a new network at each call, got one that shares "
+    )
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=rf"{told}{shared} with the one before"):
+            learner(name)
+
+
+def single(name: str, size: int, **changes: object) -> str:
+    """What is said of a target that takes one example a step."""
+    data = {"target.model.name": name, "target.data.image_size": size}
+    run = tiny_config({"method": "none"} | data | changes)
+    with pytest.raises(ConfigError) as error:
+        Learner("target", run.target, run, torch.device("cpu"))
+    return str(error.value)
+
+
+@pytest.mark.parametrize("changes", [{"target.batch_size": 1}, {"target.data.train_fraction": 1e-4}])
+@pytest.mark.parametrize(("name", "size"), [("tests.own_networks:normed", 8), ("mobilenetv2_small", 8)])
+def test_batch_normalisation_of_single_values_is_refused(name: str, size: int, changes: dict[str, object]) -> None:
+    said = single(name, size, **changes)
+    assert said.startswith("target.batch_size must leave at least 2 training examples for each step of a worker, got 1")
+    assert "\n" not in said
+
+
+def test_one_example_a_step_is_enough_where_normalisation_sees_several_values() -> None:
+    changes = {"target.batch_size": 1, "target.data.image_size": 16, "target.model.name": "mobilenetv2_small"}
+    run = tiny_config({"method": "none"} | changes)
+    Learner("target", run.target, run, torch.device("cpu")).backward()
+
+
+def test_layers_say_what_train_says_of_a_network_that_fails() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.name: the network fails in a first step on the data: RuntimeError"):
+        survey(config("failing").target)
+
+
+def test_a_frozen_source_may_be_the_same_at_each_call() -> None:
+    run = config("the_same", "source", **{"source.kind": "frozen", "method": "mergenet"})
+    ones = [Learner("source", run.source, run, torch.device("cpu")).network for _ in range(2)]
+    assert ones[0] is ones[1]
 
 
 def test_state_of_a_frozen_source_is_not_written_and_may_be_anything() -> None:

@@ -137,7 +137,7 @@ def not_weights(folder: Path) -> dict[str, Path]:
         ("pickle", ".safetensors"), ("empty", ".safetensors"), ("empty_pth", ".pth"), ("text", ".pth"),
         ("other_type", ".bin"), ("folder", ".pth"), ("code", ".pth"), ("old_code", ".pt"), ("list", ".pth"),
         ("nested", ".pth"), ("numbers", ".pth"), ("by_index", ".pth"), ("network", ".pth"), ("torn", ".pth"),
-        ("sparse", ".pth"), ("torn", ".safetensors"),
+        ("sparse", ".pth"), ("torn", ".safetensors"), ("meta", ".pth"),
     )}  # fmt: skip
     files["pickle"].write_bytes(b"\x80\x02pickle")
     for name in ("empty", "empty_pth"):
@@ -155,18 +155,22 @@ def not_weights(folder: Path) -> dict[str, Path]:
         "by_index": {0: torch.zeros(2)},
         "network": nn.Linear(2, 2),
         "sparse": weights | {"classifier.1.bias": torch.zeros(5).to_sparse()},
+        "meta": weights | {"classifier.1.bias": torch.zeros(5, device="meta")},
     }.items():
         torch.save(content, files[name])
     whole = save(weights, folder / "whole.safetensors").read_bytes()
     files["torn"].write_bytes(whole[:-100])
     torn = folder / "torn.pth"
     torn.write_bytes(save(weights, folder / "whole.pth").read_bytes()[:-100])
-    return files | {"torn_pth": torn, "absent": folder / "absent.pth"}
+    (half := folder / "half.pth").write_bytes(torn.read_bytes()[: torn.stat().st_size // 2])
+    script = folder / "script.pt"
+    torch.jit.script(nn.Linear(2, 2)).save(script)
+    return files | {"torn_pth": torn, "half": half, "script": script, "absent": folder / "absent.pth"}
 
 
 NOT_WEIGHTS = (
     "pickle", "empty", "empty_pth", "text", "other_type", "folder", "code", "old_code", "list", "nested", "numbers",
-    "by_index", "network", "torn", "torn_pth", "sparse", "absent",
+    "by_index", "network", "torn", "torn_pth", "half", "script", "sparse", "meta", "absent",
 )  # fmt: skip
 
 
@@ -178,6 +182,9 @@ def test_what_is_no_file_of_weights_is_refused_in_one_line(tmp_path: Path, wrong
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 500 + len(str(path))
+    assert "weights_only" not in str(caught.value)
+    if wrong in ("empty", "empty_pth", "torn", "torn_pth", "half"):
+        assert "cut off" in str(caught.value)
     assert not (tmp_path / "executed").exists(), "nothing in a file is executed"
 
 
@@ -359,6 +366,19 @@ def test_a_prefix_stays_where_the_names_do_not_fit_without_it(tmp_path: Path) ->
     path = save({f"module.{k}": v for k, v in some_weights(name="resnet_small").items()}, tmp_path / "w.pt")
     with pytest.raises(ConfigError, match=r" more \(also without the prefix 'module\.' of its names\)$"):
         built(path)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv1d(3, 2, 1), nn.Flatten()])
+def test_a_network_without_linear_or_conv2d_layers_has_no_head(layer: nn.Module, tmp_path: Path) -> None:
+    model = nn.ModuleDict({"last": layer})
+    model.register_parameter("own", nn.Parameter(torch.zeros(2)))
+    given = {name: torch.ones_like(value) for name, value in model.state_dict().items()}
+    load_into(model, given, tmp_path / "w.pt", "own")
+    assert same(model.state_dict(), given)
+    with pytest.raises(
+        ConfigError, match=r"^model\.weights must fit own, got .*: own is \(3,\), the network has \(2,\)$"
+    ):
+        load_into(model, given | {"own": torch.ones(3)}, tmp_path / "w.pt", "own")
 
 
 def test_a_pickled_module_is_told_with_the_way_out(tmp_path: Path) -> None:

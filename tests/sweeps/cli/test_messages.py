@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mergenet.cli.group import Failure
+from mergenet.cli.main import cli
 from sweeps import Sweep
 from sweeps.cli.commands import resume_command, run_command
 from sweeps.cli.failures import failures
@@ -61,3 +63,11 @@ def test_ctrl_c_says_what_is_kept_where_anything_is(kind: str | None, tmp_path: 
             f"interrupted, what has trained is kept; .*`mergenet sweep resume .*{tmp_path.name}`( goes on from there)?"
         )
         assert re.fullmatch("interrupted" if kind is None else kept, message)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize("command", ["plan", "ablate"])
+def test_numbers_of_options_are_finite(command: str, value: str) -> None:
+    done = CliRunner().invoke(cli, ["sweep", command, "quickstart", "--pair-sd", value])
+    assert done.exit_code == 2
+    assert f"'--pair-sd': must be a finite number, got {value}" in done.output

@@ -116,6 +116,18 @@ def test_an_address_is_refused_before_anything_is_written_and_no_password_is_sho
     assert "canary" not in done.output
 
 
+@pytest.mark.parametrize(
+    "command", [("run", "quickstart"), ("ablate", "shared-inputs", "--factors", "transfer.t_cycle")]
+)
+def test_where_no_ray_runs_nothing_is_written(tmp_path: Path, command: tuple[str, ...]) -> None:
+    folder = tmp_path / "sweep"
+    done = CliRunner().invoke(cli, ["sweep", *command, "--dir", str(folder), "--address", "127.0.0.1:1"])
+    assert (done.exit_code, folder.exists()) == (2, False)
+    assert done.output.startswith(
+        "error: address (--address) must be that of a running Ray, as auto or HOST:6379, got "
+    )
+
+
 @pytest.mark.parametrize("address", [None, "auto", "127.0.0.1:6379", "head.example.org:6379", "[::1]:6379"])
 def test_an_address_of_a_ray(address: str | None) -> None:
     check_address(address)

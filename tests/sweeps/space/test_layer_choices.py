@@ -8,6 +8,7 @@ import pytest
 
 from mergenet.config.loading import dump_yaml, load_config, parse_config
 from mergenet.errors import ConfigError
+from mergenet.layers.candidates import architecture, real_architecture
 from mergenet.records.provenance import config_hash
 from mergenet.training.trainer import Trainer
 from sweeps.config import SweepConfig
@@ -171,6 +172,25 @@ def test_ranks_are_limited_by_all_that_decides_what_is_cut(
     assert set(space.limits.values()) == limits
 
 
+@pytest.mark.parametrize(
+    ("changes", "search", "limits"),
+    [
+        ({"method": "kd"}, {}, set()),
+        ({"method": "dkd", "transfer": {"pairs": "auto", "adapter": {"rank": 4000}}}, {}, set()),
+        ({}, {"method": {"choice": ["kd", "dkd"]}}, set()),
+        ({"method": "kd"}, {"method": {"choice": ["kd", "mergenet"]}} | RANKS, {64}),
+    ],
+)
+def test_pairs_count_only_where_a_method_that_may_be_drawn_transfers(
+    changes: dict[str, Any], search: dict[str, Any], limits: set[int]
+) -> None:
+    changes = {"transfer": {"pairs": [CONV], "align": "auto"}} | changes
+    space = with_limits(with_layers(space_of({"target.optimizer.lr": {"choice": [0.1]}} | search, **changes)))
+    assert set(space.limits.values()) == limits
+    auto = changes["transfer"]["pairs"] == "auto"
+    assert [pair["source"] for pair in space.base["transfer"]["pairs"]] == ([] if auto else [CONV["source"]])
+
+
 def test_layer_names_are_left_alone_and_no_network_is_built() -> None:
     space = space_of(CYCLES, target=base_values()["target"] | {"data": {"name": "nothing"}})
     assert with_layers(space) is space
@@ -272,6 +292,22 @@ def test_layers_whose_weight_is_computed_are_drawn_only_to_give(tmp_path: Path, 
         assert [pair["source"] for pair in written.base["transfer"]["pairs"]] == ["a", "fc"]
     for label in labels(space):  # every draw trains
         Trainer(space.config({"transfer.pairs": label}))
+
+
+@pytest.mark.parametrize("role", ["target", "source"])
+def test_a_network_that_is_not_new_at_each_call_is_refused_before_a_sweep_begins(role: str) -> None:
+    network = base_values()[role] | {"model": {"name": "tests.own_networks:the_same"}}
+    space = space_of({"target.optimizer.lr": {"choice": [0.1]}}, **{"method": "kd", role: network})
+    told = rf"^{role}\.model\.name: tests\.own_networks:the_same must make a new network at each call"
+    with pytest.raises(ConfigError, match=told):
+        with_limits(space)
+
+
+def test_what_a_users_module_makes_once_has_its_numbers() -> None:
+    target = base_values()["target"] | {"model": {"name": "tests.own_networks:sharing_statistics"}}
+    config = base_config(target=target, transfer={"pairs": "auto", "adapter": {"rank": 1}})
+    assert not any(value.is_meta for value in architecture(config.target).state_dict().values())
+    assert not any(value.is_meta for value in real_architecture(config.target).state_dict().values())
 
 
 def test_a_computed_layer_that_is_named_to_receive_is_refused_in_a_plan(tmp_path: Path) -> None:
