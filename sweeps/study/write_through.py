@@ -7,10 +7,9 @@ driver is the only writer of its study, so what it has read and written is all t
 A trial that is being drawn is in memory only, until `keep` writes it in one transaction: the database has no half of a
 draw, and waits for the disk once instead of once for each value. It is there before the trial is used.
 
-What is told of a trial later is written behind, by one thread and in order: a commit waits for the disk, up to a
-quarter of a second where much else is written, and so would all trials with it. What has come meanwhile is committed
-together. So the database is what memory was a moment ago, and a driver that is killed finds the rest in the records.
-`flush` waits for the writes.
+What is told of a trial later is written behind, by one thread and in order: a commit waits for the disk, longer where
+much else is written, and so would all trials with it. What has come meanwhile is committed together. So the database is
+what memory was a moment ago, and a driver that is killed finds the rest in the records. `flush` waits for the writes.
 """
 
 import json
