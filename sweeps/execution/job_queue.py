@@ -148,7 +148,8 @@ class JobQueue:
         state.decided.set()
         state.attempts += not beside
         attempts = 0 if beside else state.attempts
-        await self._tell(LostEvent(**self._head(name), event="lost", reason=reason, attempts=attempts))
+        again = not self.suspended and state.attempts < MAX_ATTEMPTS
+        await self._tell(LostEvent(**self._head(name), event="lost", reason=reason, attempts=attempts, again=again))
         if self.suspended:
             await self._end(name, {"state": SUSPEND, "error": None})
         elif state.attempts < MAX_ATTEMPTS:

@@ -192,8 +192,7 @@ def slow_head(slots: int) -> str | None:
         return None
     return (
         f"the head has no CPUs, so that Ray starts one process at a time there, and {slots} slots need one each: "
-        f"where it has more than two cores, {AT_ONCE}=N in front of `ray start --head`, one less than they are, "
-        "starts N at once and leaves one for the rest"
+        f"on more than two cores put {AT_ONCE}=N in front of `ray start --head`, with one less than its cores for N"
     )
 
 

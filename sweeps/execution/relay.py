@@ -69,15 +69,13 @@ class Relay(Trainable, metaclass=Small):
     def train(self) -> dict[str, Any]:
         """The next report; after the last one what makes Tune end the trial.
 
-        Tune calls this once it has decided that the trial goes on. It raises nothing: an error that Tune sees is the
-        loss of a relay.
+        Tune calls this once it has decided that the trial goes on. What a trial fails of is in its report: an error
+        that Tune sees is the relay's own.
         """
         try:
             report = next(self.reports, None)
         except TrialFailed as failure:
             return self.last | self.facts() | {FAILURE: str(failure), "done": True}
-        except Exception as error:
-            return self.last | self.facts() | {FAILURE: f"{type(error).__name__}: {error}", "done": True}
         if report is None:
             return self.last | {"__duplicate__": True, "done": True}
         self.count += 1

@@ -91,13 +91,13 @@ class StudySearch(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """result: of the last epoch, which Tune passes only here if its scheduler stops the trial after it.
 
-        error: of the relay's process, because what a trial raises is in its result.
+        error: of the relay, because what a trial fails of is in its result.
         """
         drawn, told = self.drawn.pop(trial_id, None), self.epochs.pop(trial_id, 0)
         if drawn is None:
             return
         if error:
-            self.lost(f"the relay of {trial_name(drawn.index)}, a process that passes its epochs on, has died")
+            self.lost(f"{trial_name(drawn.index)} has lost its relay, the process that passes its epochs on")
             return
         value = (result or {}).get(OBJECTIVE)
         if result is None or FAILURE in result or value is None or not math.isfinite(value):

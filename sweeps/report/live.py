@@ -33,10 +33,11 @@ def say(console: Console, text: str) -> None:
 
 
 def lost_text(event: LostEvent) -> str:
-    """Why a job is tried again."""
+    """Why a job is tried again, or no longer."""
     if not event["attempts"]:
         return "waits    for new workers: one beside its own was lost, and they start again together"
-    return f"lost     its workers, time {event['attempts']} ({event['reason']}); it is tried again"
+    again = "; it is tried again" if event["again"] else ""
+    return f"lost     its workers, time {event['attempts']} ({event['reason']}){again}"
 
 
 class View:

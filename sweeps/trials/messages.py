@@ -89,11 +89,14 @@ class RowEvent(EventHead):
 
 
 class LostEvent(EventHead):
-    """The job's workers are gone. attempts: lost since the last new epoch; 0: another slot's worker was the cause."""
+    """The job's workers are gone. attempts: lost since the last new epoch; 0: another slot's worker was the cause.
+    again: whether the job is tried again.
+    """
 
     event: Literal["lost"]
     reason: str
     attempts: int
+    again: bool
 
 
 class EndEvent(EventHead, JobOutcome):

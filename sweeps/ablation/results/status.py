@@ -33,6 +33,7 @@ def read_status(folder: Path) -> dict[str, Any]:
         "seeds": ablation.num_seeds,
         "runs": len(variants) * ablation.num_seeds,
         "all_train": not ablation.race and ablation.top in (None, 1),
+        "can_grow": ablation.top in (None, 1),
         "variants": {name: dict(counts) for name, counts in by_variant.items()},
         "damaged": damaged,
         "failed": [name for name, run_state in states.items() if run_state == FAILED],
@@ -62,6 +63,7 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["driver"]:
         yield f"next: wait, or look again with mergenet sweep status {folder} --watch 10"
     elif found["status"] == FINISHED:
-        yield f"next: mergenet sweep ablate {folder} prints its table, --seeds {2 * found['seeds']} adds seeds"
+        more = f", --seeds {2 * found['seeds']} adds seeds" if found["can_grow"] else ""
+        yield f"next: mergenet sweep ablate {folder} prints its table{more}"
     else:
         yield f"next: {resume_command(found['folder'])}"

@@ -160,6 +160,10 @@ def test_status_counts_runs_by_variant(folder):
     lines = list(status_lines(found))
     assert "runs: 48 of 48 complete, 6 variants with 8 seeds" in lines
     assert lines[-1] == f"next: mergenet sweep resume {folder}"
+    assert found["can_grow"]
+    for can_grow, more in ((True, ", --seeds 16 adds seeds"), (False, "")):  # of several best trials seeds are fixed
+        *_, last = status_lines(found | {"status": "finished", "can_grow": can_grow})
+        assert last == f"next: mergenet sweep ablate {folder} prints its table{more}"
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path, plan):

@@ -25,10 +25,11 @@ from sweeps.execution.seeds import outcome_of
 from sweeps.execution.worker import do_job
 from sweeps.planning.checks import plan_sweep
 from sweeps.planning.inputs import check_sweep_unchanged
+from sweeps.planning.plan import Plan
 from sweeps.report.summary import summarize
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import Jobs
-from sweeps.trials.messages import STOP
+from sweeps.trials.messages import STOP, Job
 from sweeps.trials.record import write_trial
 from sweeps.trials.sweep_dir import load_resumable
 from tests.sweeps.base import base_values
@@ -119,13 +120,19 @@ def test_a_sweep_of_other_data_is_refused(project: Path) -> None:
     assert (finished(sweep(), folder) or {})["name"] == "tiny"
 
 
-def test_what_failed_trains_again_with_code_that_was_fixed_and_from_nothing(project: Path) -> None:
-    folder = begun(project)
-    plan = plan_sweep(sweep())
+def failed_in(folder: Path, plan: Plan) -> tuple[SweepStudy, Jobs, Job]:
+    """The study, and trial 0, which has trained an epoch and has failed."""
     study, jobs = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder), Jobs(folder, plan.space, None)
     job = jobs.trial(0, study.draw(0).params)
     assert do_job(job, lambda *_: STOP)["state"] == "pruned"
     write_trial(job, "failed", "a bug")
+    return study, jobs, job
+
+
+def test_what_failed_trains_again_with_code_that_was_fixed_and_from_nothing(project: Path) -> None:
+    folder = begun(project)
+    plan = plan_sweep(sweep())
+    _, _, job = failed_in(folder, plan)
     assert goes_on(Path(job["folder"]))
     for name in ("sweptcode", "sweptcode_other"):
         (project / f"{name}.py").write_text((project / f"{name}.py").read_text() + "# mended\n")
@@ -149,10 +156,7 @@ def test_a_retry_with_mended_code_that_is_killed_can_be_gone_on_with(
     """reset: whether what failed had been reset. Without a retry, too: the sweep is one of the mended code."""
     folder = begun(project)
     plan = plan_sweep(sweep())
-    study, jobs = SweepStudy(plan.sweep, plan.space, plan.sweep.mode, folder), Jobs(folder, plan.space, None)
-    job = jobs.trial(0, study.draw(0).params)
-    assert do_job(job, lambda *_: STOP)["state"] == "pruned"
-    write_trial(job, "failed", "a bug")
+    study, jobs, job = failed_in(folder, plan)
     study.reconcile(lambda drawn: outcome_of(jobs, jobs.trial(drawn.index, drawn.params), plan.sweep))
     (project / "sweptcode.py").write_text(MODULE + "# mended\n")
     forget()

@@ -102,6 +102,7 @@ def test_a_job_that_keeps_losing_its_group_fails() -> None:
         assert (end["state"], end["final"]) == ("failed", True)
         assert end["error"] == f"lost its workers {MAX_ATTEMPTS} times: out of memory"
         assert await queue.unfinished() == []
+        assert [event["again"] for event in told(queue, "lost")] == [True] * (MAX_ATTEMPTS - 1) + [False]
 
     run(script())
 

@@ -57,13 +57,13 @@ def test_states(tmp_path: Path, last: Any, state: Any, value: Any) -> None:
 
 
 def test_a_trial_that_lost_its_relay_keeps_its_state(tmp_path: Path) -> None:
-    """What it raises is in its result; an error is that of the relay's process."""
+    """What a trial fails of is in its result; an error is the relay's own."""
     said: list[str] = []
     search = StudySearch(opened(tmp_path), "max", 6, lambda: False, lambda: False, lost=said.append)
     search.suggest("a")
     search.on_trial_result("a", result(1, 0.1))
     search.on_trial_complete("a", error=True)
-    assert said == ["the relay of trial-000, a process that passes its epochs on, has died"]
+    assert said == ["trial-000 has lost its relay, the process that passes its epochs on"]
     assert [(trial.state, trial.intermediate_values) for trial in trials(tmp_path)] == [(TrialState.RUNNING, {1: 0.1})]
 
 

@@ -73,7 +73,8 @@ def test_the_lead_is_over_as_many_epochs_and_lost_workers_are_counted() -> None:
     play(view, "baseline", "baseline", [0.25, 0.375, 0.75])
     play(view, "trial-000", "trial", [0.25, 0.5])
     view({"job": "trial-001", "role": "trial", "event": "queued", "time": 0, "params": {}})
-    view({"job": "trial-001", "role": "trial", "event": "lost", "time": 3, "reason": "it died", "attempts": 1})
+    lost = {"job": "trial-001", "role": "trial", "event": "lost", "time": 3, "reason": "it died"}
+    view(lost | {"attempts": 1, "again": True})
     view.console.print(view.status())
     text = out.getvalue()
     assert "trial-001      lost     its workers, time 1 (it died); it is tried again" in text
