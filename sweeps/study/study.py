@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from analysis.measures import excesses
 from sweeps.config import SweepConfig
+from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.samplers.history import (
     CURVE,
     INDEX,
@@ -136,7 +137,11 @@ class SweepStudy:
         self.study.add_trial(create_trial(state=TrialState.RUNNING, **fields))
 
     def draw(self, index: int) -> StudyTrial:
-        """Draws the next trial; its labels and names are stored in the study before it is used."""
+        """Draws the next trial.
+
+        Where the sampler keeps something of its own in a trial it is stored before it is used; from the records it
+        could not be made again. Others are written behind.
+        """
         if index < len(self.first) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self.study.enqueue_trial(self.first[index])
         self.study.sampler = build_sampler(self.sweep, self.space, self.study, index)
@@ -146,6 +151,8 @@ class SweepStudy:
         trial.set_user_attr(PARAMS, json.dumps(params))
         trial.set_user_attr(INDEX, index)  # last: a trial that has it is complete
         keep(self.study, trial_key(trial))
+        if SAMPLER_FACTS[self.sweep.sampler].generations:
+            self.flush()
         return StudyTrial(index, params, trial.number, trial_key(trial))
 
     def report(self, drawn: StudyTrial, epoch: int, value: float | None) -> None:

@@ -5,11 +5,12 @@ again, and one suggestion looks several times. With hundreds of slots that took 
 driver is the only writer of its study, so what it has read and written is all there is.
 
 A trial that is being drawn is in memory only, until `keep` writes it in one transaction: the database has no half of a
-draw, and waits for the disk once instead of once for each value. It is there before the trial is used.
+draw, and waits for the disk once instead of once for each value.
 
-What is told of a trial later is written behind, by one thread and in order: a commit waits for the disk, longer where
-much else is written, and so would all trials with it. What has come meanwhile is committed together. So the database is
-what memory was a moment ago, and a driver that is killed finds the rest in the records. `flush` waits for the writes.
+A draw, and what is told of a trial later, is written behind, by one thread and in order: a commit waits for the disk,
+longer where much else is written, and so would all trials with it. What has come meanwhile is committed together. So
+the database is what memory was a moment ago, and a driver that is killed finds the rest in the records. `flush` waits
+for the writes.
 """
 
 import json
@@ -88,8 +89,8 @@ def one_transaction(storage: BaseStorage) -> Iterator[None]:
 class WriteThroughStorage(InMemoryStorage):
     """One study of another storage. Here a trial's id is its number.
 
-    What the other storage refuses raises what that raises: a new trial or an attribute of the study at once, and is not
-    seen here either; what is told of a trial at the next write or at `flush`.
+    What the other storage refuses raises what that raises: a trial that is added whole or an attribute of the study at
+    once, and is not seen here either; a draw and what is told of a trial at the next write or at `flush`.
     """
 
     def __init__(self, kept: BaseStorage, study_name: str) -> None:
@@ -103,9 +104,14 @@ class WriteThroughStorage(InMemoryStorage):
         for key, value in kept.get_study_system_attrs(self.kept_study).items():
             super().set_study_system_attr(own, key, value)
         trials = kept.get_all_trials(self.kept_study, deepcopy=False)
-        self.kept_trials: dict[int, int] = {}  # the other storage's ids
+        self.drawn = set[int]()  # trials that are written, or are going to be
+        self.kept_trials: dict[int, int] = {}  # the other storage's ids of those that are
         for trial in trials:
-            self.kept_trials[super().create_new_trial(own, trial)] = trial._trial_id
+            self._know(super().create_new_trial(own, trial), trial._trial_id)
+
+    def _know(self, trial_id: int, kept: int) -> None:
+        self.drawn.add(trial_id)
+        self.kept_trials[trial_id] = kept
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         raise NotImplementedError(f"this storage holds one study, and cannot hold {study_name} with {directions}")
@@ -125,27 +131,22 @@ class WriteThroughStorage(InMemoryStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         if template_trial is None or template_trial.state == TrialState.WAITING:
+            self.behind.check()
             return super().create_new_trial(study_id, template_trial)
         self.flush()
         kept = self.kept.create_new_trial(self.kept_study, template_trial)
         trial_id = super().create_new_trial(study_id, template_trial)
-        self.kept_trials[trial_id] = kept
+        self._know(trial_id, kept)
         return trial_id
 
     def keep(self, trial_id: int) -> None:
-        """Writes a trial that is not yet; from then on whatever is written to it is written to both.
+        """Writes a trial that is not yet; from then on whatever is written to it is written to both."""
+        if trial_id not in self.drawn:
+            self.drawn.add(trial_id)
+            self.behind.add(self._create, trial_id, self.get_trial(trial_id))
 
-        One that the other storage refuses has failed here, and has no user attributes: it was not drawn.
-        """
-        if trial_id in self.kept_trials:
-            return
-        try:
-            self.flush()
-            self.kept_trials[trial_id] = self.kept.create_new_trial(self.kept_study, self.get_trial(trial_id))
-        except BaseException:
-            self.get_trial(trial_id).user_attrs.clear()
-            super().set_trial_state_values(trial_id, TrialState.FAIL)
-            raise
+    def _create(self, trial_id: int, drawn: FrozenTrial) -> None:
+        self.kept_trials[trial_id] = self.kept.create_new_trial(self.kept_study, drawn)
 
     def flush(self) -> None:
         """Waits until the other storage has everything."""
@@ -153,8 +154,8 @@ class WriteThroughStorage(InMemoryStorage):
 
     def _tell(self, write: Callable[..., Any], trial_id: int, *values: Any) -> None:
         """Writes to a trial of the other storage, if it has it."""
-        if trial_id in self.kept_trials:
-            self.behind.add(write, self.kept_trials[trial_id], *values)
+        if trial_id in self.drawn:
+            self.behind.add(lambda: write(self.kept_trials[trial_id], *values))
 
     def set_trial_param(
         self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution

@@ -3,7 +3,6 @@
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage
@@ -15,7 +14,7 @@ from tests.sweeps.spaces import CHOICES, RANGES, SEARCH
 
 METRIC, SIZE, STEP = "target_val_top1", "adapter_parameters", "step_seconds"
 BOTH: dict[str, Any] = {"minimize": [SIZE, STEP], "constraints": {SIZE: {"max": 500}, METRIC: {"min": 0.1}}}
-OPEN: WeakSet[SweepStudy] = WeakSet()
+OPEN = set[SweepStudy]()
 
 
 def of_driver(study: SweepStudy) -> SweepStudy:
@@ -25,9 +24,9 @@ def of_driver(study: SweepStudy) -> SweepStudy:
 
 
 def drivers_end() -> None:
-    for study in list(OPEN):
+    while OPEN:
         with suppress(Exception):
-            study.flush()
+            OPEN.pop().flush()
 
 
 def opened(folder: Path, **changes: Any) -> SweepStudy:

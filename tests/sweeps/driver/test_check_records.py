@@ -37,6 +37,7 @@ def begun(folder: Path, plan: Plan, study_id: str | None = "one", records: int =
     write_record(folder / "sweep.json", state)
     study, jobs = SweepStudy(plan.sweep, plan.space, "max", folder), Jobs(folder, plan.space, None)
     drawn = [study.draw(index) for index in range(3)]
+    study.flush()
     for one in drawn[:records]:
         job = jobs.trial(one.index, one.params)
         write_trial(job, "running")

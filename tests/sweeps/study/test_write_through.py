@@ -1,6 +1,7 @@
 """The driver's storage: what it answers from memory is what the file holds, and many running trials cost no reads."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -41,7 +42,9 @@ def test_memory_and_file_agree_after_each_step_of_a_study(tmp_path: Path, storag
     study = opened(tmp_path, storage=storage, sampler=sampler, num_trials=24)
     assert isinstance(study.study._storage, WriteThroughStorage)
     for index in range(14):
-        drawn = study.draw(index)  # waits for what was told before
+        drawn = study.draw(index)
+        if sampler == "auto":  # the others wait, also for what was told before
+            study.flush()
         assert told(study.study.trials) == told(of_file(tmp_path, storage))
         for epoch in (1, 2):
             study.report(drawn, epoch, index / 7 + epoch)
@@ -62,6 +65,7 @@ def test_memory_and_file_agree_after_each_step_of_a_study(tmp_path: Path, storag
 def test_half_of_a_draw_is_not_in_the_file(tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study = opened(tmp_path, storage=storage)
     study.draw(0)
+    study.flush()
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -104,14 +108,18 @@ def test_a_report_does_not_wait_for_the_file(tmp_path: Path, monkeypatch: pytest
     study = opened(tmp_path)
     through = study.study._storage
     assert isinstance(through, WriteThroughStorage)
-    drawn, may_write, write = study.draw(0), Event(), through.kept.set_trial_intermediate_value
+    drawn, write = study.draw(0), through.kept.set_trial_intermediate_value
+    begun, may_write = Event(), Event()
+    study.flush()
 
     def slow(*values: Any) -> None:
+        begun.set()
         assert may_write.wait(60)
         write(*values)
 
     monkeypatch.setattr(through.kept, "set_trial_intermediate_value", slow)
     study.report(drawn, 1, 0.25)
+    assert begun.wait(60)
     study.report(drawn, 2, 0.5)
     study.tell(drawn, TrialState.PRUNED)
     assert study.curves() == ({0: {1: 0.25, 2: 0.5}}, {0: 2})
@@ -130,6 +138,7 @@ def test_after_a_write_that_the_file_refuses_there_is_none(tmp_path: Path) -> No
     """So the file is what the study was at one moment, and the records have the rest."""
     study = opened(tmp_path)
     first, second = study.draw(0), study.draw(1)
+    study.flush()
     with closing(sqlite3.connect(tmp_path / STUDY_FILE)) as broken:
         broken.execute("ALTER TABLE trial_intermediate_values RENAME TO away")
     study.report(first, 1, 0.5)
@@ -147,30 +156,69 @@ def test_after_a_write_that_the_file_refuses_there_is_none(tmp_path: Path) -> No
     assert [(trial.state, trial.intermediate_values) for trial in found] == [(TrialState.RUNNING, {})] * 2
 
 
-@pytest.mark.parametrize("storage", STORED)
-def test_a_draw_that_the_file_refuses_was_not_drawn(
-    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("sampler", "waits"), [("auto", False), ("nsga2", True), ("cmaes", True)])
+def test_a_draw_waits_for_the_file_only_where_records_cannot_replace_it(
+    tmp_path: Path, sampler: str, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = opened(tmp_path, storage=storage)
+    study = opened(tmp_path, sampler=sampler)
+    through = study.study._storage
+    assert isinstance(through, WriteThroughStorage)
+    create, may_write = through.kept.create_new_trial, Event()
+
+    def slow(*values: Any) -> int:
+        assert may_write.wait(60)
+        return create(*values)
+
+    monkeypatch.setattr(through.kept, "create_new_trial", slow)
+    with ThreadPoolExecutor(1) as pool:
+        drawing = pool.submit(study.draw, 0)
+        if waits:
+            with pytest.raises(TimeoutError):
+                drawing.result(timeout=0.5)
+            may_write.set()
+        drawn = drawing.result(timeout=60)
+        study.report(drawn, 1, 0.5)
+        study.report(study.draw(1) if not waits else drawn, 2, 0.25)
+        may_write.set()
+    study.flush()
+    assert told(of_file(tmp_path, "sqlite")) == told(study.study.trials)
+
+
+@pytest.mark.parametrize("sampler", ["auto", "nsga2"])
+@pytest.mark.parametrize("storage", STORED)
+def test_after_a_draw_that_the_file_refuses_there_is_none(
+    tmp_path: Path, storage: str, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that is started then goes on with what the file has, and with the records."""
+    study = opened(tmp_path, storage=storage, sampler=sampler)
     first = study.draw(0)
+    study.flush()
     through = study.study._storage
     assert isinstance(through, WriteThroughStorage)
 
     def full(*_: Any) -> None:
         raise OSError("no space left")
 
+    def drawn() -> None:
+        study.draw(1)
+        study.flush()
+
     with monkeypatch.context() as patched:
         patched.setattr(through.kept, "create_new_trial", full)
         with pytest.raises(OSError, match="no space"):
-            study.draw(1)
+            drawn()
         with pytest.raises(OSError, match="no space"):
             study.restore({1: first.params})
-    assert study.known() == [first]
-    second = study.draw(1)
-    study.report(second, 1, 0.5)
-    study.flush()
+    known = study.known()
+    with pytest.raises(OSError, match="no space"):
+        study.draw(2)
+    assert study.known() == known
+    again = opened(tmp_path, storage=storage, sampler=sampler)
+    assert again.known() == [first]
+    second = again.draw(1)
+    again.report(second, 1, 0.5)
+    again.flush()
     assert [t.intermediate_values for t in of_file(tmp_path, storage)] == [{}, {1: 0.5}]
-    assert study.known() == [first, second]
 
 
 def test_first_points_that_an_earlier_version_has_queued_are_taken_once(tmp_path: Path) -> None:
@@ -178,6 +226,7 @@ def test_first_points_that_an_earlier_version_has_queued_are_taken_once(tmp_path
     optuna.load_study(study_name="tiny", storage=STORAGES["sqlite"](tmp_path)).enqueue_trial(study.first[0])
     study = opened(tmp_path)
     study.draw(0)
+    study.flush()
     assert [trial.state for trial in of_file(tmp_path, "sqlite")] == [TrialState.RUNNING]
 
 

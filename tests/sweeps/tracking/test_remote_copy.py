@@ -66,7 +66,9 @@ def folder(tmp_path: Path) -> Path:
     (folder / ".mergenet-ray-x").mkdir()
     (folder / ".mergenet-ray-x/state").write_text("")
     (trial / ".result.1-2.tmp.json").write_text("half")
-    study(folder).draw(0)
+    drawn = study(folder)
+    drawn.draw(0)
+    drawn.flush()
     return folder
 
 
