@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
-FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+from mergenet.cli.paths import PATH, PathType
+
+FILE = PathType(dir_okay=False)
+FOLDER = click.argument("folder", metavar="DIR", type=PATH)
 
 
 @click.group(short_help="Tables, the best, and what mattered in sweeps.")
@@ -58,8 +60,8 @@ def table(folder: Path, sort: str | None, csv_file: Path | None, everything: boo
     help="Explain the best value up to epoch N, of all trials that trained as long, stopped early or not. "
     "Default: that of complete trials.",
 )
-@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the table here.")
-@click.option("--figures", metavar="DIR", type=click.Path(file_okay=False, path_type=Path), help="Write figures here.")
+@click.option("--csv", "csv_file", type=PathType(dir_okay=False), help="Also write the table here.")
+@click.option("--figures", metavar="DIR", type=PathType(file_okay=False), help="Write figures here.")
 @click.option(
     "--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Of the figures."
 )
@@ -90,7 +92,7 @@ def importance(
 
 @analyze.command(short_help="A page with the answer, the evidence, every run.")
 @FOLDER
-@click.option("--out", type=click.Path(path_type=Path), help="Write the page here.  [default: DIR/report.html]")
+@click.option("--out", type=PATH, help="Write the page here.  [default: DIR/report.html]")
 @click.option("--open", "opened", is_flag=True, help="Open it in a browser.")
 def report(folder: Path, out: Path | None, opened: bool) -> None:
     """Write the report of DIR as one HTML file that needs no network: first the answer, then the evidence.
@@ -111,7 +113,7 @@ def report(folder: Path, out: Path | None, opened: bool) -> None:
 
 @analyze.command()
 @FOLDER
-@click.option("--out", type=click.Path(path_type=Path), help="Write the configuration here. Default: standard output.")
+@click.option("--out", type=PATH, help="Write the configuration here. Default: standard output.")
 @click.option(
     "--metric",
     "--sort",
@@ -158,7 +160,7 @@ def best(
 
 
 @analyze.command()
-@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=PATH)
 @click.option("--by", metavar="SETTING", multiple=True, help="Compare this setting, such as method. Repeatable.")
 @click.option("--baseline", metavar="SIDE", help="The side that the others are compared with. Default: the first.")
 @click.option("--metric", metavar="COL", help="Column to compare. Default: on the test split what selects the epochs.")
@@ -208,9 +210,9 @@ def compare(
 
 
 @analyze.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--run", type=click.Path(path_type=Path), help="Run or sweep of FILE.  [default: the folder of FILE]")
-@click.option("--out", type=click.Path(path_type=Path), help="Keep the new run here.  [default: a temporary folder]")
+@click.argument("file", metavar="FILE", type=PATH)
+@click.option("--run", type=PATH, help="Run or sweep of FILE.  [default: the folder of FILE]")
+@click.option("--out", type=PATH, help="Keep the new run here.  [default: a temporary folder]")
 @click.pass_context
 def verify(ctx: click.Context, file: Path, run: Path | None, out: Path | None) -> None:
     """Train FILE again and compare all metrics with those of its run.

@@ -17,6 +17,7 @@ import click
 
 import mergenet
 from mergenet.cli.group import CommandGroup, Failure, TrainCommand, worker
+from mergenet.cli.paths import PATH
 from mergenet.config.preset_names import presets
 from mergenet.errors import CheckpointError, TrainingDiverged, visible
 from mergenet.export import FORMAT_NAMES
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mergenet.config import Config
 
 CONFIG = click.argument("config", metavar="CONFIG")
-RUN = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+RUN = click.argument("run", metavar="RUN", type=PATH)
 SET = click.option(
     "--set",
     "settings",
@@ -56,7 +57,7 @@ def cli() -> None:
 )
 @CONFIG
 @SET
-@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-HASH]")
+@click.option("--out", metavar="DIR", type=PATH, help="Run folder.  [default: runs/NAME-HASH]")
 @click.option("--overwrite", is_flag=True, help="Delete the run that the run folder holds, then train.")
 def train(config: str, settings: tuple[str, ...], out: Path | None, overwrite: bool) -> None:
     from mergenet.records.run_record import config_hash
@@ -200,7 +201,7 @@ def diagnose(config: str, settings: tuple[str, ...], as_json: bool) -> None:
 )
 @CONFIG
 @SET
-@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="Folder of the recording.")
+@click.option("--out", metavar="DIR", required=True, type=PATH, help="Folder of the recording.")
 @click.option(
     "--layer", "names", metavar="L", multiple=True, help="Layer to record. Repeatable.  [default: of the pairs]"
 )
@@ -249,7 +250,7 @@ def evaluate(run: Path, split: str) -> None:
 @cli.command(short_help="Export a run's network as a plain file.")
 @RUN
 @click.option("--format", "kind", metavar="FORMAT", required=True, help=FORMATS)
-@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Written file.  [default: in RUN]")
+@click.option("--out", metavar="FILE", type=PATH, help="Written file.  [default: in RUN]")
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Compare the metrics with RUN's first.")
 def export(run: Path, kind: str, out: Path | None, measure: bool) -> None:
     """Export the target network of RUN as a plain, checked file without any part of MergeNet."""

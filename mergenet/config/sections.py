@@ -3,8 +3,6 @@
 Every field carries its unit or meaning as its description; `mergenet train --help` prints them.
 """
 
-import os
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
@@ -20,17 +18,11 @@ from mergenet.config.choices import (
     described,
     in_words,
 )
+from mergenet.config.home import at_home
 from mergenet.config.pair_labels import pairs_of
 
 Positive = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]  # what every random generator in use takes
-
-
-def at_home(value: Any) -> Any:
-    """A leading ~ as the home folder: shells read it so, but not in YAML and behind an equals sign."""
-    if isinstance(value, str) and re.match(r"~(/|$)", value):
-        return os.path.expanduser(value)  # noqa: PTH111  # Path's raises where there is no home
-    return value
 
 
 # longer ones are refused by the system, in an error of its own

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mergenet.cli.paths import PATH
 from mergenet.errors import UserError
 from sweeps.cli.failures import failures
 from sweeps.cli.finite import FiniteRange
@@ -71,7 +72,7 @@ def ablation_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command("ablate")
 @click.argument("what", metavar="SWEEP_DIR|CONFIG")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Folder [default: sweep-results/NAME-ablation].")
+@click.option("--dir", "folder", type=PATH, help="Folder [default: sweep-results/NAME-ablation].")
 @ablation_options
 @click.option("--dry-run", is_flag=True, help="Print what it costs and can show; nothing is created.")
 @click.option("--pair-sd", type=FiniteRange(min=0, min_open=True), help="Standard deviation of a gain, points.")
@@ -183,7 +184,7 @@ def _print_result(folder: Path, options: dict[str, Any]) -> None:
 
 
 @click.command("confirm")
-@click.argument("sweep", metavar="SWEEP_DIR", type=click.Path(path_type=Path))
+@click.argument("sweep", metavar="SWEEP_DIR", type=PATH)
 @click.option("--top", type=click.IntRange(1, 100), help="So many of the best trials.  [default: 3]")
 @click.option(
     "--trial",
@@ -199,7 +200,7 @@ def _print_result(folder: Path, options: dict[str, Any]) -> None:
     show_default=True,
     help="Fresh seeds that choose, and as many that tell the gain; of one trial only these.",
 )
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Folder [default: sweep-results/NAME-best].")
+@click.option("--dir", "folder", type=PATH, help="Folder [default: sweep-results/NAME-best].")
 @click.option("--max-concurrent", "slots", type=int, default=2, show_default=True, help="Runs at the same time.")
 @click.option("--dry-run", is_flag=True, help="Print what it costs and can show; nothing is created.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan (--dry-run) or the result as JSON.")

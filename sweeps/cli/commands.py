@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergenet.cli.group import Failure
+from mergenet.cli.paths import PATH
 from mergenet.errors import UserError
 from sweeps.cli.ablate_command import ablate_command, confirm_command
 from sweeps.cli.failures import console_of, failures
@@ -80,7 +81,7 @@ def changes_sweep(command: Callable[..., None]) -> Callable[..., None]:
 
 @sweep.command("run")
 @click.argument("sweep_file", metavar="SWEEP")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Sweep folder [default: sweep-results/NAME].")
+@click.option("--dir", "folder", type=PATH, help="Sweep folder [default: sweep-results/NAME].")
 @click.option("--overwrite", is_flag=True, help="Delete the sweep that the sweep folder holds, then run.")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
 @click.option("--copy-to", metavar="URL", help="Copy the sweep folder to s3://BUCKET/FOLDER as it grows.")
@@ -118,7 +119,7 @@ def run_command(
 
 @sweep.command("plan")
 @click.argument("sweep_file", metavar="SWEEP")
-@click.option("--dir", "folder", type=click.Path(path_type=Path), help="Planned sweep folder, for its free disk.")
+@click.option("--dir", "folder", type=PATH, help="Planned sweep folder, for its free disk.")
 @click.option("--pair-sd", type=FiniteRange(min=0, min_open=True), help="Standard deviation of a paired gain, points.")
 @click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
 @changes_sweep
@@ -143,7 +144,7 @@ def plan_command(
 @sweep.command("resume")
 @click.argument("place", metavar="DIR|URL")
 @click.option("--address", metavar="auto|HOST:PORT", help="Join this running Ray; all its nodes must see the folder.")
-@click.option("--dir", "to", type=click.Path(path_type=Path), help="URL: folder to fetch it into [default: as it was].")
+@click.option("--dir", "to", type=PATH, help="URL: folder to fetch it into [default: as it was].")
 @click.option("--retry-failed", "retry", is_flag=True, help="Retry what has failed, from its last checkpoint.")
 def resume_command(place: str, address: str | None, to: Path | None, retry: bool) -> None:
     """Resume the sweep in DIR that was stopped, failed or killed.
@@ -194,10 +195,9 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
     Tokens are on and ports private; secrets come from the environment of the cluster only. See docs/cluster.md.
     """
     from sweeps.cli.launch import Launch, check_options, place, render
-    from sweeps.config.base import load_base
     from sweeps.config.loading import load_sweep
     from sweeps.execution.resources import head_gib
-    from sweeps.space.checks import build_space
+    from sweeps.planning.checks import check_for_cluster
 
     given = {name: value for name, value in options.items() if value is not None}
     with failures(lambda: None):
@@ -205,15 +205,16 @@ def launch_command(sweep_file: str, kind: str, printed: bool, folder: str, **opt
         if not printed:
             raise UserError(f"--print must be given, nothing is submitted from here; for example --to {kind} --print")
         config = load_sweep(sweep_file)
-        build_space(load_base(config), config.search)  # fail here, not in a cluster's queue
         if "hosts" in given:
             given["hosts"] = tuple(given["hosts"].split(","))
         path, start = place(kind, sweep_file)
-        click.echo(render(kind, Launch(config.name, path, folder, start, head_gib(config), **given)))
+        text = render(kind, Launch(config.name, path, folder, start, head_gib(config), **given))
+        check_for_cluster(config, shared=kind != "kuberay")  # fail here, not in a cluster's queue
+        click.echo(text)
 
 
 @sweep.command("status")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON, one line per look.")
 @click.option("--watch", type=FiniteRange(min=1), metavar="SECONDS", help="Look again until no driver is running.")
 @click.option("--html", is_flag=True, help="Also write report.html and report.md into DIR, as far as the sweep is.")
@@ -242,7 +243,7 @@ def status_command(folder: Path, as_json: bool, watch: float | None, html: bool)
 
 
 @sweep.command("prune")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option(
     "--keep",
     type=click.Choice(["none", "best", "last"]),
@@ -273,7 +274,7 @@ def prune_command(folder: Path, keep: str, recordings: bool) -> None:
 
 
 @sweep.command("sync")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--project", help="Project on W&B [default: that of the sweep].")
 @click.option(
     "--mode",

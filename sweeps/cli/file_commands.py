@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mergenet.cli.paths import PATH
+
 
 @click.command("keys")
 @click.option(
@@ -38,7 +40,7 @@ def keys_command(as_schema: bool, as_page: bool) -> None:
 
 
 @click.command("init")
-@click.argument("out", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("out", metavar="FILE", type=PATH)
 @click.option("--base", metavar="CONFIG", required=True, help="Training configuration: a preset or a YAML file.")
 def init_command(out: Path, base: str) -> None:
     """Write a sweep file to begin with, FILE, for CONFIG: what `mergenet train` trains.

@@ -1,6 +1,8 @@
 """The steps of a sweep, which all train in its slots: record the source, search, confirm."""
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +74,20 @@ def load_search() -> None:
     """Import what `search` needs: seconds, which the training of the source hides."""
     for module in FOR_SEARCH:
         import_module(module)
+    gc.collect()  # before `heap_apart`
+
+
+@contextmanager
+def heap_apart() -> Iterator[None]:
+    """Inside, garbage collection passes over what is there already, mostly modules.
+
+    With Ray and torch loaded it would take half a second each time, in which no trial hears whether it may go on.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def search(
@@ -88,7 +104,7 @@ def search(
     from sweeps.driver.rebuild_study import lost_trials
     from sweeps.execution.relay import light, relay_for  # after Tune
     from sweeps.execution.seeds import mark_stopped, outcome_of
-    from sweeps.execution.tune_callbacks import Silent, StopJobs, StopWhenDead
+    from sweeps.execution.tune_callbacks import Silent, Started, StopJobs, StopWhenDead
     from sweeps.execution.tune_searcher import StudySearch
     from sweeps.schedulers.early_stopping import build_scheduler
     from sweeps.study.storage import storage_errors
@@ -122,7 +138,7 @@ def search(
 
     mark()  # what a killed driver had no time for
 
-    with scratch_folder(shared) as scratch, light():
+    with scratch_folder(shared) as scratch, light(), heap_apart():
         tuner = tune.Tuner(
             relay_for(jobs, slots.name, sweep),
             tune_config=tune.TuneConfig(
@@ -137,7 +153,7 @@ def search(
                 storage_path=str(scratch),
                 verbose=0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a relay has nothing to save
-                callbacks=[StopJobs(slots.queue, sweep.seeds_per_trial), Silent()],
+                callbacks=[StopJobs(slots.queue, sweep.seeds_per_trial), Started(searcher.on_trial_start), Silent()],
                 stop=StopWhenDead(lambda: slots.died is not None),
             ),
         )

@@ -37,6 +37,7 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard copies: the run records are the truth
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's own would end the search as if it had finished
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that pauses before its first epoch has ended reports nothing
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # its snapshots hold up every trial, and a sweep is resumed from its own records
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 # those without which a sweep would do something else; of the others a value of the user's stays

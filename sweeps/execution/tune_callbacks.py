@@ -28,6 +28,17 @@ class StopJobs(Callback):
             self.queue.stop.remote(job)
 
 
+class Started(Callback):
+    """Tells which trial has a relay from now on, by Tune's id of it."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        del iteration, trials, info
+        self.tell(trial.trial_id)
+
+
 class Silent(TrialProgressCallback):
     """Replaces Tune's reporter, which at any verbosity prints a line for a trial that ends before its first report."""
 

@@ -16,6 +16,8 @@ from sweeps.trials.jobs import trial_name
 from sweeps.trials.messages import EPOCHS, FAILURE, OBJECTIVE
 from sweeps.trials.objectives import asked
 
+RELAYS = 16  # that start at the same time, at most
+
 
 class StudySearch(Searcher):
     """A result holds `epoch`, `epochs`, `objective`, and the sweep's other measures by name.
@@ -25,6 +27,9 @@ class StudySearch(Searcher):
     Trials that the study already holds come first, in their order: they are replayed to Tune's scheduler from their
     records. A trial stopped before its last epoch is PRUNED; one that raised, or whose value is missing or
     not finite, is FAIL.
+
+    No more trials than RELAYS wait for a new relay: Ray asks for each of them again and again until it starts, which
+    with hundreds takes most of a core of the head, and what is drawn later knows more of the others.
 
     closed: what this process knows, called before each suggestion and where the scheduler stops a trial; once it is
     true nothing begins or goes on, and such a trial keeps its state.
@@ -55,6 +60,8 @@ class StudySearch(Searcher):
         self.left = [index for index in range(num_trials) if index not in drawn]  # to draw
         self.drawn: dict[str, StudyTrial] = {}
         self.epochs: dict[str, int] = {}  # of each of these the last that was told
+        self.waiting = set[str]()  # of these those whose relays start
+        self.free = 0  # relays that trials have left, and no other trial has taken
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -72,6 +79,8 @@ class StudySearch(Searcher):
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.closed() or not (self.known or (self.left and not self.spent())):
             return Searcher.FINISHED
+        if not self.free and len(self.waiting) >= RELAYS:
+            return None
         if self.known:
             drawn = self.known.pop(0)
         elif self.study.may_draw(self.left[0]):
@@ -80,7 +89,15 @@ class StudySearch(Searcher):
         else:
             return None
         self.drawn[trial_id] = drawn
+        if self.free:
+            self.free -= 1
+        else:
+            self.waiting.add(trial_id)
         return {"number": drawn.index, "params": drawn.params}
+
+    def on_trial_start(self, trial_id: str) -> None:
+        """The trial has a relay; called by a callback, as Tune tells searchers nothing of it."""
+        self.waiting.discard(trial_id)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if trial_id in self.drawn:
@@ -96,6 +113,8 @@ class StudySearch(Searcher):
         drawn, told = self.drawn.pop(trial_id, None), self.epochs.pop(trial_id, 0)
         if drawn is None:
             return
+        self.free += trial_id not in self.waiting
+        self.waiting.discard(trial_id)
         if error:
             self.lost(f"{trial_name(drawn.index)} has lost its relay, the process that passes its epochs on")
             return

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mergenet.config import Config
-from mergenet.errors import CheckpointError, ConfigError, UserError
+from mergenet.errors import CheckpointError, ConfigError, DataError, UserError
 from mergenet.records.packages import PACKAGES, check_packages
 from mergenet.records.provenance import config_hash
 from sweeps.config import SweepConfig
@@ -32,6 +32,21 @@ def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False)
     check_folder_names()
     with built_once():
         return _planned(sweep, elsewhere, begun)
+
+
+def check_for_cluster(sweep: SweepConfig, shared: bool) -> None:
+    """What can be known here of a sweep for a cluster, whose data and keys may be there only. Raises UserError.
+
+    shared: the cluster sees the files of this machine, so that recordings and earlier sweeps must be here, too.
+    """
+    from sweeps.space.layer_choices import with_layers, with_limits  # torch
+
+    with suppress(DataError):
+        if shared:
+            away = sweep.wandb.model_copy(update={"mode": "disabled"})
+            plan_sweep(sweep.model_copy(update={"wandb": away}), elsewhere=True)
+        else:
+            with_limits(with_layers(build_space(load_base(sweep), sweep.search)))
 
 
 def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:

@@ -31,7 +31,7 @@ def unseen_point(
 
     If there is none: the first new draw, and then any draw. seed: for the choice among the remaining points.
     """
-    seen = {training_key(space, json.loads(trial.user_attrs[PARAMS])) for trial in by_index(study)}
+    seen = {known_key(space, trial.user_attrs[PARAMS]) for trial in by_index(study)}
     current = reopened(study)
     fits = within_size(sweep, space)
     drawn = []
@@ -61,6 +61,14 @@ def training_key(space: Space, labels: Labels) -> str:
     if kind is not None and kind.shows_whole:
         used.pop(RANK, None)
     return json.dumps(used, sort_keys=True)
+
+
+def known_key(space: Space, params: str) -> str:
+    """The same of a trial's labels as the study has them; a draw looks at those of all trials before it."""
+    known = space.training_keys
+    if params not in known:
+        known[params] = training_key(space, json.loads(params))
+    return known[params]
 
 
 def within_size(sweep: SweepConfig, space: Space) -> Callable[[Labels], bool]:

@@ -67,6 +67,11 @@ class Space:
         return labels
 
     @functools.cached_property
+    def training_keys(self) -> dict[str, str]:
+        """What samplers/deduplicate.py remembers of draws, by their labels as JSON."""
+        return {}
+
+    @functools.cached_property
     def shaping(self) -> list[str]:
         """A rank inside a mapping is drawn with it, so what the layers allow must be known for each mapping."""
         return [

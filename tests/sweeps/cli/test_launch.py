@@ -179,6 +179,40 @@ def test_a_sweep_that_cannot_run_is_not_launched(tmp_path: Path, monkeypatch: py
     assert done.stderr.startswith("error: search.transfer.t_cycel must be a known setting")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"search": {"transfer.pairs": {"layers": {"source": "nowhere.*", "target": "*"}}}}, "nowhere.*"),
+        ({"metric": "target_val_loss"}, "metric must be target_val_"),
+        ({"warm_start": ["earlier"]}, "earlier"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["job", "kuberay"])
+def test_layers_metric_and_earlier_sweeps_are_checked_before_a_cluster_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, changes: dict[str, Any], message: str
+) -> None:
+    """But keys and data, and for pods all folders, may be on the cluster only."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))  # without a .netrc
+    write_base(tmp_path)
+    file = tmp_path / "mine.yaml"
+    options = ["--to", kind, "--dir", "/shared/quick", "--print"]
+    options += ["--image", "i", "--claim", "c"] if kind == "kuberay" else []
+    settings = {"search": {"transfer.t_cycle": {"choice": [2, 4]}}, "wandb": {"mode": "online"}}
+    file.write_text(dump_sweep(sweep_config(**settings)))
+    good = CliRunner().invoke(command, ["launch", str(file), *options])
+    assert good.exit_code == 0, good.output
+    file.write_text(dump_sweep(sweep_config(**settings | changes)))
+    done = CliRunner().invoke(command, ["launch", str(file), *options])
+    if kind == "kuberay" and "search" not in changes:
+        assert done.exit_code == 0, done.output
+    else:
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert message in done.stderr
+        assert done.stderr.startswith("error: ")
+
+
 def test_the_command_prints_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = ["--dir", "/shared/quick", "--nodes", "4"]

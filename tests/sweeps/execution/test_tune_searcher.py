@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from sweeps.execution.tune_searcher import StudySearch
+from sweeps.execution.tune_searcher import RELAYS, StudySearch
 from sweeps.study.study import SweepStudy
 from sweeps.trials.messages import FAILURE, OBJECTIVE
 from tests.sweeps.base import space_of, sweep_config
@@ -65,6 +65,22 @@ def test_a_trial_that_lost_its_relay_keeps_its_state(tmp_path: Path) -> None:
     search.on_trial_complete("a", error=True)
     assert said == ["trial-000 has lost its relay, the process that passes its epochs on"]
     assert [(trial.state, trial.intermediate_values) for trial in trials(tmp_path)] == [(TrialState.RUNNING, {1: 0.1})]
+
+
+def test_few_relays_start_at_once_and_a_free_one_is_taken_at_once(tmp_path: Path) -> None:
+    search = Driver().search(opened(tmp_path, num_trials=60), 60)
+    names = [str(i) for i in range(RELAYS)]
+    assert all(isinstance(search.suggest(name), dict) for name in names)
+    assert search.suggest("more") is None
+    search.on_trial_start("0")
+    assert isinstance(search.suggest("more"), dict)
+    assert search.suggest("another") is None
+    search.on_trial_complete("0", result(2, 0.3))  # its relay is free
+    assert isinstance(search.suggest("another"), dict)
+    assert search.suggest("third") is None
+    search.on_trial_complete("1", result(2, 0.3))  # had none yet
+    assert isinstance(search.suggest("third"), dict)
+    assert search.suggest("fourth") is None
 
 
 def test_known_trials_come_first_and_no_more_than_there_should_be(tmp_path: Path) -> None:
