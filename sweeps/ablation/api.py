@@ -160,7 +160,9 @@ class Ablation:
         """The plan of the variants that can train, each tried out for a few steps; and its numbers."""
         from sweeps.ablation.plan import check_reference, estimate, plan_ablation, tried  # torch
         from sweeps.ablation.reuse import check_reusable, find_runs
+        from sweeps.planning.checks import check_pair_sd
 
+        check_pair_sd(pair_sd)
         check_reusable(map(Path, self.config.reuse))  # before each variant is tried out, which takes its time
         variants, left_out = self.variants, self.left_out
         check_reference(variants)

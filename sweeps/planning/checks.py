@@ -1,5 +1,6 @@
 """The checks of a sweep before it creates anything, which make it a plan; every bad value is found here."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,12 @@ def counted_data(base: Config) -> dict[str, dict[str, Any]]:
         with suppress(UserError):
             found[role] = contents(similar_task(network), network)
     return found
+
+
+def check_pair_sd(points: float | None) -> None:
+    """Raises ConfigError unless it is None or can be the standard deviation of a gain."""
+    if points is not None and not 0 < points < math.inf:
+        raise ConfigError(f"pair_sd must be a finite number of points above 0, got {points!r}")
 
 
 def check_folder_names() -> None:

@@ -13,7 +13,7 @@ from mergenet.transfer.phase import transfer_steps
 from sweeps.config import SweepConfig
 from sweeps.config.choices import KEEP_FACTS
 from sweeps.execution.resources import num_cpus, ray_mib, worker_gpus, worker_range
-from sweeps.planning.checks import num_gpus, plan_sweep
+from sweeps.planning.checks import check_pair_sd, num_gpus, plan_sweep
 from sweeps.planning.epochs import Epochs, forecast
 from sweeps.planning.plan import Plan
 from sweeps.planning.probe import Measured, measure
@@ -31,6 +31,7 @@ HOUR = 3600.0
 
 def facts(sweep: SweepConfig, folder: Path, pair_sd: float | None = None) -> dict[str, Any]:
     """All numbers of `mergenet sweep plan`; the sweep is checked first. Raises UserError."""
+    check_pair_sd(pair_sd)
     plan = plan_sweep(sweep)
     return estimate(plan, measure(plan.space.base, plan.source.layers), folder, pair_sd)
 

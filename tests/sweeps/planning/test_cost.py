@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from scipy import stats
 
 from analysis.statistics.power import smallest_gain, smallest_p
 from mergenet.config import Config
+from mergenet.errors import ConfigError
 from mergenet.training.run import data_of, train_run
 from mergenet.training.trainer import Trainer
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep
 from sweeps.planning.checks import counted_data, plan_sweep
-from sweeps.planning.cost import estimate, space_size, statistics
+from sweeps.planning.cost import estimate, facts, space_size, statistics
 from sweeps.planning.epochs import forecast, halving_epochs, quantile
 from sweeps.planning.probe import probe
 from sweeps.report.plan_text import plan_lines, statistics_lines
@@ -169,6 +171,12 @@ def test_what_seeds_can_show(tmp_path: Path) -> None:
     assert "5 pairs; the smallest two-sided sign-flip p is 2/2^5 = 0.062, cannot be below 5 %" in text
     assert "warning: they can show nothing at that level; raise confirm_seeds to 6 or more" in text
     assert "so no gain can be shown" in "\n".join(plan_lines(found(tmp_path, confirm_seeds=0)))
+
+
+@pytest.mark.parametrize("points", [0.0, -1.0, math.nan, math.inf])
+def test_a_deviation_that_cannot_be_is_refused_before_anything_is_timed(tmp_path: Path, points: float) -> None:
+    with pytest.raises(ConfigError, match=r"^pair_sd must be a finite number of points above 0, got "):
+        facts(sweep_config(SEARCH), tmp_path, points)
 
 
 def test_objectives_and_constraints(tmp_path: Path) -> None:
