@@ -42,6 +42,20 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def one_line(error: BaseException, most: int = 200) -> str:
+    """The message on one line, cut off after so many characters; the error's type where it has none."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def named_line(error: BaseException, most: int = 200) -> str:
+    """The same behind the error's type: of errors that other code raises, whose message may say little without it.
+
+    >>> named_line(KeyError("fc"))
+    "KeyError: 'fc'"
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
 def unknown_name(path: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not in a list: nearest names first, then all of them.
 
