@@ -44,7 +44,7 @@ from sweeps.study.draws import DRAWS, draw_changes
 from sweeps.trials.best_config import write_best
 from sweeps.trials.budget import SEARCH
 from sweeps.trials.errors import SweepFailed
-from sweeps.trials.files import SUMMARY_FILE, read_state, state_problem
+from sweeps.trials.files import BEST_FILE, SUMMARY_FILE, read_state, state_problem
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import Listener
 from sweeps.trials.objectives import infeasible_text
@@ -141,7 +141,7 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
         wanted = [] if best is None else confirmations(plan, jobs, best, trainings)
         view.searched(len(trainings) + len(wanted))
         if best is not None:
-            write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
+            write_best(folder / BEST_FILE, sweep.name, best, best_record(folder, best))
             confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
         slots.wait([job["id"] for job in baselines])
         slots.no_more_jobs()  # they end beside the summary

@@ -13,6 +13,7 @@ from mergenet.records.atomic import write_text
 from mergenet.records.run_record import METRIC, is_metric, test_column
 from sweeps.ablation.results.table import mean_of, paired, size, values_of
 from sweeps.ablation.variants import Variant
+from sweeps.trials.files import BEST_FILE
 from sweeps.trials.jobs import with_seed
 
 if TYPE_CHECKING:
@@ -135,5 +136,5 @@ def write_named(folder: Path, variants: Sequence[Variant], rejected: Mapping[str
     count = len(variants) - 1
     what = f"the best of {count} trials on fresh seeds" if count > 1 else "confirmed on fresh seeds"
     head = f"# {best.label}: {what}; ablation.json has its gain, on seeds that did not choose it\n"
-    write_text(folder / "best.yaml", head + dump_yaml(Config.model_validate(with_seed(best.config, seed))))
-    return folder / "best.yaml"
+    write_text(folder / BEST_FILE, head + dump_yaml(Config.model_validate(with_seed(best.config, seed))))
+    return folder / BEST_FILE
