@@ -18,8 +18,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import parse_sweep
 from sweeps.execution.resources import check_executor
 from sweeps.planning.checks import check_device, check_folder_names, counted_data, num_gpus, with_metric
-from sweeps.planning.cost import START_SECONDS, TRAINING_CHECKPOINTS, TRIAL_SECONDS, crowding, epoch_seconds
-from sweeps.planning.cost import free_disk as free_disk
+from sweeps.planning.cost import START_SECONDS, TRAINING_CHECKPOINTS, TRIAL_SECONDS, crowding, epoch_seconds, free_disk
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.planning.probe import Measured, measure_each
 from sweeps.space.space import Space
