@@ -34,7 +34,7 @@ class TrainingDiverged(RuntimeError):
 
 
 def visible(text: str) -> str:
-    """Control characters as escapes: what a file or folder is named must not steer a terminal.
+    r"""Control characters as escapes: what a file or folder is named must not steer a terminal.
 
     >>> visible("a\x1b[31mb")
     'a\\x1b[31mb'
