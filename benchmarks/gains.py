@@ -61,14 +61,8 @@ def train_all(case: Case, names: Sequence[str], seeds: Sequence[int], out: Path,
     todo = [(case, name, seed, out) for (seed, name), key in keys.items() if key not in done]
     print(f"{len(todo)} runs to train, {len(seeds) * len(names) - len(todo)} found in {out}", file=sys.stderr)
     by_seed = [list(group) for _, group in itertools.groupby(todo, key=lambda job: job[2])]
-    with paired_runs.mapping(min(jobs, len(by_seed))) as run_all:
-        for seed in run_all(train_seed, by_seed):
-            print(f"seed {seed} done", file=sys.stderr, flush=True)
-    done = paired_runs.read(out)
-    rows = [done[key] for key in keys.values()]
-    if stale := sum(row["code"] != code for row in rows):
-        print(f"{stale} of {len(rows)} results in {out} were trained by other source code", file=sys.stderr)
-    return rows
+    paired_runs.train_all(train_seed, by_seed, jobs)
+    return paired_runs.rows_of(out, keys.values(), code)
 
 
 def train_seed(jobs: Sequence[tuple[Case, str, int, Path]]) -> int:

@@ -15,11 +15,11 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import common
 from mergenet.config import Config
@@ -31,6 +31,7 @@ from mergenet.training.trainer import Trainer
 from mergenet.transfer.pairs import by_activations, resolve_pairs
 from mergenet.transfer.source import record_source
 
+T = TypeVar("T")
 RECIPE = ("device=cpu", "threads=1")  # one thread per run: several runs side by side, each reproducible
 WITHOUT = ("method=none", "source={}", "transfer={}")  # settings that do not affect it: one training serves all of them
 
@@ -182,20 +183,29 @@ def run(setting: Setting, seeds: Sequence[int], out: Path, jobs: int) -> list[di
     todo = [Job(setting, seed, names, out, code) for seed, names in missing.items() if names]
     total = sum(len(job.variants) for job in todo)
     print(f"{total} runs to train, {len(keys) - total} found in {out}", file=sys.stderr)
+    train_all(run_seed, todo, jobs)
+    return rows_of(out, keys.values(), code)
+
+
+def train_all(train_one: Callable[[T], int], todo: Sequence[T], jobs: int) -> None:
+    """In so many processes. train_one: trains and appends what is to do; returns its seed."""
     with mapping(min(jobs, len(todo))) as run_all:
-        for seed in run_all(run_seed, todo):
+        for seed in run_all(train_one, todo):
             print(f"seed {seed} done", file=sys.stderr, flush=True)
+
+
+def rows_of(out: Path, keys: Iterable[str], code: str) -> list[dict[str, Any]]:
+    """The finished runs with these keys, in order; a line says how many of them were trained by other code."""
     done = read(out)
-    rows = [done[key] for key in keys.values()]
-    stale = sum(row["code"] != code for row in rows)
-    if stale:
+    rows = [done[key] for key in keys]
+    if stale := sum(row["code"] != code for row in rows):
         print(f"{stale} of {len(rows)} results in {out} were trained by other source code", file=sys.stderr)
     return rows
 
 
 @contextmanager
 def mapping(jobs: int) -> Iterator[Any]:
-    """`map` in this process, or or in `jobs` processes."""
+    """`map` in this process, or in `jobs` processes."""
     if jobs < 2:
         yield map
         return

@@ -87,15 +87,8 @@ def run(setting: Setting, seeds: Sequence[int], out: Path, jobs: int) -> list[Ro
     keys = {seed: setting.key(CURVES, seed) for seed in seeds}
     todo = [Job(setting.config(CURVES, seed), key, out, code) for seed, key in keys.items() if key not in done]
     print(f"{len(todo)} runs to train, {len(keys) - len(todo)} found in {out}", file=sys.stderr)
-    with paired_runs.mapping(min(jobs, len(todo))) as run_all:
-        for seed in run_all(run_job, todo):
-            print(f"seed {seed} done", file=sys.stderr, flush=True)
-    done = paired_runs.read(out)
-    rows = [done[key] for key in keys.values()]
-    stale = sum(row["code"] != code for row in rows)
-    if stale:
-        print(f"{stale} of {len(rows)} results in {out} were trained by other source code", file=sys.stderr)
-    return rows
+    paired_runs.train_all(run_job, todo, jobs)
+    return paired_runs.rows_of(out, keys.values(), code)
 
 
 def curves_of(rows: Sequence[Row]) -> Curves:

@@ -34,12 +34,26 @@ class TrainingDiverged(RuntimeError):
 
 
 def visible(text: str) -> str:
-    """Control characters as escapes: what a file or folder is named must not steer a terminal.
+    r"""Control characters as escapes: what a file or folder is named must not steer a terminal.
 
     >>> visible("a\x1b[31mb")
     'a\\x1b[31mb'
     """
     return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """The message on one line, cut off after so many characters; the error's type where it has none."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def named_line(error: BaseException, most: int = 200) -> str:
+    """The same behind the error's type: of errors that other code raises, whose message may say little without it.
+
+    >>> named_line(KeyError("fc"))
+    "KeyError: 'fc'"
+    """
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
 
 
 def unknown_name(path: str, name: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.wandb_runs.client import check_reachable, set_up
 from analysis.wandb_runs.tracked import TrackedRun
-from mergenet.errors import UserError
+from mergenet.errors import UserError, named_line
 
 PAGE = 100  # runs
 AT_ONCE = 8  # histories that are read together
@@ -46,7 +46,7 @@ def refusals(place: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
+        text = named_line(error)
         if "Could not find project" in text:
             raise UserError(f"{place} must be in a project that you can read; W&B knows no such project") from None
-        raise UserError(f"{place} could not be read from W&B: {type(error).__name__}: {text}") from error
+        raise UserError(f"{place} could not be read from W&B: {text}") from error

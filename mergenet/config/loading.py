@@ -9,12 +9,12 @@ nearest known ones. Every problem is one line that starts with the value's dotte
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mergenet.config.json_schema import Field, child, field_table, is_section, resolve, root
 from mergenet.config.messages import printable, problem, unknown_key
@@ -30,10 +30,14 @@ __all__ = [
     "dump_yaml",
     "field_table",
     "load_config",
+    "mapping",
     "parse_config",
+    "parse_model",
     "read_values",
     "set_by_path",
 ]
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
@@ -56,7 +60,7 @@ def read_values(name_or_path: str) -> tuple[dict[str, Any], str]:
     is_file = is_file or bool(Path(name_or_path).suffix and Path(name_or_path).is_file())  # presets have no suffix
     origin = printable(name_or_path) if is_file else f"preset {printable(name_or_path)}"
     text = _read_file(name_or_path) if is_file else _read_preset(name_or_path)
-    values = _mapping(load_yaml(text, origin), origin)
+    values = mapping(load_yaml(text, origin), origin)
     if "search" in values and "base" in values:
         way_out = _of_a_sweep(name_or_path, values["base"])
         raise ConfigError(f"{origin} must be a configuration, got a sweep file; {way_out}")
@@ -99,21 +103,22 @@ def set_by_path(values: dict[str, Any], path: str, value: Any) -> None:
 
 
 def parse_config(values: dict[str, Any], origin: str) -> Config:
-    """A checked Config from plain values. origin: where the values came from, shown after each problem.
+    """A checked Config from plain values. Arguments and errors as `parse_model`."""
+    return parse_model(Config, upgraded(mapping(values, origin)), origin)
 
-    Types are strict, as in JSON: 1 is a number, "1" and true are not. Raises ConfigError, one line a problem.
+
+def parse_model(model: type[M], values: Mapping[str, Any], origin: str, line: Callable[[Any], str] = problem) -> M:
+    """A model from plain values. origin: where they came from, shown after each problem.
+
+    line: one of pydantic's errors in words. Types are strict, as in JSON: 1 is a number, "1" and true are not.
+    Raises ConfigError, one line a problem.
     """
-    _mapping(values, origin)
     try:
-        return Config.model_validate_json(json.dumps(upgraded(values)), strict=True)
+        return model.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
-        lines = dict.fromkeys(problem(item) for item in error.errors(include_url=False))
-        raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # json.dumps; ValidationError is a ValueError and went above
+        lines = dict.fromkeys(line(item) for item in error.errors(include_url=False))
+        raise ConfigError("\n".join(f"{text} (in {origin})" for text in lines)) from None
+    except (TypeError, ValueError, RecursionError):  # json.dumps; ValidationError is a ValueError and went above
         kinds = "numbers, text, true, false, null, lists and mappings"
         raise ConfigError(f"{origin} must hold only {kinds}, got another kind of value") from None
 
@@ -184,9 +189,10 @@ def _of_a_sweep(name: str, base: Any) -> str:
     return f"`mergenet sweep run {shlex.quote(printable(name))}` runs it, and its base is {shown(base)}"
 
 
-def _mapping(values: Any, origin: str) -> dict[str, Any]:
+def mapping(values: Any, origin: str, example: str = "epochs: 10") -> dict[str, Any]:
+    """The values. Raises ConfigError, with an example, if they are none with names."""
     if not isinstance(values, dict):
-        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: epochs: 10")
+        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: {example}")
     return values
 
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from mergenet.config.user_code import noting_imports, read_sources
-from mergenet.errors import ConfigError, UserError, unknown_name
+from mergenet.errors import ConfigError, UserError, named_line, unknown_name
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
         with noting_imports(module_name):
             module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = named_line(error)
         raise ConfigError(f"{path} must name a module that can be imported, got {name!r} ({reason})") from error
     if not hasattr(module, attribute):
         known = [other for other in vars(module) if not other.startswith("_")]
@@ -67,7 +67,7 @@ def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments
             raise
         raise type(error)(f"{path}: {name}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = named_line(error)
         raise ConfigError(f"{path}: {name} must work, got {reason} ({where(error.__traceback__, make)})") from error
     if not isinstance(found, kind):
         raise ConfigError(f"{path}: {name} must return {a(kind.__name__)}, got {kind_of(found)}")

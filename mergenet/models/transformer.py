@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mergenet.config import ModelConfig
 from mergenet.config.spec import CLASSES, SPAN, TEXT, Spec
 from mergenet.data.text.minilm import MINILM, minilm_folder
-from mergenet.errors import ConfigError, needs_package
+from mergenet.errors import ConfigError, needs_package, one_line
 from mergenet.models.architecture import Architecture
 
 INIT_STD = 0.02  # of new linear layers, as in BERT
@@ -82,7 +82,7 @@ class Encoder:
                     **self.options,
                 )
         except Exception as error:  # a damaged or foreign folder can make the library raise anything
-            line = " ".join(str(error).split())[:200]
+            line = one_line(error)
             raise ConfigError(f"model.weights must be a folder of {self.family}, got {str(folder)!r}: {line}") from None
         if missing := sorted(loading["missing_keys"]):
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

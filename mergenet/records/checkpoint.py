@@ -26,12 +26,12 @@ from torch import Tensor
 
 from mergenet.errors import CheckpointError, WriteError
 from mergenet.records.atomic import read_bytes, sync_folder, write_bytes, write_synced
+from mergenet.records.run_record import CHECKPOINT_FILES
 
 CHECKSUM = "sha256"  # metadata key in single files
 FORMAT = "mergenet-checkpoint"
 VERSION = 1
-TENSORS_FILE = "tensors.safetensors"
-STATE_FILE = "state.json"
+TENSORS_FILE, STATE_FILE = CHECKPOINT_FILES
 KEEP = 2  # the newest, and one to go back to if it is damaged
 
 _NAME = re.compile(r"epoch-(\d{6,})(\.old)?")

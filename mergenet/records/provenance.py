@@ -84,7 +84,7 @@ def provenance(config: Config, data_hashes: dict[str, str]) -> dict[str, Any]:
         CODE: code,
         "seeds": _seeds(config),
         "versions": {"python": platform.python_version(), "mergenet": mergenet.__version__}
-        | {name: _version(name) for name in ("torch", "torchvision", "numpy", "scipy", "ray", "optuna", "greenlet")},
+        | {name: version_of(name) for name in ("torch", "torchvision", "numpy", "scipy", "ray", "optuna", "greenlet")},
         "git_commit": commit,
         "git_dirty": dirty,
         "code_git_commit": code_commit,
@@ -136,7 +136,7 @@ def _word(value: Any) -> Any:
 def elsewhere(first: dict[str, Any], device: str) -> bool:
     """Whether the run of this provenance ended on another machine, device or version of torch than is here."""
     name, gpu = _device(device)
-    now = {"versions": {"torch": _version("torch")}, "cpu": _cpu_model(), "device": name, "gpu": gpu}
+    now = {"versions": {"torch": version_of("torch")}, "cpu": _cpu_model(), "device": name, "gpu": gpu}
     last = first.get("resumed", [first])[-1]
     return any(_at(last, keys) != _at(now, keys) for keys in PLACES.values())
 
@@ -194,7 +194,8 @@ def _is_mergenet(pyproject: Path) -> bool:
     return values.get("project", {}).get("name") == "mergenet"
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

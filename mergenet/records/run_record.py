@@ -76,6 +76,8 @@ PROVENANCE_FILE = "provenance.json"
 EPOCHS_FILE = "epochs.jsonl"
 RESULT_FILE = "result.json"
 CHECKPOINT_FOLDER = "checkpoints"
+CHECKPOINT_FILES = ("tensors.safetensors", "state.json")  # of each; the second is written last
+RECORDING_FILE = "recording.json"  # in the folder of a recorded source; written last
 BEST_FILE = "best.safetensors"
 SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 

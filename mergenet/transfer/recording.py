@@ -30,12 +30,11 @@ from mergenet.models import weights_hash
 from mergenet.records.checkpoint import check_tensors, load_latest, save_checkpoint, save_tensors
 from mergenet.records.inputs import CODE, changes, code_hashes, warn_of_other_code
 from mergenet.records.models import RecordingInfo, checked
-from mergenet.records.run_record import CHECKPOINT_FOLDER
+from mergenet.records.run_record import CHECKPOINT_FOLDER, RECORDING_FILE
 from mergenet.records.sealed import read_record, write_record
 from mergenet.tasks import Description, describe
 
 FORMAT = 1
-INFO = "recording.json"
 DESCRIBED = "described"  # its key: what the source's task was, without the data
 DTYPE = "dtype"  # of the weights, if it is not fp32
 AGAIN = "write one with `mergenet record`"
@@ -103,7 +102,7 @@ class Recording:
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Raises CheckpointError if the folder is not a finished recording, or its recording.json is damaged."""
-        if not (folder / INFO).exists():
+        if not (folder / RECORDING_FILE).exists():
             raise CheckpointError(f"source.recording must be a finished recording, got {str(folder)!r}; {AGAIN}")
         try:
             return cls(folder, _read_info(folder))
@@ -252,7 +251,7 @@ class Recorder:
         if not distributed.is_main():
             return
         if not self._is_finished():
-            write_record(self.folder / INFO, self.what | {"epochs": self.epochs, DESCRIBED: self.described})
+            write_record(self.folder / RECORDING_FILE, self.what | {"epochs": self.epochs, DESCRIBED: self.described})
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
     def _open(self) -> None:
@@ -261,7 +260,7 @@ class Recorder:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f"{self.folder} could not be made: {error.strerror}; choose another") from None
-        (self.folder / INFO).unlink(missing_ok=True)
+        (self.folder / RECORDING_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder / CHECKPOINT_FOLDER, ignore_errors=True)
 
     def _is_finished(self) -> bool:
@@ -281,7 +280,7 @@ class Recorder:
 
 def _read_info(folder: Path) -> dict[str, Any]:
     """recording.json. Raises CheckpointError if it is missing, damaged or of another format."""
-    path = folder / INFO
+    path = folder / RECORDING_FILE
     info = read_record(path, AGAIN)
     if "format" in info and info["format"] != FORMAT:
         raise CheckpointError(f"{path} must have format {FORMAT}, got {info['format']!r}; {AGAIN}")

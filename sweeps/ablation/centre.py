@@ -17,12 +17,10 @@ from sweeps.config.loading import load_sweep
 from sweeps.planning.plan import seeds_after
 from sweeps.space.entry import Entry
 from sweeps.space.space import SHARED, value_at
-from sweeps.trials.files import read_summary
+from sweeps.trials.files import BEST_FILE, read_summary
 from sweeps.trials.jobs import with_seed
 from sweeps.trials.recorded_source import pin_source
 from sweeps.trials.sweep_dir import BASE_FILE, holds_sweep, how_to_begin, resume_command, status_of
-
-BEST_FILE = "best.yaml"
 
 
 @dataclass(frozen=True)

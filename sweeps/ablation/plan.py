@@ -18,12 +18,12 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import parse_sweep
 from sweeps.execution.resources import check_executor
 from sweeps.planning.checks import check_device, check_folder_names, counted_data, num_gpus, with_metric
-from sweeps.planning.cost import HOUR, START_SECONDS, TRAINING_CHECKPOINTS, TRIAL_SECONDS, crowding, epoch_seconds
-from sweeps.planning.cost import free_disk as free_disk
+from sweeps.planning.cost import START_SECONDS, TRAINING_CHECKPOINTS, TRIAL_SECONDS, crowding, epoch_seconds, free_disk
 from sweeps.planning.plan import Plan, more_seeds
 from sweeps.planning.probe import Measured, measure_each
 from sweeps.space.space import Space
 from sweeps.tracking.wandb_run import check_key
+from sweeps.trials.budget import HOUR
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import Job
 from sweeps.trials.recorded_source import SourcePlan

@@ -23,18 +23,17 @@ from sweeps.ablation.race import looks
 from sweeps.ablation.rejects import given_up, phases
 from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.reuse import Found, clear_unfinished, copy_run, find_runs
-from sweeps.driver.metadata import note_inputs, write_status
+from sweeps.driver.metadata import new_folder, note_inputs, write_status
 from sweeps.driver.stage import Desk, guarded, training
 from sweeps.driver.steps import forget_other
 from sweeps.report.live import View, say
-from sweeps.tracking.remote_copy import claim
 from sweeps.tracking.wandb_about import run_id
 from sweeps.tracking.wandb_file import is_closed
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.budget import SEARCH
 from sweeps.trials.errors import SweepFailed
 from sweeps.trials.messages import Job, Listener
-from sweeps.trials.sweep_dir import check_deletable, clear, locked
+from sweeps.trials.sweep_dir import locked
 
 if TYPE_CHECKING:
     from sweeps.execution.worker_pool import WorkerPool
@@ -61,13 +60,7 @@ def run_ablation(
     copy_to: str | None = None,
 ) -> None:
     """Begin in a new folder, and write its table in the end. copy_to, and what it raises: as `run_sweep`."""
-    (check_deletable if overwrite else check_free)(folder)
-    folder = folder.absolute()
-    with locked(folder):
-        (check_deletable if overwrite else check_free)(folder)  # again: another driver may have been faster
-        clear(folder)
-        if copy_to is not None:
-            claim(copy_to, folder, plan.ablation.name)
+    with new_folder(folder, check_free, overwrite, plan.ablation.name, copy_to) as folder:
         write_new(plan, folder, copy_to)
         _train(plan, folder, console, address)
 

@@ -11,14 +11,14 @@ seeds: 8
 The centre, a training configuration, is base.yaml beside it. Only ADJUSTABLE may change once runs are there.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from mergenet.config import Strict
+from mergenet.config.loading import parse_model
 from mergenet.config.messages import printable
 from mergenet.config.rules import rule, shown
 from mergenet.config.yaml12 import dump_yaml_values, load_yaml
@@ -77,15 +77,7 @@ class AblationConfig(Strict):
 
 def parse_ablation(values: Mapping[str, Any], origin: str) -> AblationConfig:
     """Checked. Raises ConfigError, one line a problem."""
-    try:
-        return AblationConfig.model_validate_json(json.dumps(values), strict=True)
-    except ValidationError as error:
-        lines = dict.fromkeys(_problem(item) for item in error.errors(include_url=False))
-        raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
-    except (TypeError, ValueError, RecursionError):
-        raise ConfigError(
-            f"{origin} must hold only numbers, texts, true, false, null, lists and mappings, got another kind of value"
-        ) from None
+    return parse_model(AblationConfig, values, origin, _problem)
 
 
 def load_ablation(path: Path) -> AblationConfig:

@@ -17,8 +17,6 @@ from sweeps.cli.finite import FiniteRange
 if TYPE_CHECKING:
     from rich.console import Console
 
-LATER = ("seeds", "slots", "race", "budget_hours", "reuse", "wandb")  # keys of the ablation that may change later
-
 
 def tracking_options(command: Callable[..., None]) -> Callable[..., None]:
     """Where else it is to be seen: a command gets `wandb`, what is given of that section, and `copy_to`."""
@@ -93,9 +91,10 @@ def ablate_command(what: str, folder: Path | None, **options: Any) -> None:
     after a kill, and with more --seeds adds to what is there. SWEEP_DIR may be the folder of an ablation itself, to go
     on with it or to print its table again.
     """
+    from sweeps.ablation.schema import ADJUSTABLE
     from sweeps.trials.sweep_dir import holds_ablation
 
-    given = {key: value for key in LATER if (value := options.pop(key)) not in (None, (), False, {})}
+    given = {key: value for key in ADJUSTABLE if (value := options.pop(key)) not in (None, (), False, {})}
     place = Path(what) if holds_ablation(Path(what)) else folder
     with failures(lambda: place):
         if holds_ablation(Path(what)):

@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from mergenet.config import Config, PairConfig, Strict
 from mergenet.config.json_schema import node_at
-from mergenet.config.loading import parse_override
+from mergenet.config.loading import mapping, parse_model, parse_override
 from mergenet.config.messages import printable, problem
 from mergenet.config.pair_labels import pairs_of
 from mergenet.config.preset_names import presets
@@ -24,6 +22,8 @@ from mergenet.errors import SECRET, ConfigError, unknown_name
 from sweeps.config.schema import Limits, SweepConfig, WandbConfig
 from sweeps.space.entry import Entry
 from sweeps.space.space import PAIRS
+
+EXAMPLE = "base: openmoji"  # a setting, for messages
 
 
 def sweeps() -> list[str]:
@@ -42,9 +42,7 @@ def load_sweep(
     Raises ConfigError, one line a problem.
     """
     text, origin = _read(name_or_path)
-    values = load_yaml(text, origin)
-    if not isinstance(values, dict):
-        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
+    values = mapping(load_yaml(text, origin), origin, EXAMPLE)
     ours, others = SweepConfig.model_fields.keys() | {"set"}, Config.model_fields.keys()
     if values.keys() & (others - ours) and not values.keys() & (ours - others):
         raise ConfigError(f"{origin} must be a sweep, got a configuration; {_of_a_configuration(name_or_path)}")
@@ -57,13 +55,7 @@ def load_sweep(
 
 def parse_sweep(values: dict[str, Any], origin: str, folder: Path = Path()) -> SweepConfig:
     """A checked sweep. folder: relative paths are looked up there first. Raises ConfigError."""
-    if not isinstance(values, dict):
-        raise ConfigError(f"{origin} must be a mapping of settings, got {shown(values)}; an example: base: openmoji")
-    try:
-        sweep = SweepConfig.model_validate_json(json.dumps(with_pairs(values, origin)), strict=True)
-    except ValidationError as error:
-        lines = dict.fromkeys(_problem(item) for item in error.errors(include_url=False))
-        raise ConfigError("\n".join(f"{line} (in {origin})" for line in lines)) from None
+    sweep = parse_model(SweepConfig, with_pairs(mapping(values, origin, EXAMPLE), origin), origin, _problem)
     warm = tuple(str(folder / path) if (folder / path).is_dir() else path for path in sweep.warm_start)
     base = str(folder / sweep.base) if (folder / sweep.base).is_file() else sweep.base
     return sweep.model_copy(update={"base": base, "warm_start": warm})

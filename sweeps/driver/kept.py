@@ -9,7 +9,7 @@ from analysis.names import COMPLETE, PRUNED, SOURCE, TRIALS_FOLDER
 from analysis.trial_file import ended_trial, trial_folders
 from mergenet.config.loading import parse_config
 from mergenet.errors import ConfigError, UserError
-from mergenet.records.run_record import CONFIG_FILE, FINISHED, STATUS, read_mapping, read_result
+from mergenet.records.run_record import CONFIG_FILE, FINISHED, RECORDING_FILE, STATUS, read_mapping, read_result
 from sweeps.trials.messages import JobEvent
 from sweeps.trials.sweep_dir import (
     BASE_FILE,
@@ -22,7 +22,6 @@ from sweeps.trials.sweep_dir import (
     status_of,
 )
 
-INFO_FILE = "recording.json"  # as mergenet.transfer.recording writes it, which imports torch
 ENDED = (COMPLETE, PRUNED)  # a run that failed may train again from its checkpoint
 
 
@@ -78,10 +77,10 @@ def prune_recordings(folder: Path) -> tuple[int, int]:
                 f"{str(folder)!r} must hold no recording that is needed, and {str(user)!r}, which has not finished, "
                 "replays one; finish or delete that first"
             )
-        found = [path.parent for path in folder.glob(f"{SOURCE}*/{INFO_FILE}")]
+        found = [path.parent for path in folder.glob(f"{SOURCE}*/{RECORDING_FILE}")]
         freed = sum(map(size_of, found))
         for recording in found:
-            (recording / INFO_FILE).unlink()  # first: without it the rest is no recording
+            (recording / RECORDING_FILE).unlink()  # first: without it the rest is no recording
             shutil.rmtree(recording)
     return len(found), freed
 

@@ -2,7 +2,8 @@
 
 import threading
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -23,13 +24,33 @@ from sweeps.planning.inputs import INPUTS, inputs_of
 from sweeps.planning.plan import Plan, fresh_seeds, more_seeds
 from sweeps.study.draws import DRAWS, draw_facts
 from sweeps.study.warm_start import WARM_FILE, write_warm_start
+from sweeps.tracking.remote_copy import claim
 from sweeps.trials.files import COMMAND, STATE_FILE, read_state
-from sweeps.trials.sweep_dir import BASE_FILE, STUDY_ID
+from sweeps.trials.sweep_dir import BASE_FILE, STUDY_ID, check_deletable, clear, locked
 
 # kept when the sweep is resumed
 KEPT = ("base_hash", "copy", COMMAND, "num_trials", "seconds", INPUTS, DRAWS, STUDY_ID, SETTINGS)
 VERSIONS = ("ray", "optuna", "torch", "wandb")
 WRITING = threading.Lock()  # sweep.json is read and written again, by the clock's thread too
+
+
+@contextmanager
+def new_folder(
+    folder: Path, check_free: Callable[[Path], None], overwrite: bool, name: str, copy_to: str | None
+) -> Iterator[Path]:
+    """The folder, absolute, locked and empty, and the URL of its copy claimed for the sweep of this name.
+
+    check_free: raises ConfigError for a folder that holds anything, which with overwrite may be a sweep.
+    """
+    check = check_deletable if overwrite else check_free
+    check(folder)
+    folder = folder.absolute()
+    with locked(folder):
+        check(folder)  # again: another driver may have been faster
+        clear(folder)
+        if copy_to is not None:
+            claim(copy_to, folder, name)
+        yield folder
 
 
 def begin(plan: Plan, folder: Path, copy_to: str | None) -> None:

@@ -23,7 +23,7 @@ from analysis.names import FAILED, RUNNING, SOURCE, TRIAL, TRIALS_FOLDER
 from analysis.sweep_file import edits_of, read_sweep_file
 from mergenet.records.run_record import FINISHED
 from mergenet.records.sealed import write_record
-from sweeps.driver.metadata import begin, note_inputs, write_status
+from sweeps.driver.metadata import begin, new_folder, note_inputs, write_status
 from sweeps.driver.stage import Desk, guarded, training
 from sweeps.driver.steps import (
     adapter_trainings,
@@ -41,22 +41,15 @@ from sweeps.report.page import write_page
 from sweeps.report.plan_text import data_text
 from sweeps.report.summary import print_summary, summarize
 from sweeps.study.draws import DRAWS, draw_changes
-from sweeps.tracking.remote_copy import claim
 from sweeps.trials.best_config import write_best
 from sweeps.trials.budget import SEARCH
 from sweeps.trials.errors import SweepFailed
-from sweeps.trials.files import SUMMARY_FILE, read_state, state_problem
+from sweeps.trials.files import BEST_FILE, SUMMARY_FILE, read_state, state_problem
 from sweeps.trials.jobs import Jobs
 from sweeps.trials.messages import Listener
 from sweeps.trials.objectives import infeasible_text
 from sweeps.trials.results import best_record, best_trial, read_trials
-from sweeps.trials.sweep_dir import (
-    check_deletable,
-    check_folder,
-    clear,
-    locked,
-    shown_path,
-)
+from sweeps.trials.sweep_dir import check_folder, locked, shown_path
 
 
 def run_sweep(
@@ -75,13 +68,7 @@ def run_sweep(
     listeners: called with every event of the jobs (trials/messages.py), in a thread of the worker pool.
     Raises SlotDied, SweepFailed, SweepPaused or SweepStopped; whatever happens, the records that exist are kept.
     """
-    (check_deletable if overwrite else check_folder)(folder)
-    folder = folder.absolute()
-    with locked(folder):
-        (check_deletable if overwrite else check_folder)(folder)  # again: another driver may have been faster
-        clear(folder)
-        if copy_to is not None:
-            claim(copy_to, folder, plan.sweep.name)
+    with new_folder(folder, check_folder, overwrite, plan.sweep.name, copy_to) as folder:
         begin(plan, folder, copy_to)
         return _train(plan, folder, console, address, listeners)
 
@@ -154,7 +141,7 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
         wanted = [] if best is None else confirmations(plan, jobs, best, trainings)
         view.searched(len(trainings) + len(wanted))
         if best is not None:
-            write_best(folder / "best.yaml", sweep.name, best, best_record(folder, best))
+            write_best(folder / BEST_FILE, sweep.name, best, best_record(folder, best))
             confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
         slots.wait([job["id"] for job in baselines])
         slots.no_more_jobs()  # they end beside the summary

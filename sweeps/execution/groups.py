@@ -16,6 +16,7 @@ from ray.train import RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from mergenet.errors import one_line
 from sweeps.execution.placement import Shape
 from sweeps.execution.resources import SHARED
 from sweeps.execution.worker import worker_loop
@@ -69,7 +70,7 @@ class Groups:
             self.trainer(queue, slots, scratch).fit()
         except Exception as error:
             died = error.worker_failures if isinstance(error, WorkerGroupError) else range(len(slots))
-            reason = write_refusal(error) or " ".join(str(error).split())[:300] or type(error).__name__
+            reason = write_refusal(error) or one_line(error, 300)
             left = not isinstance(error, WorkerGroupError)
             return Lost(reason, frozenset(died if len(slots) > 1 else [0]), len(slots), left)
         return None

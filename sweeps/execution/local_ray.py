@@ -14,7 +14,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 
-from mergenet.errors import UserError
+from mergenet.errors import UserError, named_line
 from sweeps.execution.forkserver.start import fork_server, runtime_env
 from sweeps.execution.ray_folder import check_room, environment, place_of_ray, ray_folder
 from sweeps.trials.errors import RayFailed
@@ -177,13 +177,9 @@ def start(num_cpus: int, unwanted: threading.Event | None = None) -> None:
             ray.shutdown()
             check_room(place_of_ray())
             if attempt == 1 or (unwanted is not None and unwanted.is_set()):
-                raise RayFailed(f"Ray did not start, twice: {one_line(error)}; {way_out()}") from None
+                raise RayFailed(f"Ray did not start, twice: {named_line(error, 300)}; {way_out()}") from None
         else:
             return
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def way_out() -> str:

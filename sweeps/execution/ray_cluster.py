@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mergenet.errors import ConfigError
+from mergenet.errors import ConfigError, one_line
 from mergenet.records.packages import package_problems
 from sweeps.execution.forkserver.start import runtime_env
 from sweeps.execution.ray_folder import environment
@@ -72,7 +72,7 @@ def joined_ray(address: str) -> Iterator[None]:
                 configure_logging=False,
             )
     except Exception as error:  # OSError, ConnectionError, ValueError, RuntimeError: they have no common base
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         refused = "no authentication token" in reason or any("InvalidAuthToken" in line for line in said)
         token = TOKEN_TEXT if refused else ""
         raise ConfigError(

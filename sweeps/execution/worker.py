@@ -15,7 +15,7 @@ from typing import Any
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE
 from analysis.trial_file import TRIAL_FILE
 from mergenet.config import Config
-from mergenet.errors import TrainingDiverged, UserError, WriteError
+from mergenet.errors import TrainingDiverged, UserError, WriteError, named_line
 from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import CONFIG_FILE, EpochResult
@@ -153,7 +153,7 @@ def advance(results: Epochs, job: Job) -> EpochResult | None:
         write_text(folder / f"traceback{distributed.rank() or ''}.txt", traceback.format_exc())
         if distributed.world_size() > 1:
             raise
-        raise JobFailed(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise JobFailed(named_line(error, 300)) from error
 
 
 def raise_refusal(error: Exception) -> None:

@@ -20,13 +20,13 @@ from sweeps.planning.probe import Measured, measure
 from sweeps.space.conditions import size
 from sweeps.space.possible_values import reachable
 from sweeps.space.space import CYCLE, Space
+from sweeps.trials.budget import HOUR
 from sweeps.trials.objectives import asked
 
 # measured on 2 cores: until the first worker group is up, and what a trial takes beyond its training
 START_SECONDS = 15.0
 TRIAL_SECONDS = {"slots": 0.3, "per_trial": 12.0}
 TRAINING_CHECKPOINTS = 2  # of a run in training; see mergenet.records.checkpoint
-HOUR = 3600.0
 
 
 def facts(sweep: SweepConfig, folder: Path, pair_sd: float | None = None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mergenet.records.run_record import (
     FINISHED,
     METRIC,
     PROVENANCE_FILE,
+    RECORDING_FILE,
     RESULT_FILE,
     STEP,
     read_columns,
@@ -197,7 +198,7 @@ def progress(folder: Path, sweep: SweepConfig, state: dict[str, Any], epochs: di
     searching = not any(name.startswith((f"{ADAPTER}-", "confirm-")) for name in epochs)
     searched = sum(count for name, count in epochs.items() if name.startswith(TRIAL))
     finished = state.get("status") == FINISHED  # then the recording may have been pruned
-    whole = finished or (folder / SOURCE / "recording.json").is_file()  # written last
+    whole = finished or (folder / SOURCE / RECORDING_FILE).is_file()  # written last
     files = (folder / SOURCE).glob("epoch-*.safetensors")
     source = (of_a_run if whole else len(list(files))) if recorded else 0
     done = sum(epochs.values()) + source

@@ -15,11 +15,9 @@ def best_text(best: dict[str, Any] | None, metric: str) -> str:
     if best is None:
         return "best so far: none yet"
     extreme = "highest" if mode_of(metric) == "max" else "lowest"
-    lead = (
-        "no transfer is not that far yet"
-        if best["lead"] is None
-        else f"{show_lead(metric, best['lead'])} to no transfer"
-    )
+    lead = "no transfer is not that far yet"
+    if best["lead"] is not None:
+        lead = f"{show_difference(metric, best['lead'])} to no transfer"
     mean = f"mean over {best[SEEDS]} seeds, " if SEEDS in best else ""
     return (
         f"{extreme} so far: {show(metric, best['value'])} ({best['trial']}, {mean}{lead}; "
@@ -27,8 +25,9 @@ def best_text(best: dict[str, Any] | None, metric: str) -> str:
     )
 
 
-def show_lead(metric: str, lead: float) -> str:
-    return f"{100 * lead:+.2f} points" if is_metric(metric) else f"{lead:+.4g}"
+def show_difference(metric: str, value: float) -> str:
+    """A metric's in points (1 point = 0.01), anything else's as it is."""
+    return f"{100 * value:+.2f} points" if is_metric(metric) else f"{value:+.4g}"
 
 
 def show_params(params: dict[str, Any]) -> str:

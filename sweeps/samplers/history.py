@@ -1,8 +1,9 @@
 """What samplers read from a study's trials: user attributes, order, values, and violations of the constraints.
 
-Optuna's private interfaces are used here and in study/write_through.py only: a trial's id and the study's storage, by
-which a trial can be written to that another process has begun, and read in its current state. Two things are stored
-where Optuna's samplers and optuna-dashboard expect them, each behind a function here:
+Optuna's private interfaces are used here, in study/write_through.py and in unit_cube.py (its transform of a space to
+the unit cube) only. Here it is a trial's id and the study's storage, by which a trial can be written to that another
+process has begun, and read in its current state. Two things are stored where Optuna's samplers and optuna-dashboard
+expect them, each behind a function here:
 
 * the metric by epoch: as intermediate values, but with several objectives as an attribute, because there TPE fails
   on a pruned trial with intermediate values (it asks for the one direction, and there are several);

@@ -4,10 +4,11 @@ Optuna's Gaussian process, which draws with several objectives or constraints, o
 `greenlet` otherwise than without it.
 """
 
-from importlib import metadata
 from typing import Any
 
 from threadpoolctl import threadpool_info
+
+from mergenet.records.provenance import version_of
 
 PACKAGES = ("optuna", "scipy", "numpy", "torch", "greenlet")
 THREADS = "threads"
@@ -19,14 +20,7 @@ def draw_facts() -> dict[str, Any]:
     import scipy.linalg  # noqa: F401  # loads its own BLAS
 
     pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return {name: _version(name) for name in PACKAGES} | {THREADS: max(pools, default=1)}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    return {name: version_of(name) for name in PACKAGES} | {THREADS: max(pools, default=1)}
 
 
 def draw_changes(then: Any) -> str | None:

@@ -25,7 +25,7 @@ from sqlalchemy import URL as DatabaseURL
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from mergenet.errors import ConfigError, UserError, WriteError
+from mergenet.errors import ConfigError, UserError, WriteError, one_line
 from mergenet.records.sealed import read_record, write_record
 from sweeps.study.write_through import written_through
 from sweeps.trials.errors import write_refusal
@@ -212,7 +212,7 @@ def storage_errors(storage: str, folder: Path) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError, OSError) as error:
         reason = type(error).__name__  # a server's text may quote the URL
         if storage in FILES:
-            reason = write_refusal(error) or " ".join(str(error).split())[:200] or reason
+            reason = write_refusal(error) or one_line(error)
         failed = WriteError(f"{place_of(storage, folder)} could not be written: {reason}")
     else:
         return

@@ -38,6 +38,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.config.loading import load_sweep
 from sweeps.space.space import Labels, Space
+from sweeps.trials.files import BEST_FILE
 from sweeps.trials.objectives import asked, measured, values_of
 from sweeps.trials.sweep_dir import BASE_FILE, SWEEP_FILES, holds_sweep
 
@@ -131,7 +132,7 @@ def check_sweep(sweep: SweepConfig, space: Space, folder: Path) -> None:
     other = differences(base, space.config({}), [*earlier.search, *space.entries])
     if other:
         (path, (theirs, mine)), more = next(iter(other.items())), len(other) - 1
-        best = folder / "best.yaml"
+        best = folder / BEST_FILE
         raise ConfigError(
             f"warm_start must name sweeps of the same base, got {str(folder)!r}, where {path} is {shown(theirs)} and "
             f"not {shown(mine)}{f' ({more} more differ)' if more else ''}; "

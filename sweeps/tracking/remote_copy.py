@@ -19,7 +19,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from analysis.names import ABLATION_FILE, SWEEP_FILE
-from mergenet.errors import ConfigError
+from mergenet.errors import ConfigError, one_line
 from mergenet.records.run_record import CONFIG_FILE
 from sweeps.tracking.background import Background
 from sweeps.tracking.copy_order import checkpoint_of, halves, place, speaks_for_others
@@ -292,7 +292,3 @@ def sizes(there: Any) -> dict[str, int]:
 
     found = there.get_file_info(fs.FileSelector("", recursive=True, allow_not_found=True))
     return {info.path: info.size for info in found if info.type == fs.FileType.File}
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

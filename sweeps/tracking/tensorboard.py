@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
+from mergenet.errors import one_line
 from mergenet.records.run_record import EPOCH
 from sweeps.tracking.background import Background
 from sweeps.trials.messages import JobEvent, Row
@@ -49,7 +50,7 @@ class EventFiles:
         except (OSError, ImportError) as error:
             if not self.troubled:
                 self.troubled = True
-                self.say(f"tensorboard: no more event files ({' '.join(str(error).split())[:200]}); training goes on")
+                self.say(f"tensorboard: no more event files ({one_line(error)}); training goes on")
 
     def _end(self, job: str) -> None:
         if (writer := self.writers.pop(job, None)) is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.names import TRIALS_FOLDER
+from mergenet.errors import named_line
 from mergenet.records.run_record import test_column
 from sweeps.config import SweepConfig
 from sweeps.trials.files import BEST_FILE, REPORT_FILE
@@ -49,7 +50,7 @@ def log_artifacts(
             for part in found(Path(scratch)):
                 log(run, sweep, part, metadata)
     except Exception as error:  # W&B raises anything, and so does an export
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = named_line(error)
         say(f"wandb: not all artifacts are there ({reason}); what they hold is in the folder of {sweep.name}")
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mergenet.errors import UserError
+from mergenet.errors import UserError, named_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +41,7 @@ def log_findings(run: Any, gathered: Callable[[], "Evidence | None"], say: Calla
     except UserError:  # no trial that can be read
         return
     except Exception as error:  # whatever it is, the sweep has its result
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        say(f"wandb: what mattered is not there ({reason}); `mergenet analyze importance` tells it")
+        say(f"wandb: what mattered is not there ({named_line(error)}); `mergenet analyze importance` tells it")
 
 
 def allowed(parts: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:

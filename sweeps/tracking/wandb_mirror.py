@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.names import SOURCE, TRIALS_FOLDER
 from analysis.trial_file import ended_trial, read_outcome
 from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
-from mergenet.errors import CheckpointError
+from mergenet.errors import CheckpointError, named_line, one_line
 from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
@@ -100,7 +100,7 @@ class Mirror:
             self.jobs.pop(job, None)
             self.lacking[job] = "no run"
             way_out = "" if isinstance(error, NameTaken) else f"; {self._way_out()}"
-            self._say_once("none", f"wandb: no run for {job} ({one_line(error)}); training goes on{way_out}")
+            self._say_once("none", f"wandb: no run for {job} ({why(error)}); training goes on{way_out}")
 
     def _mirror(self, event: JobEvent) -> None:
         if event["event"] == "queued":
@@ -169,7 +169,7 @@ class Mirror:
 
     def _outage(self, job: str, error: Exception) -> None:
         self.offline_until = time.monotonic() + RETRY_SECONDS
-        what = f"wandb: {job} cannot be mirrored online ({one_line(error)}); it is written offline and training goes on"
+        what = f"wandb: {job} cannot be mirrored online ({why(error)}); it is written offline and training goes on"
         self._say_once("outage", f"{what}; {self._way_out()}")
 
     def _revive(self, error: Exception) -> None:
@@ -178,7 +178,7 @@ class Mirror:
 
         with suppress(*dead_client()):
             wandb.teardown()
-        self._say_once("dead", f"wandb: its process died ({one_line(error)}); the runs go on offline, and training too")
+        self._say_once("dead", f"wandb: its process died ({why(error)}); the runs go on offline, and training too")
         for name, job in self.jobs.items():
             if job.run is not None:
                 job.run = open_run(
@@ -254,6 +254,5 @@ def dead_client() -> tuple[type[Exception], ...]:
     return ConnectionError, HandleAbandonedError, MailboxClosedError
 
 
-def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    return text if isinstance(error, NameTaken) else f"{type(error).__name__}: {text}"
+def why(error: Exception) -> str:
+    return one_line(error) if isinstance(error, NameTaken) else named_line(error)

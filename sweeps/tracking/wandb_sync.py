@@ -15,7 +15,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
 from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
-from sweeps.tracking.wandb_mirror import one_line
+from sweeps.tracking.wandb_mirror import why
 from sweeps.tracking.wandb_run import ONLINE, check_key, open_run
 from sweeps.tracking.wandb_whole import OfSweep, Say, Whole, fill
 from sweeps.trials.files import SUMMARY_FILE, read_summary, summary_problem
@@ -93,7 +93,7 @@ def guarded(job: str, call: Callable[[], int]) -> int:
         raise
     except Exception as error:  # W&B raises anything from CommError to ConnectionResetError
         raise RuntimeError(
-            f"W&B did not take the run {job} ({one_line(error)}); the same command goes on from there"
+            f"W&B did not take the run {job} ({why(error)}); the same command goes on from there"
         ) from error
 
 

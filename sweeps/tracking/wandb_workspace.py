@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from analysis.wandb_runs.tracked import VARIANT
+from mergenet.errors import named_line
 from mergenet.records.run_record import EPOCH, test_column
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_about import OBJECTIVE, searched_paths
@@ -37,8 +38,7 @@ def make_workspace(run: Any, sweep: SweepConfig, about: str, sections: Sections,
             url = workspace(run.entity, run.project, sweep, about, sections).save().url
         run.config.update({WORKSPACE: url})
     except Exception as error:  # the package is a preview, and W&B raises anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        say(f"wandb: no workspace view ({reason}); the runs are there as usual")
+        say(f"wandb: no workspace view ({named_line(error)}); the runs are there as usual")
 
 
 def of_sweep(sweep: SweepConfig, summary: dict[str, Any]) -> Sections:

@@ -23,7 +23,7 @@ from mergenet.records.run_record import FINISHED, METRIC, read_result
 from mergenet.records.sealed import write_record
 from sweeps.config import SweepConfig
 from sweeps.config.loading import dump_sweep, load_sweep, parse_sweep
-from sweeps.trials.files import STATE_FILE, SUMMARY_FILE, read_state, read_summary
+from sweeps.trials.files import BEST_FILE, REPORT_FILE, STATE_FILE, SUMMARY_FILE, read_state, read_summary
 
 LOCK_FILE = ".lock"
 VARIANTS_FILE = "variants.json"  # of an ablation (sweeps/ablation)
@@ -33,7 +33,7 @@ DELETING = "being deleted"  # a status
 # All that is written straight into a sweep folder, and of it what stands there before the sweep starts
 FIRST = (LOCK_FILE, ".*.tmp*", STATE_FILE, BASE_FILE, "warm_start.json", SWEEP_FILE, VARIANTS_FILE, ABLATION_FILE)
 ABLATION_OWN = (f"{SOURCE}-*", "ablation.*", "interactions.*", ".reused-*")
-RESULTS = (SUMMARY_FILE, "report.html", "report.md", "best.yaml")
+RESULTS = (SUMMARY_FILE, REPORT_FILE, "report.md", BEST_FILE)
 OWN = (*FIRST, *RESULTS, "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*", *ABLATION_OWN)
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
 

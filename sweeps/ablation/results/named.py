@@ -11,8 +11,10 @@ from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.records.atomic import write_text
 from mergenet.records.run_record import METRIC, is_metric, test_column
-from sweeps.ablation.results.table import mean_of, paired, size, values_of
+from sweeps.ablation.results.table import mean_of, paired, values_of
 from sweeps.ablation.variants import Variant
+from sweeps.report.wording import show_difference
+from sweeps.trials.files import BEST_FILE
 from sweeps.trials.jobs import with_seed
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def lines(
         part = "" if one.stopped is None else f" by epoch {one.stopped}, where it was stopped early"
         yield (
             f"  {one.name}: {show(metric, one.search)} in the search{part}, {show(metric, one.fresh)} on {one.seeds} "
-            f"fresh seeds, {size(one.fresh - one.search, metric)}{fate}"
+            f"fresh seeds, {show_difference(metric, one.fresh - one.search)}{fate}"
         )
     if best is None:
         yield "none is named yet: the phases have not ended"
@@ -119,7 +121,7 @@ def gain_text(gain: PairedDifference, metric: str) -> str:
     scale, digits = (100, 2) if is_metric(metric) else (1, 4)
     low, high = (scale * bound for bound in gain.interval)
     return (
-        f"{size(gain.mean, metric)}, {gain.num_seeds} seeds, {gain.confidence:.0%} interval "
+        f"{show_difference(metric, gain.mean)}, {gain.num_seeds} seeds, {gain.confidence:.0%} interval "
         f"[{low:+.{digits}f}, {high:+.{digits}f}] (t), p {gain.p_value:.3g}"
     )
 
@@ -135,5 +137,5 @@ def write_named(folder: Path, variants: Sequence[Variant], rejected: Mapping[str
     count = len(variants) - 1
     what = f"the best of {count} trials on fresh seeds" if count > 1 else "confirmed on fresh seeds"
     head = f"# {best.label}: {what}; ablation.json has its gain, on seeds that did not choose it\n"
-    write_text(folder / "best.yaml", head + dump_yaml(Config.model_validate(with_seed(best.config, seed))))
-    return folder / "best.yaml"
+    write_text(folder / BEST_FILE, head + dump_yaml(Config.model_validate(with_seed(best.config, seed))))
+    return folder / BEST_FILE

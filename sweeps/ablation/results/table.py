@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.measures import STEP_SECONDS
-from analysis.names import COMPLETE, FAILED, POINTS
+from analysis.names import COMPLETE, FAILED
 from analysis.statistics.paired_tests import PairedDifference, holm, paired_difference
 from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p_text
 from analysis.tables.load import is_missing, measure_columns
-from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric
+from mergenet.records.run_record import ADAPTER_PARAMETERS
 from sweeps.ablation.variants import Variant
+from sweeps.report.wording import show_difference
 
 STEP_MS = "step_ms"
 EXTRA = {ADAPTER_PARAMETERS: ("adapter parameters", ",.0f"), STEP_MS: ("ms a step", ".2f"), "note": ("", "")}
@@ -152,7 +153,7 @@ def verdict_lines(table: pd.DataFrame, metric: str) -> Iterator[str]:
     reference, count = table["variant"].iloc[0], len(tested)
     shown = tested[tested["p_holm"] < LEVEL]
     level = f"{100 * LEVEL:g} % level after Holm's correction for {count} variant{'s' if count > 1 else ''}"
-    differences = ", ".join(f"{row['variant']} ({size(row['gain'], metric)})" for _, row in shown.iterrows())
+    differences = ", ".join(f"{row['variant']} ({show_difference(metric, row['gain'])})" for _, row in shown.iterrows())
     yield f"different from {reference} at the {level}: {differences or 'none is shown to be'}"
     pairs = int(tested["num_pairs"].max())
     least = tested["smallest_p"].min() * count
@@ -162,8 +163,9 @@ def verdict_lines(table: pd.DataFrame, metric: str) -> Iterator[str]:
             f"{min(1.0, least):.2g} after the correction; more seeds (--seeds) or fewer variants can"
         )
     if (found := found_effect(tested, pairs)) is not None:
+        least_shown = show_difference(metric, found).lstrip("+")
         yield (
-            f"  {pairs} seeds find a difference of {size(found, metric).lstrip('+')} {100 * POWER:g} times in 100 "
+            f"  {pairs} seeds find a difference of {least_shown} {100 * POWER:g} times in 100 "
             f"(t test, {100 * LEVEL:g} % level, before the correction); what is not shown may be there all the same"
         )
 
@@ -179,7 +181,3 @@ def found_effect(tested: pd.DataFrame, pairs: int) -> float | None:
 
     deviation = float(whole.median()) / float(stats.t.ppf(0.975, pairs - 1)) * pairs**0.5
     return gain * deviation or None
-
-
-def size(value: float, metric: str) -> str:
-    return f"{POINTS * value:+.2f} points" if is_metric(metric) else f"{value:+.4g}"
