@@ -306,12 +306,20 @@ def sync_command(folder: Path, project: str | None, mode: str) -> None:
 
 
 def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:
-    """If the folder holds this very sweep, finished: print its summary again."""
+    """If the folder holds this very sweep, finished: print its summary again.
+
+    Raises ConfigError, with what differs, if it holds this sweep with other settings.
+    """
     from sweeps.driver.start import finished
-    from sweeps.trials.sweep_dir import shown_path
+    from sweeps.trials.sweep_dir import check_settings, holds_sweep, shown_path
 
     summary = finished(config, folder)
     if summary is None:
+        if holds_sweep(folder):
+            from mergenet.records.provenance import config_hash
+            from sweeps.config.base import load_base
+
+            check_settings(folder, config, config_hash(load_base(config)))
         return False
     from sweeps.report.summary import print_summary
 

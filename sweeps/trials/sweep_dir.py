@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import fnmatch
+import json
 import os
 import shlex
 import shutil
@@ -30,12 +31,16 @@ VARIANTS_FILE = "variants.json"  # of an ablation (sweeps/ablation)
 STUDY_ID = "study_id"  # in sweep.json, and in the study that is this sweep's
 REST = "what a kill left of a sweep that was begun or deleted"
 DELETING = "being deleted"  # a status
+OVERWRITE = ", or delete it with overwrite=True (--overwrite)"
 # All that is written straight into a sweep folder, and of it what stands there before the sweep starts
 FIRST = (LOCK_FILE, ".*.tmp*", STATE_FILE, BASE_FILE, "warm_start.json", SWEEP_FILE, VARIANTS_FILE, ABLATION_FILE)
 ABLATION_OWN = (f"{SOURCE}-*", "ablation.*", "interactions.*", ".reused-*")
 RESULTS = (SUMMARY_FILE, REPORT_FILE, "report.md", BEST_FILE)
 OWN = (*FIRST, *RESULTS, "study.*", SOURCE, TRIALS_FOLDER, "wandb", ".mergenet-ray-*", *ABLATION_OWN)
 SWEEP_FILES = f"{SWEEP_FILE}, {STATE_FILE} and {BASE_FILE}"
+# Keys of a sweep file with which a finished sweep can go on: any value, and no less than before
+ANY_VALUE = ("slots", "executor", "gpus_per_trial", "confirm_controls", "keep_checkpoints", "wandb")
+NO_LESS = ("num_trials", "confirm_seeds", "budget_hours", "budget_epochs")
 
 
 @contextmanager
@@ -99,7 +104,7 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"{must}; choose another folder (--dir)")
     status = status_of(folder)
     what, way_out = "another sweep", "choose another folder (--dir)"
-    overwrite = ", or delete it with overwrite=True (--overwrite)"
+    overwrite = OVERWRITE
     if status == FINISHED and not read_summary(folder):
         what = f"a finished sweep without a readable {SUMMARY_FILE}"
         way_out = f"`{resume_command(folder)}` writes it again, choose another folder (--dir)"
@@ -109,6 +114,44 @@ def check_folder(folder: Path) -> None:
     if "status" not in read_state(folder):  # it deletes only what is surely a sweep
         overwrite = ""
     raise ConfigError(f"{must}, which holds {what}; {way_out}{overwrite}")
+
+
+def check_settings(folder: Path, sweep: SweepConfig, base_hash: str) -> None:
+    """Raises ConfigError, with what differs, if the folder holds this sweep, finished, with other settings."""
+    state, written = read_state(folder), _written(folder / SWEEP_FILE)
+    whole = holds_sweep(folder) and state.get("status") == FINISHED and read_summary(folder)
+    if not whole or written is None or (written.name, state.get("base_hash")) != (sweep.name, base_hash):
+        return
+    then, now = (load_yaml(dump_sweep(one), SWEEP_FILE) for one in (written, _as_in(written, state, sweep)))
+    keys = [key for key in now if now[key] != then[key]]
+    if not keys:
+        return
+    changes = ", ".join(_change(key, then[key], now[key]) for key in keys)
+    way_out = "choose another folder (--dir)"
+    if all(_can_go_on(key, then[key], now[key], sweep) for key in keys):
+        shown = shown_path(folder)
+        way_out = (
+            f"to go on with it change {'them' if len(keys) > 1 else 'it'} in {shown / SWEEP_FILE} and "
+            f"`{resume_command(shown)}`, or {way_out}"
+        )
+    raise ConfigError(
+        f"the sweep folder must be new or empty, got {str(folder)!r}, which holds this sweep with other settings: "
+        f"{changes}; {way_out}{OVERWRITE}"
+    )
+
+
+def _change(key: str, then: Any, now: Any) -> str:
+    if isinstance(then, dict) and isinstance(now, dict):
+        parts = [part for part in {**then, **now} if then.get(part) != now.get(part)]
+        return ", ".join(f"{key}.{part}" for part in parts)
+    return f"{key} ({json.dumps(then)}, now {json.dumps(now)})"
+
+
+def _can_go_on(key: str, then: Any, now: Any, sweep: SweepConfig) -> bool:
+    if key == "num_trials" and sweep.num_short:  # which of its trials are short would be others
+        return False
+    more = now is None or (then is not None and now >= then) if key in NO_LESS else False  # None: no limit
+    return more or key in ANY_VALUE
 
 
 def finished_summary(folder: Path, sweep: SweepConfig, base_hash: str) -> dict[str, Any] | None:
@@ -123,12 +166,17 @@ def holds_this_sweep(folder: Path, sweep: SweepConfig, base_hash: str) -> bool:
     state, written = read_state(folder), _written(folder / SWEEP_FILE)
     if not holds_sweep(folder) or written is None or state.get("base_hash") != base_hash:
         return False
+    return dump_sweep(written) == dump_sweep(_as_in(written, state, sweep))
+
+
+def _as_in(written: SweepConfig, state: dict[str, Any], sweep: SweepConfig) -> SweepConfig:
+    """The sweep as its folder has it written."""
     if sweep.metric is None:  # then it was the task's own, which was written down
         sweep = sweep.model_copy(update={"metric": written.metric})
     trials = state.get("num_trials", {})
     if trials.get("asked") == sweep.num_trials:  # all that the space holds, if they are fewer
         sweep = sweep.model_copy(update={"num_trials": trials["held"]})
-    return dump_sweep(written) == dump_sweep(sweep)
+    return sweep
 
 
 def _written(path: Path) -> SweepConfig | None:

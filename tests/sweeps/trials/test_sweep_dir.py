@@ -93,7 +93,7 @@ def test_a_finished_sweep_of_an_earlier_version_is_shown_again(sweep: SweepConfi
     file.write_text("".join(line for line in lines if not line.startswith("confirm_controls:")))
     assert file.read_text() != "".join(lines)
     assert run().exit_code == 0
-    assert "which holds another sweep" in run("--set", "confirm_controls=[noise]").output
+    assert "which holds this sweep with other settings: " in run("--set", "confirm_controls=[noise]").output
     file.write_text("name: {")
     assert "which holds another sweep" in run().output
 
@@ -111,20 +111,43 @@ def test_a_sweep_whose_space_holds_fewer_trainings_than_it_asks_for_is_found(swe
     state = read_record(folder / "sweep.json")
     write_record(folder / "sweep.json", state | {"num_trials": {"asked": sweep.num_trials, "held": 2}})
     assert run().exit_code == 0
-    assert "which holds another sweep" in run("--set", "num_trials=3").output
+    assert "which holds this sweep with other settings: num_trials (2, now 3); " in run("--set", "num_trials=3").output
+
+
+WAY_OUT = "choose another folder (--dir), or delete it with overwrite=True (--overwrite)\n"
 
 
 def test_another_sweep_or_another_base_is_refused_with_the_way_out(sweep: SweepConfig, tmp_path: Path) -> None:
     write_sweep(sweep)
-    message = (
-        "which holds another sweep; choose another folder (--dir), or delete it with overwrite=True (--overwrite)\n"
-    )
-    done = run("--set", "num_trials=3")
+    message = f"which holds another sweep; {WAY_OUT}"
+    done = run("--set", "name=other", "--dir", "sweep-results/tiny")
     assert done.exit_code == 2
     assert done.stderr.endswith(message)
     base = write_base(tmp_path)
     base.write_text(base.read_text().replace("epochs: 2", "epochs: 3"))
     assert run().stderr.endswith(message)
+
+
+def test_a_finished_sweep_with_other_settings_is_refused_with_what_differs(sweep: SweepConfig) -> None:
+    """What can go on is told how; fewer trials or another search cannot."""
+    then = sweep.num_trials
+    write_sweep(sweep)
+    holds = "which holds this sweep with other settings: "
+    go_on = "in sweep-results/tiny/sweep.yaml and `mergenet sweep resume sweep-results/tiny`, or " + WAY_OUT
+    more = run("--set", f"num_trials={then + 3}")
+    assert more.exit_code == 2
+    assert more.stderr.endswith(f"{holds}num_trials ({then}, now {then + 3}); to go on with it change it {go_on}")
+    two = run("--set", f"num_trials={then + 3}", "--set", "confirm_controls=[noise]").stderr
+    assert two.endswith(
+        f'{holds}num_trials ({then}, now {then + 3}), confirm_controls ([], now ["noise"]); '
+        f"to go on with it change them {go_on}"
+    )
+    fewer = run("--set", f"num_trials={then - 1}").stderr
+    assert fewer.endswith(f"{holds}num_trials ({then}, now {then - 1}); {WAY_OUT}")
+    limit = run("--set", "budget_epochs=3").stderr
+    assert limit.endswith(f"{holds}budget_epochs (null, now 3); {WAY_OUT}")
+    other = run("--set", f"num_trials={then + 3}", "--set", "search.transfer.t_cycle={choice: [2, 3]}").stderr
+    assert other.endswith(f"{holds}search.transfer.t_cycle, num_trials ({then}, now {then + 3}); {WAY_OUT}")
 
 
 def test_a_finished_sweep_that_lost_its_summary_is_not_called_another(sweep: SweepConfig) -> None:
