@@ -16,6 +16,7 @@ from analysis.importance.space import base_labels
 from analysis.importance.text import learned
 from analysis.importance.text import verdict as mattered_lines
 from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, mode_of
+from analysis.report.chosen import best_of
 from analysis.report.evidence import Evidence, gather
 from analysis.report.next_steps import Step, next_steps
 from analysis.report.verdict import controls_verdict, gain_text, label, show, shown, verdict
@@ -121,10 +122,10 @@ def _chosen(evidence: Evidence, metric: str) -> str:
 
 def _luck(evidence: Evidence, metric: str) -> list[str]:
     """That the best of many was selected for its luck, and by how much, where fresh seeds tell."""
-    count = evidence.finished
-    if count < 2:
+    selected = best_of(evidence.trials["state"], "trial" if evidence.is_sweep else "run")
+    if selected is None:
         return ["it is the only one that has finished: nothing was chosen"]
-    lines = [f"the best of {count} was selected for its luck as well: its lead over no transfer is not a gain"]
+    lines = [f"{selected}: its lead over no transfer is not a gain"]
     if evidence.confirmed is None or evidence.best is None:
         return lines
     table, seeds = evidence.table, evidence.confirmed["seeds"]

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.best import choose_best, confirmed_gain, searched, write_file
 from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF, ROLES, RUN, TRIAL, mode_of
+from analysis.report.chosen import best_of
 from analysis.seeds import SD, SEEDS
 from analysis.tables import formatting
 from analysis.tables.formats import print_cells, to_csv
@@ -163,12 +164,9 @@ def story(table: pd.DataFrame, best: pd.Series, metric: str, asked: bool = False
     )
     if settings:
         lines.insert(1, f"its settings: {settings}")
-    if finished > 1 and not asked:
-        candidates = "searched trials" if role == TRIAL else "runs"
-        lines.append(
-            f"the best of {finished} {candidates} is optimistic: the {extreme} of {finished} noisy numbers; "
-            "only runs on fresh seeds tell what its settings gain"
-        )
+    selected = best_of(table["state"][table["role"] == role], role)
+    if selected is not None and not asked:
+        lines.append(f"{selected}: only runs on fresh seeds tell what its settings gain")
     return [*lines, *_confirmation(table, best)]
 
 

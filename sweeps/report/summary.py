@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.names import ADAPTER, ADAPTER_PATH, BASELINE, COMPLETE, TRIAL, TRIALS_FOLDER, mode_of
+from analysis.report.chosen import best_of
 from analysis.report.verdict import adapter_lines, control_lines, gain_text, label, show, verdict
 from analysis.seeds import SD
 from analysis.trial_file import ended_trial, trial_folders
@@ -100,8 +101,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
         if summary.get("best_is_base"):
             whole = "trained to its end" + (" and keeps the constraints" if constraints else "")
             say(f"  these are the base's own values: no other trial that {whole} is better by {label(metric)}")
-        selected = f"the best of {len(summary['trials'])} trials was selected for its luck as well"
-        say(f"  {selected}: its lead over no transfer is not a gain")
+        if (selected := best_of(trial["state"] for trial in summary["trials"])) is not None:
+            say(f"  {selected}: its lead over no transfer is not a gain")
         if summary.get("front"):
             say("Pareto front: none of these is beaten by another trial in all objectives")
             console.print(front_table(summary["front"]))

@@ -102,6 +102,11 @@ def test_what_a_reader_is_told(trained: Path) -> None:
     assert (told["trials_infeasible"], told[f"best_{SIZE}"]) == (1, summary["best"]["measured"][SIZE])
     assert told["front"].startswith(summary["best"]["trial_id"])
     assert f"<th>{SIZE}</th>" in trials_html(summary["trials"])
+    luck = "  the best of 3 trials was selected for its luck as well: its lead over no transfer is not a gain"
+    assert luck in lines
+    alone = io.StringIO()
+    print_summary(trained, summary | {"trials": [summary["best"]]}, Console(file=alone, width=160))
+    assert "the best of" not in alone.getvalue()  # of one nothing was chosen
 
 
 def test_code_that_changed_between_trials_is_told(trained: Path, tmp_path: Path) -> None:
