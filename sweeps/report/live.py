@@ -16,6 +16,7 @@ from analysis.names import ADAPTER, COMPLETE, CONFIRM_ROLES, FAILED, PRUNED, REP
 from analysis.report.verdict import label, show
 from analysis.seeds import SD, SEEDS, first_of, mean_and_sd
 from analysis.trial_file import named_values
+from mergenet.records.run_record import EPOCH
 from sweeps.config import SweepConfig
 from sweeps.report.wording import best_text, short, show_params, show_value
 from sweeps.trials.budget import Budget, budget_line
@@ -24,6 +25,7 @@ from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.record import best_value
 
+TIMES = "seconds_"  # how the columns begin that say how long an epoch took
 UNDONE = ("waiting", "running", "retrying")
 
 
@@ -52,6 +54,8 @@ class View:
         self.params: dict[str, dict[str, Any]] = {}
         self.started: dict[str, float] = {}
         self.rows: dict[str, list[Row]] = {}
+        self.heard: dict[str, float] = {}  # when a job last told of itself
+        self.took: dict[str, float] = {}  # seconds in which its last epoch came
         self.states: dict[str, tuple[str, str]] = {}  # job -> role, state
         self.lost = 0  # times that a job lost its workers
         self.seconds: list[float] = []
@@ -78,10 +82,10 @@ class View:
                 self.params[job] = event["params"]
                 self.states[job] = (event["role"], "waiting")
             elif event["event"] == "started":
-                self.started[job] = event["time"]
+                self.started[job] = self.heard[job] = event["time"]
                 self.states[job] = (event["role"], "running")
             elif event["event"] == "row":
-                self.rows.setdefault(job, []).append(event["row"])
+                self._row(job, event["row"], event["time"])
             elif event["event"] == "lost":
                 self.lost += 1
                 self.states[job] = (event["role"], "retrying")
@@ -114,9 +118,22 @@ class View:
         if role == TRIAL and state in (PRUNED, FAILED):
             self.num_jobs -= self.sweep.seeds_per_trial - 1
 
+    def _row(self, job: str, row: Row, now: float) -> None:
+        rows = self.rows.setdefault(job, [])
+        del rows[row[EPOCH] - 1 :]  # of a run that is read again, or goes on from an earlier epoch
+        rows.append(row)
+        self.took[job] = now - self.heard.get(job, now)
+        self.heard[job] = now
+
+    def _was_there(self, job: str) -> bool:
+        """Whether the job was only read: its last epoch came sooner than it can train. Times are not in all records."""
+        rows = self.rows.get(job, [])
+        trained = sum(float(value or 0) for name, value in (rows[-1] if rows else {}).items() if name.startswith(TIMES))
+        return job in self.took and self.took[job] < trained / 2
+
     def _end(self, event: EndEvent) -> None:
         self._settle(event["job"], event["role"], event["state"])
-        if event["job"] in self.started and event["role"] != SOURCE:
+        if event["job"] in self.started and event["role"] != SOURCE and not self._was_there(event["job"]):
             self.seconds.append(event["time"] - self.started[event["job"]])
 
     def line(self, event: EndEvent) -> str:
@@ -124,7 +141,8 @@ class View:
         job, role = event["job"], event["role"]
         rows = self.rows.get(job, [])
         seconds = event["time"] - self.started.get(job, event["time"])
-        head = f"{job:<14} {event['state']:<8} {len(rows):>3} epochs {seconds:6.1f} s"
+        time = ", there already" if self._was_there(job) else f" {seconds:6.1f} s"
+        head = f"{job:<14} {event['state']:<8} {len(rows):>3} epochs{time}"
         if event["error"] is not None:
             return f"{head}  {event['error']}"
         if role == SOURCE:

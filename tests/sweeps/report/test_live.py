@@ -46,6 +46,27 @@ def test_a_line_for_each_job_that_ends() -> None:
     ]
 
 
+def test_a_run_that_was_there_already_has_no_time() -> None:
+    """Its last epoch comes sooner than it can train. One that goes on from an epoch trains its last ones."""
+    view, out = view_and_output()
+    value = 0.5
+    view.remember({"trial-000-seed-1": ("complete", [{"epoch": 1, "target_val_top1": value}] * 2)})
+    for job, gaps in (("trial-000-seed-1", (0.01, 0.01)), ("baseline", (0.01, 0.01)), ("confirm-best-1", (0.01, 2.1))):
+        head = {"job": job, "role": "confirm_best", "time": (now := 5.0)}
+        view({**head, "event": "queued", "params": {}})
+        view({**head, "event": "started"})
+        for epoch, gap in enumerate(gaps, start=1):
+            row = {"epoch": epoch, "target_val_top1": value, "seconds_target": 1.5, "seconds_evaluate": 0.5}
+            view({**head, "event": "row", "time": (now := now + gap), "row": row})
+        view({**head, "event": "ended", "time": now, "state": "complete", "error": None})
+    assert out.getvalue().splitlines() == [
+        "trial-000-seed-1 complete   2 epochs, there already  val top1 50.00 %",
+        "baseline       complete   2 epochs, there already  val top1 50.00 %",
+        "confirm-best-1 complete   2 epochs    2.1 s  val top1 50.00 %",
+    ]
+    assert len(view.seconds) == 1, "the time left goes by what has trained"
+
+
 def test_the_best_configuration_is_not_repeated_for_each_of_its_seeds() -> None:
     view, out = view_and_output()
     with view:
