@@ -37,13 +37,20 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
         with noting_imports(module_name):
             module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        reason = named_line(error)
-        raise ConfigError(f"{path} must name a module that can be imported, got {name!r} ({reason})") from error
+        reason = f"{named_line(error)}){_where_looked(module_name, error)}"
+        raise ConfigError(f"{path} must name a module that can be imported, got {name!r} ({reason}") from error
     if not hasattr(module, attribute):
         known = [other for other in vars(module) if not other.startswith("_")]
         raise ConfigError(unknown_name(f"{path}: the object of {module_name}", attribute, known))
     found: T = getattr(module, attribute)
     return found
+
+
+def _where_looked(module: str, error: BaseException) -> str:
+    """The way out where the module itself was not found, or a package around it."""
+    if not isinstance(error, ModuleNotFoundError) or not f"{module}.".startswith(f"{error.name}."):
+        return ""
+    return f"; modules are looked for in the folder one starts in, {str(Path.cwd())!r}, and on the Python path"
 
 
 def made(path: str, name: str, table: Mapping[str, Callable[..., T]], kind: type, *arguments: Any) -> T:

@@ -11,6 +11,7 @@ import pytest
 from mergenet.config import user_code
 from mergenet.config.registry import look_up, made_by
 from mergenet.config.user_code import read_sources, source_hashes
+from mergenet.errors import ConfigError
 
 
 @pytest.fixture
@@ -60,6 +61,22 @@ def test_what_was_imported_is_what_counts_until_it_is_reloaded(project: Path) ->
     importlib.reload(sys.modules["codepkg.nets"])
     assert look_up("model.name", "codepkg.nets:two", {}) == 22
     assert source_hashes(["codepkg.nets"])["codepkg.nets"] != before["codepkg.nets"]
+
+
+def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(project: Path) -> None:
+    looked = f"modules are looked for in the folder one starts in, {str(project)!r}, and on the Python path"
+    for name in ("codeless:load", "codepkg.less:load"):
+        message = refused(name)
+        assert message.startswith(f"data.name must name a module that can be imported, got {name!r} (ModuleNotFoundErr")
+        assert message.endswith(f"); {looked}")
+    (project / "codepkg/unused.py").write_text("import codeless")
+    assert refused("codepkg.unused:load").endswith("(ModuleNotFoundError: No module named 'codeless')")
+
+
+def refused(name: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        look_up("data.name", name, {})
+    return str(caught.value)
 
 
 def test_of_an_installed_package_the_version_counts() -> None:
