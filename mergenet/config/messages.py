@@ -69,6 +69,8 @@ def problem(item: Any) -> str:
     way_out = "write it in quotes" if item["type"] == "string_type" else ""
     if item["type"] != "int_from_float":  # 2.5 was not meant to be none
         way_out = WAY_OUT.get(path, way_out)
+    if item["type"].startswith("model_") and location[:1] == ("search",) and isinstance(value, list):
+        way_out = f"a list of values is {{choice: {shown(value)}}}"  # an entry of a sweep file
     return f"{path} must {rule}, got {shown(value)}" + (f"; {way_out}" if way_out else "")
 
 

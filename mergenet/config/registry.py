@@ -5,7 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import BuiltinFunctionType, FunctionType, ModuleType, TracebackType
 from typing import Any, TypeVar
 
 from mergenet.config.user_code import noting_imports, read_sources
@@ -40,10 +40,24 @@ def look_up(path: str, name: str, table: Mapping[str, T]) -> T:
         reason = f"{named_line(error)}){_where_looked(module_name, error)}"
         raise ConfigError(f"{path} must name a module that can be imported, got {name!r} ({reason}") from error
     if not hasattr(module, attribute):
-        known = [other for other in vars(module) if not other.startswith("_")]
-        raise ConfigError(unknown_name(f"{path}: the object of {module_name}", attribute, known))
+        raise ConfigError(unknown_name(f"{path}: the object of {module_name}", attribute, _own_names(module)))
     found: T = getattr(module, attribute)
     return found
+
+
+def _own_names(module: ModuleType) -> list[str]:
+    """The public names of what the module, or one inside it, defines; all where it defines nothing."""
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    own = [name for name, value in public.items() if f"{_made_in(value, module)}.".startswith(f"{module.__name__}.")]
+    return own or list(public)
+
+
+def _made_in(value: Any, module: ModuleType) -> str:
+    """The module that defines a class or a function; of other values, but modules, it is taken to be this one."""
+    if isinstance(value, type | FunctionType | BuiltinFunctionType):
+        return str(value.__module__)
+    imported = isinstance(value, ModuleType) or type(value).__module__ == "__future__"
+    return "" if imported else module.__name__
 
 
 def _where_looked(module: str, error: BaseException) -> str:

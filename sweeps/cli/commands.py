@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,31 @@ class Workers(click.ParamType):  # type: ignore[type-arg]  # generic in recent v
         return parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
 
 
+class SweepCommand(click.Command):
+    """A command with --set: an option that it lacks may be a key of the sweep file."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)  # parsing empties it
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            option, key = error.option_name, error.option_name.lstrip("-").replace("-", "_")
+            if key not in sweep_keys():
+                raise
+            word = next((at for at, word in enumerate(words) if word.partition("=")[0] == option), len(words))
+            given = words[word].partition("=")[2] if word < len(words) else ""
+            after = words[word + 1] if word + 1 < len(words) and not words[word + 1].startswith("-") else "VALUE"
+            written = shlex.quote(f"{key}={given or after}")
+            raise click.UsageError(f"no such option {option}; write --set {written}", ctx) from error
+
+
+def sweep_keys() -> set[str]:
+    """The keys of a sweep file."""
+    from sweeps.config import SweepConfig
+
+    return {field.alias or name for name, field in SweepConfig.model_fields.items()}
+
+
 # option -> the key of the sweep file that it changes
 EXECUTOR_OPTIONS = {
     "executor": "executor",
@@ -79,7 +105,7 @@ def changes_sweep(command: Callable[..., None]) -> Callable[..., None]:
     return changed
 
 
-@sweep.command("run")
+@sweep.command("run", cls=SweepCommand)
 @click.argument("sweep_file", metavar="SWEEP")
 @click.option("--dir", "folder", type=PATH, help="Sweep folder [default: sweep-results/NAME].")
 @click.option("--overwrite", is_flag=True, help="Delete the sweep that the sweep folder holds, then run.")
@@ -117,7 +143,7 @@ def run_command(
             begin(config, folder, console, overwrite, address, copy_to)
 
 
-@sweep.command("plan")
+@sweep.command("plan", cls=SweepCommand)
 @click.argument("sweep_file", metavar="SWEEP")
 @click.option("--dir", "folder", type=PATH, help="Planned sweep folder, for its free disk.")
 @click.option("--pair-sd", type=FiniteRange(min=0, min_open=True), help="Standard deviation of a paired gain, points.")

@@ -73,6 +73,16 @@ def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(project
     assert refused("codepkg.unused:load").endswith("(ModuleNotFoundError: No module named 'codeless')")
 
 
+def test_only_what_a_module_defines_is_listed(project: Path) -> None:
+    lines = ("from __future__ import annotations", "import json", "from pathlib import Path", "from os import getpid")
+    own = ("from .blocks import late", "class Net: ...", "def load(): ...", "large = Path()", "_hidden = 1")
+    (project / "codepkg/__init__.py").write_text("\n".join((*lines, *own)))
+    known = "data.name: the object of codepkg must be one of Net, large, late, load, got 'lode'; did you mean load"
+    assert refused("codepkg:lode").startswith(known)
+    (project / "codelate.py").write_text("from pathlib import Path")
+    assert refused("codelate:lode") == "data.name: the object of codelate must be one of Path, got 'lode'"
+
+
 def refused(name: str) -> str:
     with pytest.raises(ConfigError) as caught:
         look_up("data.name", name, {})

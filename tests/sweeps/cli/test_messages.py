@@ -71,3 +71,25 @@ def test_numbers_of_options_are_finite(command: str, value: str) -> None:
     done = CliRunner().invoke(cli, ["sweep", command, "quickstart", "--pair-sd", value])
     assert done.exit_code == 2
     assert f"'--pair-sd': must be a finite number, got {value}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--num-trials", "3"], "no such option --num-trials; write --set num_trials=3 (see "),
+        (["--num-trials=3"], "no such option --num-trials; write --set num_trials=3 (see "),
+        (["--confirm-controls", "[noise, none]"], "; write --set 'confirm_controls=[noise, none]' (see "),
+        (["--budget-hours"], "no such option --budget-hours; write --set budget_hours=VALUE (see "),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_option_that_is_a_key_of_the_sweep_file_is_told_so(command: str, words: list[str], told: str) -> None:
+    done = CliRunner().invoke(cli, ["sweep", command, "quickstart", *words])
+    assert done.exit_code == 2
+    assert told in done.output
+
+
+def test_an_option_that_is_no_key_has_the_nearest_one() -> None:
+    done = CliRunner().invoke(cli, ["sweep", "run", "quickstart", "--adress", "auto"])
+    assert done.exit_code == 2
+    assert "--set" not in done.output and "--address" in done.output

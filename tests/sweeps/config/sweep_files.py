@@ -67,4 +67,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"search": {"a": {"int": [1.5, 2]}}}, "search.a.int.0 must be a whole number, got 1.5"),
     ({"search": {"a": {"chioce": [1]}}}, "did you mean choice?"),
     ({"search": {"a": 3}}, "search.a must be a mapping of settings, got 3"),
+    (
+        {"search": {"a": [2, 4]}},
+        "search.a must be a mapping of settings, got [2, 4]; a list of values is {choice: [2, 4]}",
+    ),
 ]
