@@ -1,6 +1,7 @@
 """The layers of a network that can send or receive: finding them by name, and their weights as matrices."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,7 +52,11 @@ def find_layer(model: nn.Module, name: str, path: str = "layer") -> Layer:
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
-        raise LayerError(unknown_name(path, name, [layer.name for layer in list_layers(model)]))
+        choice = (
+            "; target.model.name chooses the network" if re.fullmatch(r"transfer\.pairs\.\d+\.target", path) else ""
+        )
+        known = unknown_name(path, name, [layer.name for layer in list_layers(model)])
+        raise LayerError(f"{known} (layers of {type(model).__name__}{choice})")
     layer = modules[name]
     reason = unsuitable(layer)
     if reason:

@@ -105,8 +105,10 @@ def test_a_misspelt_name_lists_the_nearest_ones() -> None:
         find_layer(model, "feature.1", "transfer.pairs.0.target")
     assert str(error.value) == (
         "transfer.pairs.0.target must be one of features.0, features.1, head, got 'feature.1'; "
-        "did you mean features.1 or features.0?"
+        "did you mean features.1 or features.0? (layers of ModuleDict; target.model.name chooses the network)"
     )
+    with pytest.raises(LayerError, match=r"^layer must be one of .* \(layers of ModuleDict\)$"):
+        find_layer(model, "feature.1", "layer")
     assert isinstance(error.value, ConfigError)
 
 
