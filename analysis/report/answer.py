@@ -4,6 +4,7 @@ Five questions, each with an answer of one line and what it rests on: the best c
 whether it is the source, what to run next. What cannot be said is said to be so, with the reason.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pandas as pd
 
 from analysis.importance.evaluators import LEVEL
 from analysis.importance.findings import Findings
+from analysis.importance.search import MIN_TRIALS
 from analysis.importance.space import base_labels
 from analysis.importance.text import learned
 from analysis.importance.text import verdict as mattered_lines
-from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, mode_of
+from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, FAILED, mode_of
 from analysis.report.chosen import best_of
 from analysis.report.evidence import Evidence, gather
 from analysis.report.next_steps import Step, next_steps
@@ -157,7 +159,7 @@ def gain_card(evidence: Evidence) -> Card:
 def mattered_card(evidence: Evidence) -> Card:
     question, found = "What mattered?", evidence.told
     if found is None:
-        return Card("mattered", question, "not told", OPEN, [evidence.why_not["importances"]], [])
+        return Card("mattered", question, "not told", OPEN, _not_told(evidence), [])
     table = found.importances
     told = list(dict.fromkeys(table["parameter"][table["p_value"] <= LEVEL]))
     names = ", ".join(found.names[path] for path in told)
@@ -166,6 +168,21 @@ def mattered_card(evidence: Evidence) -> Card:
     details.append(f"over {count} trials with a value; mergenet analyze importance takes more permutations")
     answered = names or f"no searched setting is told from chance by {count} trials"
     return Card("mattered", question, answered, GOOD if told else OPEN, details, [])
+
+
+def _not_told(evidence: Evidence) -> list[str]:
+    """Why what mattered is not told, and the command that tells it earlier, where there is one."""
+    found = evidence.found
+    if found is None or (whole := len(found.search.used)) >= MIN_TRIALS:
+        return [evidence.why_not["importances"]]
+    trials = found.search.trials
+    ended = "trained to their end" if whole == (trials["state"] == COMPLETE).sum() else "have a value"
+    lines = [f"{whole} of {len(trials)} trials {ended}, {MIN_TRIALS} are needed"]
+    epochs = sorted(trials["epochs_done"][trials["state"] != FAILED], reverse=True)
+    if len(epochs) >= MIN_TRIALS and (reached := int(epochs[MIN_TRIALS - 1])) > 0:
+        command = f"mergenet analyze importance {shlex.quote(str(evidence.folder))} --epoch {reached}"
+        lines.append(f"what mattered by epoch {reached}: {command}")
+    return lines
 
 
 def _way(found: Findings) -> list[str]:

@@ -105,8 +105,21 @@ def test_what_cannot_be_said_is_said(tmp_path: Path) -> None:
     assert told["gain"].answer == "not known"
     assert "no seed has been trained to its end both with the best settings and without" in told["gain"].details[0]
     assert told["mattered"].answer == "not told"
-    assert "must hold at least 10 complete trials" in told["mattered"].details[0]
+    assert told["mattered"].details == ["3 of 3 trials trained to their end, 10 are needed"]
     assert told["source"].answer == "not tested"
+
+
+def test_what_mattered_by_an_earlier_epoch_is_a_command(tmp_path: Path) -> None:
+    """Where the trials that were stopped early are enough of them."""
+    folder = reported(tmp_path / "a sweep", states=["complete"] * 2 + ["pruned"] * 10, points=drawn(12))
+    card = cards(answer(gather(folder)))["mattered"]
+    epoch = sorted(gather(folder).trials["epochs_done"])[2]
+    command = f"mergenet analyze importance '{folder}' --epoch {epoch}"
+    assert (card.answer, card.tone) == ("not told", OPEN)
+    assert card.details == [
+        "2 of 12 trials trained to their end, 10 are needed",
+        f"what mattered by epoch {epoch}: {command}",
+    ]
 
 
 def test_a_sweep_of_which_all_failed_has_no_best(tmp_path: Path) -> None:
