@@ -5,6 +5,7 @@ result = Ablation.load("sweep-results/quickstart", components=True, seeds=8).run
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -94,13 +95,16 @@ class Ablation:
         keys = {"name": centre.name, "top": len(variants) - 1, "seeds": seeds, **settings, "reuse": reuse}
         return cls(centre, parse_ablation(keys, "the confirmation"), variants, left_out)
 
-    def plan(self, folder: str | Path | None = None, pair_sd: float | None = None) -> dict[str, Any]:
+    def plan(
+        self, folder: str | Path | None = None, pair_sd: float | None = None, say: Say | None = None
+    ) -> dict[str, Any]:
         """What it will cost and can show: the facts of `mergenet sweep ablate --dry-run --json`. Creates nothing.
 
-        folder: the planned one. pair_sd: standard deviation of a paired difference, in points.
+        folder: the planned one. pair_sd: standard deviation of a paired difference, in points. say: called with a line,
+        as print, before each variant is tried out, which takes seconds.
         """
         place = self._folder(folder)
-        return self._estimated(place, pair_sd)[1]
+        return self._estimated(place, pair_sd, say=say)[1]
 
     def run(
         self,
@@ -149,13 +153,13 @@ class Ablation:
             check_url(copy_to)
         (check_deletable if overwrite else check_free)(folder)
         check_cluster(address)
-        plan, found = self._estimated(folder, pair_sd, address is not None)
+        plan, found = self._estimated(folder, pair_sd, address is not None, partial(say, console))
         for line in plan_lines(found, begun=True):
             say(console, line)
         run_ablation(plan, folder, console, overwrite, address, copy_to)
 
     def _estimated(
-        self, folder: Path, pair_sd: float | None, elsewhere: bool = False
+        self, folder: Path, pair_sd: float | None, elsewhere: bool = False, say: Say | None = None
     ) -> tuple["AblationPlan", dict[str, Any]]:
         """The plan of the variants that can train, each tried out for a few steps; and its numbers."""
         from sweeps.ablation.plan import check_reference, estimate, plan_ablation, tried  # torch
@@ -167,6 +171,8 @@ class Ablation:
         variants, left_out = self.variants, self.left_out
         check_reference(variants)
         plan_ablation(self.config, variants, left_out, elsewhere)  # the settings, before anything is built
+        if say is not None:
+            say(f"trying a few steps of each of {len(variants)} variants ...")
         measured, cannot = tried(variants, self.config.slots)
         fit = [one for one in variants if one.name in measured]
         check_reference(fit)

@@ -102,7 +102,7 @@ def ablate_command(what: str, folder: Path | None, **options: Any) -> None:
             return
         ablation = _load(what, options, given)
         if options["dry_run"]:
-            _print_plan(ablation.plan(folder, options["pair_sd"]), options["as_json"])
+            _print_plan(ablation.plan(folder, options["pair_sd"], _note(options["as_json"])), options["as_json"])
             return
         place = folder = folder or Path("sweep-results") / ablation.config.name
         keys = ("overwrite", "address", "pair_sd", "copy_to")
@@ -161,6 +161,11 @@ def resume_ablation(folder: Path, console: "Console", address: str | None, retry
 
     go_on(folder, console, None, address, retry)
     _print_result(folder, {"metric": None, "as_json": False})
+
+
+def _note(as_json: bool) -> Callable[[str], None] | None:
+    """Prints what is going on beside the output proper, which is for a reader or for a program."""
+    return None if as_json else functools.partial(click.echo, err=True)
 
 
 def _print_plan(found: dict[str, Any], as_json: bool) -> None:
@@ -236,7 +241,7 @@ def confirm_command(
             )
         confirmation = Ablation.best_of(sweep, top or 3, seeds, trials, slots=slots, wandb=wandb)
         if how["dry_run"]:
-            _print_plan(confirmation.plan(folder), how["as_json"])
+            _print_plan(confirmation.plan(folder, say=_note(how["as_json"])), how["as_json"])
             return
         place = folder or Path("sweep-results") / confirmation.config.name
         result = confirmation.run(place, overwrite=overwrite, address=address, copy_to=copy_to, quiet=how["as_json"])

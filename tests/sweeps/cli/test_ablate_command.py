@@ -56,7 +56,8 @@ def test_confirm_takes_the_best_or_trials_by_name(run, tmp_path):
     write_sweep(tmp_path / "sweep", plan, trials)
     done = run("confirm", "sweep", "--trial", "trial-001", "--dry-run")
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines()[1:3] == [
+    assert done.stderr == "trying a few steps of each of 2 variants ...\n"
+    assert done.stdout.splitlines()[1:3] == [
         "variants: 1 beside no transfer, 8 seeds each (1 to 8), paired by seed",
         "  trial-001: t_cycle=4",
     ]
@@ -88,7 +89,7 @@ def test_a_dry_run_tries_each_variant_and_creates_nothing(run, tmp_path):
     values = ("--values", "transfer.t_cycle=4", "--values", "transfer.adapter.rank=9999")
     done = run("ablate", "base.yaml", *values, "--no-components", "--seeds", "6", "--dry-run", "--json")
     assert done.exit_code == 0, done.output
-    found = json.loads(done.output)
+    found = json.loads(done.output)  # a program that asks for JSON is told nothing beside it
     assert [one["label"] for one in found["variants"]] == ["centre", "t_cycle 4"]
     (left_out,) = found["left_out"]
     assert left_out["label"] == "rank 9999" and left_out["reason"].startswith("transfer.adapter.rank must be")
