@@ -5,6 +5,7 @@ seed: one group-by gives a group for each recipe, whose runs are its seeds.
 """
 
 import json
+import math
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -143,7 +144,9 @@ def ending_of(
     run = folder / TRIALS_FOLDER / about["trial_id"]
     origin, trial = provenance_of(run), trial_of(run) or {}
     state = INTERRUPTED if state in (SUSPEND, RUNNING) else state
-    told = {"state": state, **measures(sweep, run, state)} | ({} if error is None else {"error": error})
+    told = {"state": state, **measures(sweep, run, state), **summed_up(run)} | (
+        {} if error is None else {"error": error}
+    )
     config = {NUM_SEEDS: len(trial[SEEDS])} if SEEDS in trial else {}
     config |= {CONFIG_HASH: origin[CONFIG_HASH]} if CONFIG_HASH in origin else {}
     return Ending(told, tags_of(folder, about["role"], state), notes_of(sweep, folder, project_url, origin), config)
@@ -152,7 +155,7 @@ def ending_of(
 def measures(sweep: SweepConfig, run: Path, state: str) -> dict[str, Any]:
     """What was measured on the test split, at which epoch, the objective and the costs, as far as they are known.
 
-    Of the validation metrics W&B makes its own summary, see `axis_of`.
+    What was validated is `summed_up`.
     """
     try:
         result, rows = read_result(run), read_epochs(run)
@@ -164,6 +167,20 @@ def measures(sweep: SweepConfig, run: Path, state: str) -> dict[str, Any]:
     found = {} if state == FAILED else found
     found |= {STEP_SECONDS: step_seconds(rows), ADAPTER_PARAMETERS: rows[-1].get(ADAPTER_PARAMETERS) if rows else None}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def summed_up(run: Path) -> dict[str, dict[str, float]]:
+    """Each measure of the epochs as `axis_of` has it, over all of them: W&B's client knows those that it logged."""
+    try:
+        rows = read_epochs(run)
+    except CheckpointError:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row if MEASURE.fullmatch(name)):
+        values = [row[name] for row in rows if row.get(name) is not None]
+        best = best_value([{name: value} for value in values if math.isfinite(value)], name)
+        found[name] = ({} if best is None else {mode_of(name): best}) | ({"last": values[-1]} if values else {})
+    return {name: values for name, values in found.items() if values}
 
 
 def config_of(run: Path) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The mirror with the real W&B client against files and a stand-in of its server."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from analysis.wandb_runs.framing import rows
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_text
 from mergenet.records.command import shareable
+from mergenet.records.run_record import write_epochs
 from mergenet.records.sealed import write_record
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.driver.steps import forget_run
@@ -188,6 +191,40 @@ def test_a_lost_job_and_a_resumed_sweep_keep_one_run_and_each_epoch_once(server:
     run = server.runs["tiny-trial-000"]
     assert (run.epochs, run.exit_code) == ([1, 2, 3, 4, 5, 6], 0)  # 4 was recorded, but never mirrored
     assert run.summary["state"] == "complete"
+
+
+def curve(folder: Path, job: str, values: Sequence[float]) -> list[dict[str, Any]]:
+    """The rows of a run that has so many epochs by now, in its record and as events."""
+    found = [
+        {"epoch": epoch, "step": 10 * epoch, "target_val_loss": 1 - value, "target_val_top1": value}
+        for epoch, value in enumerate(values, start=1)
+    ]
+    write_epochs(folder / "trials" / job, found)
+    return [{"event": "row", "row": row} for row in found]
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_the_best_of_a_resumed_run_is_that_of_all_its_epochs(mode: str, server: WandbServer, tmp_path: Path) -> None:
+    """Its client has logged the later ones alone. What an earlier version left so is mended by sync."""
+    sweep, folder = sweep_folder(tmp_path, mode)
+    values = [0.25, 0.75, 0.5, math.nan, 0.625]
+    for count in (2, 5):
+        record(folder, "trial-000", count, state="complete" if count == 5 else "running")
+        mirror = Mirror(sweep, folder, print)
+        play(mirror, "trial-000", *begin(), *curve(folder, "trial-000", values[:count]))
+        if count == 5:
+            play(mirror, "trial-000", end())
+        mirror.close()
+        wandb.teardown()
+    if mode == "offline":
+        wandb_sync(folder)
+    run = server.runs["tiny-trial-000"]
+    best = {"target_val_top1": {"max": 0.75, "last": 0.625}, "target_val_loss": {"min": 0.25, "last": 0.375}}
+    assert run.summary.items() >= best.items()
+    if mode == "online":
+        run.summary["target_val_top1"] = {"max": 0.625, "last": 0.625}
+        sync_sweep(folder, mode, None, print)
+        assert run.summary.items() >= best.items()
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
