@@ -6,6 +6,7 @@ seed: one group-by gives a group for each recipe, whose runs are its seeds.
 
 import json
 import math
+import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from mergenet.records.inputs import DATA, short
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,
+    ERROR,
     MEASURE,
     METRIC,
     SOURCE_BEST_EPOCH,
@@ -58,16 +60,22 @@ from sweeps.trials.sweep_dir import ABLATION_FILE
 ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
 OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
 ABOUT = (TRIAL_ID, ROLE, NUMBER, SEED, METHOD)
+SOLE = ("state", ERROR, OBJECTIVE, BEST_EPOCH, SOURCE_BEST_EPOCH, STEP_SECONDS, ADAPTER_PARAMETERS)
+OF_RUN = re.compile(rf"{'|'.join(SOLE)}|(target|source)_test_\w+")  # the keys of a summary that an ending speaks of
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended. summary: for W&B's; has `state`. config: what is known only now."""
+    """How a run ended. summary: for W&B's; has `state`. config: what is known only now.
+
+    own: of the keys that W&B's summary has from an earlier ending, those that go unless this one has them.
+    """
 
     summary: dict[str, Any]
     tags: tuple[str, ...] = ()
     notes: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    own: re.Pattern[str] = OF_RUN
 
 
 def run_id(sweep: SweepConfig, job: str) -> str:

@@ -23,6 +23,12 @@ def known_epochs(folder: Path, run_id: str) -> set[int]:
     return {int(row[EPOCH]) for path in run_files(folder, run_id) for row in rows(path) if EPOCH in row}
 
 
+def told_keys(folder: Path, run_id: str) -> set[str]:
+    """The keys of a run's summary that its files hold."""
+    found = (record.summary for path in run_files(folder, run_id) for record in records(path))
+    return {"".join(item.nested_key[:1]) or item.key for summary in found for item in summary.update}
+
+
 def drop_empty(folder: Path, run_id: str) -> None:
     """Delete offline files that a kill left without a record: `wandb sync` refuses a run with such a file."""
     for path in run_files(folder, run_id):

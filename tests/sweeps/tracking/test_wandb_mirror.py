@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from analysis.comparison.variants import variant_hash
 from analysis.wandb_runs.framing import rows
+from analysis.wandb_runs.offline import read_offline
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_text
 from mergenet.records.command import shareable
@@ -32,6 +33,7 @@ from sweeps.tracking.wandb_run import check_key, open_run
 from sweeps.tracking.wandb_sync import sync_sweep
 from tests.sweeps.base import CONV, base_config, sweep_config
 from tests.sweeps.wandb_base import (
+    BEST,
     KEY,
     SEARCH,
     SUMMARY,
@@ -225,6 +227,38 @@ def test_the_best_of_a_resumed_run_is_that_of_all_its_epochs(mode: str, server: 
         run.summary["target_val_top1"] = {"max": 0.625, "last": 0.625}
         sync_sweep(folder, mode, None, print)
         assert run.summary.items() >= best.items()
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_what_an_earlier_ending_said_is_gone(mode: str, server: WandbServer, tmp_path: Path) -> None:
+    """A trial that failed after it was interrupted, one that a retry completed, and the summary of both."""
+    sweep, folder = sweep_folder(tmp_path, mode)
+    done = BEST | {"trial_id": "trial-001", "params": {"method": "kd"}}
+    later = SUMMARY | {"trials": [done], "best": done, "confirmation": None}
+    for summary, states in ((SUMMARY, ("running", "failed")), (later, ("failed", "complete"))):
+        mirror = Mirror(sweep, folder, print)
+        for number, state in enumerate(states):
+            job = f"trial-00{number}"
+            record(folder, job, 2, state=state)
+            error = "out of memory" if state == "failed" else None
+            play(mirror, job, *begin(), *epochs(1, 2), *([] if state == "running" else [end(state, error)]))
+        mirror.summarize(summary)
+        mirror.close()
+        wandb.teardown()
+        for run in server.runs.values():
+            run.summary["mine"] = 1
+    found = {run.id: run.summary for run in read_offline(folder)}
+    if mode == "online":
+        assert {name: run.summary for name, run in server.runs.items() if run.summary["mine"] != 1} == {}
+        found = {name: run.summary for name, run in server.runs.items()}
+    about = {"state", "error", "objective", "best_epoch", "target_test_top1"}
+    assert {key: found["tiny-trial-000"].get(key) for key in about & found["tiny-trial-000"].keys()} == {
+        "state": "failed",
+        "error": "out of memory",
+    }
+    assert about - found["tiny-trial-001"].keys() == {"error"}
+    told = {key for key in found["tiny-summary"] if key.startswith(("trials_", "best_", "gain_"))}
+    assert told == {"trials_complete", "best_trial", "best_value", "best_method"}
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
