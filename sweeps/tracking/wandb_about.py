@@ -85,11 +85,15 @@ def run_id(sweep: SweepConfig, job: str) -> str:
 def scalars(about: Mapping[str, Any], sweep: SweepConfig) -> dict[str, Any]:
     """The configuration of a run. about: trial_id, role, params, seed, method, number; config: the whole training's.
 
-    A searched setting has underscores for its dots; `searched` has the paths. A replicate has the number and the name
-    of its trial.
+    A searched setting has underscores for its dots, whether it was drawn or is the base's, so that runs group by it;
+    `searched` has the paths of those that were drawn. A replicate has the number and the name of its trial.
     """
     drawn = named_values(about.get("params", {}))
-    axes = {path.replace(".", "_"): in_a_word(value) for path, value in drawn.items()}
+    given = {path: value_at(about.get("config") or {}, path) for path in searched_paths(sweep)}
+    settings = {
+        path: value for path, value in given.items() if value is not None and not isinstance(value, dict)
+    } | drawn
+    axes = {path.replace(".", "_"): in_a_word(value) for path, value in settings.items()}
     of = {REPLICATE_OF: first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
     fixed = {METRIC: sweep.objective, SUMMARY_RUN: run_id(sweep, SUMMARY_ROLE), SEARCHED: ", ".join(drawn)}
     bounds = {CONSTRAINTS: json.dumps(sweep.bounds)} if sweep.constraints else {}
@@ -114,6 +118,14 @@ def searched_paths(sweep: SweepConfig) -> list[str]:
     searched = {path: entry.listed or (None,) for path, entry in sweep.search.items()}
     names = [name for path, values in searched.items() for value in values for name in named_values({path: value})]
     return list(dict.fromkeys(names))
+
+
+def value_at(values: Any, path: str) -> Any:
+    """Of plain values, by a dotted path; None where it leads nowhere."""
+    for key in path.split("."):
+        inside = {str(place): value for place, value in enumerate(values)} if isinstance(values, list) else values
+        values = inside.get(key) if isinstance(inside, dict) else None
+    return values
 
 
 def tags_of(folder: Path, role: str, state: str | None = None) -> tuple[str, ...]:

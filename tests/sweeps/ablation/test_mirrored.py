@@ -78,7 +78,9 @@ def check_whole(server: WandbServer) -> None:
         run = server.runs[f"tiny-ablation-{name}"]
         assert (run.epochs, run.exit_code, run.about["groupName"]) == ([1], 0, "tiny-ablation")
         assert run.about["tags"] == ["ablation", "complete"]
-        assert run.setting("transfer_t_cycle") == 4 if "t_cycle" in name else "transfer_t_cycle" not in run.config
+        varied = "t_cycle" in name
+        about = (run.setting("transfer_t_cycle"), run.setting("searched"))
+        assert about == ((4, "transfer.t_cycle") if varied else (2, "")), "the centre has a place on the axis too"
     seeds = [server.runs[f"tiny-ablation-{name}"] for name in ("t_cycle-4", "t_cycle-4-seed-2")]
     assert seeds[0].setting("variant") == seeds[1].setting("variant")
     assert seeds[1].setting("replicate_of") == "t_cycle-4"

@@ -16,6 +16,7 @@ import pytest
 import wandb
 from click.testing import CliRunner
 
+from analysis import load_trials, load_wandb
 from analysis.comparison.variants import variant_hash
 from analysis.wandb_runs.framing import rows
 from analysis.wandb_runs.offline import read_offline
@@ -23,7 +24,7 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_text
 from mergenet.records.command import shareable
 from mergenet.records.run_record import write_epochs
-from mergenet.records.sealed import write_record
+from mergenet.records.sealed import read_record, write_record
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.driver.steps import forget_run
 from sweeps.tracking import wandb_mirror, wandb_run
@@ -45,10 +46,12 @@ from tests.sweeps.wandb_base import (
     record,
     sweep_folder,
 )
+from tests.sweeps.wandb_sweep import same_but_places
 from tests.wandb_server import Run, WandbServer
 
 pytestmark = pytest.mark.slow  # W&B's real client and a server of our own
 
+NOTHING: dict[str, Any] = {"params": {}}
 WAY_OUT = "`mergenet sweep sync"
 
 
@@ -129,6 +132,24 @@ def test_one_variant_is_all_but_the_seed(server: WandbServer, tmp_path: Path) ->
     wandb.teardown()
     sync_sweep(folder, "online", "another", print)
     assert found == {job: server.runs[f"tiny-{job}"].setting("variant") for job, _, _ in jobs}
+
+
+def test_runs_group_by_a_setting_that_they_did_not_draw(server: WandbServer, tmp_path: Path) -> None:
+    search = SEARCH | {"transfer.adapter.rank": {"choice": [4, 8]}, "transfer.adapter.init": {"choice": [None]}}
+    sweep, folder = sweep_folder(tmp_path, "online", search=search)
+    record(folder, "baseline", 1, role="baseline", method="none")
+    write_record(folder / "trials/baseline/trial.json", read_record(folder / "trials/baseline/trial.json") | NOTHING)
+    mirror = Mirror(sweep, folder, print)
+    queued, started = begin(method="none")
+    play(mirror, "baseline", queued | NOTHING, started, *epochs(1, 1), end(), role="baseline")
+    mirror.close()
+    for _ in range(2):
+        run = server.runs["tiny-baseline"]
+        assert (run.setting("transfer_t_cycle"), run.setting("transfer_adapter_rank")) == (2, 4)
+        assert (run.setting("searched"), "transfer_adapter_init" in run.config) == ("", False)
+        same_but_places(load_wandb("stand-in/mergenet/tiny"), load_trials(folder))
+        wandb.teardown()
+        sync_sweep(folder, "online", None, print)
 
 
 def test_notes_say_what_made_the_run_and_hide_what_is_secret(
