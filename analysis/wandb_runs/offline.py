@@ -40,6 +40,8 @@ def add(runs: dict[str, TrackedRun], file: Path) -> None:
             update(run.config, record.config.update)
         elif record.HasField("summary"):
             update(run.summary, record.summary.update)
+            for item in record.summary.remove:
+                run.summary.pop(item.key, None)
         elif record.HasField("preempting"):
             run.state = PREEMPTED
         elif record.HasField("exit"):

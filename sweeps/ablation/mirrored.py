@@ -1,5 +1,6 @@
 """An ablation on Weights & Biases: how the run of the whole folder is filled, and `mergenet sweep sync` of it."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +23,9 @@ from sweeps.tracking.wandb_sync import check_project, sync_runs
 from sweeps.tracking.wandb_whole import Say
 from sweeps.tracking.wandb_workspace import make_workspace
 
+# what `numbers` makes of a result
+OWN = re.compile(r"state|table_metric|best|p|num_pairs|gain|seeds_(told|chose)|(runs|gain)_\w+")
+
 
 @dataclass(frozen=True)
 class OfAblation:
@@ -39,7 +43,6 @@ class OfAblation:
 
     def log(self, run: Any, say: Say) -> None:  # noqa: ARG002
         run.log({name: table_of(frame) for name, frame in tables(self.result).items()})
-        run.summary.update(numbers(self.result))
 
     def publish(self, run: Any, say: Say) -> None:
         log_artifacts(run, self.sweep, partial(parts, self.result), numbers(self.result), say)
@@ -47,7 +50,8 @@ class OfAblation:
 
     def ending(self, project_url: str | None) -> Ending:
         tags = tags_of(self.folder, SUMMARY_ROLE, COMPLETE)
-        return Ending({"state": COMPLETE}, tags, notes_of(self.sweep, self.folder, project_url))
+        told = numbers(self.result) | {"state": COMPLETE}
+        return Ending(told, tags, notes_of(self.sweep, self.folder, project_url), own=OWN)
 
 
 def sync_ablation(folder: Path, mode: str, project: str | None, say: Say) -> int:

@@ -106,6 +106,7 @@ def _train(plan: AblationPlan, folder: Path, console: Console, address: str | No
         trained = {name: [job for job in found if ended(job)] for name, found in jobs.items()}
         for name, found in trained.items():
             note_seeds(jobs[name], found)
+        mirror.amend(Path(found[0]["folder"]) for found in jobs.values() if ended(found[0]))
         if not any(complete(job) for job in jobs[plan.variants[0].name]):
             raise SweepFailed(no_reference(plan, jobs))
         if to_train or reused.runs or not is_closed(folder, run_id(plan.as_sweep.sweep, SUMMARY_ROLE)):

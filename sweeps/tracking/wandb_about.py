@@ -5,6 +5,8 @@ seed: one group-by gives a group for each recipe, whose runs are its seeds.
 """
 
 import json
+import math
+import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,6 +42,7 @@ from mergenet.records.inputs import DATA, short
 from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     BEST_EPOCH,
+    ERROR,
     MEASURE,
     METRIC,
     SOURCE_BEST_EPOCH,
@@ -57,16 +60,22 @@ from sweeps.trials.sweep_dir import ABLATION_FILE
 ABLATION, CONFIRM = "ablation", "confirm"  # tags beside the state
 OBJECTIVE = "objective"  # the best value of the sweep's metric: one number under one name in every run
 ABOUT = (TRIAL_ID, ROLE, NUMBER, SEED, METHOD)
+SOLE = ("state", ERROR, OBJECTIVE, BEST_EPOCH, SOURCE_BEST_EPOCH, STEP_SECONDS, ADAPTER_PARAMETERS)
+OF_RUN = re.compile(rf"{'|'.join(SOLE)}|(target|source)_test_\w+")  # the keys of a summary that an ending speaks of
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended. summary: for W&B's; has `state`. config: what is known only now."""
+    """How a run ended. summary: for W&B's; has `state`. config: what is known only now.
+
+    own: of the keys that W&B's summary has from an earlier ending, those that go unless this one has them.
+    """
 
     summary: dict[str, Any]
     tags: tuple[str, ...] = ()
     notes: str = ""
     config: dict[str, Any] = field(default_factory=dict)
+    own: re.Pattern[str] = OF_RUN
 
 
 def run_id(sweep: SweepConfig, job: str) -> str:
@@ -76,11 +85,15 @@ def run_id(sweep: SweepConfig, job: str) -> str:
 def scalars(about: Mapping[str, Any], sweep: SweepConfig) -> dict[str, Any]:
     """The configuration of a run. about: trial_id, role, params, seed, method, number; config: the whole training's.
 
-    A searched setting has underscores for its dots; `searched` has the paths. A replicate has the number and the name
-    of its trial.
+    A searched setting has underscores for its dots, whether it was drawn or is the base's, so that runs group by it;
+    `searched` has the paths of those that were drawn. A replicate has the number and the name of its trial.
     """
     drawn = named_values(about.get("params", {}))
-    axes = {path.replace(".", "_"): in_a_word(value) for path, value in drawn.items()}
+    given = {path: value_at(about.get("config") or {}, path) for path in searched_paths(sweep)}
+    settings = {
+        path: value for path, value in given.items() if value is not None and not isinstance(value, dict)
+    } | drawn
+    axes = {path.replace(".", "_"): in_a_word(value) for path, value in settings.items()}
     of = {REPLICATE_OF: first_of(about["trial_id"])} if about.get("role") == REPLICATE else {}
     fixed = {METRIC: sweep.objective, SUMMARY_RUN: run_id(sweep, SUMMARY_ROLE), SEARCHED: ", ".join(drawn)}
     bounds = {CONSTRAINTS: json.dumps(sweep.bounds)} if sweep.constraints else {}
@@ -105,6 +118,14 @@ def searched_paths(sweep: SweepConfig) -> list[str]:
     searched = {path: entry.listed or (None,) for path, entry in sweep.search.items()}
     names = [name for path, values in searched.items() for value in values for name in named_values({path: value})]
     return list(dict.fromkeys(names))
+
+
+def value_at(values: Any, path: str) -> Any:
+    """Of plain values, by a dotted path; None where it leads nowhere."""
+    for key in path.split("."):
+        inside = {str(place): value for place, value in enumerate(values)} if isinstance(values, list) else values
+        values = inside.get(key) if isinstance(inside, dict) else None
+    return values
 
 
 def tags_of(folder: Path, role: str, state: str | None = None) -> tuple[str, ...]:
@@ -143,7 +164,9 @@ def ending_of(
     run = folder / TRIALS_FOLDER / about["trial_id"]
     origin, trial = provenance_of(run), trial_of(run) or {}
     state = INTERRUPTED if state in (SUSPEND, RUNNING) else state
-    told = {"state": state, **measures(sweep, run, state)} | ({} if error is None else {"error": error})
+    told = {"state": state, **measures(sweep, run, state), **summed_up(run)} | (
+        {} if error is None else {"error": error}
+    )
     config = {NUM_SEEDS: len(trial[SEEDS])} if SEEDS in trial else {}
     config |= {CONFIG_HASH: origin[CONFIG_HASH]} if CONFIG_HASH in origin else {}
     return Ending(told, tags_of(folder, about["role"], state), notes_of(sweep, folder, project_url, origin), config)
@@ -152,7 +175,7 @@ def ending_of(
 def measures(sweep: SweepConfig, run: Path, state: str) -> dict[str, Any]:
     """What was measured on the test split, at which epoch, the objective and the costs, as far as they are known.
 
-    Of the validation metrics W&B makes its own summary, see `axis_of`.
+    What was validated is `summed_up`.
     """
     try:
         result, rows = read_result(run), read_epochs(run)
@@ -164,6 +187,20 @@ def measures(sweep: SweepConfig, run: Path, state: str) -> dict[str, Any]:
     found = {} if state == FAILED else found
     found |= {STEP_SECONDS: step_seconds(rows), ADAPTER_PARAMETERS: rows[-1].get(ADAPTER_PARAMETERS) if rows else None}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def summed_up(run: Path) -> dict[str, dict[str, float]]:
+    """Each measure of the epochs as `axis_of` has it, over all of them: W&B's client knows those that it logged."""
+    try:
+        rows = read_epochs(run)
+    except CheckpointError:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(name for row in rows for name in row if MEASURE.fullmatch(name)):
+        values = [row[name] for row in rows if row.get(name) is not None]
+        best = best_value([{name: value} for value in values if math.isfinite(value)], name)
+        found[name] = ({} if best is None else {mode_of(name): best}) | ({"last": values[-1]} if values else {})
+    return {name: values for name, values in found.items() if values}
 
 
 def config_of(run: Path) -> dict[str, Any]:

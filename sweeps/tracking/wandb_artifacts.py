@@ -2,7 +2,7 @@
 
 SWEEP-config    best.yaml                                   type config
 SWEEP-report    report.html, where the folder has one       type report
-SWEEP-network   the best trial's target network, exported   type model; only if the sweep file asks for it
+SWEEP-network   the target network of the run that best.yaml is of, exported   type model; only if the sweep file asks
 
 Each has the aliases `best` and the sweep's name; equal content is no new version. A server that refuses them, or an
 export that fails, costs a line and nothing else. Those of an ablation are in sweeps/ablation/results/published.py.
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from analysis.names import TRIALS_FOLDER
+from analysis.seeds import SEEDS, last_run
+from analysis.trial_file import trial_of
 from mergenet.errors import named_line
 from mergenet.records.run_record import test_column
 from sweeps.config import SweepConfig
@@ -60,7 +62,7 @@ def of_sweep(sweep: SweepConfig, folder: Path, summary: dict[str, Any], scratch:
         if (folder / name).is_file():
             yield Part(kind, [folder / name])
     if sweep.wandb.log_model and summary["best"] is not None:
-        yield Part(NETWORK, exported(folder, summary["best"]["trial_id"], scratch))
+        yield Part(NETWORK, exported(best_run(folder, summary["best"]["trial_id"]), scratch))
 
 
 def log(run: Any, sweep: SweepConfig, part: Part, metadata: dict[str, Any]) -> None:
@@ -73,19 +75,30 @@ def log(run: Any, sweep: SweepConfig, part: Part, metadata: dict[str, Any]) -> N
     run.log_artifact(artifact, aliases=[*part.aliases, sweep.name]).wait(WAIT_SECONDS)
 
 
-def exported(folder: Path, trial: str, out: Path) -> list[Path]:
-    """The weights of the best epoch and the code that reads them. Of several seeds the first one's."""
+def exported(run: Path, out: Path) -> list[Path]:
+    """The weights of the best epoch and the code that reads them."""
     from mergenet.export.formats import export_run  # torch
 
-    return export_run(folder / TRIALS_FOLDER / trial, "safetensors", out, measure=False)
+    return export_run(run, "safetensors", out, measure=False)
 
 
-def facts(summary: dict[str, Any]) -> dict[str, Any]:
-    """Of the best trial: its name, what it was chosen by, and its gain on fresh seeds where it was confirmed."""
+def best_run(folder: Path, trial: str) -> Path:
+    """The run of the best trial that best.yaml is of: that of its last seed."""
+    first = folder / TRIALS_FOLDER / trial
+    return last_run(first, len((trial_of(first) or {}).get(SEEDS, ())))
+
+
+def facts(summary: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Of the best trial: its name, what it was chosen by, and its gain on fresh seeds where it was confirmed.
+
+    run, seed: of which best.yaml and the network are.
+    """
     best, metric = summary["best"], summary["metric"]
     if best is None:
         return {}
     test = test_column(metric)
     gain = (summary["confirmation"] or {}).get(test, {}).get("gain", {})
-    found = {"trial": best["trial_id"], metric: best["value"]}
+    run = best_run(folder, best["trial_id"])
+    found = {"trial": best["trial_id"], "run": run.name, "seed": (trial_of(run) or {}).get("seed")}
+    found = {key: value for key, value in found.items() if value is not None} | {metric: best["value"]}
     return found | {f"gain_{test}_{key}": value for key, value in gain.items() if value is not None}

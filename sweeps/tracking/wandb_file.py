@@ -1,7 +1,9 @@
 """What the W&B client has written on this machine about a run of a sweep, and what it lacks."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from analysis.wandb_runs.framing import raw_records, records, rows
 from mergenet.records.run_record import EPOCH
@@ -21,6 +23,19 @@ def is_closed(folder: Path, run_id: str) -> bool:
 def known_epochs(folder: Path, run_id: str) -> set[int]:
     """The epochs of a run that its files hold."""
     return {int(row[EPOCH]) for path in run_files(folder, run_id) for row in rows(path) if EPOCH in row}
+
+
+def told_keys(folder: Path, run_id: str) -> set[str]:
+    """The keys of a run's summary that its files hold."""
+    found = (record.summary for path in run_files(folder, run_id) for record in records(path))
+    return {"".join(item.nested_key[:1]) or item.key for summary in found for item in summary.update}
+
+
+def told_config(folder: Path, run_id: str) -> dict[str, Any]:
+    """The configuration of a run that its files hold, by what they say last."""
+    found = [record for path in run_files(folder, run_id) for record in records(path)]
+    items = [item for record in found for item in (*record.run.config.update, *record.config.update) if item.key]
+    return {item.key: json.loads(item.value_json) for item in items}
 
 
 def drop_empty(folder: Path, run_id: str) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
-from analysis.trial_file import ended_trial, read_outcome
-from analysis.wandb_runs.tracked import INTERRUPTED, SUMMARY_ROLE
+from analysis.seeds import SEEDS
+from analysis.trial_file import ended_trial, read_outcome, trial_of
+from analysis.wandb_runs.tracked import INTERRUPTED, NUM_SEEDS, SUMMARY_ROLE
 from mergenet.errors import CheckpointError, named_line, one_line
 from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
 from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
-from sweeps.tracking.wandb_file import is_closed, is_forgotten, known_epochs, run_files
+from sweeps.tracking.wandb_file import is_closed, is_forgotten, known_epochs, run_files, told_config
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_whole import OfSweep, Whole, fill
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, StartEvent
@@ -55,6 +56,7 @@ class Mirror:
         self.background = Background("wandb")  # init and finish may block
         self.jobs: dict[str, Open] = {}
         self.unchecked: dict[str, float] = {}  # job that has ended -> when
+        self.seeds: dict[str, int] = {}  # job that has ended -> of how many seeds it was told
         self.offline_until = 0.0
         self.said: set[str] = set()
         self.lacking: dict[str, str] = {}  # job -> what its run lacks
@@ -71,6 +73,11 @@ class Mirror:
         """
         for run in runs if not self.closed else ():
             self.background(partial(self._guarded, run.name, partial(self._catch_up, run)))
+
+    def amend(self, runs: Iterable[Path]) -> None:
+        """Tells W&B of how many seeds the first runs of trials are by now, where its files say another number."""
+        for run in runs if not self.closed else ():
+            self.background(partial(self._guarded, run.name, partial(self._amend, run)))
 
     def summarize(self, summary: dict[str, Any], evidence: "Evidence | None" = None) -> None:
         """Mirrors the summary of the sweep, as report/summary.py makes it, in the sweep's own run.
@@ -151,6 +158,7 @@ class Mirror:
                 self._revive(trouble)
                 job.run.finish(ended)
             self.unchecked[name] = time.monotonic()
+            self.seeds[name] = ended.config.get(NUM_SEEDS, 1)
         self.jobs.pop(name, None)
         self._check(FLUSH_SECONDS)
 
@@ -191,6 +199,16 @@ class Mirror:
         name = run_id(self.sweep, run.name)
         if run_files(self.folder, name) and not is_forgotten(self.folder, name):
             return
+        self._again(run)
+
+    def _amend(self, run: Path) -> None:
+        count = len((trial_of(run) or {}).get(SEEDS, ()))
+        told = self.seeds.get(run.name) or told_config(self.folder, run_id(self.sweep, run.name)).get(NUM_SEEDS)
+        if count and told != count:
+            self._again(run)
+
+    def _again(self, run: Path) -> None:
+        """All that the records say of a run that has ended."""
         (trial, rows, _), config = read_outcome(run), config_of(run)
         assert trial is not None
         about = trial | {"method": config.get("method"), "config": config}

@@ -18,7 +18,7 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_about import Ending, axis_of, notes_of, run_id, tags_of
-from sweeps.tracking.wandb_file import drop_empty, is_forgotten, known_epochs, run_files
+from sweeps.tracking.wandb_file import drop_empty, is_forgotten, known_epochs, run_files, told_keys
 from sweeps.trials.messages import Row
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
@@ -32,10 +32,13 @@ class NameTaken(UserError):
 
 @dataclass(frozen=True)
 class MirrorRun:
-    """known: the epochs that were logged before. defined: the metrics whose summary W&B knows."""
+    """known: the epochs that were logged before. told: keys of its summary in earlier files, which the client of an
+    offline run does not know. defined: the metrics whose summary W&B knows.
+    """
 
     run: Any
     known: set[int]
+    told: set[str] = field(default_factory=set)
     defined: set[str] = field(default_factory=set)
 
     @property
@@ -69,6 +72,9 @@ class MirrorRun:
 
     def finish(self, ending: Ending) -> None:
         """Raises TimeoutError if W&B does not confirm what was logged."""
+        for key in {*self.run.summary.keys(), *self.told} - ending.summary.keys():
+            if ending.own.fullmatch(key):
+                del self.run.summary[key]
         self.run.summary.update(ending.summary)
         if ending.config:
             self.run.config.update(ending.config, allow_val_change=True)
@@ -92,7 +98,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
     resume: Literal["allow", "never"] | None = None if is_forgotten(folder, name) else "allow" if seen else "never"
     if mode == OFFLINE:
         drop_empty(folder, name)
-    known = known_epochs(folder, name) if mode == OFFLINE else set()
+    known, told = (known_epochs(folder, name), told_keys(folder, name)) if mode == OFFLINE else (set(), set())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = set_up(wandb)
@@ -122,7 +128,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
                 f"W&B has a run {name} that this sweep folder did not write; "
                 "give the sweep another name, or another wandb.project"
             ) from None
-    opened = MirrorRun(run, known | set(range(1, run.starting_step + 1)))
+    opened = MirrorRun(run, known | set(range(1, run.starting_step + 1)), told)
     if role != SUMMARY_ROLE:
         run.define_metric(EPOCH)
         run.define_metric("*", step_metric=EPOCH)

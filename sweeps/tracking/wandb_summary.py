@@ -1,6 +1,7 @@
 """The run of the whole sweep on Weights & Biases: its trials as a table, the best, the confirmation."""
 
 import html
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from sweeps.tracking.wandb_about import Ending, notes_of
 COLUMNS = ("trial_id", "state", "epochs", "value")
 
 
+# what `numbers` makes of a summary
+OWN = re.compile(r"state|front|baseline_value|(trials|best|gain|control|adapter)_\w+")
+
+
 def table_config(metric: str) -> dict[str, Any]:
     """The configuration of the run."""
     return {ROLE: SUMMARY_ROLE, METRIC: metric}
@@ -25,13 +30,12 @@ def log_summary(run: Any, summary: dict[str, Any]) -> None:
     import wandb
 
     run.log({"trials": wandb.Html(trials_html(summary["trials"]), inject=False)})
-    run.summary.update(numbers(summary))
 
 
 def how_it_ended(summary: dict[str, Any], sweep: SweepConfig, folder: Path, project_url: str | None) -> Ending:
     """How the sweep ended: without a best trial it failed."""
     state = FAILED if summary["best"] is None else COMPLETE
-    return Ending({"state": state}, (state,), notes_of(sweep, folder, project_url))
+    return Ending(numbers(summary) | {"state": state}, (state,), notes_of(sweep, folder, project_url), own=OWN)
 
 
 def numbers(summary: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,8 @@ class OfSweep:
 
     def publish(self, run: Any, say: Say) -> None:
         parts = partial(wandb_artifacts.of_sweep, self.sweep, self.folder, self.summary)
-        wandb_artifacts.log_artifacts(run, self.sweep, parts, wandb_artifacts.facts(self.summary), say)
+        facts = wandb_artifacts.facts(self.summary, self.folder)
+        wandb_artifacts.log_artifacts(run, self.sweep, parts, facts, say)
         panels = wandb_workspace.of_sweep(self.sweep, self.summary)
         wandb_workspace.make_workspace(run, self.sweep, "gain, importance, curves", panels, say)
 

@@ -11,6 +11,7 @@ import wandb
 from click.testing import CliRunner
 from rich.console import Console
 
+from analysis import load_trials, load_wandb
 from mergenet.cli.main import cli
 from mergenet.config.loading import dump_yaml
 from mergenet.errors import ConfigError
@@ -24,6 +25,7 @@ from sweeps.ablation.results.result import AblationResult
 from sweeps.ablation.run import left, resume_ablation, rounds
 from sweeps.config.loading import dump_sweep
 from sweeps.tracking.remote_copy import claim, fetch, filesystem, sizes
+from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.files import read_state
 from tests.sweeps.ablation.ablations import ablation_of, begun, planned, write_finished
 from tests.sweeps.base import base_config, sweep_config, write_base
@@ -78,7 +80,9 @@ def check_whole(server: WandbServer) -> None:
         run = server.runs[f"tiny-ablation-{name}"]
         assert (run.epochs, run.exit_code, run.about["groupName"]) == ([1], 0, "tiny-ablation")
         assert run.about["tags"] == ["ablation", "complete"]
-        assert run.setting("transfer_t_cycle") == 4 if "t_cycle" in name else "transfer_t_cycle" not in run.config
+        varied = "t_cycle" in name
+        about = (run.setting("transfer_t_cycle"), run.setting("searched"))
+        assert about == ((4, "transfer.t_cycle") if varied else (2, "")), "the centre has a place on the axis too"
     seeds = [server.runs[f"tiny-ablation-{name}"] for name in ("t_cycle-4", "t_cycle-4-seed-2")]
     assert seeds[0].setting("variant") == seeds[1].setting("variant")
     assert seeds[1].setting("replicate_of") == "t_cycle-4"
@@ -256,6 +260,37 @@ def test_a_confirmation_has_its_candidates_and_who_is_named(server: WandbServer,
     shown = [panel["config"]["panel2Config"]["exp"]["fromOp"]["inputs"]["key"]["val"] for panel in parts["Table"]]
     assert shown == ["ablation", "candidates"]
     assert "Gain over no transfer, paired by seed" in parts
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_who_was_rejected_has_the_seeds_that_it_got(tmp_path: Path, mode: str) -> None:
+    """W&B was told of all of them when the first seed ended, and a table from W&B waited for the others."""
+    (tmp_path / "in").mkdir()
+    trials = [({"transfer.t_cycle": cycle}, [0.5, value]) for cycle, value in ((2, 0.6), (4, 0.8))]
+    searched = planned_sweep(tmp_path / "in", {"transfer.t_cycle": {"choice": [2, 4]}}, num_trials=2)
+    _, variants, left_out = best_trials(write_sweep(tmp_path / "sweep", searched, trials), 2)
+    ablation = ablation_of(components=False, top=2, seeds=2, wandb={"mode": mode})
+    plan, folder = plan_ablation(ablation, variants, left_out), tmp_path / "best"
+    begun(folder, plan)
+    value = {"no-transfer": 0.5, "trial-001": 0.55, "trial-000": 0.6}
+    for job in left(plan, plan.jobs(folder), 1):
+        write_finished(job, value[job["id"]])
+    mirror = Mirror(plan.as_sweep.sweep, folder, print)
+    mirror.catch_up(folder / "trials" / name for name in value)
+    mirror.close()
+    wandb.teardown()
+    for count in rounds(plan):
+        for job in left(plan, plan.jobs(folder), count):
+            write_finished(job, value[job["id"].partition("-seed")[0]] + job["config"]["seed"] / 1000)
+    go_on(plan, folder)
+    table = load_wandb("stand-in/mergenet/tiny-ablation" if mode == "online" else str(folder)).set_index("trial")
+    own = load_trials(folder).set_index("trial")
+    assert dict(table["state"]) == dict(own["state"]) == dict.fromkeys(value, "complete")
+    assert dict(table["seeds"]) == dict(own["seeds"]) == {"no-transfer": 4, "trial-000": 4, "trial-001": 2}
+    files = sorted(folder.glob("wandb/*run-*"))
+    go_on(plan, folder)
+    assert sorted(folder.glob("wandb/*run-*")) == files, "nothing is left to say"
 
 
 def test_a_mirror_can_be_asked_for_later_and_is_that_of_the_sweep(tmp_path: Path) -> None:

@@ -68,6 +68,29 @@ def test_the_best_network_is_one_only_where_it_is_asked_for(server: WandbServer,
     assert b"import torch" in server.files["artifact/A1/target.py"], "the code that reads them"
 
 
+@pytest.mark.usefixtures("tiny")
+def test_the_network_is_that_of_best_yaml(server: WandbServer, tmp_path: Path) -> None:
+    """Of a trial with several seeds both are of the last; what they are of is beside them."""
+    sweep, folder = sweep_folder(tmp_path, "online")
+    sweep = sweep.model_copy(update={"wandb": sweep.wandb.model_copy(update={"log_model": True})})
+    with_files(folder)
+    for seed, job in ((0, "trial-000"), (7, "trial-000-seed-2")):
+        path = finish(tiny_config({"epochs": 1, "seed": seed}), folder / "trials" / job)
+        about = {"trial_id": job, "role": "trial", "params": {}, "number": 0, "seed": seed}
+        write_record(path / "trial.json", about | {"state": "complete", "error": None, "seeds": [0, 7]})
+    mirror = Mirror(sweep, folder, print)
+    mirror.summarize(SUMMARY)
+    mirror.close()
+    config, _, network = server.artifacts
+    assert (config.name, network.name) == ("tiny-config", "tiny-network")
+    weights = tmp_path / "again.safetensors"
+    weights.write_bytes(server.files[f"artifact/{network.id}/target.safetensors"])
+    found, own = load_tensors(weights)[0], load_tensors(folder / "trials/trial-000-seed-2/best.safetensors")[0]
+    assert all(tensor.equal(own[name]) for name, tensor in found.items())
+    about = {"trial": "trial-000", "run": "trial-000-seed-2", "seed": 7}
+    assert config.metadata.items() >= about.items() and network.metadata == config.metadata
+
+
 def test_artifacts_that_are_refused_cost_a_line(server: WandbServer, tmp_path: Path) -> None:
     server.refuse_artifacts = True
     sweep, folder = sweep_folder(tmp_path, "online")

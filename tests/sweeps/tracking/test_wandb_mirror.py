@@ -1,12 +1,14 @@
 """The mirror with the real W&B client against files and a stand-in of its server."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ import pytest
 import wandb
 from click.testing import CliRunner
 
+from analysis import load_trials, load_wandb
 from analysis.comparison.variants import variant_hash
 from analysis.wandb_runs.framing import rows
+from analysis.wandb_runs.offline import read_offline
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.atomic import write_text
 from mergenet.records.command import shareable
-from mergenet.records.sealed import write_record
+from mergenet.records.run_record import write_epochs
+from mergenet.records.sealed import read_record, write_record
 from sweeps.cli.commands import sweep as sweep_group
 from sweeps.driver.steps import forget_run
 from sweeps.tracking import wandb_mirror, wandb_run
@@ -29,6 +34,7 @@ from sweeps.tracking.wandb_run import check_key, open_run
 from sweeps.tracking.wandb_sync import sync_sweep
 from tests.sweeps.base import CONV, base_config, sweep_config
 from tests.sweeps.wandb_base import (
+    BEST,
     KEY,
     SEARCH,
     SUMMARY,
@@ -40,10 +46,12 @@ from tests.sweeps.wandb_base import (
     record,
     sweep_folder,
 )
+from tests.sweeps.wandb_sweep import same_but_places
 from tests.wandb_server import Run, WandbServer
 
 pytestmark = pytest.mark.slow  # W&B's real client and a server of our own
 
+NOTHING: dict[str, Any] = {"params": {}}
 WAY_OUT = "`mergenet sweep sync"
 
 
@@ -126,6 +134,24 @@ def test_one_variant_is_all_but_the_seed(server: WandbServer, tmp_path: Path) ->
     assert found == {job: server.runs[f"tiny-{job}"].setting("variant") for job, _, _ in jobs}
 
 
+def test_runs_group_by_a_setting_that_they_did_not_draw(server: WandbServer, tmp_path: Path) -> None:
+    search = SEARCH | {"transfer.adapter.rank": {"choice": [4, 8]}, "transfer.adapter.init": {"choice": [None]}}
+    sweep, folder = sweep_folder(tmp_path, "online", search=search)
+    record(folder, "baseline", 1, role="baseline", method="none")
+    write_record(folder / "trials/baseline/trial.json", read_record(folder / "trials/baseline/trial.json") | NOTHING)
+    mirror = Mirror(sweep, folder, print)
+    queued, started = begin(method="none")
+    play(mirror, "baseline", queued | NOTHING, started, *epochs(1, 1), end(), role="baseline")
+    mirror.close()
+    for _ in range(2):
+        run = server.runs["tiny-baseline"]
+        assert (run.setting("transfer_t_cycle"), run.setting("transfer_adapter_rank")) == (2, 4)
+        assert (run.setting("searched"), "transfer_adapter_init" in run.config) == ("", False)
+        same_but_places(load_wandb("stand-in/mergenet/tiny"), load_trials(folder))
+        wandb.teardown()
+        sync_sweep(folder, "online", None, print)
+
+
 def test_notes_say_what_made_the_run_and_hide_what_is_secret(
     server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +214,72 @@ def test_a_lost_job_and_a_resumed_sweep_keep_one_run_and_each_epoch_once(server:
     run = server.runs["tiny-trial-000"]
     assert (run.epochs, run.exit_code) == ([1, 2, 3, 4, 5, 6], 0)  # 4 was recorded, but never mirrored
     assert run.summary["state"] == "complete"
+
+
+def curve(folder: Path, job: str, values: Sequence[float]) -> list[dict[str, Any]]:
+    """The rows of a run that has so many epochs by now, in its record and as events."""
+    found = [
+        {"epoch": epoch, "step": 10 * epoch, "target_val_loss": 1 - value, "target_val_top1": value}
+        for epoch, value in enumerate(values, start=1)
+    ]
+    write_epochs(folder / "trials" / job, found)
+    return [{"event": "row", "row": row} for row in found]
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_the_best_of_a_resumed_run_is_that_of_all_its_epochs(mode: str, server: WandbServer, tmp_path: Path) -> None:
+    """Its client has logged the later ones alone. What an earlier version left so is mended by sync."""
+    sweep, folder = sweep_folder(tmp_path, mode)
+    values = [0.25, 0.75, 0.5, math.nan, 0.625]
+    for count in (2, 5):
+        record(folder, "trial-000", count, state="complete" if count == 5 else "running")
+        mirror = Mirror(sweep, folder, print)
+        play(mirror, "trial-000", *begin(), *curve(folder, "trial-000", values[:count]))
+        if count == 5:
+            play(mirror, "trial-000", end())
+        mirror.close()
+        wandb.teardown()
+    if mode == "offline":
+        wandb_sync(folder)
+    run = server.runs["tiny-trial-000"]
+    best = {"target_val_top1": {"max": 0.75, "last": 0.625}, "target_val_loss": {"min": 0.25, "last": 0.375}}
+    assert run.summary.items() >= best.items()
+    if mode == "online":
+        run.summary["target_val_top1"] = {"max": 0.625, "last": 0.625}
+        sync_sweep(folder, mode, None, print)
+        assert run.summary.items() >= best.items()
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_what_an_earlier_ending_said_is_gone(mode: str, server: WandbServer, tmp_path: Path) -> None:
+    """A trial that failed after it was interrupted, one that a retry completed, and the summary of both."""
+    sweep, folder = sweep_folder(tmp_path, mode)
+    done = BEST | {"trial_id": "trial-001", "params": {"method": "kd"}}
+    later = SUMMARY | {"trials": [done], "best": done, "confirmation": None}
+    for summary, states in ((SUMMARY, ("running", "failed")), (later, ("failed", "complete"))):
+        mirror = Mirror(sweep, folder, print)
+        for number, state in enumerate(states):
+            job = f"trial-00{number}"
+            record(folder, job, 2, state=state)
+            error = "out of memory" if state == "failed" else None
+            play(mirror, job, *begin(), *epochs(1, 2), *([] if state == "running" else [end(state, error)]))
+        mirror.summarize(summary)
+        mirror.close()
+        wandb.teardown()
+        for run in server.runs.values():
+            run.summary["mine"] = 1
+    found = {run.id: run.summary for run in read_offline(folder)}
+    if mode == "online":
+        assert {name: run.summary for name, run in server.runs.items() if run.summary["mine"] != 1} == {}
+        found = {name: run.summary for name, run in server.runs.items()}
+    about = {"state", "error", "objective", "best_epoch", "target_test_top1"}
+    assert {key: found["tiny-trial-000"].get(key) for key in about & found["tiny-trial-000"].keys()} == {
+        "state": "failed",
+        "error": "out of memory",
+    }
+    assert about - found["tiny-trial-001"].keys() == {"error"}
+    told = {key for key in found["tiny-summary"] if key.startswith(("trials_", "best_", "gain_"))}
+    assert told == {"trials_complete", "best_trial", "best_value", "best_method"}
 
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
