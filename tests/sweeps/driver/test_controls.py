@@ -1,6 +1,7 @@
 """Controls of the confirmation: their configurations, their numbers, and what they let one say."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from sweeps.space.space import Space
 from sweeps.tracking.wandb_summary import numbers
 from sweeps.trials.jobs import no_controls
 from sweeps.trials.recorded_source import SourcePlan
-from sweeps.trials.results import confirmation
+from sweeps.trials.results import confirmation, without_value
+from tests.records import edit_record
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.folders import CYCLES, TEST, VAL, best_of, write_job
 
@@ -110,6 +112,17 @@ def confirmed(folder: Path, **sides: list[float | None]) -> tuple[Plan, dict[str
     found = confirmation(folder, plan.sweep)
     assert found is not None
     return plan, found
+
+
+def test_a_pair_without_a_finite_value_is_left_out_and_told(tmp_path: Path) -> None:
+    plan, found = confirmed(tmp_path, best=[math.nan, 0.7, 0.8], baseline=[0.5, 0.5, 0.5])
+    assert found["seeds"] == [2, 3]
+    assert found[TEST]["gain"]["mean"] == pytest.approx(0.25)
+    assert without_value(tmp_path, plan.sweep) == ["confirm-best-1"]
+    for run in ("confirm-none-2", "confirm-best-3"):
+        edit_record(tmp_path / "trials" / run / "result.json", {TEST: math.nan})
+    assert confirmation(tmp_path, plan.sweep) is None
+    assert without_value(tmp_path, plan.sweep) == ["confirm-best-1", "confirm-best-3", "confirm-none-2"]
 
 
 def test_controls_are_paired_with_no_transfer_and_with_the_best(tmp_path: Path) -> None:
