@@ -78,6 +78,7 @@ EPOCHS_FILE = "epochs.jsonl"
 RESULT_FILE = "result.json"
 CHECKPOINT_FOLDER = "checkpoints"
 BEST_FILE = "best.safetensors"
+DELETED = ".deleted-"  # what a kill leaves of a run that was being deleted
 SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 
 # Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them
@@ -169,9 +170,19 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
         raise WriteError(f"{path} could not be written: {error.strerror}") from error
 
 
-def delete_run(folder: Path) -> None:
-    empty_run(folder)
-    folder.rmdir()
+def delete_run(folder: Path, place: Path) -> None:
+    """At once, for a reader: in another folder, on the same disk, under a name that none looks at; then its files."""
+    deleted = place / f"{DELETED}{folder.name}"
+    if deleted.exists():
+        shutil.rmtree(deleted)
+    folder.rename(deleted)
+    shutil.rmtree(deleted)
+
+
+def clear_deleted(place: Path) -> None:
+    """Delete what a kill has left of runs that were being deleted."""
+    for deleted in place.glob(f"{DELETED}*"):
+        shutil.rmtree(deleted)
 
 
 def empty_run(folder: Path) -> None:

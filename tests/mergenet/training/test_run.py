@@ -371,7 +371,7 @@ def test_a_run_that_is_being_deleted_is_known_as_one_to_the_end(folder: Path, mo
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", noted)
-    delete_run(folder)
+    delete_run(folder, folder.parent)
     assert not folder.exists()
     assert last[-1] == "config.yaml"
 
