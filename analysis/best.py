@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from analysis.names import (
@@ -117,7 +118,7 @@ def searched(table: pd.DataFrame, metric: str) -> pd.DataFrame:
         return found.iloc[:0]
     if len(selecting_metrics(found)) > 1:
         found = found[found[METRIC] == metric]
-    return found.dropna(subset=[metric])
+    return found[np.isfinite(found[metric].astype(float))]
 
 
 def confirmed_gain(

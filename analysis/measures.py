@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.names import mode_of
-from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCH, STEP
+from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCH, STEP, is_value
 
 STEP_SECONDS, VAL_LOSS = "step_seconds", "target_val_loss"
 COSTS = (ADAPTER_PARAMETERS, STEP_SECONDS, VAL_LOSS)  # what a sweep can minimize beside its metric
@@ -53,7 +53,7 @@ def median_step(steps: Iterable[int | None], phases: Iterable[Iterable[float | N
 
 def best_row(rows: Rows, metric: str) -> Mapping[str, Any] | None:
     """The first best epoch by the metric, whose weights are kept."""
-    scored = [row for row in rows if row.get(metric) is not None]
+    scored = [row for row in rows if is_value(row.get(metric))]
     return (max if mode_of(metric) == "max" else min)(scored, key=lambda row: row[metric], default=None)
 
 
@@ -63,7 +63,7 @@ def best_so_far(rows: Rows, metric: str) -> dict[int, float]:
     found: dict[int, float] = {}
     for row in rows:
         value = row.get(metric)
-        if value is not None and math.isfinite(value):
+        if is_value(value):
             found[int(row[EPOCH])] = better([value, *found.values()])
     return found
 

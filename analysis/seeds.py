@@ -14,7 +14,7 @@ from typing import Any
 
 from analysis.measures import STEP_SECONDS
 from analysis.names import BASELINE, COMPLETE, FAILED, PRUNED, REPLICATE, RUNNING, TRIAL
-from mergenet.records.run_record import MEASURE, METRIC, STOPPED
+from mergenet.records.run_record import MEASURE, METRIC, STOPPED, is_value
 
 SEEDS = "seeds"  # in trial.json of the first run: all seeds of the trial; in a table: how many a row is the mean of
 EPOCHS_TRAINED = "epochs_trained"  # in a table: of all runs of the trial together
@@ -106,7 +106,7 @@ def _fold(first: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]
     names = [name for name in first if MEASURE.fullmatch(name)]
     if state != COMPLETE:
         return first | cost | dict.fromkeys(names) | {"state": state, "error": failure(others), SEEDS: 0}
-    values = {name: [run[name] for run in runs] for name in names if all(run.get(name) is not None for run in runs)}
+    values = {name: [run[name] for run in runs] for name in names if all(is_value(run.get(name)) for run in runs)}
     means = {name: statistics.fmean(found) for name, found in values.items()}
     sd = {SD: mean_and_sd(values[first[METRIC]])[1]} if first[METRIC] in values else {}
     return first | cost | dict.fromkeys(names) | means | sd | {SEEDS: len(runs)}

@@ -30,7 +30,7 @@ class WriteError(CheckpointError):
 
 
 class TrainingDiverged(RuntimeError):
-    """Training produced a non-finite loss or a collapsed factor and was stopped."""
+    """Training produced a non-finite loss or a collapsed factor and was stopped, or no epoch with a finite metric."""
 
 
 def visible(text: str) -> str:

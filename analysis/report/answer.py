@@ -19,6 +19,7 @@ from analysis.importance.text import learned
 from analysis.importance.text import verdict as mattered_lines
 from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, FAILED, mode_of
 from analysis.report.chosen import best_of
+from analysis.report.confirmation import without_value
 from analysis.report.evidence import Evidence, gather
 from analysis.report.next_steps import Step, next_steps
 from analysis.report.verdict import controls_verdict, gain_text, label, show, shown, verdict
@@ -151,6 +152,8 @@ def gain_card(evidence: Evidence) -> Card:
         f"{len(found['seeds'])} fresh seeds, each trained with the best settings and without transfer; the source and "
         "the data split are those of the search",
     ]
+    if gone := without_value(evidence.table, (metric, test)):
+        details.append(f"{', '.join(gone)} left out: no finite {label(metric)} or {label(test)}")
     tone = tones.get(shown(gain, mode_of(test)) or "", OPEN)
     answered = gain_text(test, gain).partition(" (t)")[0]
     return Card("gain", question, f"{label(test)} {answered}", tone, details, [])

@@ -4,16 +4,17 @@
 
 gain: best minus no transfer, whatever the direction of the metric. controls: of each control that was trained its gain,
 and best_minus_control; adapter: of the trained adapter its gain, and minus_best. Of a sweep that still runs it has the
-seeds that both sides have finished.
+seeds that both sides have finished. A seed of which a side has no finite value is left out, see `without_value`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.best import confirmed_gain
-from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONTROL_OF
+from analysis.names import COMPLETE, CONFIRM_ADAPTER, CONFIRM_BEST, CONFIRM_NONE, CONFIRM_ROLES, CONTROL_OF
 from analysis.report.verdict import as_gain
 from analysis.statistics.paired_tests import PairedDifference
 from mergenet.errors import UserError
@@ -23,9 +24,10 @@ from mergenet.records.run_record import METRIC, test_column
 def confirmation(table: pd.DataFrame, best: pd.Series) -> dict[str, Any]:
     """The above for the best trial. Raises UserError if no seed has finished with it and without transfer."""
     metrics = (str(best[METRIC]), test_column(str(best[METRIC])))
-    seeds = _seeds(table, CONFIRM_BEST) & _seeds(table, CONFIRM_NONE)
+    seeds = _seeds(table, CONFIRM_BEST, metrics) & _seeds(table, CONFIRM_NONE, metrics)
     if not seeds:
-        raise UserError("no seed has been trained to its end both with the best settings and without transfer")
+        gone = "".join(f"; {name} has no finite value" for name in without_value(table, metrics))
+        raise UserError(f"no seed has been trained to its end both with the best settings and without transfer{gone}")
     out: dict[str, Any] = {"seeds": sorted(seeds)}
     for metric in metrics:
         out[metric] = {"gain": _gain(table, best, metric, CONFIRM_BEST, CONFIRM_NONE, seeds)}
@@ -40,10 +42,11 @@ def confirmation(table: pd.DataFrame, best: pd.Series) -> dict[str, Any]:
 
 def _side(table: pd.DataFrame, best: pd.Series, role: str, seeds: set[int], key: str) -> dict[str, Any]:
     """A control or the trained adapter beside no transfer and beside the best; only its seeds if there are none."""
-    own = seeds & _seeds(table, role)
+    metrics = (str(best[METRIC]), test_column(str(best[METRIC])))
+    own = seeds & _seeds(table, role, metrics)
     out: dict[str, Any] = {"seeds": sorted(own)}
     sides = (role, CONFIRM_BEST) if key == "minus_best" else (CONFIRM_BEST, role)
-    for metric in (str(best[METRIC]), test_column(str(best[METRIC]))) if own else ():
+    for metric in metrics if own else ():
         out[metric] = {
             "gain": _gain(table, best, metric, role, CONFIRM_NONE, own),
             key: _gain(table, best, metric, *sides, own),
@@ -69,6 +72,17 @@ def paired(
     return confirmed_gain(table[table["seed"].isin(seeds)], best, metric, variant, baseline)
 
 
-def _seeds(table: pd.DataFrame, role: str) -> set[int]:
-    """Those of a role's runs that trained to their end."""
-    return set(table["seed"][(table["role"] == role) & (table["state"] == COMPLETE)])
+def without_value(table: pd.DataFrame, metrics: Sequence[str]) -> list[str]:
+    """The confirmations that trained to their end and lack a finite value of a metric: they pair with nothing."""
+    ended = table["role"].isin(CONFIRM_ROLES) & (table["state"] == COMPLETE)
+    return list(table["trial"][ended & ~_measured(table, metrics)])
+
+
+def _seeds(table: pd.DataFrame, role: str, metrics: Sequence[str]) -> set[int]:
+    """Those of a role's runs that trained to their end, and have finite values."""
+    return set(table["seed"][(table["role"] == role) & (table["state"] == COMPLETE) & _measured(table, metrics)])
+
+
+def _measured(table: pd.DataFrame, metrics: Sequence[str]) -> np.ndarray:
+    found = table.reindex(columns=list(metrics)).to_numpy(dtype=float)
+    return np.asarray(np.isfinite(found).all(axis=1))

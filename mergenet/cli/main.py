@@ -4,7 +4,6 @@ torch is imported when a command runs, so that `mergenet --help` stays fast.
 """
 
 import errno
-import json
 import os
 import shlex
 import sys
@@ -18,6 +17,7 @@ import click
 import mergenet
 from mergenet.cli.group import CommandGroup, Failure, TrainCommand, worker
 from mergenet.cli.paths import PATH
+from mergenet.cli.plain_json import json_text
 from mergenet.config.preset_names import presets
 from mergenet.errors import CheckpointError, TrainingDiverged, visible
 from mergenet.export import FORMAT_NAMES
@@ -167,7 +167,7 @@ def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
         with errors_of(role):
             surveys[role] = survey(network, receives=role == "target")
     if as_json:
-        click.echo(json.dumps(surveys, indent=2))
+        click.echo(json_text(surveys, indent=2))
         return
     for role, found in surveys.items():
         show_network(role, found, _console())
@@ -190,7 +190,7 @@ def diagnose(config: str, settings: tuple[str, ...], as_json: bool) -> None:
 
     facts = looked_at(_load(config, settings))
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json_text(facts, indent=2))
     else:
         show_diagnosis(facts, _console())
 

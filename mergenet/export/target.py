@@ -45,7 +45,8 @@ def load_target(run_folder: Path) -> Target:
     if not best.is_file():
         again = f"mergenet train {shlex.quote(str(run_folder / CONFIG_FILE))} --out ANOTHER"
         raise CheckpointError(
-            f"{run_folder} must hold {BEST_FILE}, which is written after the first epoch; if it is lost: {again}"
+            f"{run_folder} must hold {BEST_FILE}, which is written after the first epoch with a finite metric; if it "
+            f"is lost: {again}"
         )
     state, metadata = load_tensors(best)
     try:

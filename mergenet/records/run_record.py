@@ -40,6 +40,7 @@ Keys of result.json:
     epochs_sha256 of these lines without their times, so that equal runs have equal results; earlier versions lack it
     metric        the column that selects the best epoch, such as target_val_top1
     best_epoch    by that metric, whose value is there as well; null before the first
+                  that has one
     target_test_{loss,METRIC}         of a finished run, by the network of the best epoch
     source_best_epoch, source_val_METRIC, source_test_{loss,METRIC}    of a source that also receives
 """
@@ -53,7 +54,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -79,6 +80,7 @@ CHECKPOINT_FOLDER = "checkpoints"
 CHECKPOINT_FILES = ("tensors.safetensors", "state.json")  # of each; the second is written last
 RECORDING_FILE = "recording.json"  # in the folder of a recorded source; written last
 BEST_FILE = "best.safetensors"
+DELETED = ".deleted-"  # what a kill leaves of a run that was being deleted
 SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 
 # Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them
@@ -115,6 +117,11 @@ def is_loss(name: str) -> bool:
 def is_metric(column: str) -> bool:
     """Whether a column holds a task's metric: a fraction, higher is better."""
     return is_measured(column) and not is_loss(column)
+
+
+def is_value(number: float | None) -> TypeGuard[float]:
+    """Whether a metric has a value: one that is not a finite number counts nowhere, least of all as the best."""
+    return number is not None and math.isfinite(number)
 
 
 def test_column(column: str) -> str:
@@ -165,9 +172,19 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
         raise WriteError(f"{path} could not be written: {error.strerror}") from error
 
 
-def delete_run(folder: Path) -> None:
-    empty_run(folder)
-    folder.rmdir()
+def delete_run(folder: Path, place: Path) -> None:
+    """At once, for a reader: in another folder, on the same disk, under a name that none looks at; then its files."""
+    deleted = place / f"{DELETED}{folder.name}"
+    if deleted.exists():
+        shutil.rmtree(deleted)
+    folder.rename(deleted)
+    shutil.rmtree(deleted)
+
+
+def clear_deleted(place: Path) -> None:
+    """Delete what a kill has left of runs that were being deleted."""
+    for deleted in place.glob(f"{DELETED}*"):
+        shutil.rmtree(deleted)
 
 
 def empty_run(folder: Path) -> None:
@@ -283,7 +300,7 @@ def best_row(rows: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, An
     for row in rows:
         if chosen is not None and row.get(EPOCH) == chosen:
             return row
-    scored = [row for row in rows if row.get(metric) is not None and not math.isnan(row[metric])]
+    scored = [row for row in rows if is_value(row.get(metric))]
     return max(scored, key=lambda row: row[metric], default={})
 
 

@@ -29,6 +29,7 @@ from mergenet.layers.candidates import architecture
 from mergenet.layers.matrices import find_layer, rows_per_rank, weight_shape
 from mergenet.learner.learner import Learner
 from mergenet.models import build_model, check_words
+from mergenet.records.run_record import is_value
 from mergenet.tasks import build_task
 from mergenet.training.advice import findings
 from mergenet.training.trainer import Trainer
@@ -324,7 +325,7 @@ def source_value(trainer: Trainer) -> tuple[str, float] | None:
         return None
     if config.source.recording is not None:
         epochs = Recording.open(Path(config.source.recording)).info["epochs"]
-        values = [row[f"source_val_{task.metric}"] for row in epochs if f"source_val_{task.metric}" in row]
+        values = [row[f"source_val_{task.metric}"] for row in epochs if is_value(row.get(f"source_val_{task.metric}"))]
         return (task.metric, max(values)) if values else None
     if source.learner is None or not solves(trainer, source.learner):
         return None

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mergenet.config import Config
 from mergenet.config.choices import PUBLISHED
+from mergenet.errors import TrainingDiverged
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
-from mergenet.records.run_record import EpochResult
+from mergenet.records.run_record import EpochResult, is_value
 from mergenet.tasks import built_once
 from mergenet.training.distillation import Distiller
 from mergenet.transfer.build_links import build_links
@@ -199,14 +200,24 @@ class Trainer:
     def _keep_best(self, result: EpochResult) -> None:
         for learner in self.receivers:
             value, best = result.metrics[learner.metric], self.bests.get(learner.role)
-            if best is None or value > best.value:
+            if is_value(value) and (best is None or value > best.value):
                 network = {k: v.detach().cpu().clone() for k, v in learner.network.state_dict().items()}
                 self.bests[learner.role] = Best(result.epoch, value, network)
 
     def test(self) -> dict[str, float]:
-        """Metrics on the test split, read once, of each receiver with the weights of its best epoch, which it keeps."""
+        """Metrics on the test split, read once, of each receiver with the weights of its best epoch, which it keeps.
+
+        Nothing of a source without a best epoch. Raises TrainingDiverged if the target has none.
+        """
+        if self.best is None:
+            raise TrainingDiverged(
+                f"{self.target.metric} must be a finite number after some epoch, got none in {self.epoch}: no epoch is "
+                "the best, and nothing is tested; train longer, or mend the metric"
+            )
         values: dict[str, float] = {}
         for learner in self.receivers:
+            if learner.role not in self.bests:
+                continue
             learner.network.load_state_dict(self.bests[learner.role].network)
             values |= {f"{learner.role}_test_{k}": v for k, v in learner.evaluate("test").items()}
         return values
@@ -230,7 +241,8 @@ class Trainer:
         for learner in self.learners:
             learner.load_state_dict(state["learners"][learner.role])
         self.transfer.load_state_dict(state["transfer"])
-        self.bests = {role: Best(**best) for role, best in state["bests"].items()}
+        bests = {role: Best(**best) for role, best in state["bests"].items()}
+        self.bests = {role: best for role, best in bests.items() if is_value(best.value)}  # 0.2.0 kept NaN
 
 
 def train(config: Config) -> Iterator[EpochResult]:

@@ -16,6 +16,7 @@ from analysis.seeds import SEEDS, first_of
 from analysis.trial_file import ended_trial, read_outcome, trial_folders, trial_of, write_trial_file
 from analysis.wandb_runs.tracked import SUMMARY_ROLE
 from mergenet.errors import UserError
+from mergenet.records.run_record import is_value
 from sweeps.ablation.folder import check_free, write_adjusted, write_new
 from sweeps.ablation.mirrored import OfAblation
 from sweeps.ablation.plan import AblationPlan
@@ -193,14 +194,14 @@ def dropped(plan: AblationPlan, jobs: Jobs, count: int) -> dict[str, int]:
 
 
 def validated(jobs: Sequence[Job], metric: str) -> dict[int, float | None]:
-    """Seed -> the validation metric of the runs that have ended; None of those that failed."""
+    """Seed -> the validation metric of the runs that have ended; None of those that failed, or have no finite one."""
     found: dict[int, float | None] = {}
     for job in filter(ended, jobs):
         try:
             value = read_outcome(Path(job["folder"]))[2].get(metric) if complete(job) else None
         except UserError:  # damaged: as good as failed
             value = None
-        found[int(job["config"]["seed"])] = value
+        found[int(job["config"]["seed"])] = value if is_value(value) else None
     return found
 
 

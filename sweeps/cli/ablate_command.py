@@ -1,7 +1,6 @@
 """`mergenet sweep ablate`."""
 
 import functools
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mergenet.cli.paths import PATH
+from mergenet.cli.plain_json import json_text
 from mergenet.errors import UserError
 from sweeps.cli.failures import failures
 from sweeps.cli.finite import FiniteRange
@@ -171,7 +171,7 @@ def _note(as_json: bool) -> Callable[[str], None] | None:
 def _print_plan(found: dict[str, Any], as_json: bool) -> None:
     from sweeps.ablation.results.text import plan_lines
 
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(plan_lines(found)))
+    click.echo(json_text(found, indent=2) if as_json else "\n".join(plan_lines(found)))
 
 
 def _print_result(folder: Path, options: dict[str, Any]) -> None:

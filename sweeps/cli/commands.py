@@ -1,7 +1,6 @@
 """`mergenet sweep`: search over training configurations. Ray and torch are imported when a sweep starts."""
 
 import functools
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 
 from mergenet.cli.group import Failure
 from mergenet.cli.paths import PATH
+from mergenet.cli.plain_json import json_text
 from mergenet.errors import UserError
 from sweeps.cli.ablate_command import ablate_command, confirm_command
 from sweeps.cli.failures import console_of, failures
@@ -164,7 +164,7 @@ def plan_command(
         from sweeps.report.plan_text import plan_lines
 
         found = facts(config, folder or Path("sweep-results") / config.name, pair_sd)
-    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(plan_lines(found)))
+    click.echo(json_text(found, indent=2) if as_json else "\n".join(plan_lines(found)))
 
 
 @sweep.command("resume")
@@ -261,7 +261,7 @@ def status_command(folder: Path, as_json: bool, watch: float | None, html: bool)
             read, lines = ablation.read_status, ablation.status_lines
         for number, found in enumerate(status.watch(folder, watch, read) if watch else [read(folder)]):
             if as_json:
-                click.echo(json.dumps(found))
+                click.echo(json_text(found))
             else:
                 click.echo(("\n" if number else "") + "\n".join(lines(found)))
             if html:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from analysis.names import FAILED, RUNNING
 from mergenet.errors import WriteError
-from mergenet.records.run_record import FINISHED, STOPPED
+from mergenet.records.run_record import FINISHED, STOPPED, clear_deleted
 from sweeps.config import SweepConfig
 from sweeps.driver.kept import Keeper, prune
 from sweeps.driver.metadata import note_status, write_status
@@ -129,7 +129,8 @@ def training(desk: Desk, address: str | None, listeners: Sequence[Listener]) -> 
         for listens in told:
             listens(event)
 
-    prune(desk.folder, plan.sweep.keep_checkpoints)  # what a killed driver had no time for
+    clear_deleted(desk.folder)  # what a killed driver had no time for
+    prune(desk.folder, plan.sweep.keep_checkpoints)
     clock.begin("ray")
     with clock.beating(), quiet(), view, closing(files), session(plan.sweep, address, view.say):
         # after `quiet`: ray reads its environment when it is imported

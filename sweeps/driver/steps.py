@@ -13,9 +13,10 @@ from analysis.names import (
     CONTROL_OF,
     FAILED,
     SOURCE,
+    TRIALS_FOLDER,
     portable_config,
 )
-from analysis.trial_file import trial_folders, trial_of
+from analysis.trial_file import folders_in, trial_of
 from mergenet.config import Config
 from mergenet.config.loading import load_config
 from mergenet.errors import UserError
@@ -209,10 +210,15 @@ def confirm(wanted: list[Job], folder: Path, slots: "WorkerPool") -> None:
 
 def forget_variants(folder: Path, wanted: set[str]) -> None:
     """Delete the controls and the trained adapter of an earlier best trial, where the best can have none."""
-    for run in trial_folders(folder):
-        trial = trial_of(run)
-        if trial is not None and trial["role"] in (*CONTROL_OF, CONFIRM_ADAPTER) and run.name not in wanted:
+    for run in folders_in(folder / TRIALS_FOLDER):
+        if run.name not in wanted and role_of(run) in (*CONTROL_OF, CONFIRM_ADAPTER):
             forget_run(run)
+
+
+def role_of(run: Path) -> str:
+    """By trial.json, or by its name if it has lost that, as where an earlier version was killed deleting it."""
+    trial = trial_of(run)
+    return run.name.rpartition("-")[0].replace("-", "_") if trial is None else str(trial["role"])
 
 
 def forget_other(job: Job) -> None:
@@ -232,4 +238,4 @@ def forget_run(run: Path) -> None:
     """Delete a run folder, and what W&B's files hold of it: a run that trains anew has other epochs."""
     folder = run.parent.parent
     forget(folder, f"{read_state(folder).get('name')}-{run.name}")
-    delete_run(run)
+    delete_run(run, folder)

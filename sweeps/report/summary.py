@@ -23,7 +23,7 @@ from sweeps.space.space import Space
 from sweeps.trials.budget import budget_line
 from sweeps.trials.jobs import no_controls
 from sweeps.trials.objectives import infeasible, infeasible_text, pareto_front
-from sweeps.trials.results import best_record, best_trial, confirmation, failed_runs, read_trials
+from sweeps.trials.results import best_record, best_trial, confirmation, failed_runs, read_trials, without_value
 from sweeps.trials.sweep_dir import shown_path
 
 
@@ -46,6 +46,7 @@ def summarize(plan: Plan, folder: Path, times: dict[str, float], budget: dict[st
         "failed": failed_runs(folder),
         "best_is_base": best is not None and best["params"] == base_values(plan.space),
         "confirmation": confirmation(folder, sweep),
+        "without_value": without_value(folder, sweep),
         "controls_left_out": controls_left_out(sweep, folder, best),
         "adapter": trained_adapter(sweep, folder),
         "budget": budget,
@@ -108,6 +109,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console) -> No
             console.print(front_table(summary["front"]))
             say(f"  a configuration of it: mergenet analyze best {shlex.quote(str(folder))} --trial NAME")
         print_confirmation(summary["confirmation"], metric, say)
+        if gone := summary.get("without_value"):
+            say(f"  left out: {', '.join(gone)}, which trained to the end without a finite {label(metric)} or its test")
         if reason := summary.get("controls_left_out"):
             say(f"  confirm_controls and adapter_seeds: left out for this best configuration: {reason}")
         if (adapter := summary.get("adapter")) is not None:

@@ -128,6 +128,7 @@ class Summary(Record):
     controls_left_out: str | None = None
     failed: list[str] = Field(default_factory=list)
     mixed: list[str] = Field(default_factory=list)
+    without_value: list[str] = Field(default_factory=list)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 from analysis.names import mode_of
 from analysis.seeds import SEEDS
 from analysis.trial_file import write_trial_file
-from mergenet.records.run_record import EPOCH
+from mergenet.records.run_record import EPOCH, is_value
 from sweeps.trials.messages import Job, Row
 
 
@@ -34,8 +34,8 @@ def trial_values(job: Job, state: str, error: str | None = None) -> dict[str, An
 
 
 def best_value(rows: Iterable[Mapping[str, Any]], metric: str) -> float | None:
-    """The best value so far, because the best epoch's network is kept; None before the first."""
-    values = [row[metric] for row in rows if row.get(metric) is not None]
+    """The best value so far, because the best epoch's network is kept; None before the first finite one."""
+    values = [value for row in rows if is_value(value := row.get(metric))]
     return (max if mode_of(metric) == "max" else min)(values, default=None)
 
 

@@ -30,8 +30,11 @@ from mergenet.records.run_record import (
     ADAPTER_PARAMETERS,
     CONFIG_FILE,
     FINISHED,
+    METRIC,
     STATUS,
     RunRecord,
+    best_row,
+    is_value,
     read_epochs,
     read_trained,
     test_column,
@@ -55,11 +58,17 @@ def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
         nothing: dict[str, Any] = {"epochs": 0, "value": None, "finished": False, "test": {}}
         return trial | nothing | {"measured": {}, "broken": [], ADAPTER_PARAMETERS: 0}
     test = {name: value for name, value in result.items() if name.startswith("target_test_")}
-    value = None if trial["state"] == FAILED else best_value(rows, sweep.objective)
+    value = None if trial["state"] == FAILED or not kept_value(rows, result) else best_value(rows, sweep.objective)
     found = {"epochs": len(rows), "value": value, "finished": result[STATUS] == FINISHED}
     asked = {"measured": measured(sweep, [rows]), "broken": breaks(sweep, [rows])}
     parameters = {ADAPTER_PARAMETERS: rows[-1].get(ADAPTER_PARAMETERS, 0) if rows else 0}
     return trial | found | {"test": test} | asked | parameters
+
+
+def kept_value(rows: list[dict[str, Any]], result: dict[str, Any]) -> bool:
+    """Whether the epoch whose weights a run kept has a finite metric: 0.2.0 kept the first if that was NaN."""
+    kept = best_row(rows, result)
+    return not kept or result[METRIC] not in kept or is_value(kept[result[METRIC]])
 
 
 def read_trials(folder: Path, sweep: SweepConfig, role: str) -> list[dict[str, Any]]:
@@ -134,12 +143,13 @@ def best_record(folder: Path, trial: dict[str, Any]) -> RunRecord:
 def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
     """Paired values of the seeds for which both sides trained to their end, and the gain in each metric.
 
-    The gain is best minus no transfer, whatever the direction of the metric. None if no pair is whole.
+    The gain is best minus no transfer, whatever the direction of the metric. None if no pair is whole: a run without a
+    finite value has none, see `without_value`.
     controls: of each control that was trained, `paired_control`; adapter: `paired_adapter`, of the one that was trained
     over adapter_seeds. Both are missing without such runs.
     """
     runs = {role: {t["seed"]: t for t in read_trials(folder, sweep, role)} for role in sweep.confirm_roles}
-    sides = {role: {seed: t for seed, t in found.items() if t["finished"]} for role, found in runs.items()}
+    sides = {role: {seed: t for seed, t in found.items() if has_values(t, sweep)} for role, found in runs.items()}
     seeds = sorted(sides[CONFIRM_BEST].keys() & sides[CONFIRM_NONE].keys())
     if not seeds:
         return None
@@ -151,6 +161,18 @@ def confirmation(folder: Path, sweep: SweepConfig) -> dict[str, Any] | None:
     controls = {control: paired_control(sides, role, seeds, sweep) for control, role in trained.items()}
     adapter = {"adapter": paired_adapter(sides, seeds, sweep)} if runs.get(CONFIRM_ADAPTER) else {}
     return out | ({"controls": controls} if controls else {}) | adapter
+
+
+def has_values(trial: dict[str, Any], sweep: SweepConfig) -> bool:
+    """Whether a confirmation trained to its end, and has a finite value on both splits."""
+    test = trial["test"].get(test_column(sweep.objective))
+    return bool(trial["finished"] and is_value(trial["value"]) and is_value(test))
+
+
+def without_value(folder: Path, sweep: SweepConfig) -> list[str]:
+    """The confirmations that trained to their end and have no finite value on a split, so that they pair with none."""
+    trials = [trial for role in sweep.confirm_roles for trial in read_trials(folder, sweep, role)]
+    return [trial["trial_id"] for trial in trials if trial["finished"] and not has_values(trial, sweep)]
 
 
 def paired_control(sides: Sides, role: str, seeds: list[int], sweep: SweepConfig) -> dict[str, Any]:

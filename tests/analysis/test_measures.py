@@ -30,6 +30,12 @@ def test_what_is_measured_of_a_run():
     assert measure("target_val_loss", [], "target_val_top1") is None
 
 
+def test_an_epoch_without_a_number_is_never_the_best():
+    rows = [row(n, 1.0, target_val_top1=value, target_val_loss=n) for n, value in ((1, math.nan), (2, 0.5), (3, 0.4))]
+    assert measure("target_val_loss", rows, "target_val_top1") == 2
+    assert measure("target_val_loss", rows[:1], "target_val_top1") is None
+
+
 @pytest.mark.parametrize(
     ("limits", "value", "excess"),
     [

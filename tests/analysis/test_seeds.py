@@ -1,5 +1,6 @@
 """Trials of several seeds in a table: one row each, the mean of the runs; nothing of those that lack a seed."""
 
+import math
 import statistics
 
 import pytest
@@ -54,6 +55,13 @@ def test_a_row_a_trial(sweep):
     assert table.loc[["t1", "t2"], ["target_val_top1", "target_test_top1"]].isna().all(axis=None)
     assert (table.loc["t3", "target_val_top1"], table.loc["t3", "seeds"]) == (0.8, 1)
     assert param_columns(load_trials(sweep)) == ["transfer.adapter.rank"]
+
+
+def test_a_mean_needs_a_number_of_every_seed(sweep):
+    edit_record(sweep / "trials/t0-seed-2/result.json", {"target_val_top1": math.nan})
+    whole = load_trials(sweep).set_index("trial").loc["t0"]
+    assert whole[["target_val_top1", "sd"]].isna().all()
+    assert whole["target_test_top1"] == pytest.approx(0.5)
 
 
 def test_the_seed_that_failed_is_named(sweep):

@@ -1,8 +1,10 @@
+import math
 from pathlib import Path
 
 import pytest
 
 from analysis.best import choose_best
+from analysis.report.answer import answers
 from analysis.report.confirmation import confirmation
 from analysis.tables.load import load_trials
 from mergenet.errors import UserError
@@ -36,6 +38,18 @@ def test_seeds_of_one_side_alone_wait_for_the_other(tmp_path: Path) -> None:
     values = found(folder)
     assert values["seeds"] == [101, 103, 104, 105, 106]
     assert values["controls"]["noise"]["seeds"] == [101, 104, 105, 106]  # type: ignore[index]
+
+
+def test_a_pair_without_a_finite_value_is_left_out_and_told(tmp_path: Path) -> None:
+    folder = reported(tmp_path / "s", {"best": 0.03}, states=["complete"] * 3, points=drawn(3))
+    edit_record(folder / "trials/confirm-none-2/result.json", {"target_test_top1": math.nan})
+    assert found(folder)["seeds"] == [101, 103, 104, 105, 106]
+    card = next(card for card in answers(folder).cards if card.name == "gain")
+    assert "confirm-none-2 left out: no finite val top1 or test top1" in card.details
+    for place in (1, 3, 4, 5, 6):
+        edit_record(folder / f"trials/confirm-best-{place}/result.json", {"target_val_top1": math.nan})
+    with pytest.raises(UserError, match="without transfer; confirm-best-1 has no finite value; confirm-best-3 has"):
+        found(folder)
 
 
 def test_without_a_pair_there_is_none(tmp_path: Path) -> None:

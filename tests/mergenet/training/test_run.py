@@ -13,6 +13,7 @@ import torch
 
 from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
+from mergenet.learner.learner import Learner
 from mergenet.records.checkpoint import load_latest, load_tensors
 from mergenet.records.run_record import delete_run, read_run
 from mergenet.records.sealed import read_record, write_record
@@ -77,6 +78,19 @@ def test_two_runs_are_bitwise_equal_and_equal_to_one_in_memory(tmp_path: Path) -
     assert rows == [without_times(row) for row in read_run(tmp_path / "a").epochs]
     test = trainer.test()
     assert test == {key: read_run(tmp_path / "a").result[key] for key in test}
+
+
+def test_a_run_without_a_number_in_any_epoch_has_failed_and_says_so_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Learner.results
+    monkeypatch.setattr(Learner, "results", lambda self: measured(self) | {self.metric: math.nan})
+    for _ in range(2):
+        with pytest.raises(TrainingDiverged, match="no epoch is the best, and nothing is tested"):
+            list(train_run(tiny_config({"method": "none", "epochs": 2}), folder))
+        record = read_run(folder)
+        assert (record.result["status"], record.result["best_epoch"], len(record.epochs)) == ("failed", None, 2)
+        assert record.result["error"].startswith("target_val_top1 must be a finite number after some epoch")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -357,7 +371,7 @@ def test_a_run_that_is_being_deleted_is_known_as_one_to_the_end(folder: Path, mo
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", noted)
-    delete_run(folder)
+    delete_run(folder, folder.parent)
     assert not folder.exists()
     assert last[-1] == "config.yaml"
 

@@ -1,5 +1,7 @@
 """The training loop: determinism, going on from a state, the columns that it reports, the best epoch."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ import torch
 
 from mergenet import tasks
 from mergenet.config import NetworkConfig
+from mergenet.errors import TrainingDiverged
+from mergenet.learner.learner import Learner
 from mergenet.training.trainer import Trainer, train
 from tests.tiny import copies, equal, same, snapshot, tiny_config, without_times
 
@@ -170,6 +174,32 @@ def test_of_equally_good_epochs_the_first_is_the_best() -> None:
     assert len(set(scores)) == 1
     assert trainer.best is not None
     assert trainer.best.epoch == 1
+
+
+def scoring(monkeypatch: pytest.MonkeyPatch, values: Sequence[float]) -> None:
+    """Networks whose selecting metric has these values, epoch by epoch."""
+    measured, told = Learner.results, iter(values)
+    monkeypatch.setattr(Learner, "results", lambda self: measured(self) | {self.metric: next(told)})
+
+
+def test_a_metric_that_is_no_number_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    scoring(monkeypatch, [math.nan, 0.2, math.nan, 0.1])
+    trainer = Trainer(tiny_config({"epochs": 4, "method": "none"}))
+    list(trainer.epochs())
+    assert trainer.best is not None
+    assert (trainer.best.epoch, trainer.best.value) == (2, 0.2)
+    state = trainer.state_dict()
+    state["bests"]["target"]["value"] = math.nan  # as version 0.2.0 kept it
+    trainer.load_state_dict(state)
+    assert trainer.best is None
+
+
+def test_without_a_number_in_any_epoch_nothing_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    scoring(monkeypatch, [math.nan] * 2)
+    trainer = Trainer(tiny_config({"epochs": 2, "method": "none"}))
+    list(trainer.epochs())
+    with pytest.raises(TrainingDiverged, match="target_val_top1 must be a finite number after some epoch, got none in"):
+        trainer.test()
 
 
 def test_the_best_weights_are_a_copy_and_the_test_leaves_them_in_the_target() -> None:

@@ -1,20 +1,26 @@
 """Controls of the confirmation: their configurations, their numbers, and what they let one say."""
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.report.verdict import control_lines, controls_verdict
-from sweeps.driver.steps import confirm, confirmations
+from analysis.trial_file import begun_runs
+from mergenet.records.run_record import clear_deleted
+from sweeps.driver.steps import confirm, confirmations, forget_variants
 from sweeps.planning.plan import Plan
 from sweeps.report.summary import controls_left_out, print_confirmation
 from sweeps.space.space import Space
+from sweeps.tracking.remote_copy import stamps
 from sweeps.tracking.wandb_summary import numbers
 from sweeps.trials.jobs import no_controls
 from sweeps.trials.recorded_source import SourcePlan
-from sweeps.trials.results import confirmation
+from sweeps.trials.results import confirmation, without_value
+from tests.records import edit_record
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.folders import CYCLES, TEST, VAL, best_of, write_job
 
@@ -96,6 +102,39 @@ def test_controls_of_another_best_are_forgotten_and_those_of_the_same_are_kept(t
     assert (tmp_path / "trials/confirm-best-1").exists()
 
 
+def test_a_kill_while_a_control_is_deleted_leaves_nothing_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(["noise"], seeds=1)
+    jobs, best = best_of(plan, tmp_path)
+    wanted = confirmations(plan, jobs, best)
+    for job in wanted:
+        write_job(job, "complete")
+    for name in ("unlink", "rmdir"):
+        monkeypatch.setattr(os, name, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        forget_variants(tmp_path, set())
+    monkeypatch.undo()
+    assert not (tmp_path / "trials/confirm-noise-1").exists()
+    assert [run.name for run in begun_runs(tmp_path)] == ["confirm-best-1", "confirm-none-1", "trial-000"]
+    assert (tmp_path / ".deleted-confirm-noise-1").exists()
+    assert not any("deleted" in str(name) for name in stamps(tmp_path)), "nor is it copied"
+    clear_deleted(tmp_path)
+    assert not (tmp_path / ".deleted-confirm-noise-1").exists()
+
+
+def test_what_an_earlier_version_left_of_a_deleted_control_goes(tmp_path: Path) -> None:
+    plan = plan_of(["noise"], seeds=1)
+    jobs, best = best_of(plan, tmp_path)
+    wanted = confirmations(plan, jobs, best)
+    for job in wanted:
+        write_job(job, "complete")
+        (Path(job["folder"]) / "trial.json").unlink()
+    forget_variants(tmp_path, {"confirm-best-1", "confirm-none-1"})
+    names = [run.name for run in begun_runs(tmp_path)]
+    assert names == ["confirm-best-1", "confirm-none-1", "trial-000"]
+
+
 def confirmed(folder: Path, **sides: list[float | None]) -> tuple[Plan, dict[str, Any]]:
     """The confirmation of runs with these metrics by seed, None if it failed; validation is half of test."""
     controls = [name for name in ALL if name in sides]
@@ -110,6 +149,17 @@ def confirmed(folder: Path, **sides: list[float | None]) -> tuple[Plan, dict[str
     found = confirmation(folder, plan.sweep)
     assert found is not None
     return plan, found
+
+
+def test_a_pair_without_a_finite_value_is_left_out_and_told(tmp_path: Path) -> None:
+    plan, found = confirmed(tmp_path, best=[math.nan, 0.7, 0.8], baseline=[0.5, 0.5, 0.5])
+    assert found["seeds"] == [2, 3]
+    assert found[TEST]["gain"]["mean"] == pytest.approx(0.25)
+    assert without_value(tmp_path, plan.sweep) == ["confirm-best-1"]
+    for run in ("confirm-none-2", "confirm-best-3"):
+        edit_record(tmp_path / "trials" / run / "result.json", {TEST: math.nan})
+    assert confirmation(tmp_path, plan.sweep) is None
+    assert without_value(tmp_path, plan.sweep) == ["confirm-best-1", "confirm-best-3", "confirm-none-2"]
 
 
 def test_controls_are_paired_with_no_transfer_and_with_the_best(tmp_path: Path) -> None:

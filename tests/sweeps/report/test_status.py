@@ -22,7 +22,9 @@ from sweeps.report.status import is_locked, read_status, status_lines
 from sweeps.trials.ranking import leader
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import sweep_config, write_base
-from tests.sweeps.folders import CYCLES, write_begun_sweep, write_run
+from tests.sweeps.folders import CYCLES, TEST, VAL, write_begun_sweep, write_run
+
+GAIN = {"mean": 0.1, "low": 0.0, "high": 0.2, "p": 0.5, "smallest_p": 0.5, "num_pairs": 2}
 
 
 def write_summary(folder: Path, confirmation: dict[str, Any]) -> None:
@@ -239,6 +241,12 @@ def test_the_command_as_json_and_a_foreign_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["status", str(tmp_path), "--json", "--watch", "1"])
     assert (done.exit_code, json.loads(done.stdout)["status"]) == (0, "stopped"), "nobody at work, nothing to watch"
     assert sorted(tmp_path.rglob("*")) == files
+    write_run(tmp_path, "confirm-best-1", [math.nan], "complete")
+    write_summary(tmp_path, {VAL: {"gain": GAIN | {"low": math.nan, "high": math.nan}}, TEST: {"gain": GAIN}})
+    write_record(tmp_path / "sweep.json", {"status": "finished"})
+    done = CliRunner().invoke(command, ["status", str(tmp_path), "--json"])
+    read = json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert read["confirmation"][VAL]["gain"]["low"] is None
     (tmp_path / "other").mkdir()
     foreign = CliRunner().invoke(command, ["status", str(tmp_path / "other")])
     assert foreign.exit_code == 2
