@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize, prune
 
 from mergenet.config.spec import Spec
 from mergenet.layers.current import current_weight, device_of
 from mergenet.layers.matrices import LayerError, find_layer, list_layers
-from tests.own_networks import wrapped
+from tests.own_networks import WAYS, wrapped
 from tests.tiny import copies, same
-
-WAYS = "old_weight_norm", "old_spectral_norm", "pruned"
 
 
 def layer_of(way: str) -> Any:
@@ -42,10 +40,10 @@ def used(layer: nn.Module) -> Tensor:
 @pytest.mark.parametrize("way", WAYS)
 def test_it_is_what_an_evaluation_would_use(way: str) -> None:
     layer = layer_of(way)
-    old = layer.weight.clone()
+    old = layer.__dict__.get("weight")
     found = current_weight(layer)
     assert not found.requires_grad
-    assert not torch.equal(found, old)
+    assert old is None or not torch.equal(found, old)
     assert torch.equal(found, used(layer))
 
 
@@ -81,6 +79,42 @@ def test_old_spectral_norm_that_has_not_run_yet_is_that_of_its_first_pass() -> N
         assert same(layer.state_dict(), state)
         layer.train()(torch.randn(2, 12))
         assert torch.equal(found, layer.weight.detach())
+
+
+class Noise(nn.Module):
+    """Adds noise, in evaluation too, and counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        self.passes += 1
+        return weight + torch.randn_like(weight)
+
+
+def test_a_parametrization_of_the_users_that_draws_and_counts() -> None:
+    layer: Any = nn.Linear(4, 4)
+    parametrize.register_parametrization(layer, "weight", Noise())
+    parametrize.register_parametrization(layer, "weight", nn.Dropout(0.5))
+    numbers, passes = torch.get_rng_state(), layer.parametrizations.weight[0].passes.clone()
+    first, second = current_weight(layer), current_weight(layer)
+    assert torch.equal(first, second)
+    assert first.count_nonzero() == first.numel(), "no dropout"
+    assert torch.equal(torch.get_rng_state(), numbers)
+    assert torch.equal(layer.parametrizations.weight[0].passes, passes)
+    assert not first.requires_grad
+    assert layer.weight.requires_grad
+
+
+def test_a_parametrization_that_fails_leaves_mode_and_buffers() -> None:
+    layer = layer_of("spectral_norm")
+    layer.parametrizations.weight[0].register_forward_hook(lambda *_: 1 / 0)
+    state = copies(layer.state_dict())
+    with pytest.raises(ZeroDivisionError):
+        current_weight(layer)
+    assert same(layer.state_dict(), state)
+    assert all(module.training for module in layer.modules())
 
 
 def test_prunings_on_top_of_each_other() -> None:

@@ -12,9 +12,8 @@ from mergenet.config import Config
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.source import record_source
 from tests import own_networks
+from tests.own_networks import WAYS
 from tests.tiny import equal, set_up, snapshot, tiny_config, without_times
-
-WAYS = "old_weight_norm", "old_spectral_norm", "pruned"
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +39,12 @@ def test_a_frozen_source_gives_the_weight_of_its_file(way: str, kind: str, tmp_p
     with torch.no_grad():
         for parameter in network.b.parameters():
             parameter.normal_(0, 3)
+    source = str(tmp_path / "source.pt")
     for _ in range(20):
         network.train()(torch.randn(2, 3, 8, 8))
     network.eval()(torch.randn(2, 3, 8, 8))
-    torch.save(network.state_dict(), tmp_path / "source.pt")
-    changes = {"source.kind": "frozen", "source.model.weights": str(tmp_path / "source.pt")}
+    torch.save(network.state_dict(), source)
+    changes = {"source.kind": "frozen", "source.model.weights": source}
     trainer = Trainer(config(way, **changes, **{"transfer.adapter.kind": kind}))
     rows(trainer)
     (link,) = trainer.transfer.links
@@ -71,3 +71,21 @@ def test_a_recorded_source_is_bitwise_the_live_one(way: str, every: int, tmp_pat
     list(record_source(live, tmp_path, ["b"], every))
     recorded = config(way, **{"source.kind": "recorded", "source.recording": str(tmp_path)})
     assert rows(Trainer(live)) == rows(Trainer(recorded))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_how_often_it_is_read_does_not_change_how_the_source_learns(way: str) -> None:
+    often, rarely = (rows(Trainer(config(way, **{"transfer.t_cycle": cycle}))) for cycle in (1, 5))
+    names = [name for name in often[0] if name.startswith(("source_train", "source_val"))]
+    assert len(names) >= 2
+    assert [[row[name] for name in names] for row in often] == [[row[name] for name in names] for row in rarely]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_building_the_links_leaves_a_network_that_gives_to_itself_as_it_is(way: str) -> None:
+    changes = {"source.kind": "self", "target.model.name": f"tests.own_networks:{way}"}
+    pairs = [{"source": "b", "target": "a"}]
+    linked = Trainer(config(way, **changes, **{"transfer.pairs": pairs}))
+    alone = Trainer(config(way, **changes, method="none", **{"transfer.pairs": []}))
+    assert linked.transfer.links
+    assert equal(linked.target.state_dict()["network"], alone.target.state_dict()["network"])
