@@ -12,6 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from mergenet.errors import ConfigError, unknown_name
+from mergenet.layers.current import is_unknown
 
 Layer = nn.Linear | nn.Conv2d | nn.Embedding
 LAYERS = nn.Linear, nn.Conv2d, nn.Embedding
@@ -139,6 +140,11 @@ def unsuitable(layer: nn.Module) -> str:
         return f"is a {kind} convolution ({layer.groups} groups): its weight is not one matrix"
     if isinstance(layer, nn.Embedding) and layer.sparse:
         return "has sparse gradients"
+    if is_unknown(layer):
+        return (
+            "has a plain tensor as its weight, which may be old between two passes; compute it with "
+            "torch.nn.utils.parametrize, or name another layer"
+        )
     return ""
 
 

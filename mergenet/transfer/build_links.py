@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mergenet.config import Config, PairConfig
 from mergenet.errors import CheckpointError, ConfigError
+from mergenet.layers.current import current_weight
 from mergenet.layers.matrices import Layer, check_receives, find_layer
 from mergenet.layers.spaces import columns_of, reads_tokens, same_words, shared_space, words_of_target
 from mergenet.learner.learner import Learner
@@ -108,7 +109,7 @@ class Ends:
             "target": find_layer(target.network, pair.target, f"{path}.target"),
             "source": source.layer(pair.source, f"{path}.source"),
         }
-        if config.source.kind == "self" and share_memory(self.layers["source"].weight, self.layers["target"].weight):
+        if config.source.kind == "self" and share_memory(*(current_weight(layer) for layer in self.layers.values())):
             raise ConfigError(
                 f"{path}.source must differ from the pair's target for source kind self, got {pair.source!r}, whose "
                 f"weight is that of {pair.target!r}; name another layer"
@@ -147,7 +148,7 @@ class Ends:
         recorded = self.source.weight if gives == "source" else None
 
         def weight(step: int) -> Tensor:
-            return layer.weight if recorded is None else recorded(self.pair.source, step)
+            return current_weight(layer) if recorded is None else recorded(self.pair.source, step)
 
         return Giver(encoding, weight, estimated, learns)
 

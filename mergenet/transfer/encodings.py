@@ -32,6 +32,7 @@ from torch.nn.utils import parametrize
 from mergenet.config import AdapterConfig
 from mergenet.config.choices import ENCODINGS, KINDS
 from mergenet.errors import ConfigError
+from mergenet.layers.current import current_weight, device_of
 from mergenet.layers.matrices import (
     LAYERS,
     Columns,
@@ -117,7 +118,7 @@ class Projected:
         """Raises ConfigError if the layer's matrix is too small for the rank."""
         self.layer, self.view = layer, View(layer, columns, words)
         rows = check_rank(self.view, rank, path)
-        matrix = self.view.matrix(layer.weight)
+        matrix = self.view.matrix(current_weight(layer))
         self.basis = distributed.broadcast_(leading_basis(matrix, rows))  # an SVD on other hardware may differ
         self.factor_shape = rows, matrix.shape[1]
 
@@ -126,7 +127,7 @@ class Projected:
         return self.view.weight_parameter
 
     def read(self) -> Tensor:
-        return self.read_from(self.layer.weight)
+        return self.read_from(current_weight(self.layer))
 
     @torch.no_grad()
     def read_from(self, weight: Tensor) -> Tensor:
@@ -177,11 +178,11 @@ class Followed:
         self.basis: Tensor | None = None  # before the first reading
 
     def read(self) -> Tensor:
-        return self.read_from(self.layer.weight)
+        return self.read_from(current_weight(self.layer))
 
     @torch.no_grad()
     def read_from(self, weight: Tensor) -> Tensor:
-        return self.factor(self.view.matrix(weight, self.layer.weight.device))
+        return self.factor(self.view.matrix(weight, device_of(self.layer)))
 
     def factor(self, matrix: Tensor) -> Tensor:
         """Of the layer's weight, as a matrix, after the basis has moved on to it."""
@@ -193,7 +194,7 @@ class Followed:
         return {} if self.basis is None else {"basis": self.basis}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.basis = state["basis"].to(self.layer.weight.device, copy=True) if state else None
+        self.basis = state["basis"].to(device_of(self.layer), copy=True) if state else None
 
 
 class Whole:
@@ -208,10 +209,10 @@ class Whole:
         return self.view.weight_parameter
 
     def read(self) -> Tensor:
-        return self.read_from(self.layer.weight)
+        return self.read_from(current_weight(self.layer))
 
     def read_from(self, weight: Tensor) -> Tensor:
-        return self.view.matrix(weight, self.layer.weight.device)
+        return self.view.matrix(weight, device_of(self.layer))
 
     @torch.no_grad()
     def write_(self, factor: Tensor) -> None:

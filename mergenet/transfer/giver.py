@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mergenet.layers.current import device_of
 from mergenet.transfer.alignment import Estimated
 from mergenet.transfer.encodings import Encoding, FactorizedView, Followed, Projected, Whole
 from mergenet.transfer.subspace import share
@@ -77,7 +78,7 @@ class Giver:
 
     def _matrix(self, step: int) -> Tensor:
         assert isinstance(self.encoding, Followed | Projected)
-        return self.encoding.view.matrix(self.weight(step), self.encoding.layer.weight.device)
+        return self.encoding.view.matrix(self.weight(step), device_of(self.encoding.layer))
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"encoding": self.encoding.state_dict(), "shares": self.shares}

@@ -19,6 +19,7 @@ from mergenet.transfer.encodings import Receiving
 from mergenet.transfer.giver import Giver
 
 RMS_BOUNDS = 1e-3, 1e3  # [ours] a factor outside these multiples of its starting RMS has collapsed or diverged
+SMALL_START = 0.1  # [ours] x 1 / sqrt(n), n columns: growth of a factor that starts smaller, or at 0, counts from here
 
 
 @dataclass
@@ -147,13 +148,17 @@ class Link:
         return source
 
     def _guard(self, pending: PendingTransfer) -> None:
-        ratio = rms(pending.written).item() / max(self.start_rms, 1e-12)
-        low, high = RMS_BOUNDS
-        if not low <= ratio <= high:
-            raise TrainingDiverged(
-                f"transfer {self.name} would write a factor of {ratio:.3g} x its starting RMS at step {pending.step} "
-                f"(allowed: {low:g} to {high:g}); {cure(self.learner.run, self._way_out(ratio))}"
-            )
+        value, start, (low, high) = rms(pending.written).item(), self.start_rms, RMS_BOUNDS
+        small = SMALL_START * self.receiver.factor_shape[1] ** -0.5
+        if low * start <= value <= high * max(start, small):
+            return
+        grown = value > start and small > start
+        ratio = value / (small if grown else max(start, 1e-12))
+        reference = f"a small starting RMS ({small:.3g})" if grown else "its starting RMS"
+        raise TrainingDiverged(
+            f"transfer {self.name} would write a factor of {ratio:.3g} x {reference} at step {pending.step} "
+            f"(allowed: {low:g} to {high:g}); {cure(self.learner.run, self._way_out(ratio))}"
+        )
 
     def _way_out(self, ratio: float) -> str:
         """What to change, if every setting is within its usual range, after a factor of that ratio to its start."""

@@ -23,6 +23,7 @@ from mergenet.config import Config
 from mergenet.config.sections import SourceConfig
 from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, WriteError, unknown_name
+from mergenet.layers.current import current_weight
 from mergenet.layers.matrices import Layer
 from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, errors_of
@@ -232,7 +233,8 @@ class Recorder:
     def snapshot(self, step: int) -> None:
         if step % self.every == 0 and distributed.is_main():
             for name, layer in self.layers.items():
-                weight = layer.weight.detach().to("cpu", torch.bfloat16 if DTYPE in self.what else torch.float32)
+                weight = current_weight(layer).detach()
+                weight = weight.to("cpu", torch.bfloat16 if DTYPE in self.what else torch.float32)
                 self.tensors[f"{step}/{name}"] = weight.clone()
 
     def end_epoch(self, metrics: dict[str, float], learner: Learner) -> None:

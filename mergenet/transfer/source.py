@@ -5,6 +5,7 @@ in the same way. `recording.py` keeps that trajectory; here it is replayed, bit 
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from mergenet.config import Config
 from mergenet.errors import ConfigError
-from mergenet.layers.matrices import Layer, check_receives, find_layer
+from mergenet.layers.matrices import Layer, check_receives, find_layer, weight_shape
 from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, set_up, steps_per_epoch
 from mergenet.models.sharing import sharing
@@ -147,7 +148,7 @@ def record_source(config: Config, folder: Path, layers: Sequence[str], every: in
         found = {name: find_layer(learner.network, name, "layer") for name in layers}
         per_epoch = steps_per_epoch(config)
     total_steps = per_epoch * config.epochs
-    check_room(config.source, sum(layer.weight.numel() for layer in found.values()), every, total_steps)
+    check_room(config.source, sum(math.prod(weight_shape(layer)) for layer in found.values()), every, total_steps)
     recorder = Recorder(config, total_steps, folder, found, every, per_epoch)
     recorder.resume(learner)
     if distributed.is_main() and len(recorder.epochs) < config.epochs:

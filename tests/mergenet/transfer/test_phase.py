@@ -20,7 +20,7 @@ from mergenet.learner.optim import adapter_rate
 from mergenet.training.trainer import Trainer
 from mergenet.transfer.encodings import Projected
 from mergenet.transfer.link import Link
-from tests.tiny import copies, same, tiny_config
+from tests.tiny import copies, equal, same, snapshot, tiny_config
 
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -470,6 +470,47 @@ def test_a_factor_that_collapsed_or_ran_away_is_not_written(value: float, shown:
     adapter = "transfer.update.lr (0.001) or " if math.isnan(value) else ""  # with matched RMS it is not the gate
     assert message.endswith(f"(allowed: 0.001 to 1000); lower {adapter}target.optimizer.lr (0.05)")
     assert same(trainer.target.network.state_dict(), before)
+
+
+@pytest.mark.parametrize("start", [0.0, 1e-6])
+@pytest.mark.parametrize("kind", ["lpka", "full_matrix", "linear"])
+def test_a_layer_that_starts_at_zero_or_nearly_trains(kind: str, start: float) -> None:
+    trainer = build({"transfer.adapter.kind": kind}, {"transfer.align": "none"})
+    trainer, before = zeroed(trainer, start), trainer.target.network.get_parameter("9.weight").norm().item()
+    steps(trainer, 5)
+    second = build({"transfer.adapter.kind": kind}, {"transfer.align": "none"})
+    second.load_state_dict(snapshot(trainer.state_dict()))
+    for one in (trainer, second):
+        steps(one, 12, 5)
+        assert one.transfer.links[0].num_transfers == 6
+        assert one.target.network.get_parameter("9.weight").norm() > before + 1e-3
+    assert equal(trainer.state_dict(), second.state_dict())
+
+
+@pytest.mark.parametrize("value", [1.0, 1e4, float("inf"), float("nan")])
+def test_a_layer_that_started_at_zero_may_not_run_away(value: float) -> None:
+    trainer = zeroed(build({}, {}), 0.0)
+    steps(trainer, 2)
+    (link,) = trainer.transfer.links
+    with torch.no_grad():
+        trainer.target.network.get_parameter("9.weight").normal_(0, value if value == 1e4 else 1.0)
+    if value == 1.0:
+        trainer.transfer.begin(2)
+        assert link.num_transfers == 2
+        return
+    if not math.isfinite(value):
+        spoil(value)(link)
+    reference = "its starting RMS" if math.isnan(value) else rf"a small starting RMS \({0.1 * 8**-0.5:.3g}\)"
+    with pytest.raises(TrainingDiverged, match=rf"would write a factor of .* x {reference} at step 2 "):
+        trainer.transfer.begin(2)
+
+
+def zeroed(trainer: Trainer, start: float) -> Trainer:
+    """Links made anew after the last layer of the target was given weights of that size."""
+    with torch.no_grad():
+        trainer.target.network.get_parameter("9.weight").normal_(0, 1).mul_(start)
+    trainer.transfer.links = trainer._links()
+    return trainer
 
 
 def test_without_matched_rms_gate_and_rate_may_be_to_blame() -> None:
