@@ -268,13 +268,18 @@ class Learner:
 
     @torch.no_grad()
     def recalibrate(self, num_batches: int) -> None:
-        """Re-estimate BatchNorm statistics on training batches drawn outside the training streams [ours]."""
-        norms = [m for m in self.network.modules() if isinstance(m, _BatchNorm)]
+        """Re-estimate BatchNorm statistics on training batches drawn outside the training streams [ours].
+
+        Layers that the network keeps in evaluation mode when it trains keep their statistics.
+        """
+        self.network.train()
+        norms = [
+            m for m in self.network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+        ]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over the batches
-        self.network.train()
         batches = BatchStream(self.batches.size, self.batches.batch_size, Stream(0, f"{self.role}/recalibrate"))
         with Stream(0, f"{self.role}/recalibrate/forward", self.device).active():
             for index in [batches.next() for _ in range(num_batches)]:
