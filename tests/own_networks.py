@@ -102,6 +102,17 @@ class Normed(Mlp):
         return self.fc(torch.relu(self.norm(self.a(images.flatten(1)))))
 
 
+class HeadFirst(nn.Module):
+    """Makes its head before the layer below it; images of any size."""
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.head, self.body = nn.Linear(6, spec.num_outputs), nn.Linear(3, 6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(torch.relu(self.body(images.mean(dim=(2, 3)))))
+
+
 class Unfinite(Mlp):
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images) * float("nan")
@@ -174,6 +185,7 @@ NETWORKS = {
     "lazy": with_lazy,
     "lazy_unused": lambda spec: with_lazy(spec, used=False),
     "failing": Failing,
+    "head_first": HeadFirst,
     "normed": Normed,
     "unfinite": Unfinite,
     "exiting": Exiting,

@@ -18,6 +18,7 @@ from mergenet.errors import ConfigError, DataError, TrainingDiverged
 from mergenet.learner import distributed
 from mergenet.learner.dry_run import DryRun, check_state, dry_run, is_own, place
 from mergenet.learner.optim import build_optimizer, clear_gradients, learning_rate, set_rate
+from mergenet.learner.own_task import is_own_task, measure, try_metrics
 from mergenet.learner.rng import Stream
 from mergenet.learner.usual_ranges import cure
 from mergenet.models import build_model, check_words
@@ -144,6 +145,10 @@ class Learner:
                 some = torch.arange(max(1 if learns else 2, share)) % self.task.size("train")
                 batch, made = self.task.batch("train", some, device), self.network if learns else None
                 tried = dry_run(build, self.task, batch, device, self.autocast(), made, config.model.name)
+            if learns and is_own_task(config.task, self.task):
+                twin = build()
+                place(twin, device, tried.channels_last)
+                try_metrics(config.task, self.task, twin, device)
         self.idle = tried.idle
         self.layout = place(self.network, device, tried.channels_last)
         self.model = distributed.wrap(self.network, device).train()
@@ -254,7 +259,8 @@ class Learner:
                     whole[index.to(whole.device)] = part
         if workers > 1:
             scores = self._gather(split, scores)
-        return self.task.metrics(split, {name: value.cpu() for name, value in scores.items()})
+        with errors_of(self.role):
+            return measure(self.config.task, self.task, split, {name: value.cpu() for name, value in scores.items()})
 
     def _score(self, split: str, index: Tensor) -> dict[str, Tensor]:
         batch = self.task.batch(split, index, self.device)
@@ -268,13 +274,18 @@ class Learner:
 
     @torch.no_grad()
     def recalibrate(self, num_batches: int) -> None:
-        """Re-estimate BatchNorm statistics on training batches drawn outside the training streams [ours]."""
-        norms = [m for m in self.network.modules() if isinstance(m, _BatchNorm)]
+        """Re-estimate BatchNorm statistics on training batches drawn outside the training streams [ours].
+
+        Layers that the network keeps in evaluation mode when it trains keep their statistics.
+        """
+        self.network.train()
+        norms = [
+            m for m in self.network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
+        ]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over the batches
-        self.network.train()
         batches = BatchStream(self.batches.size, self.batches.batch_size, Stream(0, f"{self.role}/recalibrate"))
         with Stream(0, f"{self.role}/recalibrate/forward", self.device).active():
             for index in [batches.next() for _ in range(num_batches)]:

@@ -133,5 +133,5 @@ def build_model(config: ModelConfig, spec: Spec) -> nn.Module:
         check_finite(model, model.state_dict(), path)
     elif path is not None:
         label = f"{config.name} ({config.stem} stem)" if architecture.inputs == IMAGE else config.name
-        load_into(model, architecture.renamed(read_weights(path)), path, label)
+        load_into(model, architecture.renamed(read_weights(path)), path, label, spec.example(2))
     return model

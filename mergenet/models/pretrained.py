@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mergenet.errors import ConfigError
+from mergenet.models.head import find_head
 from mergenet.models.sharing import same_tensors
 
 PREFIXES = "module.", "_orig_mod."  # of DistributedDataParallel and of torch.compile
@@ -71,17 +73,21 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
     return dict(values)
 
 
-def load_into(model: nn.Module, weights: dict[str, Tensor], path: Path, label: str) -> None:
+def load_into(
+    model: nn.Module, weights: dict[str, Tensor], path: Path, label: str, inputs: tuple[Tensor, ...] | None = None
+) -> None:
     """Load `weights` into `model`. All must fit but the head, for which another number of classes is allowed.
 
     A head that does not fit keeps its random start, with a warning. Counters of BatchNorm (num_batches_tracked),
-    which older files lack, may be missing. path, label: the file and the network, for messages.
+    which older files lack, may be missing. path, label: the file and the network, for messages. inputs: examples, to
+    find the head with.
     Raises ConfigError if anything else differs.
     """
     expected = model.state_dict()
     weights = with_shared_names(model, without_prefix(weights, expected))
     check_finite(model, weights, path)
-    head = head_of(model)
+    misfits = any(name in expected and value.shape != expected[name].shape for name, value in weights.items())
+    head = head_of(model, inputs if misfits else None)
     loaded = {name: value for name, value in weights.items() if not _other_classes(name, head, value, expected)}
     if dropped := weights.keys() - loaded.keys():
         have, want = (len(values[f"{head}.weight"]) for values in (weights, expected))
@@ -147,8 +153,15 @@ def check_finite(model: nn.Module, weights: Mapping[str, Tensor], path: Path) ->
             )
 
 
-def head_of(model: nn.Module) -> str:
-    """Name of the last linear or convolutional layer, which computes the logits; empty if there is none."""
+def head_of(model: nn.Module, inputs: tuple[Tensor, ...] | None) -> str:
+    """Name of the linear or convolutional layer that computes the logits of these inputs; empty if there is none.
+
+    Without inputs, or where the network fails on them: of the last such layer that it has.
+    """
+    if inputs is not None:
+        with suppress(Exception):  # the user's code can raise anything; a pass on the data will tell of it
+            found = find_head(model, inputs, (nn.Linear, nn.Conv2d))
+            return "" if found is None else found.name
     return ["", *(name for name, layer in model.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))][-1]
 
 

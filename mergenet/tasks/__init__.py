@@ -138,7 +138,10 @@ def _build(config: NetworkConfig) -> Task:
     if lacking:
         raise ConfigError(f"task: {config.task} must have {', '.join(MEMBERS)}, and lacks {', '.join(lacking)}")
     for split in SPLITS:
-        if task.size(split) < 1:
+        if not isinstance(size := task.size(split), int):
+            got = f"{size!r} ({type(size).__name__})"
+            raise ConfigError(f"task: size({split!r}) of {config.task} must be an int, got {got}")
+        if size < 1:
             raise DataError(f"data.name: the split {split} of {config.data.name} must hold examples, got none")
     return task
 

@@ -28,6 +28,7 @@ from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, Objective
 from mergenet.learner.usual_ranges import cure
+from mergenet.models.head import find_head, first_input
 from mergenet.tasks import Batch, Outputs
 
 Settings = dict[str, float]
@@ -170,29 +171,26 @@ def _divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
 
 
 class Features:
-    """The input of a network's last nn.Linear at its latest forward pass: the penultimate features.
+    """The input of a network's head at its latest forward pass: the penultimate features.
 
+    The head is the nn.Linear that gives the logits, or the last one called in a pass.
     Raises ConfigError for a network without such a layer, or whose layer sees more than a vector an example.
     """
 
     def __init__(self, learner: Learner) -> None:
-        layers = [module for module in learner.network.modules() if isinstance(module, nn.Linear)]
         self.seen: Tensor | None = None
-        if layers:
-            layers[-1].register_forward_pre_hook(self._keep)
-        inputs = [value.to(learner.device) for value in learner.task.spec.example(2)]
-        learner.network.eval()
-        with torch.no_grad():
-            learner.network(*inputs)
-        if self.seen is None or self.seen.ndim != 2:
-            found = "none" if self.seen is None else f"shape {tuple(self.seen.shape)} for 2 examples"
+        inputs = tuple(value.to(learner.device) for value in learner.task.spec.example(2))
+        head = find_head(learner.network, inputs, (nn.Linear,))
+        if head is None or head.given.ndim != 2:
+            found = "none" if head is None else f"shape {tuple(head.given.shape)} for 2 examples"
             raise ConfigError(
                 f"{learner.role}.model.name must be a network whose last linear layer is given one feature vector an "
                 f"example, got {learner.config.model.name!r}, where it is given {found}"
             )
+        head.layer.register_forward_pre_hook(self._keep, with_kwargs=True)
 
-    def _keep(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.seen = inputs[0]
+    def _keep(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.seen = first_input(args, kwargs)
 
     def take(self) -> Tensor:
         """Of the latest forward pass, (N, D), with its graph."""

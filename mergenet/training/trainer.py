@@ -193,9 +193,14 @@ class Trainer:
         return self.source.metrics(self.epoch) if trainee is None else trainee.results()
 
     def _recalibrate(self, first: int, last: int) -> None:
-        step = self.transfer.last_step
-        if step is not None and first <= step < last and self.config.transfer.recalibrate_batches:
-            self.target.recalibrate(self.config.transfer.recalibrate_batches)
+        """Of each network into which a link writes, in the epoch of the last of these transfers."""
+        if not self.config.transfer.recalibrate_batches:
+            return
+        for learner in self.learners:
+            links = [link for link in self.transfer.links if link.learner is learner]
+            steps = [step for link in links for step in self.transfer.updates(link)]
+            if first <= max(steps, default=-1) < last:
+                learner.recalibrate(self.config.transfer.recalibrate_batches)
 
     def _keep_best(self, result: EpochResult) -> None:
         for learner in self.receivers:

@@ -289,6 +289,37 @@ class Scaled(nn.Module):
         return self.fc(self.norm(images).mean(dim=(2, 3)))
 
 
+class KeptInEvaluation(Scaled):
+    """Its first BatchNorm stays in evaluation mode, as in fine-tuning; one has no statistics, and one learns them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bare, self.other = nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3)
+        nn.init.constant_(self.norm.running_mean, 0.3)
+        nn.init.constant_(self.norm.running_var, 2.0)
+
+    def train(self, mode: bool = True) -> "KeptInEvaluation":
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.other(self.bare(images)))
+
+
+def test_recalibration_leaves_alone_what_does_not_learn_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "kept", Architecture(lambda *_: KeptInEvaluation()))
+    one = learner(tiny_config({"target.model.name": "kept"}))
+    one.evaluate("val")
+    one.recalibrate(2)
+    norm, other = one.network.get_submodule("norm"), one.network.get_submodule("other")
+    assert isinstance(norm, nn.BatchNorm2d) and isinstance(other, nn.BatchNorm2d)
+    assert norm.running_mean is not None and norm.running_mean.eq(0.3).all()
+    assert norm.running_var is not None and norm.running_var.eq(2.0).all()
+    assert norm.num_batches_tracked == 0
+    assert other.num_batches_tracked == 2
+
+
 def test_recalibration_averages_the_batch_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "scaled", Architecture(lambda *_: Scaled()))
     one = learner(tiny_config({"target.model.name": "scaled", "target.batch_size": 1000}))

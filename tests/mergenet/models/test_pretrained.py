@@ -74,6 +74,7 @@ def test_all_of_a_file_that_fits_is_loaded(tmp_path: Path, name: str) -> None:
         ("resnet_small", "fc"),
         ("torchvision/squeezenet1_1", "classifier.1"),
         ("torchvision/shufflenet_v2_x0_5", "fc"),
+        ("tests.own_networks:head_first", "head"),
     ],
 )
 def test_the_head_for_other_classes_is_not_taken(tmp_path: Path, network: str, head: str, name: str) -> None:

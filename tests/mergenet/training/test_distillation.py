@@ -415,6 +415,37 @@ def test_features_are_the_input_of_the_last_linear_layer() -> None:
     assert seen.requires_grad
 
 
+class HeadFirst(nn.Module):
+    """Makes its head before the layers below it. way: how the logits come out of it, and what is called after it."""
+
+    def __init__(self, num_outputs: int, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.head, self.auxiliary = nn.Linear(24, num_outputs), nn.Linear(24, num_outputs)
+        self.body, self.spare = nn.Linear(192, 24), nn.Linear(5, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.body(images.flatten(1)))
+        if self.way == "by name":
+            return self.head(input=x)
+        logits = self.head(x)
+        if self.way == "auxiliary":
+            self.auxiliary(x + 1)
+        return {"reshaped": logits[:, None].clone().flatten(1), "scaled": 2 * logits}.get(self.way, logits)
+
+
+@pytest.mark.parametrize("way", ["plain", "by name", "auxiliary", "reshaped", "scaled"])
+def test_features_are_the_input_of_the_layer_that_gives_the_logits(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "head_first", image_classifier(lambda outputs, _: HeadFirst(outputs, way)))
+    trainer = built({"method": "rkd", "target.model.name": "head_first", "source.model.name": "head_first"})
+    assert trainer.distiller is not None
+    images, network = trainer.target.next_batch()["images"], trainer.target.network
+    network(images)
+    features = trainer.distiller.features[0].take()
+    torch.testing.assert_close(features, torch.relu(network.get_submodule("body")(images.flatten(1))))
+    list(trainer.epochs())
+
+
 def test_networks_without_a_vector_an_example_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     convolution = image_classifier(lambda outputs, _: nn.Sequential(nn.Conv2d(3, outputs, 8), nn.Flatten()))
     tokens = image_classifier(

@@ -455,6 +455,29 @@ class TestBatchNorm:
         assert equal[:2] == [True, False]
         assert all(a == b for a, b in losses)
 
+    @pytest.mark.parametrize(
+        ("pairs", "recalibrated"),
+        [
+            ([("3", "3", "to_target")], {"target": 2}),
+            ([("3", "3", "to_source")], {"source": 2}),
+            ([("3", "3", "both")], {"target": 2, "source": 2}),
+            # every 6 steps back: the last of these transfers, step 6 of 7, is in the first epoch
+            ([("3", "3", "to_target"), ("0", "0", "to_source")], {"target": 2, "source": 1}),
+        ],
+    )
+    def test_each_network_into_which_a_link_writes_is_recalibrated_after_its_own_last_transfer(
+        self, pairs: list[tuple[str, str, str]], recalibrated: dict[str, int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = [dict(zip(("source", "target", "direction"), pair, strict=True)) for pair in pairs]
+        given[1:] = [pair | {"every": 6} for pair in given[1:]]
+        model = {"source.model.name": "tiny_cnn", "transfer.pairs": given, "transfer.recalibrate_batches": 2}
+        trainer = build({**self.CHANGES, **model})
+        found: dict[str, int] = {}
+        for one in trainer.learners:
+            monkeypatch.setattr(one, "recalibrate", lambda _, role=one.role: found.update({role: trainer.epoch}))
+        list(trainer.epochs())
+        assert found == recalibrated
+
     def test_exported_weights_hold_buffers(self, tmp_path: Path) -> None:
         list(train_run(tiny_config(), tmp_path / "run"))
         tensors, _ = load_tensors(tmp_path / "run" / "best.safetensors")
