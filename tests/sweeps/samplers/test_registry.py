@@ -138,6 +138,16 @@ def test_gp_draws_no_more_where_trials_fail() -> None:
     assert max(gate for gate in gates if gate <= 0.4) > 0.33
 
 
+def test_gp_with_constraints_draws_on_after_trials_of_which_nothing_was_measured() -> None:
+    study = opened(InMemoryStorage(), "gp", num_trials=9, constraints=LIMITS)
+    for index in range(7):
+        drawn = study.draw(index)
+        study.report(drawn, 1, value := float(drawn.params[GATE] or 0))
+        state = {1: TrialState.FAIL, 4: TrialState.PRUNED}.get(index, TrialState.COMPLETE)
+        study.tell(drawn, state, value, {"adapter_parameters": None if index == 4 else 100.0 * index})
+    assert [trial.state for trial in by_index(study.study)].count(TrialState.COMPLETE) == 5
+
+
 def test_gp_models_what_only_some_trials_draw() -> None:
     space = {"method": {"choice": ["mergenet", "none"]}, GATE: RANGES[GATE] | {"when": {"method": "mergenet"}}}
     sweep = sweep_config(space, sampler="gp", num_trials=20)
