@@ -204,7 +204,7 @@ class Space:
         return None if labels is None else self.named(labels)
 
     def first_points(self) -> list[Labels]:
-        """The first trials: the base's own values and, where methods are searched, no transfer."""
+        """The first trials: the base's own values and, where methods are searched, no transfer, perhaps both in one."""
         points = [self.first_point()]
         if METHOD in self.entries and "none" in self.options(METHOD):
             labels = self.locate(self.config({METHOD: "none"}))
