@@ -201,6 +201,28 @@ def test_top_k_trains_the_best_of_the_first_epoch_again() -> None:
     assert again == best
 
 
+@pytest.mark.parametrize(("num_trials", "top_k"), [(20, 3), (12, 3), (14, 6), (17, 5)])
+def test_a_longer_top_k_trains_no_configuration_in_full_again(num_trials: int, top_k: int) -> None:
+    """A sweep of ten trials, of which three train in full, is resumed with more."""
+    storage, full = InMemoryStorage(), list[dict[str, Any]]()
+    for count, whole, first in ((10, 3, 0), (num_trials, top_k, 10)):
+        study = opened(storage, "top_k", num_trials=count, top_k=whole)
+        for index in range(first, count):
+            assert study.may_draw(index)
+            drawn = study.draw(index)
+            study.report(drawn, 1, value := float(drawn.params[GATE] or 0))
+            if index < study.sweep.num_short:
+                study.tell(drawn, TrialState.PRUNED)
+                continue
+            study.report(drawn, 2, value)
+            study.tell(drawn, TrialState.COMPLETE, value)
+            full.append(drawn.params)
+    gates = [trial.params[GATE] for trial in by_index(study.study)]
+    assert [params[GATE] for params in full[:3]] == sorted(gates[:7], reverse=True)[:3]
+    best = sorted({*gates} - {params[GATE] for params in full[:3]}, reverse=True)
+    assert [params[GATE] for params in full[3:]] == best[: len(full) - 3], "the best of those that had not"
+
+
 @pytest.mark.parametrize(
     ("search", "changes", "message"),
     [
