@@ -1,10 +1,13 @@
 """The checks of a sweep before it creates anything, which make it a plan; every bad value is found here."""
 
 import math
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from analysis.names import TRIALS_FOLDER
+from analysis.trial_file import folders_in
 from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, DataError, UserError
 from mergenet.records.packages import PACKAGES, check_packages
@@ -21,11 +24,14 @@ from sweeps.tracking.wandb_run import check_key
 from sweeps.trials.objectives import check_constraints
 from sweeps.trials.recorded_source import SourcePlan, pin_source, plan_source
 
+TRIAL_NAME = re.compile(r"trial-(\d{3,})")
+
 
 def plan_sweep(sweep: SweepConfig, elsewhere: bool = False, begun: bool = False) -> Plan:
     """Check the whole sweep: paths, values, device, layers, data, recording. Raises UserError; creates nothing.
 
-    elsewhere: it will run on a cluster, so this machine need not have the device. begun: its number of trials is fixed.
+    elsewhere: it will run on a cluster, so this machine need not have the device. begun: its base is the one in its
+    folder, and it keeps all trials that are there.
     """
     from mergenet.tasks import built_once
 
@@ -75,11 +81,18 @@ def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
     space = Space(pin_source(space.base), space.entries, space.limits)
     warnings = (*check_transfers(space, begun), *([] if begun else check_grace(sweep, base.epochs)))
     asked = sweep.num_trials
-    sweep = sweep if begun else sweep.model_copy(update={"num_trials": possible_trials(sweep, space)})
+    held = max(possible_trials(sweep, space), num_begun(Path(sweep.base).parent) if begun else 0)
+    sweep = sweep.model_copy(update={"num_trials": min(asked, held)})
     source = plan_source(space)
     check_recorded_size(space, source)
     data, warm = counted_data(space.config({})), read_warm_start(sweep, space)
     return Plan(sweep, space, source, config_hash(base), asked, warm, data, warnings)
+
+
+def num_begun(folder: Path) -> int:
+    """How many trials the sweep in a folder has drawn, by the last that is there."""
+    names = [TRIAL_NAME.fullmatch(run.name) for run in folders_in(folder / TRIALS_FOLDER)]
+    return max((int(name[1]) + 1 for name in names if name is not None), default=0)
 
 
 def counted_data(base: Config) -> dict[str, dict[str, Any]]:

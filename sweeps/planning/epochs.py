@@ -89,7 +89,7 @@ def trained(
     place: Callable[[int, int, int], int] | None = None,
 ) -> tuple[int, bool]:
     """Epochs of one trial, and whether it was stopped: up to the rung where it is below the best 1 / factor of those
-    before it, and one more, which it trains while Tune decides. seen: the values at each rung, ascending.
+    before it, and none more, because it waits for the answer. seen: the values at each rung, ascending.
 
     place: of so many better ones between two rungs, the epoch at which they stop it. Counted are those that reached the
     first of the rungs, because curves rise: what ended earlier is behind.
@@ -101,7 +101,7 @@ def trained(
             last = rung
         bisect.insort(values, value)
         if last < next_rung:
-            return last + 1, True
+            return last, True
     return epochs, False
 
 

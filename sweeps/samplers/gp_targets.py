@@ -4,7 +4,8 @@ A trial that was stopped, or has got, after epoch e gets the value that it would
 and what others gained from there, but no better than the best complete trial. The gains are added up from one epoch at
 which trials were stopped to the next: of each stretch the median over all trials that went through it, so that a trial
 counts long before any is complete. How much they differ is the estimate's variance. A failed trial gets the worst value
-of all, so that the model stays away from it.
+of all, so that the model stays away from it; and one of which no measure is known breaks each constraint as far as the
+trial that breaks it most.
 """
 
 import functools
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from sweeps.samplers.history import WARM, by_index
+from sweeps.samplers.history import CONSTRAINTS, WARM, by_index
 
 MIN_GAINS = 3  # whose variance is taken for one
 END = math.inf  # beyond the last epoch
@@ -62,21 +63,32 @@ def estimated(study: optuna.Study) -> list[FrozenTrial]:
     """Those trials for Optuna's process, with one objective: one that was stopped or failed has its target's value."""
     if len(study.directions) > 1:
         return drawn_whole(study)
-    ended_early = TrialState.PRUNED, TrialState.FAIL
+    ended_early, found = (TrialState.PRUNED, TrialState.FAIL), targets(study)
+    worst = worst_excesses(one.trial for one in found)
     return [
-        one.trial if one.value is None or one.trial.state not in ended_early else ended_with(one.trial, one.value)
-        for one in targets(study)
+        one.trial
+        if one.value is None or one.trial.state not in ended_early
+        else ended_with(one.trial, one.value, worst)
+        for one in found
     ]
 
 
-def ended_with(trial: FrozenTrial, value: float) -> FrozenTrial:
+def worst_excesses(trials: Iterable[FrozenTrial]) -> list[float]:
+    """The largest excess of each constraint; empty without constraints, and before any trial has been measured."""
+    known = [excesses for trial in trials if (excesses := trial.system_attrs.get(CONSTRAINTS))]
+    return [max(column) for column in zip(*known, strict=True)]
+
+
+def ended_with(trial: FrozenTrial, value: float, worst: list[float]) -> FrozenTrial:
+    """The trial as if it were complete. worst: its excesses, if it has none; Optuna wants those of every trial."""
+    lacking = {CONSTRAINTS: worst} if worst and CONSTRAINTS not in trial.system_attrs else {}
     return create_trial(
         params=trial.params,
         distributions=trial.distributions,
         value=value,
         intermediate_values=trial.intermediate_values,
         user_attrs=trial.user_attrs,
-        system_attrs=trial.system_attrs,
+        system_attrs=trial.system_attrs | lacking,
     )
 
 

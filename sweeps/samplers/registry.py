@@ -16,15 +16,16 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 from threadpoolctl import threadpool_limits
 
 from sweeps.config import SweepConfig
 from sweeps.config.choices import SAMPLER_FACTS
-from sweeps.samplers.deduplicate import distinct, unseen_point
+from sweeps.samplers.deduplicate import distinct, known_key, unseen_point
 from sweeps.samplers.fixed import PointSampler, grid_points
 from sweeps.samplers.gp import gp_point
 from sweeps.samplers.gp_targets import estimated
-from sweeps.samplers.history import INDEX, WARM, by_index, first_value, violation
+from sweeps.samplers.history import INDEX, PARAMS, WARM, by_index, first_value, reported, violation
 from sweeps.samplers.unit_cube import Cube
 from sweeps.space.space import Space
 
@@ -169,6 +170,8 @@ def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
 
     Trials that break a constraint come after those that do not. If too few trials finished their first epoch, random
     draws fill up.
+
+    Of a sweep that was resumed with more trials some of the first have trained in full already: they are not taken.
     """
     rank = index - sweep.num_short
     if rank < 0:
@@ -176,8 +179,18 @@ def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
     known = [trial for trial in by_index(study) if trial.user_attrs[INDEX] < sweep.num_short]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
     values = [(violation(trial), sign * value, trial) for trial in known if (value := first_value(trial)) is not None]
-    best = sorted(values, key=lambda row: row[:2])  # stable: of equals the earlier one
-    return PointSampler(best[rank][2].params) if rank < len(best) else random(sweep, space, study, index)
+    best: dict[str, FrozenTrial] = {}
+    for _, _, trial in sorted(values, key=lambda row: row[:2]):  # stable: of equals the earlier one
+        best.setdefault(known_key(space, trial.user_attrs[PARAMS]), trial)
+    for trial in filter(trained_in_full, known):
+        best.pop(known_key(space, trial.user_attrs[PARAMS]), None)
+    left = list(best.values())
+    return PointSampler(left[rank].params) if rank < len(left) else random(sweep, space, study, index)
+
+
+def trained_in_full(trial: FrozenTrial) -> bool:
+    """Whether a trial of top_k has trained beyond the first epoch, to its end."""
+    return trial.state == TrialState.COMPLETE and max(reported(trial), default=0) > 1
 
 
 SAMPLERS: dict[str, Build] = {  # the names are those of config/choices.py

@@ -174,7 +174,7 @@ class Space:
                 continue
             value = value_at(values, path)
             if entry.bounds is not None:
-                found = [value] if in_range(entry, value) else []
+                found = [as_drawn(entry, value)] if in_range(entry, value) else []
             else:
                 found = [label for known, label in self._known[path] if same(known, value)]
             if not found:
@@ -204,7 +204,7 @@ class Space:
         return None if labels is None else self.named(labels)
 
     def first_points(self) -> list[Labels]:
-        """The first trials: the base's own values and, where methods are searched, no transfer."""
+        """The first trials: the base's own values and, where methods are searched, no transfer, perhaps both in one."""
         points = [self.first_point()]
         if METHOD in self.entries and "none" in self.options(METHOD):
             labels = self.locate(self.config({METHOD: "none"}))
@@ -286,6 +286,11 @@ def in_range(entry: Entry, value: Any) -> bool:
     low, high = entry.bounds
     inside = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
     return inside and (entry.whole is None or (value - low) % (entry.step or 1) == 0)
+
+
+def as_drawn(entry: Entry, value: float) -> Scalar:
+    """A value of a range as a draw has it: a float setting holds a whole number as 5.0, which is drawn as 5."""
+    return float(value) if entry.whole is None else int(value)
 
 
 def transfers(labels: Labels) -> bool:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from analysis.measures import excesses
 from sweeps.config import SweepConfig
 from sweeps.config.choices import SAMPLER_FACTS
+from sweeps.samplers.deduplicate import distinct
 from sweeps.samplers.history import (
     CURVE,
     INDEX,
@@ -77,7 +78,8 @@ class SweepStudy:
         else:
             self.study = study_in(place, sweep.name, objectives)
         tell_known(self.study, sweep, space, warm)
-        self.first = space.first_points()[: sweep.num_short or None]  # top_k's last draws are not drawn from them
+        first = distinct(space, space.first_points())  # a base without transfer is itself what is tried beside it
+        self.first = list(first)[: sweep.num_short or None]  # top_k's last draws are not drawn from them
 
     def known(self) -> list[StudyTrial]:
         """All trials that were completely drawn, by index."""

@@ -83,6 +83,19 @@ def test_the_metric_is_that_of_the_targets_task(base: str) -> None:
     assert "metric: target_val_top1\n" in dump_sweep(sweep)
 
 
+@pytest.mark.parametrize("sampler", ["grid", "random", "gp"])
+def test_a_begun_sweep_gets_no_more_trials_than_its_space_holds(base: str, sampler: str) -> None:
+    """Nor fewer than it has: one of an earlier version may have drawn configurations twice."""
+    sweep = sweep_config(CYCLES, base=base, sampler=sampler, num_trials=7)
+    plan = plan_sweep(sweep, begun=True)
+    assert plan.sweep.num_trials == plan_sweep(sweep).sweep.num_trials == 2
+    assert plan.shortage == "num_trials: 2 in place of 7, because the search space holds no more"
+    for name in ("trial-000", "trial-004", "trial-008-seed-1", "baseline"):
+        (Path(base).parent / "trials" / name).mkdir(parents=True)
+    assert plan_sweep(sweep, begun=True).sweep.num_trials == 5
+    assert plan_sweep(sweep_config(CYCLES, base=base, sampler=sampler, num_trials=1), begun=True).shortage is None
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 @pytest.mark.parametrize(
     ("epochs", "changes", "told"),

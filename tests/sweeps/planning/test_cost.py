@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep, parse_sweep
 from sweeps.planning.checks import counted_data, plan_sweep
 from sweeps.planning.cost import estimate, facts, space_size, statistics
-from sweeps.planning.epochs import forecast, halving_epochs, quantile
+from sweeps.planning.epochs import forecast, halving_epochs, quantile, trained
 from sweeps.planning.probe import probe
 from sweeps.report.plan_text import plan_lines, statistics_lines
+from sweeps.schedulers.early_stopping import TrialEpoch, asha
+from sweeps.schedulers.rungs import rungs
 from tests.sweeps.base import CONV, MEASURED, base_config, space_of, sweep_config, write_base
 
 SEARCH = {
@@ -58,13 +61,32 @@ def test_epochs_without_early_stopping_are_all() -> None:
 
 
 def test_early_stopping_tends_to_its_share_and_lets_the_first_trials_go_on() -> None:
-    """In the long run 2/3 end an epoch after the only rung (of 2), a third trains 6 epochs: 4 on average."""
-    assert halving_epochs(3000, 6, 2, 3, racing=False)[0] / 3000 == pytest.approx(2 / 3 * 3 + 1 / 3 * 6, rel=0.02)
+    """In the long run 2/3 end at the only rung, after 2 epochs, a third trains 6: 3.3 on average."""
+    assert halving_epochs(3000, 6, 2, 3, racing=False)[0] / 3000 == pytest.approx(2 / 3 * 2 + 1 / 3 * 6, rel=0.02)
     assert halving_epochs(3000, 6, 2, 3, racing=False)[1] / 3000 == pytest.approx(1 / 3, rel=0.02)
     assert halving_epochs(1, 6, 2, 3, racing=False) == (6, 1)
     assert halving_epochs(4, 6, 2, 3, racing=False)[0] / 4 > 4.2
     values = sorted([0.3, 0.1, 0.9, 0.5])
     assert quantile(values, 2 / 3) == pytest.approx(np.percentile(values, 100 * 2 / 3))
+
+
+@pytest.mark.parametrize(
+    ("trials", "epochs", "grace", "factor"), [(12, 60, 15, 3), (60, 9, 2, 3), (60, 4, 1, 3), (60, 3, 1, 2)]
+)
+def test_each_trial_is_expected_to_train_as_far_as_the_scheduler_lets_it(
+    trials: int, epochs: int, grace: int, factor: int
+) -> None:
+    sweep, draw = sweep_config(SEARCH, scheduler="asha", reduction_factor=factor), random.Random(0)
+    compared, curves = rungs(grace, factor, epochs), dict[int, dict[int, float]]()
+    seen: list[list[float]] = [[] for _ in compared]
+    for number in range(trials):
+        value, epoch, stopped = draw.random(), 0, False
+        curves[number] = {}
+        while epoch < epochs and not stopped:
+            epoch += 1
+            curves[number][epoch] = value
+            stopped = epoch < epochs and asha(TrialEpoch(sweep, curves, grace, epochs, number, epoch))
+        assert trained(value, compared, seen, epochs, factor) == (epoch, stopped)
 
 
 def test_racing_is_expected_to_train_less_than_halving_and_never_stops_the_first() -> None:

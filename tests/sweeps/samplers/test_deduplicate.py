@@ -48,6 +48,17 @@ def test_what_still_trains_is_not_drawn_again(sampler: str) -> None:
     assert len(set(found)) == POINTS
 
 
+@pytest.mark.parametrize("sampler", ["auto", "random", "tpe", "grid"])
+def test_a_base_without_transfer_is_drawn_once(sampler: str) -> None:
+    """It is the first trial, and so no transfer is not tried once more beside it."""
+    search = {"method": {"choice": ["none", "mergenet"]}, CYCLE: {"choice": [2, 4, 8], "when": TRANSFER}}
+    sweep, space = sweep_config(search, sampler=sampler), space_of(search, method="none")
+    study = SweepStudy(sweep, space, "max", InMemoryStorage())
+    drawn = [study.draw(index).params for index in range(4)]
+    assert drawn[0] == {"method": "none"}
+    assert sorted(int(params[CYCLE] or 0) for params in drawn[1:]) == [2, 4, 8]
+
+
 def test_a_draw_after_the_last_repeats_one() -> None:
     """As in a sweep that an earlier version began with more trials than its space holds."""
     found = draw_all(branching_study(METHODS, "tpe", num_trials=POINTS + 2), POINTS + 2)

@@ -8,8 +8,8 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from sweeps.samplers.gp_targets import targets
-from sweeps.samplers.history import INDEX, WARM
+from sweeps.samplers.gp_targets import estimated, targets
+from sweeps.samplers.history import CONSTRAINTS, INDEX, WARM
 
 SPACE = {"x": FloatDistribution(0.0, 1.0)}
 
@@ -112,3 +112,28 @@ def test_the_variance_is_that_of_what_others_gained() -> None:
 
 def test_trials_of_earlier_sweeps_count() -> None:
     assert values(study_of("maximize", *CURVES, attribute=WARM))[3] == pytest.approx(0.55)
+
+
+def test_with_constraints_what_was_not_measured_breaks_each_as_far_as_any() -> None:
+    """Optuna's process wants as many constraints of every trial."""
+    study = optuna.create_study(direction="maximize")
+    for index, (state, excesses) in enumerate(
+        [("COMPLETE", [0.5, -1.0]), ("PRUNED", [-0.2, -0.5]), ("FAIL", None), ("PRUNED", None)]
+    ):
+        study.add_trial(
+            create_trial(
+                state=TrialState[state],
+                value=0.3 if state == "COMPLETE" else None,
+                params={"x": 0.5},
+                distributions=dict(SPACE),
+                intermediate_values={1: 0.2},
+                user_attrs={INDEX: index},
+                system_attrs={} if excesses is None else {CONSTRAINTS: excesses},
+            )
+        )
+    found = estimated(study)
+    assert [trial.state for trial in found] == 4 * [TrialState.COMPLETE]
+    assert [trial.system_attrs[CONSTRAINTS] for trial in found] == [[0.5, -1.0], [-0.2, -0.5], [0.5, -0.5], [0.5, -0.5]]
+    assert CONSTRAINTS not in study.trials[2].system_attrs
+    free = study_of("maximize", *CURVES, ("FAIL", {1: 0.9}))
+    assert not any(CONSTRAINTS in trial.system_attrs for trial in estimated(free))

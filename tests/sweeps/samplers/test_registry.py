@@ -138,6 +138,16 @@ def test_gp_draws_no_more_where_trials_fail() -> None:
     assert max(gate for gate in gates if gate <= 0.4) > 0.33
 
 
+def test_gp_with_constraints_draws_on_after_trials_of_which_nothing_was_measured() -> None:
+    study = opened(InMemoryStorage(), "gp", num_trials=9, constraints=LIMITS)
+    for index in range(7):
+        drawn = study.draw(index)
+        study.report(drawn, 1, value := float(drawn.params[GATE] or 0))
+        state = {1: TrialState.FAIL, 4: TrialState.PRUNED}.get(index, TrialState.COMPLETE)
+        study.tell(drawn, state, value, {"adapter_parameters": None if index == 4 else 100.0 * index})
+    assert [trial.state for trial in by_index(study.study)].count(TrialState.COMPLETE) == 5
+
+
 def test_gp_models_what_only_some_trials_draw() -> None:
     space = {"method": {"choice": ["mergenet", "none"]}, GATE: RANGES[GATE] | {"when": {"method": "mergenet"}}}
     sweep = sweep_config(space, sampler="gp", num_trials=20)
@@ -189,6 +199,28 @@ def test_top_k_trains_the_best_of_the_first_epoch_again() -> None:
         assert study.may_draw(index), "those in full do not wait for each other"
         again.append(study.draw(index).params)
     assert again == best
+
+
+@pytest.mark.parametrize(("num_trials", "top_k"), [(20, 3), (12, 3), (14, 6), (17, 5)])
+def test_a_longer_top_k_trains_no_configuration_in_full_again(num_trials: int, top_k: int) -> None:
+    """A sweep of ten trials, of which three train in full, is resumed with more."""
+    storage, full = InMemoryStorage(), list[dict[str, Any]]()
+    for count, whole, first in ((10, 3, 0), (num_trials, top_k, 10)):
+        study = opened(storage, "top_k", num_trials=count, top_k=whole)
+        for index in range(first, count):
+            assert study.may_draw(index)
+            drawn = study.draw(index)
+            study.report(drawn, 1, value := float(drawn.params[GATE] or 0))
+            if index < study.sweep.num_short:
+                study.tell(drawn, TrialState.PRUNED)
+                continue
+            study.report(drawn, 2, value)
+            study.tell(drawn, TrialState.COMPLETE, value)
+            full.append(drawn.params)
+    gates = [trial.params[GATE] for trial in by_index(study.study)]
+    assert [params[GATE] for params in full[:3]] == sorted(gates[:7], reverse=True)[:3]
+    best = sorted({*gates} - {params[GATE] for params in full[:3]}, reverse=True)
+    assert [params[GATE] for params in full[3:]] == best[: len(full) - 3], "the best of those that had not"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The search space: bad entries are refused when it is built, and every draw is a valid configuration."""
 
+import json
 from typing import Any
 
 import optuna
@@ -191,6 +192,16 @@ def test_first_point_is_the_base_if_it_lies_in_the_space() -> None:
     assert space_of({"transfer.adapter.rank": {"int": [5, 8]}}).first_point() is None
     assert space_of({"transfer.adapter.rank": {"int": [1, 9], "step": 2}}).first_point() is None
     assert space_of({"transfer.t_cycle": {"choice": [4, 8]}}).first_point() is None
+
+
+@pytest.mark.parametrize(
+    "entry", [{"int": [1, 8]}, {"int": [1, 8], "log": True}, {"float": [1, 8]}, {"choice": [1, 2]}]
+)
+def test_what_is_located_is_of_the_kind_that_is_drawn(entry: dict[str, Any]) -> None:
+    """Whole numbers too, which a float setting holds as floats."""
+    space = space_of({"distillation.weight": entry}, method="kd")
+    for labels in draw(space, 5):
+        assert json.dumps(space.locate(space.config(labels))) == json.dumps(labels)
 
 
 def test_first_point_is_what_optuna_draws_first() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from mergenet.errors import UserError
@@ -15,7 +16,8 @@ from sweeps.samplers.registry import tpe
 from sweeps.study.study import StudyTrial, SweepStudy
 from sweeps.trials.files import STUDY_FILE
 from sweeps.trials.objectives import Outcome
-from tests.sweeps.spaces import GATE, RANK
+from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.spaces import GATE, RANK, WEIGHT
 from tests.sweeps.studies import opened, outsider, trials
 
 
@@ -96,6 +98,18 @@ def test_a_study_that_was_lost_is_made_again_from_what_was_drawn(tmp_path: Path,
     for drawn in again.known():
         end(again, drawn)
     assert again.draw(8).params == study.draw(8).params
+
+
+def test_whole_numbers_of_a_float_setting_that_were_lost_are_not_drawn_again() -> None:
+    search = {WEIGHT: {"int": [1, 8]}}
+    sweep, space = sweep_config(search, sampler="random", num_trials=8), space_of(search, method="kd")
+    study, again = (SweepStudy(sweep, space, "max", InMemoryStorage()) for _ in range(2))
+    for index in range(5):
+        study.draw(index)
+    again.restore({one.index: space.locate(space.config(one.params)) or {} for one in study.known()})
+    for index in range(5, 8):
+        again.draw(index)
+    assert sorted(float(one.params[WEIGHT] or 0) for one in again.known()) == list(range(1, 9))
 
 
 def test_a_trial_without_a_record_is_drawn_once_the_others_are_known(tmp_path: Path) -> None:
