@@ -68,6 +68,24 @@ def best_so_far(rows: Rows, metric: str) -> dict[int, float]:
     return found
 
 
+def at_best_so_far(rows: Rows, name: str, metric: str) -> dict[int, float]:
+    """Another measure, at the best epoch by the metric up to each epoch that has a finite value of it.
+
+    >>> rows = [{"epoch": 1, "top1": 0.5, "loss": 1.0}, {"epoch": 2, "top1": 0.6, "loss": 2.0}]
+    >>> at_best_so_far(rows, "loss", "top1")
+    {1: 1.0, 2: 2.0}
+    """
+    best: Mapping[str, Any] = {}
+    found: dict[int, float] = {}
+    for row in rows:
+        if not is_value(row.get(metric)):
+            continue
+        best = best_row([best, row] if best else [row], metric) or row
+        if is_value(value := best.get(name)):
+            found[int(row[EPOCH])] = value
+    return found
+
+
 def excesses(bounds: Bounds, measured: Mapping[str, float | None]) -> dict[str, float]:
     """Each bound as a rule, and the share of itself by which a run exceeds it; satisfied at 0 and below.
 

@@ -1,7 +1,7 @@
 """Epochs against the last one: when the ranking is settled, what early stopping saved, and what it risked.
 
-All curves are the best value so far, which is what the search compares, of each trial's first seed; epochs are counted
-over all seeds.
+All curves are the metric at the best epoch so far by the metric that selects, of each trial's first seed; of that one
+they are what the search compares. Epochs are counted over all seeds.
 """
 
 from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.best import choosing_metric, first_of_best
 from analysis.importance.space import Label, Parameter, base_labels, label_of, read_base, read_parameters
-from analysis.measures import STEP_SECONDS, best_so_far
+from analysis.measures import STEP_SECONDS, at_best_so_far
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, TRIAL, mode_of
 from analysis.seeds import EPOCHS_TRAINED, SEEDS
 from analysis.tables.load import BREAKS, is_missing, load_trials, selecting_metrics
@@ -31,8 +31,9 @@ class Search:
 
     trials: a row each, in the order of their draws: COLUMNS, then a column of labels for each parameter, None where a
     trial did not draw it. value: the metric that is explained, NaN for a trial that has none.
-    epoch: None if the value is that of complete trials; else it is the best up to this epoch, of all that trained as
-    long. curves: the best value so far by epoch, of each trial's first seed, by name. base: plain values.
+    epoch: None if the value is that of complete trials; else it is that at the best epoch up to this one, of all that
+    trained as long. curves: the value at the best epoch so far, by epoch, of each trial's first seed, by name; the best
+    by the metric that selects. base: plain values.
     seeds: per trial, as they were planned.
     """
 
@@ -156,8 +157,9 @@ def load_search(
 ) -> Search:
     """The search of a sweep folder, from its records alone.
 
-    metric: a validation metric of the table; that which selects the best epochs if not given. epoch: explain the best
-    value up to this epoch, of all trials that trained as long and did not fail, instead of that of complete trials;
+    metric: a validation metric of the table; that which selects the best epochs if not given. Another one counts at the
+    epoch that is the best by that, everywhere. epoch: explain the value at the best up to this epoch, of all trials
+    that trained as long and did not fail, instead of that of complete trials;
     with several seeds per trial that of the first. table: that of the folder, if it has been loaded. Raises UserError.
     """
     folder = Path(folder)
@@ -171,7 +173,8 @@ def load_search(
     mixed = len(selecting_metrics(found)) > 1  # the same name means another metric in another task
     found = found[found[METRIC] == metric].reset_index(drop=True) if mixed else found
     drawn = [_labels(Path(run)) for run in found["folder"]]
-    curves = {name: _curve(Path(run), metric) for name, run in zip(found["trial"], found["folder"], strict=True)}
+    runs = zip(found["trial"], found["folder"], found[METRIC], strict=True)
+    curves = {name: _curve(Path(run), metric, selecting) for name, run, selecting in runs}
     most = int(found["epochs_done"].max())
     if epoch is not None and not 1 <= epoch <= most:
         raise UserError(f"--epoch (epoch=) must be from 1 to {most}, the most that a trial has trained, got {epoch}")
@@ -197,8 +200,8 @@ def _seeds(run: Path) -> int:
     return len((read_trial_file(run) or {}).get(SEEDS, ())) or 1
 
 
-def _curve(run: Path, metric: str) -> dict[int, float]:
-    return best_so_far(read_epochs(run), metric)
+def _curve(run: Path, metric: str, selecting: Any) -> dict[int, float]:
+    return at_best_so_far(read_epochs(run), metric, metric if is_missing(selecting) else str(selecting))
 
 
 def _value(row: pd.Series, metric: str, epoch: int | None, curve: dict[int, float]) -> float:

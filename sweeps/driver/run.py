@@ -32,6 +32,7 @@ from sweeps.driver.steps import (
     load_search,
     search,
     submit_source,
+    submit_unless_failed,
     train_adapter,
     wait_source,
 )
@@ -129,8 +130,7 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
         desk.clock.begin("source")
         submit_source(plan, jobs, slots, view)
         baselines = [jobs.baseline(), *jobs.replicates(jobs.baseline())]
-        for job in baselines:  # while the source trains: these need none
-            slots.submit(job)
+        names = submit_unless_failed(baselines, slots)  # while the source trains: these need none
         load_search()
         wait_source(plan, slots)
         desk.clock.begin(SEARCH)
@@ -143,7 +143,7 @@ def _run(desk: Desk, console: Console, address: str | None, listeners: Sequence[
         if best is not None:
             write_best(folder / BEST_FILE, sweep.name, best, best_record(folder, best))
             confirm(train_adapter(trainings, wanted, slots, view.say), folder, slots)
-        slots.wait([job["id"] for job in baselines])
+        slots.wait(names)
         slots.no_more_jobs()  # they end beside the summary
         desk.clock.begin(None)
         summary = summarize(plan, folder, desk.clock.seconds(), desk.budget.facts())

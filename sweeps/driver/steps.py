@@ -16,7 +16,7 @@ from analysis.names import (
     TRIALS_FOLDER,
     portable_config,
 )
-from analysis.trial_file import folders_in, trial_of
+from analysis.trial_file import folders_in, state_of, trial_of
 from mergenet.config import Config
 from mergenet.config.loading import load_config
 from mergenet.errors import UserError
@@ -177,10 +177,10 @@ def train_adapter(
     """Train the adapter, one run after another. Returns those of the wanted confirmations that can be trained then."""
     for job in trainings:
         forget_other(job)
-        slots.submit(job)
-        outcome = slots.wait([job["id"]])[job["id"]]
-        if outcome["state"] != COMPLETE:
-            say(f"no adapter was trained over adapter_seeds: {job['id']} has {outcome['state']}; the rest is confirmed")
+        names = submit_unless_failed([job], slots)
+        state = slots.wait(names)[job["id"]]["state"] if names else FAILED
+        if state != COMPLETE:
+            say(f"no adapter was trained over adapter_seeds: {job['id']} has {state}; the rest is confirmed")
             return [other for other in wanted if other["role"] != CONFIRM_ADAPTER]
     return wanted
 
@@ -203,9 +203,17 @@ def confirm(wanted: list[Job], folder: Path, slots: "WorkerPool") -> None:
     forget_variants(folder, {job["id"] for job in wanted})
     for job in wanted:
         forget_other(job)
-        slots.submit(job)
+    names = submit_unless_failed(wanted, slots)
     load_page()  # for the end of the sweep: seconds, which the confirmation hides
-    slots.wait([job["id"] for job in wanted])
+    slots.wait(names)
+
+
+def submit_unless_failed(wanted: Sequence[Job], slots: "WorkerPool") -> list[str]:
+    """Submit all but those that failed before, as a failed trial is not trained again. Returns their names."""
+    jobs = [job for job in wanted if state_of(Path(job["folder"])) != FAILED]
+    for job in jobs:
+        slots.submit(job)
+    return [job["id"] for job in jobs]
 
 
 def forget_variants(folder: Path, wanted: set[str]) -> None:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from analysis.measures import broken, excesses, measure, step_seconds
+from analysis.measures import at_best_so_far, best_so_far, broken, excesses, measure, step_seconds
 
 
 def row(epoch, seconds, **more):
@@ -28,6 +28,14 @@ def test_what_is_measured_of_a_run():
     assert measure("target_val_loss", rows, "target_val_top1") == 3.0, "at the first best epoch by the metric"
     assert measure("target_val_top1", rows, "target_val_top1") == 0.6
     assert measure("target_val_loss", [], "target_val_top1") is None
+
+
+def test_another_measure_counts_at_the_first_best_epoch_so_far():
+    values = [(0.5, 2.0), (math.nan, 0.1), (0.6, 3.0), (0.6, 1.0), (0.4, 0.5)]
+    rows = [row(n, 1.0, target_val_top1=a, target_val_loss=b) for n, (a, b) in enumerate(values, start=1)]
+    assert at_best_so_far(rows, "target_val_loss", "target_val_top1") == {1: 2.0, 3: 3.0, 4: 3.0, 5: 3.0}
+    for metric in ("target_val_top1", "target_val_loss"):
+        assert at_best_so_far(rows, metric, metric) == best_so_far(rows, metric)
 
 
 def test_an_epoch_without_a_number_is_never_the_best():

@@ -42,6 +42,19 @@ def test_with_an_epoch_all_count_that_trained_as_long(folder: Path) -> None:
     assert search.used["value"].to_list() == pytest.approx([0.5 * by_gate({GATE: g}) for g in search.used[GATE]])
 
 
+def test_another_metric_counts_at_the_best_epoch_with_an_epoch_as_without(tmp_path: Path) -> None:
+    """The loss rises from epoch to epoch, while the accuracy that selects does, too."""
+    folder = write_sweep(tmp_path / "s", drawn(12), by_gate)
+    for number in range(12):
+        epochs = folder / f"trials/trial-{number:03d}/epochs.jsonl"
+        rows = [json.loads(line) | {"target_val_loss": n + number / 12} for n, line in enumerate(epochs.open(), 1)]
+        epochs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole, by_then = (load_search(folder, "target_val_loss", epoch) for epoch in (None, 4))
+    assert whole.used["value"].to_list() == by_then.used["value"].to_list() == [4 + n / 12 for n in range(12)]
+    assert load_search(folder, "target_val_loss", 2).used["value"].to_list() == [2 + n / 12 for n in range(12)]
+    assert whole.curves["trial-000"] == {1: 1, 2: 2, 3: 3, 4: 4}
+
+
 def test_the_best_is_the_one_that_analyze_best_names(tmp_path: Path) -> None:
     """Wide gates are better and break the constraint; of equals the smaller adapter wins, not the earlier trial."""
     bound = write_sweep(tmp_path / "bound", drawn(20), by_gate, parameters=by_wide_gate, constraints=BOUND)

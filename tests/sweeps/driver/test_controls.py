@@ -19,7 +19,7 @@ from sweeps.tracking.remote_copy import stamps
 from sweeps.tracking.wandb_summary import numbers
 from sweeps.trials.jobs import no_controls
 from sweeps.trials.recorded_source import SourcePlan
-from sweeps.trials.results import confirmation, without_value
+from sweeps.trials.results import confirmation, failed_runs, without_value
 from tests.records import edit_record
 from tests.sweeps.base import space_of, sweep_config
 from tests.sweeps.folders import CYCLES, TEST, VAL, best_of, write_job
@@ -100,6 +100,17 @@ def test_controls_of_another_best_are_forgotten_and_those_of_the_same_are_kept(t
     confirm(wanted[:2], tmp_path, Trained())
     assert not run.exists(), "the best can have none"
     assert (tmp_path / "trials/confirm-best-1").exists()
+
+
+def test_a_confirmation_that_failed_is_not_trained_again(tmp_path: Path) -> None:
+    plan = plan_of(["noise"], seeds=1)
+    jobs, best = best_of(plan, tmp_path)
+    wanted = confirmations(plan, jobs, best)
+    write_job(wanted[0], "complete")
+    write_job(wanted[1], "failed")
+    confirm(wanted, tmp_path, slots := Trained())
+    assert slots.names == ["confirm-best-1", "confirm-noise-1"]
+    assert failed_runs(tmp_path) == ["confirm-none-1"], "which the summary names, with --retry-failed"
 
 
 def test_a_kill_while_a_control_is_deleted_leaves_nothing_that_is_read(
