@@ -79,7 +79,8 @@ def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
     check_recording(space)
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
-    warnings = (*check_transfers(space, begun), *([] if begun else check_grace(sweep, base.epochs)))
+    at_start = [] if begun else [*check_grace(sweep, base.epochs), *check_generations(sweep, base.epochs)]
+    warnings = (*check_transfers(space, begun), *at_start)
     asked = sweep.num_trials
     held = max(possible_trials(sweep, space), num_begun(Path(sweep.base).parent) if begun else 0)
     sweep = sweep.model_copy(update={"num_trials": min(asked, held)})
@@ -167,6 +168,17 @@ def check_grace(sweep: SweepConfig, epochs: int) -> list[str]:
     return [
         f"grace_epochs is {grace} of {epochs} epochs, because it is not set: what starts slowly is stopped even if it "
         f"would end best; grace_epochs: {epochs // 4} is what `mergenet sweep init` writes, auto measures it"
+    ]
+
+
+def check_generations(sweep: SweepConfig, epochs: int) -> list[str]:
+    """A line on nsga2 where trials are stopped early. cmaes counts these, too, by how far they got."""
+    grace = sweep.grace_epochs
+    if sweep.sampler != "nsga2" or sweep.scheduler == "none" or (grace != "auto" and grace >= epochs):
+        return []
+    return [
+        f"sampler nsga2 counts in its generations only trials that train to their end, and scheduler {sweep.scheduler} "
+        "stops most before: most draws are random; write scheduler: none, or use another sampler"
     ]
 
 

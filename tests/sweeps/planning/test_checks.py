@@ -118,6 +118,24 @@ def test_a_short_grace_period_that_nobody_has_set_is_told(
     assert not [line for line in plan_sweep(sweep, begun=True).warnings if "grace_epochs" in line]
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sampler": "nsga2"}, True),
+        ({"sampler": "nsga2", "scheduler": "median", "grace_epochs": "auto"}, True),
+        ({"sampler": "nsga2", "scheduler": "none"}, False),
+        ({"sampler": "nsga2", "grace_epochs": 21}, False),
+        ({"sampler": "tpe"}, False),
+    ],
+)
+def test_generations_that_early_stopping_leaves_empty_are_told(base: str, changes: dict[str, Any], told: bool) -> None:
+    sweep = sweep_config(CYCLES, base=base, set={"epochs": 21}, **changes)
+    lines = [line for line in plan_sweep(sweep).warnings if line.startswith("sampler nsga2 counts")]
+    assert len(lines) == told
+    assert not told or f"scheduler {sweep.scheduler} stops most before" in lines[0]
+    assert not [line for line in plan_sweep(sweep, begun=True).warnings if "nsga2" in line]
+
+
 def test_a_device_that_is_not_there(base: str) -> None:
     assert refused(sweep_config(CYCLES, base=base, set={"device": "cuda"})).startswith("device must be available here")
 
