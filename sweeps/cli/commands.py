@@ -138,6 +138,8 @@ def run_command(
         config = load_sweep(sweep_file, overrides)
         folder = folder or Path("sweep-results") / config.name
         if overwrite or not show_finished(config, folder, console):
+            if address is None:
+                tell_start(folder, overwrite, copy_to, console)
             from sweeps.driver.start import begin
 
             begin(config, folder, console, overwrite, address, copy_to)
@@ -329,6 +331,18 @@ def sync_command(folder: Path, project: str | None, mode: str) -> None:
         raise Failure("interrupted; the same command goes on from there", 130) from None
     except RuntimeError as error:
         raise Failure(str(error), 1) from error
+
+
+def tell_start(folder: Path, overwrite: bool, copy_to: str | None, console: "Console") -> None:
+    """Says at once what takes the first seconds. Raises ConfigError instead if folder or URL cannot be used."""
+    from sweeps.trials.sweep_dir import check_deletable, check_folder
+
+    if copy_to is not None:
+        from sweeps.tracking.remote_copy import check_url
+
+        check_url(copy_to)
+    (check_deletable if overwrite else check_folder)(folder)
+    console.print("checking the sweep; Ray starts meanwhile ...", highlight=False)
 
 
 def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bool:

@@ -239,10 +239,16 @@ def status_lines(found: dict[str, Any]) -> Iterator[str]:
     if found["budget"] is not None:
         yield budget_line(found["budget"])
     left = "unknown" if found["seconds_left"] is None else f"about {clock(found['seconds_left'])}"
-    rate = "" if found["epochs_per_minute"] is None else f", {found['epochs_per_minute']:g} a minute"
+    rate = "" if found["epochs_per_minute"] is None else f", {rate_text(found['epochs_per_minute'])}"
     epochs = f"{found['epochs_done']} of about {found['epochs_expected']}{rate}"
     yield f"epochs: {epochs}; took {clock(found['seconds_spent'])}"
     yield from next_lines(found, left)
+
+
+def rate_text(per_minute: float) -> str:
+    """Epochs a minute, to two figures."""
+    rounded = float(f"{per_minute:.2g}")
+    return f"about {rounded:,.0f} epochs a minute" if rounded >= 10 else f"about {rounded:g} epochs a minute"
 
 
 def next_lines(found: dict[str, Any], left: str) -> Iterator[str]:

@@ -18,7 +18,7 @@ from mergenet.records.sealed import read_record, write_record
 from sweeps.cli.commands import sweep as command
 from sweeps.config.loading import dump_sweep
 from sweeps.report import status
-from sweeps.report.status import is_locked, read_status, status_lines
+from sweeps.report.status import is_locked, rate_text, read_status, status_lines
 from sweeps.trials.ranking import leader
 from sweeps.trials.sweep_dir import locked
 from tests.sweeps.base import sweep_config, write_base
@@ -49,6 +49,13 @@ def test_a_running_sweep(tmp_path: Path) -> None:
     assert "highest so far: 55.00 % (trial-000, +5.00 points to no transfer; not a gain: the best of many" in shown
     assert "budget of the search: 3 of 100 epochs" in shown
     assert "time left: about 3 min 0 s; next: wait" in shown
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"), [(1699.96, "1,700"), (123456.0, "120,000"), (9.96, "10"), (2.5, "2.5"), (0.034, "0.034")]
+)
+def test_a_rate_is_rounded(rate: float, words: str) -> None:
+    assert rate_text(rate) == f"about {words} epochs a minute"
 
 
 def test_of_equal_trials_the_one_with_fewer_adapter_parameters_leads_as_in_the_summary() -> None:

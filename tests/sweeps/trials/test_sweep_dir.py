@@ -114,6 +114,18 @@ def test_a_sweep_whose_space_holds_fewer_trainings_than_it_asks_for_is_found(swe
     assert "which holds this sweep with other settings: num_trials (2, now 3); " in run("--set", "num_trials=3").output
 
 
+def test_a_start_says_at_once_what_takes_its_time(sweep: SweepConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where the folder cannot be used, and not where a running Ray is joined."""
+    monkeypatch.setattr("sweeps.driver.start.begin", lambda *_: None)
+    line = "checking the sweep; Ray starts meanwhile ...\n"
+    assert (run().output, run("--address", "auto").output) == (line, "")
+    folder = write_sweep(sweep)
+    assert run("--overwrite").output == line
+    assert run("--set", "seed=1").stdout == ""
+    (folder / "sweep.json").unlink()
+    assert run("--overwrite").stdout == ""
+
+
 WAY_OUT = "choose another folder (--dir), or delete it with overwrite=True (--overwrite)\n"
 
 
@@ -313,7 +325,7 @@ def test_clear_empties_a_sweep_folder_and_follows_no_link(sweep: SweepConfig) ->
 @pytest.mark.parametrize("url", ["s3://key:secret@bucket/folder", "file:///proc/nowhere", "nope"])
 def test_a_copy_that_is_refused_leaves_no_folder(sweep: SweepConfig, url: str) -> None:
     result = run("--copy-to", url)
-    assert (result.exit_code, len(result.output.splitlines())) == (2, 1)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert not Path(f"sweep-results/{sweep.name}").exists()
 
 
