@@ -26,6 +26,7 @@ from mergenet.config.rules import rule
 from mergenet.config.spec import CLASSES
 from mergenet.errors import ConfigError, DataError
 from mergenet.layers.candidates import architecture
+from mergenet.layers.current import current_weight
 from mergenet.layers.matrices import find_layer, rows_per_rank, weight_shape
 from mergenet.learner.learner import Learner
 from mergenet.models import build_model, check_words
@@ -361,5 +362,5 @@ def stays_random(trainer: Trainer, pair: PairConfig, fresh: nn.Module | None) ->
     if fresh is None or trainer.config.transfer.adapter.encoding == "factorized":
         return fresh is not None and trainer.config.source.model.weights is None
     assert trainer.source is not None
-    ours = trainer.source.layer(pair.source, "layer").weight
-    return not torch.equal(ours.detach().cpu(), find_layer(fresh, pair.source, "layer").weight.detach())
+    ours = current_weight(trainer.source.layer(pair.source, "layer"))
+    return not torch.equal(ours.detach().cpu(), current_weight(find_layer(fresh, pair.source, "layer")).detach())
