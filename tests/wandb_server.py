@@ -302,6 +302,9 @@ OPERATIONS: dict[str, Callable[[WandbServer, Values], Values]] = {
     "GetDefaultEntity": lambda _, __: {"viewer": {"id": "u1", "entity": "stand-in"}},
     "UpsertBucket": WandbServer.upsert,
     "RunResumeStatus": WandbServer.resume_status,
+    "Run": lambda server, asked: {
+        "project": {"run": found.node() if (found := server.runs.get(asked["name"])) else None}
+    },
     "Runs": WandbServer.list_runs,
     "RunHistoryKeys": lambda server, asked: in_run(historyKeys=server.runs[asked["name"]].history_keys),
     "RunParquetHistory": lambda _, __: in_run(parquetHistory={"parquetUrls": [], "liveData": []}),

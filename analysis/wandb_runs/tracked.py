@@ -15,9 +15,10 @@ OWN_NOTES = "Of the sweep "  # what our notes begin with
 TRIAL_ID, ROLE, NUMBER, SEED, METHOD, METRIC = "trial_id", "role", "number", "seed", "method", "metric"
 VARIANT, SEARCHED, SUMMARY_RUN, CONSTRAINTS = "variant", "searched", "summary_run", "constraints"
 NUM_SEEDS, CONFIG_HASH, REPLICATE_OF = "num_seeds", "config_hash", "replicate_of"
+SWEEP_ID = "sweep_id"  # random, that of sweep.json: two sweeps may have one name
 KEYS = {
     *(TRIAL_ID, ROLE, NUMBER, SEED, METHOD, METRIC, VARIANT, SEARCHED, SUMMARY_RUN, CONSTRAINTS),
-    *(NUM_SEEDS, CONFIG_HASH, REPLICATE_OF),
+    *(NUM_SEEDS, CONFIG_HASH, REPLICATE_OF, SWEEP_ID),
 }
 # states of W&B
 RUNNING, FINISHED, FAILED, CRASHED, PREEMPTED = "running", "finished", "failed", "crashed", "preempted"

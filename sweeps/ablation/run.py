@@ -5,6 +5,7 @@ limited a round is short, and what follows is decided after it, from the records
 trained again, so an ablation that was killed goes on from its records and ends with the same table.
 """
 
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,8 +34,9 @@ from sweeps.tracking.wandb_file import is_closed
 from sweeps.tracking.wandb_mirror import Mirror
 from sweeps.trials.budget import SEARCH
 from sweeps.trials.errors import SweepFailed
+from sweeps.trials.files import read_state
 from sweeps.trials.messages import Job, Listener
-from sweeps.trials.sweep_dir import locked
+from sweeps.trials.sweep_dir import STUDY_ID, locked
 
 if TYPE_CHECKING:
     from sweeps.execution.worker_pool import WorkerPool
@@ -63,6 +65,7 @@ def run_ablation(
     """Begin in a new folder, and write its table in the end. copy_to, and what it raises: as `run_sweep`."""
     with new_folder(folder, check_free, overwrite, plan.ablation.name, copy_to) as folder:
         write_new(plan, folder, copy_to)
+        give_id(plan, folder)
         _train(plan, folder, console, address)
 
 
@@ -87,7 +90,14 @@ def resume_ablation(
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
         write_adjusted(folder, plan)
         write_status(folder, plan.as_sweep, RUNNING)
+        give_id(plan, folder)
         _train(plan, folder, console, address)
+
+
+def give_id(plan: AblationPlan, folder: Path) -> None:
+    """By which it knows its runs on W&B, wherever its folder is; one that has an id keeps it."""
+    if not read_state(folder).get(STUDY_ID):
+        write_status(folder, plan.as_sweep, RUNNING, **{STUDY_ID: uuid.uuid4().hex})
 
 
 def _train(plan: AblationPlan, folder: Path, console: Console, address: str | None) -> None:

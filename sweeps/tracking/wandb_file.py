@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from analysis.wandb_runs.framing import raw_records, records, rows
+from mergenet.records.atomic import write_text
 from mergenet.records.run_record import EPOCH
+
+THERE = ".there"  # ends a file of our own beside the client's
 
 
 def run_files(folder: Path, run_id: str) -> list[Path]:
@@ -21,8 +24,16 @@ def is_closed(folder: Path, run_id: str) -> bool:
 
 
 def known_epochs(folder: Path, run_id: str) -> set[int]:
-    """The epochs of a run that its files hold."""
-    return {int(row[EPOCH]) for path in run_files(folder, run_id) for row in rows(path) if EPOCH in row}
+    """The epochs of a run that its files hold, or that W&B had when they began, see `note_there`."""
+    files = run_files(folder, run_id)
+    there = [int(mark.read_text()) for path in files if (mark := path.with_suffix(THERE)).is_file()]
+    own = {int(row[EPOCH]) for path in files for row in rows(path) if EPOCH in row}
+    return own | set(range(1, max(there, default=0) + 1))
+
+
+def note_there(run_dir: Path, run_id: str, count: int) -> None:
+    """Of a run that goes on without its earlier files, which are lost: how many W&B has. run_dir: the client's."""
+    write_text(run_dir.parent / f"run-{run_id}{THERE}", str(count))
 
 
 def told_keys(folder: Path, run_id: str) -> set[str]:
@@ -52,6 +63,7 @@ def forget(folder: Path, run_id: str) -> None:
             shutil.rmtree(path.parent)
         else:
             path.write_bytes(b"")
+            path.with_suffix(THERE).unlink(missing_ok=True)
 
 
 def is_forgotten(folder: Path, run_id: str) -> bool:

@@ -6,28 +6,32 @@ the step at which the run continues (an epoch is a step), offline the run's file
 
 import shutil
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from analysis.names import COMPLETE, FAILED, PRUNED
 from analysis.wandb_runs.client import check_reachable, set_up
-from analysis.wandb_runs.tracked import INTERRUPTED, OWN_NOTES, SUMMARY_ROLE
+from analysis.wandb_runs.tracked import INTERRUPTED, OWN_NOTES, SEED, SUMMARY_ROLE, SWEEP_ID, VARIANT
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_about import Ending, axis_of, notes_of, run_id, tags_of
-from sweeps.tracking.wandb_file import drop_empty, is_forgotten, known_epochs, run_files, told_keys
+from sweeps.tracking.wandb_file import drop_empty, is_forgotten, known_epochs, note_there, run_files, told_keys
+from sweeps.trials.files import read_state
 from sweeps.trials.messages import Row
+from sweeps.trials.sweep_dir import STUDY_ID
 
 ONLINE, OFFLINE, DISABLED = "online", "offline", "disabled"
 STATES = {COMPLETE, PRUNED, FAILED, INTERRUPTED}  # tags, of which a run has one
 INIT_SECONDS, FINISH_SECONDS = 20, 30
+TAKEN = "W&B has a run {} that this sweep folder did not write; give the sweep another name, or another wandb.project"
+Resume = Literal["allow", "never"] | None  # of the client; None: in the place of what W&B has
 
 
 class NameTaken(UserError):
-    """Another sweep of the same name is on W&B; the message is one line."""
+    """Another sweep of the same name is on W&B; the message has a line for each run."""
 
 
 @dataclass(frozen=True)
@@ -88,23 +92,28 @@ class MirrorRun:
 def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict[str, Any], mode: str) -> MirrorRun:
     """Blocks for INIT_SECONDS at most. Raises NameTaken, or whatever the client raises.
 
-    A run without a file in this sweep folder must be new on W&B, or two sweeps of the same name would be mixed. A run
-    that trains anew after it was deleted takes the place of what W&B has.
+    A run without a file in this sweep folder must be new on W&B, or two sweeps of the same name would be mixed; unless
+    it has the id of this sweep, whose folder was lost and came back from a copy. A run that trains anew after it was
+    deleted takes the place of what W&B has.
     """
     import wandb
 
-    name = run_id(sweep, job)
+    name, own = run_id(sweep, job), read_state(folder).get(STUDY_ID)
+    config = config | ({SWEEP_ID: own} if own else {})
     seen = bool(run_files(folder, name))
-    resume: Literal["allow", "never"] | None = None if is_forgotten(folder, name) else "allow" if seen else "never"
     if mode == OFFLINE:
         drop_empty(folder, name)
     known, told = (known_epochs(folder, name), told_keys(folder, name)) if mode == OFFLINE else (set(), set())
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = set_up(wandb)
         client.settings.resume = None  # whatever WANDB_RESUME says
         if mode != OFFLINE:
             check_reachable(client.settings.base_url)
+        resume: Resume = None if is_forgotten(folder, name) else "allow" if seen else "never"
+        if resume == "never" and mode != OFFLINE and (there := config_there(sweep, name)) is not None:
+            resume = regained(name, config, there)
         try:
             run = wandb.init(
                 mode="offline" if mode == OFFLINE else "online",
@@ -120,14 +129,13 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
                 settings=settings(wandb),
             )
         except wandb.errors.UsageError as error:
-            if seen or "already exists" not in str(error):
+            if resume != "never" or "already exists" not in str(error):
                 raise
             for path in run_files(folder, name):  # files of the attempt, which would look like a run of ours
                 shutil.rmtree(path.parent)
-            raise NameTaken(
-                f"W&B has a run {name} that this sweep folder did not write; "
-                "give the sweep another name, or another wandb.project"
-            ) from None
+            raise NameTaken(TAKEN.format(name)) from None
+    if mode != OFFLINE and not seen and run.starting_step:
+        note_there(Path(run.dir), name, run.starting_step)
     opened = MirrorRun(run, known | set(range(1, run.starting_step + 1)), told)
     if role != SUMMARY_ROLE:
         run.define_metric(EPOCH)
@@ -135,6 +143,27 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
         opened.define([sweep.objective])
     opened.describe(tags_of(folder, role), notes_of(sweep, folder, opened.project_url))
     return opened
+
+
+def config_there(sweep: SweepConfig, name: str) -> dict[str, Any] | None:
+    """The configuration of a run on W&B; None if there is none, or it cannot be read."""
+    import wandb
+
+    try:
+        return dict(wandb.Api(timeout=INIT_SECONDS).run(f"{sweep.wandb.project}/{name}").config)
+    except Exception:  # W&B raises anything; the client tells what is wrong when it opens the run
+        return None
+
+
+def regained(name: str, config: Mapping[str, Any], there: Mapping[str, Any]) -> Resume:
+    """How a run goes on that W&B has and this folder has no file of. Raises NameTaken unless it is of this sweep.
+
+    It is asked before the client tries: a run that it could not open stays "in use". One that is drawn otherwise by
+    now takes the place of what W&B has. there: its configuration on W&B.
+    """
+    if SWEEP_ID not in config or there.get(SWEEP_ID) != config[SWEEP_ID]:
+        raise NameTaken(TAKEN.format(name))
+    return "allow" if all(there.get(key) == config.get(key) for key in (VARIANT, SEED)) else None
 
 
 def settings(wandb: Any) -> Any:

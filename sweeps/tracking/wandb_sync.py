@@ -16,7 +16,7 @@ from sweeps.config.loading import load_sweep
 from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
 from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
 from sweeps.tracking.wandb_mirror import why
-from sweeps.tracking.wandb_run import ONLINE, check_key, open_run
+from sweeps.tracking.wandb_run import ONLINE, NameTaken, check_key, open_run
 from sweeps.tracking.wandb_whole import OfSweep, Say, Whole, fill
 from sweeps.trials.files import SUMMARY_FILE, read_summary, summary_problem
 from sweeps.trials.sweep_dir import SWEEP_FILES, check_metric, holds_sweep, how_to_begin, locked
@@ -29,7 +29,8 @@ def sync_sweep(folder: Path, mode: str, project: str | None, say: Say) -> int:
     """Bring every trial's run, and that of the sweep, to what the records say. Returns how many epochs were added.
 
     mode: online, or offline: into files below the sweep folder for `wandb sync`.
-    Raises UserError; RuntimeError if W&B refuses a run: those before it are done, and a second call is safe.
+    Raises UserError, also if W&B has runs of other sweeps under the names of some: all others are done; RuntimeError if
+    W&B refuses a run: those before it are done. A second call is safe.
     """
     if not holds_sweep(folder):
         raise ConfigError(f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}; {how_to_begin(folder)}")
@@ -67,10 +68,14 @@ def sync_runs(sweep: SweepConfig, folder: Path, told: Callable[[], Whole | None]
         jobs, damaged = whole(begun_runs(folder))
         for reason in damaged:
             say(f"damaged, and left out: {reason}")
-        added = [guarded(job.name, partial(sync_run, sweep, folder, job)) for job in jobs]
-        guarded(SUMMARY_ROLE, partial(sync_whole, sweep, folder, told, say))
+        taken: list[str] = []
+        added = [guarded(job.name, partial(sync_run, sweep, folder, job), taken) for job in jobs]
+        done = len(jobs) - len(taken)
+        guarded(SUMMARY_ROLE, partial(sync_whole, sweep, folder, told, say), taken)
     more = f"{sum(added)} epochs were added to {sum(map(bool, added))} of them"
-    say(f"{len(jobs)} runs are whole {sweep.wandb.mode}, {more}")
+    say(f"{done} runs are whole {sweep.wandb.mode}, {more}")
+    if taken:
+        raise NameTaken("\n".join(taken))
     return sum(added)
 
 
@@ -86,9 +91,13 @@ def whole(runs: list[Path]) -> tuple[list[Path], list[str]]:
     return found, damaged
 
 
-def guarded(job: str, call: Callable[[], int]) -> int:
+def guarded(job: str, call: Callable[[], int], taken: list[str]) -> int:
+    """taken: gets what there is to say of a name that another sweep's run has."""
     try:
         return call()
+    except NameTaken as error:
+        taken.append(str(error))
+        return 0
     except UserError:
         raise
     except Exception as error:  # W&B raises anything from CommError to ConnectionResetError

@@ -328,6 +328,50 @@ def test_a_run_of_another_sweep_with_the_same_name_is_left_alone(server: WandbSe
         sync_sweep(tmp_path / "two/sweep", "online", None, print)
 
 
+@pytest.mark.parametrize("drawn", [4, 8])
+def test_a_sweep_that_came_back_from_a_copy_goes_on_with_its_runs(
+    server: WandbServer, tmp_path: Path, drawn: int
+) -> None:
+    """The files of a run that trained are not in the copy. drawn: for it, in the study of the copy."""
+    said: list[str] = []
+    for name, study, last, cycle in (("lost", "one", 3, 4), ("copied", "one", 5, drawn), ("other", "two", 2, 4)):
+        (tmp_path / name).mkdir()
+        sweep, folder = sweep_folder(tmp_path / name, "online")
+        write_record(folder / "sweep.json", {"status": "running", "name": sweep.name, "study_id": study})
+        transfer = {"t_cycle": cycle, "pairs": [CONV], "adapter": {"rank": 4}}
+        record(folder, "trial-000", last, state="complete" if last == 5 else "running", transfer=transfer)
+        mirror = Mirror(sweep, folder, said.append)
+        told = [end()] if last == 5 else []
+        play(mirror, "trial-000", *begin(transfer=transfer), *epochs(1, last), *told)
+        mirror.close()
+        wandb.teardown()
+    run = server.runs["tiny-trial-000"]
+    assert (run.summary["state"], run.setting("sweep_id")) == ("complete", "one")
+    assert [row["epoch"] for row in run.history.values()][-2:] == [4, 5]
+    if drawn == 4:
+        assert run.epochs == [1, 2, 3, 4, 5], "each once"
+        same_but_places(load_wandb("stand-in/mergenet/tiny"), load_trials(tmp_path / "copied/sweep"))
+    assert f"t_cycle={drawn}" in run.setting("variant")
+    assert len(said) == 2 and said[0].startswith("wandb: no run for trial-000 (W&B has a run tiny-trial-000 that")
+    wandb.teardown()
+    assert sync_sweep(tmp_path / "copied/sweep", "online", None, print) == 0, "nothing is lacking"
+
+
+def test_sync_goes_on_after_names_that_are_taken(server: WandbServer, tmp_path: Path) -> None:
+    for name, jobs in (("one", ("trial-000", "trial-001")), ("two", ("trial-000", "trial-001", "trial-002"))):
+        (tmp_path / name).mkdir()
+        _, folder = sweep_folder(tmp_path / name, "disabled")
+        for job in jobs:
+            record(folder, job, 2)
+        done = CliRunner().invoke(sweep_group, ["sync", str(folder)])
+        wandb.teardown()
+    assert done.exit_code == 2
+    first, *lines = done.output.splitlines()
+    assert first == "1 runs are whole online, 2 epochs were added to 1 of them"
+    assert [line[:39] for line in lines] == [f"error: W&B has a run tiny-trial-00{place} that"[:39] for place in (0, 1)]
+    assert server.runs["tiny-trial-002"].epochs == [1, 2]
+
+
 @pytest.mark.usefixtures("hasty")
 def test_an_outage_is_said_once_and_sync_completes_what_it_cost(server: WandbServer, tmp_path: Path) -> None:
     sweep, folder = sweep_folder(tmp_path, "online")
