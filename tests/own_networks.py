@@ -178,6 +178,7 @@ NETWORKS = {
     "striding": lambda spec: Striding(spec, "always"),
     "counting": lambda spec: Counting(spec, tensor=False),
     "counting_tensor": lambda spec: Counting(spec, tensor=True),
+    "int16": lambda spec: Keeping(spec, torch.arange(4, dtype=torch.int16)),
     "complex64": lambda spec: Keeping(spec, torch.randn(4, dtype=torch.complex64)),
     "complex128": lambda spec: Keeping(spec, torch.randn(4, dtype=torch.complex128)),
     "complex128_made_anew": lambda spec: Keeping(spec, torch.ones(4, dtype=torch.complex128), persistent=False),

@@ -14,6 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mergenet.errors import ConfigError
 
+FLOATS = torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128
+# what gloo and NCCL send; of other types the bytes are sent
+EXCHANGED = {torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64, *FLOATS}
+
 
 @contextmanager
 def torchrun_group(device: str) -> Iterator[None]:
@@ -80,17 +84,37 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def wrap(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network itself, or its DDP wrapper if several workers train it together."""
+def wrap(network: nn.Module, device: torch.device, unused: bool = False) -> nn.Module:
+    """The network itself, or its DDP wrapper if several workers train it together.
+
+    unused: the loss does not use every parameter; the wrapper then looks in each step which ones, and that takes time.
+    """
     if world_size() == 1 or not any(p.requires_grad for p in network.parameters()):
         return network
-    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    odd = [name for name, buffer in network.named_buffers() if buffer.dtype not in EXCHANGED]
+    if odd:  # DDP would send them as they are
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, odd)
+    ids = [device] if device.type == "cuda" else None
+    wrapper = DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
+
+    @torch.no_grad()
+    def send(*_: Any) -> None:
+        for name in odd:
+            broadcast_(network.get_buffer(name))
+
+    if odd:
+        wrapper.register_forward_pre_hook(send)
+    return wrapper
 
 
 def broadcast_(tensor: Tensor) -> Tensor:
     """Every worker gets rank 0's values, in place."""
-    if world_size() > 1:
+    if world_size() > 1 and tensor.dtype in EXCHANGED:
         dist.broadcast(tensor, src=0)
+    elif world_size() > 1:
+        values = tensor.contiguous().flatten().view(torch.uint8)
+        dist.broadcast(values, src=0)
+        tensor.copy_(values.view(tensor.dtype).reshape(tensor.shape))
     return tensor
 
 

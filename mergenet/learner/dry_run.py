@@ -2,7 +2,8 @@
 
 What is found out: whether it computes the same with the memory format channels_last, which is quicker for convolutions,
 but in which `view` after a convolution fails; and which of its parameters get a gradient. The network itself, and all
-random streams, are left alone. Networks that this package or torchvision brings are known to take it.
+random streams, are left alone. Networks that this package or torchvision brings are known to take it; they are tried
+out where several workers train them, as DDP must know of parameters without a gradient.
 """
 
 import traceback
@@ -67,8 +68,10 @@ def dry_run(
     amp: AbstractContextManager[None],
     network: nn.Module | None = None,
     name: str = "",
+    formats: bool = True,
 ) -> DryRun:
-    """twin: makes the network anew. network: the one that `name` made before it, which is to learn.
+    """twin: makes the network anew. network: the one that `name` made before it, which is to learn. formats: whether it
+    may be one that does not take channels_last.
 
     Raises ConfigError, in one line, if it fails in plain torch as well.
     """
@@ -79,6 +82,8 @@ def dry_run(
     for buffer, value in buffers.items():
         if not torch.equal(first.get_buffer(buffer).to(value.device), value):
             raise ConfigError(not_new(name, buffer))
+    if not formats:
+        return DryRun(True, idle)
     try:
         others, _ = _step(twin(), task, batch, device, amp, channels_last=True)
     except torch.OutOfMemoryError:

@@ -141,17 +141,20 @@ class Learner:
                 )
             tried, share = DryRun(), batch_size // distributed.world_size()
             single = learns and share < 2 and any(isinstance(m, _BatchNorm) for m in self.network.modules())
-            if is_own(config.model) or single:
+            formats = is_own(config.model) or single
+            if formats or (learns and distributed.world_size() > 1):
                 some = torch.arange(max(1 if learns else 2, share)) % self.task.size("train")
                 batch, made = self.task.batch("train", some, device), self.network if learns else None
-                tried = dry_run(build, self.task, batch, device, self.autocast(), made, config.model.name)
+                tried = dry_run(build, self.task, batch, device, self.autocast(), made, config.model.name, formats)
             if learns and is_own_task(config.task, self.task):
                 twin = build()
                 place(twin, device, tried.channels_last)
                 try_metrics(config.task, self.task, twin, device)
         self.idle = tried.idle
         self.layout = place(self.network, device, tried.channels_last)
-        self.model = distributed.wrap(self.network, device).train()
+        named = self.network.named_parameters(remove_duplicate=False)
+        unused = any(parameter.requires_grad and name in self.idle for name, parameter in named)
+        self.model = distributed.wrap(self.network, device, unused).train()
         self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
         self.scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "fp16")
         self.augmenting = Stream(seed, f"{role}/augment")

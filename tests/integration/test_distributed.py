@@ -18,15 +18,18 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from mergenet.errors import ConfigError, TrainingDiverged
-from mergenet.learner.distributed import process_group, torchrun_group
+from mergenet.learner.distributed import broadcast_, process_group, torchrun_group
+from mergenet.models import MODELS
 from mergenet.records.checkpoint import load_latest, load_tensors, save_tensors
 from mergenet.records.run_record import read_run
 from mergenet.training.run import train_run
 from mergenet.training.trainer import Trainer
+from tests import own_networks
 from tests.tiny import copies, equal, register, same, set_up, tiny_config, without_times
 
 pytestmark = pytest.mark.slow  # processes that train together
 
+UNUSED = own_networks.unused  # a network with a layer that its forward pass does not use
 PLAIN = {  # without BatchNorm and dropout in the networks: two halves of a batch are the batch
     "target.model.name": "tiny_plain_cnn",
     "transfer.pairs": [{"source": "3", "target": "6"}],
@@ -64,6 +67,19 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "estimated maps": {**PLAIN, **BOTH, "transfer.align": "outputs", "transfer.adapter.kind": "linear"},
     "noise": {**PLAIN, "transfer.control": "noise"},
     "frozen": {**PLAIN, "source.kind": "frozen"},
+    **{
+        f"own: {name}": {
+            **PLAIN,
+            "target.model.name": model,
+            "transfer.pairs": [{"source": "3", "target": "a"}],
+            "transfer.adapter.gate": 0.1,
+        }
+        for name, model in {
+            "unused": "tests.own_networks:unused",
+            "unused, by its short name": "tiny_unused",
+            "int16": "tests.own_networks:int16",
+        }.items()
+    },
     "batch norm": {"transfer.t_cycle": 1},
     "recalibrated": {"transfer.t_cycle": 1, "transfer.recalibrate_batches": 2},
 }
@@ -76,12 +92,14 @@ def worker(rank: int, folder: str) -> None:
     """Trains every scenario as one of two workers; what comes of it goes to <folder>/<scenario>-<rank>.*"""
     torch.set_num_threads(1)
     register()
+    MODELS["tiny_unused"] = UNUSED
     with process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2):
         for name, changes in SCENARIOS.items():
             weights, report = train(changes)
             save_tensors(Path(folder) / f"{name}-{rank}.safetensors", weights, {})
             (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(report))
-        for name, part in {"divergence": divergence, "batch size": batch_size, "resumed": resumed}.items():
+        parts = {"divergence": divergence, "batch size": batch_size, "resumed": resumed, "sent": sent}
+        for name, part in parts.items():
             (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(part(rank, Path(folder))))
 
 
@@ -131,6 +149,14 @@ def batch_size(*_: Any) -> str:
     return "nothing"
 
 
+def sent(rank: int, _: Path) -> list[Any]:
+    """What a worker holds of tensors whose values are its rank + 1, after rank 0 has sent its own."""
+    types = torch.int16, torch.uint16, torch.uint32, torch.float8_e4m3fn, torch.bool, torch.complex64
+    tensors = [torch.full((2, 3), rank + 1).to(one) for one in types]
+    tensors += [torch.full((), rank + 1, dtype=torch.int16), torch.full((3, 2), rank + 1, dtype=torch.int16).t()]
+    return [value.to(torch.complex64).real.tolist() for value in map(broadcast_, tensors)]
+
+
 def resumed(_rank: int, folder: Path) -> list[dict[str, Any]]:
     """A run closed after each epoch and taken up again, and one that was not. What this worker was given at last."""
     rows: list[dict[str, Any]] = []
@@ -157,6 +183,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def tiny_networks() -> Any:
     with set_up():
+        MODELS["tiny_unused"] = UNUSED
         yield
 
 
@@ -209,6 +236,12 @@ def test_a_batch_that_cannot_be_shared_is_a_config_error(folder: Path) -> None:
     for rank in (0, 1):
         message = report(folder, "batch size", rank)
         assert message == "target.batch_size must be divisible by the number of workers (2), got 15"
+
+
+def test_tensors_of_any_type_are_sent(folder: Path) -> None:
+    rows = [[1.0] * 3] * 2
+    for rank in (0, 1):
+        assert report(folder, "sent", rank) == [*[rows] * 6, 1.0, rows]
 
 
 def test_a_resumed_run_of_two_workers_is_bitwise_one_that_was_not_stopped(folder: Path) -> None:
