@@ -150,8 +150,11 @@ def test_runs_that_were_there_and_the_table_are_mirrored_once(server: WandbServe
     check_published(server, folder)
     files = sorted(folder.glob("wandb/run-*"))
     assert len(files) == 5
+    own = read_state(folder)["study_id"]
+    assert own and {run.setting("sweep_id") for run in server.runs.values()} == {own}
     go_on(plan, folder)
     assert sorted(folder.glob("wandb/run-*")) == files, "nothing is left to mirror"
+    assert read_state(folder)["study_id"] == own
     done = CliRunner().invoke(cli, ["sweep", "sync", str(folder)])
     assert done.exit_code == 0, done.output
     check_published(server, folder)
