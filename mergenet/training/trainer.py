@@ -247,7 +247,7 @@ class Trainer:
             learner.load_state_dict(state["learners"][learner.role])
         self.transfer.load_state_dict(state["transfer"])
         bests = {role: Best(**best) for role, best in state["bests"].items()}
-        self.bests = {role: best for role, best in bests.items() if is_value(best.value)}  # 0.2.0 kept NaN
+        self.bests = {role: best for role, best in bests.items() if is_value(best.value)}  # earlier versions kept NaN
 
 
 def train(config: Config) -> Iterator[EpochResult]:

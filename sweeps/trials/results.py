@@ -66,7 +66,7 @@ def read_trial(folder: Path, sweep: SweepConfig) -> dict[str, Any]:
 
 
 def kept_value(rows: list[dict[str, Any]], result: dict[str, Any]) -> bool:
-    """Whether the epoch whose weights a run kept has a finite metric: 0.2.0 kept the first if that was NaN."""
+    """Whether the epoch whose weights a run kept has a finite metric: earlier ones kept the first, NaN or not."""
     kept = best_row(rows, result)
     return not kept or result[METRIC] not in kept or is_value(kept[result[METRIC]])
 

@@ -189,7 +189,7 @@ def test_a_metric_that_is_no_number_is_never_the_best(monkeypatch: pytest.Monkey
     assert trainer.best is not None
     assert (trainer.best.epoch, trainer.best.value) == (2, 0.2)
     state = trainer.state_dict()
-    state["bests"]["target"]["value"] = math.nan  # as version 0.2.0 kept it
+    state["bests"]["target"]["value"] = math.nan  # as earlier versions kept it
     trainer.load_state_dict(state)
     assert trainer.best is None
 
