@@ -41,7 +41,7 @@ def test_it_has_no_value_in_summary_status_table_and_weights_and_biases(sweep: P
     summary = summarize(PLAN, sweep, {"search": 1.0}, None)
     assert summary["baseline"]["value"] is None
     assert [trial["value"] for trial in summary["trials"]] == [None, None]
-    assert how_it_ended(summary, PLAN.sweep, sweep, None).summary == {"state": "failed"}
+    assert how_it_ended(summary, PLAN.sweep, sweep, None).summary == {"state": "failed", "trials_failed": 2}
     assert numbers(summary) == {"trials_failed": 2}
     about = {"trial_id": "baseline", "role": "baseline"}
     told = ending_of(PLAN.sweep, sweep, about, "failed", "it raised", None).summary
