@@ -1,7 +1,7 @@
 """Single points of a search space, by Optuna's names, and all of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import optuna
@@ -92,13 +92,23 @@ class Walker:
 
 
 def grid_points(space: Space) -> Iterator[Labels]:
-    """Every draw of a space of choices and whole numbers, by Optuna's names, in the order of the file."""
-    stack: list[Labels] = [{}]
+    """Every draw of a space of choices and whole numbers, by Optuna's names, in the order of the file, one by one: a
+    range may have more numbers than fit into memory.
+    """
+    stack = [iter([Labels()])]
     while stack:
-        point = stack.pop()
+        point = next(stack[-1], None)
+        if point is None:
+            stack.pop()
+            continue
         try:
             space(Walker(point))
         except Undecided as where:
-            stack += [{**point, where.name: value} for value in reversed(where.values)]
+            stack.append(with_each(point, where.name, where.values))
         else:
             yield point
+
+
+def with_each(point: Labels, name: str, values: Iterable[Any]) -> Iterator[Labels]:
+    for value in values:
+        yield {**point, name: value}

@@ -16,7 +16,7 @@ from sweeps.samplers.history import by_index
 from sweeps.samplers.registry import SAMPLERS, auto
 from sweeps.study.study import SweepStudy
 from tests.sweeps.base import CONV, HEAD, space_of, sweep_config
-from tests.sweeps.spaces import CHOICES, GATE, RANGES, RANK
+from tests.sweeps.spaces import CHOICES, DEPTH, GATE, RANGES, RANK
 
 FIXED = {"top_k": {"scheduler": "none"}}
 NUM_TRIALS = 24
@@ -70,6 +70,12 @@ def test_the_grid_is_drawn_whole() -> None:
     study = opened(InMemoryStorage(), "grid")
     drawn = {tuple(study.draw(index).params.values()) for index in range(NUM_TRIALS)}
     assert drawn == set(itertools.product((2, 4, 6, 8), (0.05, 0.1, 0.3), (1, 2)))
+
+
+def test_a_range_of_more_numbers_than_fit_into_memory_is_listed_one_by_one() -> None:
+    space = space_of({"transfer.start_step": {"int": [8, 10**9]}, DEPTH: {"choice": [1, 2]}})
+    first = [tuple(point.values()) for point in itertools.islice(grid_points(space), 4)]
+    assert first == [(8, 1), (8, 2), (9, 1), (9, 2)]
 
 
 def test_a_grid_holds_only_ranks_that_fit() -> None:
