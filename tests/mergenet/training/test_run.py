@@ -15,7 +15,7 @@ from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.learner.learner import Learner
 from mergenet.records.checkpoint import load_latest, load_tensors
-from mergenet.records.run_record import delete_run, read_run
+from mergenet.records.run_record import read_run
 from mergenet.records.sealed import read_record, write_record
 from mergenet.tasks.contents import in_a_line
 from mergenet.training.run import train_run
@@ -359,21 +359,6 @@ def test_the_epochs_of_a_run_that_lost_its_configuration_are_not_deleted(folder:
     with pytest.raises(CheckpointError, match=r"holds the epochs of a run and no config\.yaml; put that back, delete"):
         finish(tiny_config(), folder)
     assert sorted(folder.rglob("*")) == files
-
-
-def test_a_run_that_is_being_deleted_is_known_as_one_to_the_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish(tiny_config(), folder)
-    last: list[str] = []
-    unlink = Path.unlink
-
-    def noted(path: Path, missing_ok: bool = False) -> None:
-        last.append(path.name)
-        unlink(path, missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", noted)
-    delete_run(folder, folder.parent)
-    assert not folder.exists()
-    assert last[-1] == "config.yaml"
 
 
 def test_an_empty_folder_is_used(folder: Path) -> None:

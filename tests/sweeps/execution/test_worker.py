@@ -2,7 +2,9 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,14 @@ class Knot:
         self.self = self
 
 
-@pytest.fixture(autouse=True)
-def _thawed() -> Iterator[None]:
-    """Without the automatic collector, so that only `tidy` collects."""
-    gc.disable()
-    yield
-    gc.enable()
-    gc.unfreeze()
+def in_a_fresh_process(check: Callable[[], None]) -> None:
+    """Where no thread of an earlier test collects garbage at the same moment: then `gc.collect` does nothing."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(check).result()
 
 
-def test_cycles_of_every_job_are_freed() -> None:
+def cycles_of_every_job_are_freed() -> None:
+    gc.disable()  # so that only `tidy` collects
     for turn in range(3):
         knot = Knot()
         alive = weakref.ref(knot)
@@ -38,7 +38,9 @@ def test_cycles_of_every_job_are_freed() -> None:
         assert alive() is None
 
 
-def test_what_the_first_job_imported_is_not_searched_again() -> None:
+def what_the_first_job_imported_is_not_searched_again() -> None:
+    gc.disable()
+    gc.collect()
     before = len(gc.get_objects())
     tidy(0)
     assert gc.get_freeze_count() > 0.9 * before
@@ -48,6 +50,11 @@ def test_what_the_first_job_imported_is_not_searched_again() -> None:
     tidy(1)
     assert gc.get_freeze_count() <= frozen  # what lives after a later job may still become garbage
     assert any(thing is kept for thing in gc.get_objects())
+
+
+@pytest.mark.parametrize("check", [cycles_of_every_job_are_freed, what_the_first_job_imported_is_not_searched_again])
+def test_memory_after_a_job(check: Callable[[], None]) -> None:
+    in_a_fresh_process(check)
 
 
 def test_a_job_that_failed_before_it_began_begins_when_it_is_tried_again(tmp_path: Path) -> None:
