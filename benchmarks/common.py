@@ -1,13 +1,12 @@
 """Common output of the benchmarks: first the command line and the machine; with --json one object as the last line."""
 
 import argparse
-import json
-import math
 import os
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from mergenet.cli.plain_json import json_text
 from mergenet.config import Config
 from mergenet.records.provenance import provenance
 
@@ -57,12 +56,4 @@ def header(name: str, arguments: Sequence[str], facts: dict[str, Any]) -> None:
 def footer(name: str, facts: dict[str, Any], seeds: Sequence[int], figures: dict[str, Any]) -> None:
     """One line of JSON: benchmark, machine, seeds, figures. A missing figure (NaN) is null."""
     whole = {"benchmark": name, "machine": facts, "seeds": list(seeds), "figures": figures}
-    print(json.dumps(_without_nan(whole), allow_nan=False))
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json_text(whole))

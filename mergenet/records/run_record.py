@@ -39,12 +39,12 @@ Keys of result.json:
     epochs_done   with a checkpoint behind them: so many lines of epochs.jsonl are there at least
     epochs_sha256 of these lines without their times, so that equal runs have equal results; earlier versions lack it
     metric        the column that selects the best epoch, such as target_val_top1
-    best_epoch    by that metric, whose value is there as well; null before the first
-                  that has one
+    best_epoch    by that metric, whose value is there as well; null before the first that has one
     target_test_{loss,METRIC}         of a finished run, by the network of the best epoch
     source_best_epoch, source_val_METRIC, source_test_{loss,METRIC}    of a source that also receives
 """
 
+import errno
 import functools
 import hashlib
 import json
@@ -173,12 +173,21 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
 
 
 def delete_run(folder: Path, place: Path) -> None:
-    """At once, for a reader: in another folder, on the same disk, under a name that none looks at; then its files."""
+    """At once, for a reader: it goes to `place`, under a name that none looks at; then its files. A run that lies on
+    another disk is deleted where it is.
+    """
     deleted = place / f"{DELETED}{folder.name}"
     if deleted.exists():
         shutil.rmtree(deleted)
-    folder.rename(deleted)
-    shutil.rmtree(deleted)
+    try:
+        folder.rename(deleted)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        empty_run(folder)
+        folder.rmdir()
+    else:
+        shutil.rmtree(deleted)
 
 
 def clear_deleted(place: Path) -> None:

@@ -61,11 +61,6 @@ class Transfer:
         weights = torch.cat([p.detach().flatten() for p in link.adapter.parameters() if p.ndim > 1])
         return moved / rms(weights).item()
 
-    @property
-    def last_step(self) -> int | None:
-        """The step of the last transfer of any link, if there is one."""
-        return max((step for link in self.links for step in self.updates(link)), default=None)
-
     def begin(self, step: int) -> bool:
         """Transfers whatever is due, before the networks' forward passes. True if anything was."""
         for link in self.links:

@@ -16,7 +16,7 @@ from sweeps.trials.jobs import trial_name
 from sweeps.trials.messages import EPOCHS, FAILURE, OBJECTIVE
 from sweeps.trials.objectives import asked
 
-RELAYS = 16  # that start at the same time, at most
+MAX_STARTING = 16  # relays
 
 
 class StudySearch(Searcher):
@@ -28,8 +28,8 @@ class StudySearch(Searcher):
     records. A trial stopped before its last epoch is PRUNED; one that raised, or whose value is missing or
     not finite, is FAIL.
 
-    No more trials than RELAYS wait for a new relay: Ray asks for each of them again and again until it starts, which
-    with hundreds takes most of a core of the head, and what is drawn later knows more of the others.
+    No more trials than MAX_STARTING wait for a new relay: Ray asks for each of them again and again until it starts,
+    which with hundreds takes most of a core of the head, and what is drawn later knows more of the others.
 
     closed: what this process knows, called before each suggestion and where the scheduler stops a trial; once it is
     true nothing begins or goes on, and such a trial keeps its state.
@@ -79,7 +79,7 @@ class StudySearch(Searcher):
     def _suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self.closed() or not (self.known or (self.left and not self.spent())):
             return Searcher.FINISHED
-        if not self.free and len(self.waiting) >= RELAYS:
+        if not self.free and len(self.waiting) >= MAX_STARTING:
             return None
         if self.known:
             drawn = self.known.pop(0)

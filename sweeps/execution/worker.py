@@ -15,10 +15,10 @@ from typing import Any
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE
 from analysis.trial_file import TRIAL_FILE
 from mergenet.config import Config
-from mergenet.errors import TrainingDiverged, UserError, WriteError, named_line
+from mergenet.errors import CheckpointError, TrainingDiverged, UserError, WriteError, named_line
 from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
-from mergenet.records.run_record import CONFIG_FILE, EpochResult
+from mergenet.records.run_record import CONFIG_FILE, FINISHED, RECORDING_FILE, STATUS, EpochResult, read_result
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.execution.placement import own_placement
 from sweeps.trials.errors import write_refusal
@@ -90,6 +90,7 @@ def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
     If the disk refuses a write the job has not failed: it is suspended, and the error says why.
     What `report` returns after the last epoch is ignored: a job that has trained to its end is complete.
     """
+    there = is_there(job)
     try:
         state, error = do_epochs(job, report)
         note_state(job, RUNNING if state == SUSPEND else state, error)
@@ -97,7 +98,19 @@ def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
         if (reason := write_refusal(failure)) is None:
             raise
         state, error = SUSPEND, reason
-    return {"state": state, "error": error}
+    outcome: JobOutcome = {"state": state, "error": error}
+    return outcome | {"there": True} if there else outcome
+
+
+def is_there(job: Job) -> bool:
+    """Whether the run has been trained, or the source recorded, to its end before."""
+    folder = Path(job["folder"])
+    if job["task"] == "record":
+        return (folder / RECORDING_FILE).is_file()
+    try:
+        return bool(read_result(folder)[STATUS] == FINISHED)
+    except CheckpointError:  # the training tells of it
+        return False
 
 
 def do_epochs(job: Job, report: ReportEpoch) -> tuple[str, str | None]:

@@ -25,7 +25,6 @@ from sweeps.trials.objectives import feasible
 from sweeps.trials.ranking import leader, trial_states
 from sweeps.trials.record import best_value
 
-TIMES = "seconds_"  # how the columns begin that say how long an epoch took
 UNDONE = ("waiting", "running", "retrying")
 
 
@@ -54,8 +53,6 @@ class View:
         self.params: dict[str, dict[str, Any]] = {}
         self.started: dict[str, float] = {}
         self.rows: dict[str, list[Row]] = {}
-        self.heard: dict[str, float] = {}  # when a job last told of itself
-        self.took: dict[str, float] = {}  # seconds in which its last epoch came
         self.states: dict[str, tuple[str, str]] = {}  # job -> role, state
         self.lost = 0  # times that a job lost its workers
         self.seconds: list[float] = []
@@ -82,10 +79,10 @@ class View:
                 self.params[job] = event["params"]
                 self.states[job] = (event["role"], "waiting")
             elif event["event"] == "started":
-                self.started[job] = self.heard[job] = event["time"]
+                self.started[job] = event["time"]
                 self.states[job] = (event["role"], "running")
             elif event["event"] == "row":
-                self._row(job, event["row"], event["time"])
+                self._row(job, event["row"])
             elif event["event"] == "lost":
                 self.lost += 1
                 self.states[job] = (event["role"], "retrying")
@@ -118,22 +115,14 @@ class View:
         if role == TRIAL and state in (PRUNED, FAILED):
             self.num_jobs -= self.sweep.seeds_per_trial - 1
 
-    def _row(self, job: str, row: Row, now: float) -> None:
+    def _row(self, job: str, row: Row) -> None:
         rows = self.rows.setdefault(job, [])
         del rows[row[EPOCH] - 1 :]  # of a run that is read again, or goes on from an earlier epoch
         rows.append(row)
-        self.took[job] = now - self.heard.get(job, now)
-        self.heard[job] = now
-
-    def _was_there(self, job: str) -> bool:
-        """Whether the job was only read: its last epoch came sooner than it can train. Times are not in all records."""
-        rows = self.rows.get(job, [])
-        trained = sum(float(value or 0) for name, value in (rows[-1] if rows else {}).items() if name.startswith(TIMES))
-        return job in self.took and self.took[job] < trained / 2
 
     def _end(self, event: EndEvent) -> None:
         self._settle(event["job"], event["role"], event["state"])
-        if event["job"] in self.started and event["role"] != SOURCE and not self._was_there(event["job"]):
+        if event["job"] in self.started and event["role"] != SOURCE and not event.get("there"):
             self.seconds.append(event["time"] - self.started[event["job"]])
 
     def line(self, event: EndEvent) -> str:
@@ -141,7 +130,7 @@ class View:
         job, role = event["job"], event["role"]
         rows = self.rows.get(job, [])
         seconds = event["time"] - self.started.get(job, event["time"])
-        time = ", there already" if self._was_there(job) else f" {seconds:6.1f} s"
+        time = ", there already" if event.get("there") else f" {seconds:6.1f} s"
         head = f"{job:<14} {event['state']:<8} {len(rows):>3} epochs{time}"
         if event["error"] is not None:
             return f"{head}  {event['error']}"

@@ -98,7 +98,8 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
     """
     import wandb
 
-    name, own = run_id(sweep, job), read_state(folder).get(STUDY_ID)
+    name, state = run_id(sweep, job), read_state(folder)
+    own, copied = state.get(STUDY_ID), bool(state.get("copy"))
     config = config | ({SWEEP_ID: own} if own else {})
     seen = bool(run_files(folder, name))
     if mode == OFFLINE:
@@ -112,7 +113,7 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
         if mode != OFFLINE:
             check_reachable(client.settings.base_url)
         resume: Resume = None if is_forgotten(folder, name) else "allow" if seen else "never"
-        if resume == "never" and mode != OFFLINE and (there := config_there(sweep, name)) is not None:
+        if resume == "never" and copied and mode != OFFLINE and (there := config_there(sweep, name)) is not None:
             resume = regained(name, config, there)
         try:
             run = wandb.init(

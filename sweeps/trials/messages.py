@@ -41,11 +41,15 @@ class Job(TypedDict):
 
 
 class JobOutcome(TypedDict):
-    """How a job ended. state: as in trial.json, or SUSPEND. error: one line. final: no worker wrote that down."""
+    """How a job ended. state: as in trial.json, or SUSPEND. error: one line. final: no worker wrote that down.
+
+    there: all its epochs had been trained before, and were only read.
+    """
 
     state: str
     error: str | None
     final: NotRequired[bool]
+    there: NotRequired[bool]
 
 
 @final

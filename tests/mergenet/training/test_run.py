@@ -1,5 +1,6 @@
 """Runs on disk: a run that was closed or damaged ends bitwise as one that was not."""
 
+import errno
 import itertools
 import math
 import shutil
@@ -15,7 +16,7 @@ from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.learner.learner import Learner
 from mergenet.records.checkpoint import load_latest, load_tensors
-from mergenet.records.run_record import read_run
+from mergenet.records.run_record import delete_run, read_run
 from mergenet.records.sealed import read_record, write_record
 from mergenet.tasks.contents import in_a_line
 from mergenet.training.run import train_run
@@ -359,6 +360,19 @@ def test_the_epochs_of_a_run_that_lost_its_configuration_are_not_deleted(folder:
     with pytest.raises(CheckpointError, match=r"holds the epochs of a run and no config\.yaml; put that back, delete"):
         finish(tiny_config(), folder)
     assert sorted(folder.rglob("*")) == files
+
+
+def test_a_run_on_another_disk_than_its_sweep_is_deleted_where_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(tiny_config(), folder)
+
+    def refused(path: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, "Invalid cross-device link", str(path), None, str(target))
+
+    monkeypatch.setattr(Path, "rename", refused)
+    delete_run(folder, folder.parent)
+    assert not folder.exists()
 
 
 def test_an_empty_folder_is_used(folder: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from sweeps.execution.tune_searcher import RELAYS, StudySearch
+from sweeps.execution.tune_searcher import MAX_STARTING, StudySearch
 from sweeps.study.study import SweepStudy
 from sweeps.trials.messages import FAILURE, OBJECTIVE
 from tests.sweeps.base import space_of, sweep_config
@@ -69,7 +69,7 @@ def test_a_trial_that_lost_its_relay_keeps_its_state(tmp_path: Path) -> None:
 
 def test_few_relays_start_at_once_and_a_free_one_is_taken_at_once(tmp_path: Path) -> None:
     search = Driver().search(opened(tmp_path, num_trials=60), 60)
-    names = [str(i) for i in range(RELAYS)]
+    names = [str(i) for i in range(MAX_STARTING)]
     assert all(isinstance(search.suggest(name), dict) for name in names)
     assert search.suggest("more") is None
     search.on_trial_start("0")

@@ -16,19 +16,19 @@ from mergenet.records.sealed import read_record
 from sweeps.study.storage import STORAGES, URL, check_storage, study_name
 from sweeps.study.study import SweepStudy
 from sweeps.trials.files import JOURNAL_FILE, STUDY_FILE
-from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps import studies
 from tests.sweeps.postgres import postgres
-from tests.sweeps.spaces import SEARCH
 
 CANARY = "canary-7391"
 
 
 def opened(folder: Path, storage: str) -> SweepStudy:
-    return SweepStudy(sweep_config(SEARCH, storage=storage), space_of(SEARCH), "max", folder)
+    return studies.opened(folder, storage=storage)
 
 
 def outsider(folder: Path, storage: str) -> optuna.Study:
     """As optuna-dashboard opens it: by its name, with nothing of ours."""
+    studies.drivers_end()
     if storage == "journal":
         where: Any = JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE)))
     else:

@@ -337,7 +337,9 @@ def test_a_sweep_that_came_back_from_a_copy_goes_on_with_its_runs(
     for name, study, last, cycle in (("lost", "one", 3, 4), ("copied", "one", 5, drawn), ("other", "two", 2, 4)):
         (tmp_path / name).mkdir()
         sweep, folder = sweep_folder(tmp_path / name, "online")
-        write_record(folder / "sweep.json", {"status": "running", "name": sweep.name, "study_id": study})
+        write_record(
+            folder / "sweep.json", {"status": "running", "name": sweep.name, "study_id": study, "copy": "file:///copy"}
+        )
         transfer = {"t_cycle": cycle, "pairs": [CONV], "adapter": {"rank": 4}}
         record(folder, "trial-000", last, state="complete" if last == 5 else "running", transfer=transfer)
         mirror = Mirror(sweep, folder, said.append)
