@@ -351,15 +351,10 @@ def show_finished(config: "SweepConfig", folder: Path, console: "Console") -> bo
     Raises ConfigError, with what differs, if it holds this sweep with other settings.
     """
     from sweeps.driver.start import finished
-    from sweeps.trials.sweep_dir import check_settings, holds_sweep, shown_path
+    from sweeps.trials.sweep_dir import shown_path
 
     summary = finished(config, folder)
     if summary is None:
-        if holds_sweep(folder):
-            from mergenet.records.provenance import config_hash
-            from sweeps.config.base import load_base
-
-            check_settings(folder, config, config_hash(load_base(config)))
         return False
     from sweeps.report.summary import print_summary
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mergenet.errors import ConfigError
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep, parse_sweep
 from sweeps.driver.result import SweepResult
@@ -17,18 +16,7 @@ from sweeps.driver.signals import handlers, restore
 from sweeps.driver.start import begin, finished, go_on, unfinished
 from sweeps.execution.local_ray import settle
 from sweeps.trials.errors import SlotDied, SweepPaused, SweepStopped
-from sweeps.trials.sweep_dir import (
-    FIRST,
-    REST,
-    holds_ablation,
-    holds_sweep,
-    is_rest,
-    is_used,
-    only,
-    resume_command,
-    shown_path,
-    status_of,
-)
+from sweeps.trials.sweep_dir import holds_ablation, holds_sweep, is_rest, resume_command, shown_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,7 +99,6 @@ class Sweep:
             return summary
         if unfinished(self.config, folder):
             return go_on(folder, console, address, retry)
-        check_free(folder)
         return begin(self.config, folder, console, False, address, copy_to)
 
     def _folder(self, folder: str | Path | None) -> Path:
@@ -119,21 +106,6 @@ class Sweep:
 
     def __repr__(self) -> str:
         return f"Sweep({self.config.name!r}, base={self.config.base!r}, num_trials={self.config.num_trials})"
-
-
-def check_free(folder: Path) -> None:
-    """Raises ConfigError if the folder holds anything that is not this sweep."""
-    must = f"folder must be new or hold this very sweep, got {str(folder)!r}"
-    if is_rest(folder) and not only(FIRST, folder):
-        raise ConfigError(f"{must}, which holds {REST}; choose another folder, or delete it with overwrite=True")
-    if not is_used(folder) or is_rest(folder):
-        return
-    if not holds_sweep(folder):
-        raise ConfigError(f"{must}; choose another")
-    raise ConfigError(
-        f"{must}, which holds another one (status: {status_of(folder)}); choose another folder, "
-        "or delete that sweep with overwrite=True"
-    )
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from sweeps.trials.sweep_dir import (
     BASE_FILE,
     check_deletable,
     check_folder,
+    check_settings,
     finished_summary,
     holds_sweep,
     holds_this_sweep,
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
 def finished(config: SweepConfig, folder: Path) -> dict[str, Any] | None:
     """summary.json, if the folder holds this very sweep, finished.
 
-    Raises CheckpointError if code or data have changed since.
+    Raises CheckpointError if code or data have changed since; ConfigError, with what differs, if it is finished with
+    other settings.
     """
     if not holds_sweep(folder):
         return None
     base = load_base(config)
     summary = finished_summary(folder, config, config_hash(base))
-    if summary is not None:
+    if summary is None:
+        check_settings(folder, config, config_hash(base))
+    else:
         check_sweep_unchanged(folder, base, config.search)
     return summary
 
@@ -61,6 +65,7 @@ def begin(
     copy_to: str | None = None,
 ) -> dict[str, Any]:
     """Run a sweep in a new folder, or overwrite the one there; returns the summary. Raises as `run_sweep`."""
+    (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
     from sweeps.driver.run import run_sweep
     from sweeps.planning.checks import plan_sweep
     from sweeps.tracking.remote_copy import check_url
@@ -68,7 +73,6 @@ def begin(
     check_address(address)
     if copy_to is not None:
         check_url(copy_to)
-    (check_deletable if overwrite else check_folder)(folder)  # before the networks are built for the other checks
     check_cluster(address)
     with starting(config, address):
         plan = plan_sweep(config, elsewhere=address is not None)

@@ -142,7 +142,7 @@ def test_a_finished_sweep_is_only_read(place: Path, result: SweepResult, capsys:
     assert capsys.readouterr().out == ""
     assert read.summary == SweepResult.load(str(folder)).summary == result.summary
     with pytest.raises(
-        ConfigError, match=r"which holds another one \(status: finished\); choose another folder, or del"
+        ConfigError, match=r"which holds this sweep with other settings: num_trials \(2, now 3\); to go on with it"
     ):
         sweep_of(place, num_trials=3).run(folder)
     (folder / "study.db").rename(folder / "away.db")
@@ -183,7 +183,7 @@ def test_folders_that_are_none_of_a_sweep(place: Path) -> None:
     (place / "mine").mkdir()
     (place / "mine/notes.txt").touch()
     for overwrite in (False, True):
-        with pytest.raises(ConfigError, match=r"^folder must be new or hold this very sweep, got .*; choose another$"):
+        with pytest.raises(ConfigError, match=r"^the sweep folder must be new or empty, got .*; choose another f"):
             sweep_of(place).run(place / "mine", overwrite=overwrite, quiet=True)
     with pytest.raises(ConfigError, match=r"^folder must be that of a sweep, got '.*mine'; Sweep\.load"):
         SweepResult.load(place / "mine")
