@@ -60,9 +60,9 @@ def combined(states: Sequence[str], count: int) -> str:
     return COMPLETE if list(states).count(COMPLETE) >= count else RUNNING
 
 
-def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation over at least two seeds."""
-    return statistics.fmean(values), statistics.stdev(values)
+def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation over seeds; of one seed None."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def failure(runs: Iterable[Mapping[str, Any]]) -> str | None:

@@ -228,7 +228,7 @@ def note_seeds(jobs: Sequence[Job], trained: Sequence[Job]) -> None:
     """The first run of a variant says how many seeds it has, as that of a trial does: after more seeds, or fewer."""
     first = Path(jobs[0]["folder"])
     trial, seeds = trial_of(first), [job["config"]["seed"] for job in trained]
-    if trial is not None and len(seeds) > 1 and trial.get(SEEDS) != seeds:
+    if trial is not None and (len(seeds) > 1 or (seeds and SEEDS in trial)) and trial.get(SEEDS) != seeds:
         write_trial_file(first, trial | {SEEDS: seeds})
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from analysis.tables.load import load_trials
@@ -198,6 +199,23 @@ def test_the_table_of_an_ablation_that_gets_more_seeds_is_the_mean_over_all(tmp_
     table = load_trials(folder)
     assert set(table["seeds"]) == {4} and set(table["state"]) == {"complete"}
     assert table["target_test_top1"].tolist() == pytest.approx([0.6] * 3)
+
+
+def test_a_variant_that_gets_no_more_than_one_seed_has_ended(tmp_path, plan):
+    """One that was rejected after it read as running for good: the others never come."""
+    folder = begun(tmp_path / "a", plan)
+    jobs = plan.jobs(folder)
+    *others, dropped_one = jobs
+    for name, found in jobs.items():
+        trained = found[:1] if name == dropped_one else found
+        for job in trained:
+            write_finished(job, 0.5 + job["config"]["seed"] / 10)
+        note_seeds(found, trained)
+    table = load_trials(folder).set_index("trial")
+    assert set(table["state"]) == {"complete"}
+    assert table["seeds"].to_dict() == dict.fromkeys(others, len(plan.seeds)) | {dropped_one: 1}
+    assert table["target_test_top1"][dropped_one] == pytest.approx(0.5 + plan.seeds[0] / 10)
+    assert np.isnan(table["sd"][dropped_one])
 
 
 # ---------------------------------------------------------------- reuse
