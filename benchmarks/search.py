@@ -17,8 +17,9 @@ random configurations after the last epoch, top the best that differential evolu
 both are a task's own, so regrets of two runs compare.
 
 More sides come from the extra `peers` (search_peers.py). With --out a search that has run is not run again: the file
-keeps what each found, by side, task, seed, noise, workers and budgets; it knows nothing of the code, so delete it after
-a change.
+keeps what each found, by side, task, seed, noise, workers and budgets, and the commit at which it ran, which is not
+compared: after a change of the search delete its rows. searches.jsonl has the searches of the newest tables in
+docs/log.md, so that more seeds add to them.
 
 The surrogate has no noise, unlike training, where two seeds differ. With --noise 0.25 all values of a trial are off by
 one normal number, whose standard deviation is a quarter of what the best random configuration is above the median, and
@@ -270,7 +271,7 @@ def report(figures: dict[str, Any]) -> None:
         print(f"goal, at most {GOAL} of {STOCK}'s at {later}: {'met' if met else 'NOT met'}")
 
 
-def search_all(jobs: Sequence[Job], options: Any, run: Callable[..., Found]) -> dict[Job, Found]:
+def search_all(jobs: Sequence[Job], options: Any, commit: str | None, run: Callable[..., Found]) -> dict[Job, Found]:
     """What every job finds, those that stand in --out as they stand there. run: a job, and where it searches."""
     where = {name: getattr(options, name) for name in SETTING if hasattr(options, name)}
     where["budgets"] = [*options.budgets]
@@ -282,7 +283,7 @@ def search_all(jobs: Sequence[Job], options: Any, run: Callable[..., Found]) -> 
             found[job] = one
             if options.out:
                 with options.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"job": job} | by_name(one) | where) + "\n")
+                    file.write(json.dumps({"job": job} | by_name(one) | where | {"commit": commit}) + "\n")
     return {job: found[job] for job in jobs}
 
 
@@ -310,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common.header(NAME, arguments, facts)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     jobs = [(side, task, seed) for seed in seeds for side in sides for task in tasks]
-    found = search_all(jobs, options, partial(found_by, options.lcbench))
+    found = search_all(jobs, options, facts["git_commit"], partial(found_by, options.lcbench))
     regret = regrets({job: one.accuracy for job, one in found.items()}, options.lcbench)
     tell(NAME, options, facts, found, regret)
 

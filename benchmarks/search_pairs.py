@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run(setting(), tables, options.runs, options.jobs)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     jobs = list(itertools.product(options.sides.split(","), map(str, tables), seeds))
-    found = search_all(jobs, options, functools.partial(found_in, options.runs, tables))
+    found = search_all(jobs, options, facts["git_commit"], functools.partial(found_in, options.runs, tables))
     table = table_of(options.runs, tuple(tables), 0)
     print(f"{spread(table)}\n{crossing(table)}")
     tell(NAME, options, facts, found, regrets({job: one.accuracy for job, one in found.items()}, table))

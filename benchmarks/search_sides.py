@@ -106,6 +106,7 @@ OWN: dict[str, MakeSide] = {
     "ours": ours,
     "stock": Stock,
     "stock_grace_4": lambda seed, problem: Stock(seed, problem, grace_period=4),
+    "ours_4": lambda seed, problem: ours(seed, problem, grace_epochs=4),
     "ours_asha": lambda seed, problem: ours(seed, problem, scheduler="asha"),
     "ours_tpe": lambda seed, problem: ours(seed, problem, sampler="tpe"),
     "ours_random": lambda seed, problem: ours(seed, problem, sampler="random"),

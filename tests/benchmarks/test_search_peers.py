@@ -11,6 +11,7 @@ from benchmarks.search_peers import PEERS, WithOurStopping, hebo_parameter
 from benchmarks.search_problem import LCBENCH
 from benchmarks.surrogate import EPOCHS, SEARCH
 
+KEPT = Path(search.__file__).with_name("searches.jsonl")
 PACKAGES = {"syne": "syne_tune", "hebo": "hebo", "smac": "smac"}
 
 
@@ -77,3 +78,13 @@ def test_kept_searches_are_those_of_the_same_noise_and_workers(tmp_path: Path) -
     assert search.kept(out, [10, 50], **where) == {("ours", "7", 0): search.Found([1.0, 3.0], [10.0, 50.0], [20, 120])}
     assert search.kept(out, [10], **(where | {"finish": True})) == {}
     assert search.kept(out, [10, 100], **where) == {}, "a budget that it did not look at"
+
+
+def test_the_searches_that_are_kept_are_whole_and_of_sides_that_there_are() -> None:
+    rows = [json.loads(line) for line in KEPT.read_text(encoding="utf-8").splitlines()]
+    assert {row["job"][0] for row in rows} <= search.SIDES.keys()
+    for row in rows:
+        assert {len(row[key]) for key in ("found", "trainings", "trials")} == {len(row["budgets"])}
+        assert len(row["commit"]) == 40
+    where = [json.dumps([row["job"], *(row[key] for key in (*search.SETTING, "budgets"))]) for row in rows]
+    assert len({*where}) == len(where), "none twice"
