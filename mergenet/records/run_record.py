@@ -44,13 +44,11 @@ Keys of result.json:
     source_best_epoch, source_val_METRIC, source_test_{loss,METRIC}    of a source that also receives
 """
 
-import errno
 import functools
 import hashlib
 import json
 import math
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +78,6 @@ CHECKPOINT_FOLDER = "checkpoints"
 CHECKPOINT_FILES = ("tensors.safetensors", "state.json")  # of each; the second is written last
 RECORDING_FILE = "recording.json"  # in the folder of a recorded source; written last
 BEST_FILE = "best.safetensors"
-DELETED = ".deleted-"  # what a kill leaves of a run that was being deleted
 SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 
 # Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them
@@ -170,39 +167,6 @@ def append_epoch(folder: Path, row: dict[str, Any]) -> None:
         write_synced(path, (json.dumps(row) + "\n").encode(), mode="ab")
     except OSError as error:
         raise WriteError(f"{path} could not be written: {error.strerror}") from error
-
-
-def delete_run(folder: Path, place: Path) -> None:
-    """At once, for a reader: it goes to `place`, under a name that none looks at; then its files. A run that lies on
-    another disk is deleted where it is.
-    """
-    deleted = place / f"{DELETED}{folder.name}"
-    if deleted.exists():
-        shutil.rmtree(deleted)
-    try:
-        folder.rename(deleted)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        empty_run(folder)
-        folder.rmdir()
-    else:
-        shutil.rmtree(deleted)
-
-
-def clear_deleted(place: Path) -> None:
-    """Delete what a kill has left of runs that were being deleted."""
-    for deleted in place.glob(f"{DELETED}*"):
-        shutil.rmtree(deleted)
-
-
-def empty_run(folder: Path) -> None:
-    """config.yaml goes last: what a kill leaves of the folder is still known as a run's."""
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name == CONFIG_FILE, path.name == PROVENANCE_FILE)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 @dataclass(frozen=True)

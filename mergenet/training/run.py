@@ -15,6 +15,7 @@ from mergenet.records.atomic import only_writer, write_text
 from mergenet.records.checkpoint import load_latest, save_tensors, tidy
 from mergenet.records.inputs import CODE, DATA, check_unchanged, code_hashes
 from mergenet.records.kept import repair_epochs
+from mergenet.records.run_deletion import empty_run
 from mergenet.records.run_record import (
     ADAPTER_FILE,
     BEST_FILE,
@@ -33,7 +34,6 @@ from mergenet.records.run_record import (
     EpochResult,
     config_hash,
     differences,
-    empty_run,
     provenance,
     read_epochs,
     read_provenance,

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from analysis.names import FAILED, RUNNING
 from mergenet.errors import WriteError
-from mergenet.records.run_record import FINISHED, STOPPED, clear_deleted
+from mergenet.records.run_deletion import clear_deleted
+from mergenet.records.run_record import FINISHED, STOPPED
 from sweeps.config import SweepConfig
 from sweeps.driver.kept import Keeper, prune
 from sweeps.driver.metadata import note_status, write_status

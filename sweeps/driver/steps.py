@@ -21,7 +21,8 @@ from mergenet.config import Config
 from mergenet.config.loading import load_config
 from mergenet.errors import UserError
 from mergenet.records.provenance import config_hash
-from mergenet.records.run_record import CONFIG_FILE, delete_run
+from mergenet.records.run_deletion import delete_run
+from mergenet.records.run_record import CONFIG_FILE
 from sweeps.config.choices import SAMPLER_FACTS
 from sweeps.execution.scratch import scratch_folder
 from sweeps.planning.plan import Plan, adapter_seeds, fresh_seeds

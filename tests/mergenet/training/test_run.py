@@ -16,7 +16,8 @@ from mergenet.config.spec import Spec
 from mergenet.errors import CheckpointError, ConfigError, TrainingDiverged
 from mergenet.learner.learner import Learner
 from mergenet.records.checkpoint import load_latest, load_tensors
-from mergenet.records.run_record import delete_run, read_run
+from mergenet.records.run_deletion import delete_run
+from mergenet.records.run_record import read_run
 from mergenet.records.sealed import read_record, write_record
 from mergenet.tasks.contents import in_a_line
 from mergenet.training.run import train_run

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.report.verdict import control_lines, controls_verdict
 from analysis.trial_file import begun_runs
-from mergenet.records.run_record import clear_deleted
+from mergenet.records.run_deletion import clear_deleted
 from sweeps.driver.steps import confirm, confirmations, forget_variants
 from sweeps.planning.plan import Plan
 from sweeps.report.summary import controls_left_out, print_confirmation
