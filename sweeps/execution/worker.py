@@ -15,10 +15,10 @@ from typing import Any
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE
 from analysis.trial_file import TRIAL_FILE
 from mergenet.config import Config
-from mergenet.errors import CheckpointError, TrainingDiverged, UserError, WriteError, named_line
+from mergenet.errors import TrainingDiverged, UserError, WriteError, named_line
 from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
-from mergenet.records.run_record import CONFIG_FILE, FINISHED, RECORDING_FILE, STATUS, EpochResult, read_result
+from mergenet.records.run_record import CONFIG_FILE, RECORDING_FILE, RESULT_FILE, EpochResult
 from sweeps.execution.job_queue import NAMESPACE
 from sweeps.execution.placement import own_placement
 from sweeps.trials.errors import write_refusal
@@ -85,13 +85,14 @@ def next_job(queue: Any, group: str, turn: int) -> Job | None:
 
 
 def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
-    """Run a job until it ends, is stopped or fails. Returns {"state", "error"}.
+    """Run a job until it ends, is stopped or fails.
 
     If the disk refuses a write the job has not failed: it is suspended, and the error says why.
     What `report` returns after the last epoch is ignored: a job that has trained to its end is complete.
     """
-    there = is_there(job)
+    before = None
     try:
+        before = written(job)
         state, error = do_epochs(job, report)
         note_state(job, RUNNING if state == SUSPEND else state, error)
     except (WriteError, OSError) as failure:
@@ -99,18 +100,18 @@ def do_job(job: Job, report: ReportEpoch) -> JobOutcome:
             raise
         state, error = SUSPEND, reason
     outcome: JobOutcome = {"state": state, "error": error}
-    return outcome | {"there": True} if there else outcome
+    only_read = state == COMPLETE and before is not None and written(job) == before
+    return outcome | {"there": True} if only_read else outcome
 
 
-def is_there(job: Job) -> bool:
-    """Whether the run has been trained, or the source recorded, to its end before."""
-    folder = Path(job["folder"])
-    if job["task"] == "record":
-        return (folder / RECORDING_FILE).is_file()
+def written(job: Job) -> tuple[int, int] | None:
+    """Which file a job's last record is, and when it was written: what trains or records writes it anew."""
+    name = RECORDING_FILE if job["task"] == "record" else RESULT_FILE
     try:
-        return bool(read_result(folder)[STATUS] == FINISHED)
-    except CheckpointError:  # the training tells of it
-        return False
+        found = (Path(job["folder"]) / name).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def do_epochs(job: Job, report: ReportEpoch) -> tuple[str, str | None]:

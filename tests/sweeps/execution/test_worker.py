@@ -1,6 +1,7 @@
 """What a worker does between two jobs."""
 
 import gc
+import shutil
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mergenet.records.run_record import read_run
+from mergenet.records.run_record import CHECKPOINT_FOLDER, EPOCHS_FILE, RECORDING_FILE, read_run
 from sweeps.execution.worker import do_job, tidy
 from sweeps.trials.jobs import Jobs
-from sweeps.trials.messages import GO_ON
+from sweeps.trials.messages import GO_ON, SUSPEND
+from sweeps.trials.recorded_source import plan_source
 from tests.sweeps.base import space_of
 
 
@@ -69,3 +71,33 @@ def test_a_job_that_failed_before_it_began_begins_when_it_is_tried_again(tmp_pat
     assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}
     assert read_run(run).result["status"] == "finished"
     assert not (run / "traceback.txt").exists()
+
+
+def test_a_job_whose_epochs_were_only_read_says_so(tmp_path: Path) -> None:
+    """Not one that goes on from an epoch, nor one that trains again."""
+    space = space_of({"transfer.t_cycle": {"choice": [2, 4]}}, epochs=2)
+    job = Jobs(tmp_path, space, None).baseline()
+    assert do_job(job, lambda *_: SUSPEND) == {"state": SUSPEND, "error": None}
+    assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}
+    told = list[int]()
+    assert do_job(job, lambda row: told.append(row["epoch"]) or GO_ON) == {
+        "state": "complete",
+        "error": None,
+        "there": True,
+    }
+    assert told == [1, 2]
+    run = Path(job["folder"])
+    (run / EPOCHS_FILE).unlink()
+    assert do_job(job, lambda *_: GO_ON)["there"], "made again from its checkpoint"
+    (run / EPOCHS_FILE).unlink()
+    shutil.rmtree(run / CHECKPOINT_FOLDER)
+    assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}, "it had to train again"
+
+
+def test_a_source_that_is_recorded_already_says_so(tmp_path: Path) -> None:
+    space = space_of({"transfer.t_cycle": {"choice": [2, 4]}}, epochs=1)
+    job = Jobs(tmp_path, space, None).source(plan_source(space))
+    assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}
+    assert do_job(job, lambda *_: GO_ON)["there"]
+    (Path(job["folder"]) / RECORDING_FILE).write_text("{}")
+    assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}, "it had to record again"
