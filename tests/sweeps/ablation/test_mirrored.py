@@ -266,31 +266,33 @@ def test_a_confirmation_has_its_candidates_and_who_is_named(server: WandbServer,
 
 
 @pytest.mark.usefixtures("server")
-@pytest.mark.parametrize("mode", ["online", "offline"])
-def test_who_was_rejected_has_the_seeds_that_it_got(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "seeds"), [("online", [4, 2]), ("offline", [4, 2]), ("online", [4, 2, 2, 1])])
+def test_who_was_rejected_has_the_seeds_that_it_got(tmp_path: Path, mode: str, seeds: list[int]) -> None:
     """W&B was told of all of them when the first seed ended, and a table from W&B waited for the others."""
     (tmp_path / "in").mkdir()
-    trials = [({"transfer.t_cycle": cycle}, [0.5, value]) for cycle, value in ((2, 0.6), (4, 0.8))]
-    searched = planned_sweep(tmp_path / "in", {"transfer.t_cycle": {"choice": [2, 4]}}, num_trials=2)
-    _, variants, left_out = best_trials(write_sweep(tmp_path / "sweep", searched, trials), 2)
-    ablation = ablation_of(components=False, top=2, seeds=2, wandb={"mode": mode})
+    count, cycles = len(seeds), [2, 4, 8, 16][: len(seeds)]
+    trials = [({"transfer.t_cycle": cycle}, [0.5, 0.6 + cycle / 100]) for cycle in cycles]
+    searched = planned_sweep(tmp_path / "in", {"transfer.t_cycle": {"choice": cycles}}, num_trials=count)
+    _, variants, left_out = best_trials(write_sweep(tmp_path / "sweep", searched, trials), count)
+    ablation = ablation_of(components=False, top=count, seeds=2, wandb={"mode": mode})
     plan, folder = plan_ablation(ablation, variants, left_out), tmp_path / "best"
     begun(folder, plan)
-    value = {"no-transfer": 0.5, "trial-001": 0.55, "trial-000": 0.6}
+    value = {"no-transfer": 0.5} | {f"trial-{number:03}": 0.6 - number / 50 for number in range(count)}
     for job in left(plan, plan.jobs(folder), 1):
         write_finished(job, value[job["id"]])
     mirror = Mirror(plan.as_sweep.sweep, folder, print)
     mirror.catch_up(folder / "trials" / name for name in value)
     mirror.close()
     wandb.teardown()
-    for count in rounds(plan):
-        for job in left(plan, plan.jobs(folder), count):
+    for so_many in rounds(plan):
+        for job in left(plan, plan.jobs(folder), so_many):
             write_finished(job, value[job["id"].partition("-seed")[0]] + job["config"]["seed"] / 1000)
     go_on(plan, folder)
     table = load_wandb("stand-in/mergenet/tiny-ablation" if mode == "online" else str(folder)).set_index("trial")
     own = load_trials(folder).set_index("trial")
     assert dict(table["state"]) == dict(own["state"]) == dict.fromkeys(value, "complete")
-    assert dict(table["seeds"]) == dict(own["seeds"]) == {"no-transfer": 4, "trial-000": 4, "trial-001": 2}
+    got = {"no-transfer": 4} | {f"trial-{number:03}": each for number, each in enumerate(seeds)}
+    assert dict(table["seeds"]) == dict(own["seeds"]) == got
     files = sorted(folder.glob("wandb/*run-*"))
     go_on(plan, folder)
     assert sorted(folder.glob("wandb/*run-*")) == files, "nothing is left to say"
