@@ -43,9 +43,10 @@ def finished(config: SweepConfig, folder: Path) -> dict[str, Any] | None:
     if not holds_sweep(folder):
         return None
     base = load_base(config)
-    summary = finished_summary(folder, config, config_hash(base))
+    base_hash = config_hash(base)
+    summary = finished_summary(folder, config, base_hash)
     if summary is None:
-        check_settings(folder, config, config_hash(base))
+        check_settings(folder, config, base_hash)
     else:
         check_sweep_unchanged(folder, base, config.search)
     return summary

@@ -77,7 +77,7 @@ def stopped(place: Path) -> str:
 def result(place: Path, stopped: str) -> SweepResult:
     """Gone on with in another thread, on a Ray that is there already."""
     del stopped
-    before, results = found(), []
+    before, results = found(), list[SweepResult]()
     with quiet():
         ray.init(address="local", num_cpus=1, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     try:
@@ -91,7 +91,7 @@ def result(place: Path, stopped: str) -> SweepResult:
     finally:
         ray.shutdown()
     assert found()[1:] == before[1:]
-    return results[0]  # type: ignore[no-any-return]
+    return results[0]
 
 
 @sweeps_of_its_own
