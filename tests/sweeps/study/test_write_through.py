@@ -80,7 +80,8 @@ def test_half_of_a_draw_is_not_in_the_file(tmp_path: Path, storage: str, monkeyp
 
 
 def statements(study: SweepStudy, index: int) -> int:
-    """How many statements one draw sends to the database."""
+    """How many statements one draw sends to the database, with the writing of it."""
+    study.flush()
     seen: list[str] = []
 
     def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -89,6 +90,7 @@ def statements(study: SweepStudy, index: int) -> int:
     event.listen(Engine, "before_cursor_execute", count)
     try:
         study.draw(index)
+        study.flush()
     finally:
         event.remove(Engine, "before_cursor_execute", count)
     return len(seen)
@@ -100,7 +102,7 @@ def test_running_trials_are_not_read_again_for_a_draw(tmp_path: Path) -> None:
     alone = statements(study, 1)
     for index in range(2, 40):
         study.draw(index)
-    assert statements(study, 40) <= alone
+    assert statements(study, 40) == alone > 0
 
 
 def test_a_report_does_not_wait_for_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
