@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -55,15 +54,17 @@ SLEEP = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    """One that has loaded everything."""
-    folder = Path(tempfile.mkdtemp())
+def driver() -> Iterator[None]:
     with fork_server():
-        until(lambda: facts(folder)["parent"] != os.getpid(), 120)  # a client waits for some seconds only
         yield
     until(lambda: not (folder_of(TOKEN.name) / SOCKET).exists(), 10)  # the server ends with its driver, and tidies up
     folder_of(TOKEN.name).rmdir()
-    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def server(driver: None, tmp_path: Path) -> None:  # noqa: ARG001 (it is there)
+    """One that has loaded everything, which a client waits for some seconds only. A test may have killed the last."""
+    until(lambda: facts(tmp_path)["parent"] != os.getpid(), 120)
 
 
 def worker(script: Path, *arguments: str) -> list[str]:
