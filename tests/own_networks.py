@@ -91,6 +91,19 @@ class Idle(Mlp):
         return self.fc(x + self.b(x).detach() if self.detached else x)
 
 
+class AtTimes(Mlp):
+    """Leaves b out of some steps (LayerDrop, arXiv 1909.11556); `says` so to several workers."""
+
+    def __init__(self, spec: Spec, says: bool) -> None:
+        super().__init__(spec)
+        self.find_unused_parameters = says
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.a(images.flatten(1)))
+        dropped = self.training and bool(torch.rand(()) > 0.7)  # not in the trial before training
+        return self.fc(x if dropped else torch.relu(self.b(x)))
+
+
 class Normed(Mlp):
     """Batch normalisation of single values."""
 
@@ -197,6 +210,8 @@ NETWORKS = {
     "without_parameters": lambda _: nn.Flatten(),
     "frozen": frozen,
     "unused": lambda spec: Idle(spec, detached=False),
+    "at_times": lambda spec: AtTimes(spec, says=True),
+    "at_times_in_silence": lambda spec: AtTimes(spec, says=False),
     "detached": lambda spec: Idle(spec, detached=True),
     **{way: lambda spec, way=way: wrapped(spec, way) for way in WAYS},
 }

@@ -88,6 +88,7 @@ def wrap(network: nn.Module, device: torch.device, unused: bool = False) -> nn.M
     """The network itself, or its DDP wrapper if several workers train it together.
 
     unused: the loss does not use every parameter; the wrapper then looks in each step which ones, and that takes time.
+    A network that uses some of them in some steps only says so itself, by an attribute `find_unused_parameters`.
     """
     if world_size() == 1 or not any(p.requires_grad for p in network.parameters()):
         return network
@@ -95,7 +96,7 @@ def wrap(network: nn.Module, device: torch.device, unused: bool = False) -> nn.M
     if odd:  # DDP would send them as they are
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, odd)
     ids = [device] if device.type == "cuda" else None
-    wrapper = DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
+    wrapper = DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused or uses_at_times(network))
 
     @torch.no_grad()
     def send(*_: Any) -> None:
@@ -105,6 +106,31 @@ def wrap(network: nn.Module, device: torch.device, unused: bool = False) -> nn.M
     if odd:
         wrapper.register_forward_pre_hook(send)
     return wrapper
+
+
+def uses_at_times(network: nn.Module) -> bool:
+    return getattr(network, "find_unused_parameters", False) is True
+
+
+def check_reduced(model: nn.Module, which: str) -> None:
+    """Raises ConfigError if the backward pass has left gradients that the workers have not averaged.
+
+    DDP itself says so in the next forward pass only: this step's update would already differ between the workers.
+
+    which: the network, by path and name.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return
+    try:
+        model._check_reducer_finalized()
+    except RuntimeError as error:
+        if "find_unused_parameters" not in str(error):
+            raise
+        raise ConfigError(
+            f"{which} must use all parameters that learn in every step, as workers that train together wait for each "
+            "gradient, but a step left some out; write find_unused_parameters = True in the class of the network, or "
+            "train with one worker"
+        ) from error
 
 
 def broadcast_(tensor: Tensor) -> Tensor:

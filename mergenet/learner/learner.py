@@ -206,6 +206,7 @@ class Learner:
             self.scaler.unscale_(self.optimizer)
         else:
             total.backward()
+        distributed.check_reduced(self.model, f"{self.role}.model.name: {self.config.model.name}")
         self.loss_sum += loss.detach()
         self.num_losses += 1
 

@@ -27,7 +27,7 @@ from sweeps.samplers.gp import gp_point
 from sweeps.samplers.gp_targets import estimated
 from sweeps.samplers.history import INDEX, PARAMS, WARM, by_index, first_value, reported, violation
 from sweeps.samplers.unit_cube import Cube
-from sweeps.space.space import Space
+from sweeps.space.space import Labels, Space
 
 MODEL_TRIES, RANDOM_TRIES = 10, 50  # attempts at a draw that no trial has had
 FIRST_RANDOM = 5  # draws before the Gaussian process's first
@@ -39,8 +39,10 @@ def build_sampler(sweep: SweepConfig, space: Space, study: optuna.Study, index: 
     """The sampler for draw number `index`, with deduplication."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if SAMPLER_FACTS[sweep.sampler].repeats or sweep.sampler == "grid" or 0 < sweep.num_short <= index:
+        if SAMPLER_FACTS[sweep.sampler].repeats or sweep.sampler == "grid":
             return SAMPLERS[sweep.sampler](sweep, space, study, index)
+        if (chosen := one_of_top_k(sweep, space, study, index)) is not None:
+            return PointSampler(chosen)
         last = seed_of(sweep, index, MODEL_TRIES + RANDOM_TRIES)
         return PointSampler(unseen_point(sweep, space, study, tries(sweep, space, study, index), last))
 
@@ -165,17 +167,17 @@ def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> B
     return PointSampler(next(itertools.islice(distinct(space, [*space.first_points(), *points]), index, None)))
 
 
-def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> BaseSampler:
-    """Random draws train for one epoch; then the best of them train in full (arXiv 2307.15422).
+def one_of_top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Labels | None:
+    """top_k: random draws train for one epoch; then the best of them train in full (arXiv 2307.15422).
 
-    Trials that break a constraint come after those that do not. If too few trials finished their first epoch, random
-    draws fill up.
+    Trials that break a constraint come after those that do not. None before, and once none is left because too few
+    finished their first epoch: then random draws fill up.
 
     Of a sweep that was resumed with more trials some of the first have trained in full already: they are not taken.
     """
     rank = index - sweep.num_short
-    if rank < 0:
-        return random(sweep, space, study, index)
+    if sweep.sampler != "top_k" or rank < 0:
+        return None
     known = [trial for trial in by_index(study) if trial.user_attrs[INDEX] < sweep.num_short]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
     values = [(violation(trial), sign * value, trial) for trial in known if (value := first_value(trial)) is not None]
@@ -185,7 +187,7 @@ def top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> 
     for trial in filter(trained_in_full, known):
         best.pop(known_key(space, trial.user_attrs[PARAMS]), None)
     left = list(best.values())
-    return PointSampler(left[rank].params) if rank < len(left) else random(sweep, space, study, index)
+    return dict(left[rank].params) if rank < len(left) else None
 
 
 def trained_in_full(trial: FrozenTrial) -> bool:
@@ -202,5 +204,5 @@ SAMPLERS: dict[str, Build] = {  # the names are those of config/choices.py
     "qmc": qmc,
     "random": random,
     "grid": grid,
-    "top_k": top_k,
+    "top_k": random,  # and then `one_of_top_k`
 }

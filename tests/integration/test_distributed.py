@@ -77,6 +77,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         for name, model in {
             "unused": "tests.own_networks:unused",
             "unused, by its short name": "tiny_unused",
+            "used in some steps": "tests.own_networks:at_times",
             "int16": "tests.own_networks:int16",
         }.items()
     },
@@ -98,7 +99,13 @@ def worker(rank: int, folder: str) -> None:
             weights, report = train(changes)
             save_tensors(Path(folder) / f"{name}-{rank}.safetensors", weights, {})
             (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(report))
-        parts = {"divergence": divergence, "batch size": batch_size, "resumed": resumed, "sent": sent}
+        parts = {
+            "divergence": divergence,
+            "batch size": batch_size,
+            "resumed": resumed,
+            "in silence": in_silence,
+            "sent": sent,
+        }
         for name, part in parts.items():
             (Path(folder) / f"{name}-{rank}.json").write_text(json.dumps(part(rank, Path(folder))))
 
@@ -144,6 +151,16 @@ def divergence(rank: int, _: Path) -> str:
 def batch_size(*_: Any) -> str:
     try:
         Trainer(tiny_config({"target.batch_size": 15}))
+    except ConfigError as error:
+        return str(error)
+    return "nothing"
+
+
+def in_silence(*_: Any) -> str:
+    """A layer that some steps do not use, of a network that does not say so."""
+    changes = {**PLAIN, "target.model.name": "tests.own_networks:at_times_in_silence", "method": "none"}
+    try:
+        list(Trainer(tiny_config(changes)).epochs())
     except ConfigError as error:
         return str(error)
     return "nothing"
@@ -236,6 +253,13 @@ def test_a_batch_that_cannot_be_shared_is_a_config_error(folder: Path) -> None:
     for rank in (0, 1):
         message = report(folder, "batch size", rank)
         assert message == "target.batch_size must be divisible by the number of workers (2), got 15"
+
+
+def test_a_network_that_uses_a_parameter_in_some_steps_must_say_so(folder: Path) -> None:
+    for rank in (0, 1):
+        message = report(folder, "in silence", rank)
+        assert message.startswith("target.model.name: tests.own_networks:at_times_in_silence must use all parameters")
+        assert "find_unused_parameters = True" in message
 
 
 def test_tensors_of_any_type_are_sent(folder: Path) -> None:

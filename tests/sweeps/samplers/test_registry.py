@@ -1,6 +1,7 @@
 """Samplers by name: draws do not depend on restarts, none is repeated, and what does not suit is said when planning."""
 
 import itertools
+import json
 import math
 from typing import Any
 
@@ -205,6 +206,20 @@ def test_top_k_trains_the_best_of_the_first_epoch_again() -> None:
         assert study.may_draw(index), "those in full do not wait for each other"
         again.append(study.draw(index).params)
     assert again == best
+
+
+def test_draws_that_fill_top_k_up_are_new() -> None:
+    """Of nine configurations six are drawn, and but one of these finishes its first epoch."""
+    search = {RANK: {"int": [2, 4]}, GATE: {"choice": [0.1, 0.2, 0.3]}}
+    sweep = sweep_config(search, sampler="top_k", scheduler="none", num_trials=10, top_k=4)
+    study = SweepStudy(sweep, space_of(search), "max", InMemoryStorage())
+    short = [study.draw(index) for index in range(6)]
+    study.report(short[2], 1, 0.5)
+    for one in short:
+        study.tell(one, TrialState.PRUNED if one is short[2] else TrialState.FAIL)
+    whole = [study.draw(index).params for index in range(6, 10)]
+    assert whole[0] == short[2].params
+    assert len({json.dumps(params) for params in [*(one.params for one in short), *whole[1:]]}) == 9
 
 
 @pytest.mark.parametrize(("num_trials", "top_k"), [(20, 3), (12, 3), (14, 6), (17, 5)])
