@@ -96,7 +96,8 @@ def wrap(network: nn.Module, device: torch.device, unused: bool = False) -> nn.M
     if odd:  # DDP would send them as they are
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(network, odd)
     ids = [device] if device.type == "cuda" else None
-    wrapper = DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused or uses_at_times(network))
+    unused = unused or bool(getattr(network, "find_unused_parameters", False))
+    wrapper = DistributedDataParallel(network, device_ids=ids, find_unused_parameters=unused)
 
     @torch.no_grad()
     def send(*_: Any) -> None:
@@ -106,10 +107,6 @@ def wrap(network: nn.Module, device: torch.device, unused: bool = False) -> nn.M
     if odd:
         wrapper.register_forward_pre_hook(send)
     return wrapper
-
-
-def uses_at_times(network: nn.Module) -> bool:
-    return getattr(network, "find_unused_parameters", False) is True
 
 
 def check_reduced(model: nn.Module, which: str) -> None:
