@@ -3,8 +3,9 @@
 Public names are imported on first use, so that `import mergenet` does not load torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mergenet.lazy import attach
 
 if TYPE_CHECKING:
     from mergenet.config import Config
@@ -62,15 +63,4 @@ __all__ = [
     "train_run",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name from its module on first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mergenet' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -3,8 +3,9 @@
 Its classes are imported on first use, so that help does not load pydantic.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from mergenet.lazy import attach
 
 if TYPE_CHECKING:
     from mergenet.config.schema import Config
@@ -35,10 +36,6 @@ __all__ = [
     "TransferConfig",
 ]
 
+_HOMES = dict.fromkeys(__all__, "mergenet.config.sections") | {"Config": "mergenet.config.schema"}
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{'schema' if name == 'Config' else 'sections'}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -71,7 +71,8 @@ def read_status(folder: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{str(folder)!r} must be a sweep folder, with {SWEEP_FILES}, to have a status; {how_to_begin(folder)}"
         )
-    sweep, state, alive = load_sweep(str(folder / SWEEP_FILE)), read_state(folder), is_locked(folder)
+    state, alive = read_state(folder), is_locked(folder)
+    sweep = within_space(load_sweep(str(folder / SWEEP_FILE)), state)
     status = KILLED if status_of(folder) == RUNNING and not alive else status_of(folder)
     check_metric(sweep, folder)
     runs, states, damaged = read_runs(folder, columns_of(sweep))
@@ -98,6 +99,14 @@ def read_status(folder: Path) -> dict[str, Any]:
         "budget": budget_facts(sweep, seconds.get(SEARCH, 0.0), sum(map(len, trials.values()))),
         **progress(folder, sweep, state, {name: len(rows) for name, rows in runs.items()}),
     }
+
+
+def within_space(sweep: SweepConfig, state: dict[str, Any]) -> SweepConfig:
+    """The sweep with no more trials than its space holds, where that was fewer than asked for at its last start."""
+    trials = state.get("num_trials") or {"asked": 0, "held": 0}
+    if trials["held"] >= trials["asked"]:
+        return sweep
+    return sweep.model_copy(update={"num_trials": min(sweep.num_trials, trials["held"])})
 
 
 def is_locked(folder: Path) -> bool:

@@ -155,6 +155,16 @@ def test_a_new_sweep_has_nothing_yet(tmp_path: Path) -> None:
     assert "best so far: none yet" in text(tmp_path)
 
 
+@pytest.mark.parametrize(("asked", "waiting"), [(6, 1), (3, 4)])
+def test_more_trials_than_the_space_holds_do_not_wait(tmp_path: Path, asked: int, waiting: int) -> None:
+    """Three of four trials have begun; sweep.yaml then asks for seven, of which a space that held fewer has four."""
+    write_begun_sweep(tmp_path, "stopped")
+    (tmp_path / "sweep.yaml").write_text(dump_sweep(sweep_config(CYCLES, num_trials=7)))
+    state = read_record(tmp_path / "sweep.json")
+    write_record(tmp_path / "sweep.json", state | {"num_trials": {"asked": asked, "held": min(asked, 4)}})
+    assert read_status(tmp_path)["trials"]["waiting"] == waiting
+
+
 def test_a_look_leaves_the_lock_to_the_driver(tmp_path: Path) -> None:
     """Another process looks without end while a driver takes and leaves the folder."""
     code = "from pathlib import Path\nfrom sweeps.report.status import is_locked\nprint('on', flush=True)\n"
