@@ -1,30 +1,38 @@
 """TensorBoard's event files: a folder `tensorboard` in each trial's folder, for `tensorboard --logdir DIR/trials`."""
 
 import math
+import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis.names import SOURCE, TRIALS_FOLDER
-from mergenet.errors import one_line
-from mergenet.records.run_record import EPOCH
+from analysis.trial_file import ended_trial, trial_folders
+from mergenet.errors import CheckpointError, one_line
+from mergenet.records.run_record import EPOCH, EPOCHS_DONE, read_epochs, read_result
 from sweeps.tracking.background import Background
 from sweeps.trials.messages import JobEvent, Row
 
 FOLDER = "tensorboard"
 CLOSE_SECONDS = 30
+FRAME, CHECKSUM_SIZE = struct.Struct("<QI"), 4  # TFRecord: length and its checksum, the event, its checksum
 
 
 class EventFiles:
-    """Listens to the job queue's events; `close` at the end. say: called once if files cannot be written."""
+    """Listens to the job queue's events; `close` at the end. say: called once if files cannot be written.
+
+    Runs that ended under an earlier driver, which was killed before it had written all their epochs, get files anew.
+    """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
         self.background = Background("tensorboard")
         self.writers: dict[str, Any] = {}
         self.troubled = False
+        self.background(lambda: self._guarded(self._catch_up))
 
     def __call__(self, event: JobEvent) -> None:
         if event["role"] == SOURCE or self.troubled:
@@ -43,6 +51,15 @@ class EventFiles:
     def _close(self) -> None:
         for job in list(self.writers):
             self._guarded(partial(self._end, job))
+
+    def _catch_up(self) -> None:
+        for run in trial_folders(self.folder):
+            with suppress(CheckpointError):  # damaged: the run itself will report it
+                result = read_result(run)
+                if ended_trial(run) is not None and num_events(run / FOLDER) != result[EPOCHS_DONE]:
+                    for row in read_epochs(run, result):
+                        self._write(run.name, row)
+                    self._end(run.name)
 
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
@@ -69,6 +86,19 @@ class EventFiles:
             self.writers[job] = EventsWriter(str(folder / "events"))
         self.writers[job].write_event(event_of(row))
         self.writers[job].flush()
+
+
+def num_events(folder: Path) -> int:
+    """How many events with values its files hold; one that was cut off is none."""
+    return sum(max(0, _num_records(path.read_bytes()) - 1) for path in folder.glob("events.*"))  # the first has none
+
+
+def _num_records(data: bytes) -> int:
+    count = end = 0
+    while end + FRAME.size <= len(data):
+        end += FRAME.size + FRAME.unpack_from(data, end)[0] + CHECKSUM_SIZE
+        count += end <= len(data)
+    return count
 
 
 def event_of(row: Row) -> Any:

@@ -1,11 +1,10 @@
 """TensorBoard's event files, read back record by record; an event that is written into them."""
 
-import struct
 from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event
 
-FRAME = struct.Struct("<QI")  # length, checksum; a checksum follows the data
+from sweeps.tracking.tensorboard import CHECKSUM_SIZE, FRAME
 
 
 def scalars(folder: Path) -> list[tuple[str, int, float]]:
@@ -16,7 +15,7 @@ def scalars(folder: Path) -> list[tuple[str, int, float]]:
             length, _ = FRAME.unpack_from(data, position)
             event = Event.FromString(data[position + FRAME.size : position + FRAME.size + length])
             found += [(value.tag, event.step, round(value.simple_value, 4)) for value in event.summary.value]
-            position += FRAME.size + length + 4
+            position += FRAME.size + length + CHECKSUM_SIZE
     return found
 
 
