@@ -70,6 +70,11 @@ def describe_source(config: Config) -> None:
             describe(config.source, Description(Spec.from_json(said["spec"]), dict(said["metadata"])))
 
 
+def number_size(source: SourceConfig) -> int:
+    """Bytes of a recorded number."""
+    return 2 if source.record_dtype == "bf16" else 4
+
+
 def check_room(source: SourceConfig, numbers: int, every: int, total_steps: int) -> None:
     """Raises ConfigError if a recording would be larger than `source.max_gib`.
 
@@ -77,7 +82,7 @@ def check_room(source: SourceConfig, numbers: int, every: int, total_steps: int)
     """
     if source.max_gib is None:
         return
-    room, point = source.max_gib * 2**30, numbers * (2 if source.record_dtype == "bf16" else 4)
+    room, point = source.max_gib * 2**30, numbers * number_size(source)
     size = point * math.ceil(total_steps / every)
     if size <= room:
         return

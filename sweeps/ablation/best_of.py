@@ -17,7 +17,7 @@ from mergenet.errors import ConfigError, unknown_name
 from mergenet.records.run_record import ADAPTER_PARAMETERS
 from sweeps.ablation.centre import Centre, placed
 from sweeps.ablation.variants import LeftOut, Variant, folder_name
-from sweeps.planning.plan import seeds_after
+from sweeps.planning.plan import first_fresh_seed
 from sweeps.trials.jobs import without_transfer
 from sweeps.trials.results import best_record, read_trials
 from sweeps.trials.sweep_dir import BASE_FILE, check_metric, load_resumable, resume_command, shown_path
@@ -47,7 +47,7 @@ def best_trials(folder: Path, top: int, names: Sequence[str] = ()) -> tuple[Cent
     )
     wanted = named_trials(folder, trials, names) if names else [trial for trial in trials if is_candidate(trial)]
     base = load_config(str(folder / BASE_FILE)).model_dump(mode="json")
-    first = seeds_after(base, sweep.seeds_per_trial)[-1]
+    first = first_fresh_seed(base, sweep.seeds_per_trial)
     found: list[Variant] = []
     left_out: list[LeftOut] = []
     for trial in wanted:

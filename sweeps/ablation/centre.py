@@ -14,7 +14,8 @@ from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import ConfigError
 from mergenet.records.run_record import is_metric
 from sweeps.config.loading import load_sweep
-from sweeps.planning.plan import seeds_after
+from sweeps.planning.plan import first_fresh_seed
+from sweeps.space.conditions import countable
 from sweeps.space.entry import Entry
 from sweeps.space.space import SHARED, value_at
 from sweeps.trials.files import BEST_FILE, read_summary
@@ -71,14 +72,14 @@ def load_centre(what: str, overrides: Sequence[str] = ()) -> Centre:
     if folder.name == BEST_FILE and holds_sweep(folder.parent):
         return _of_sweep(folder.parent, folder, overrides)
     config = load_config(what, overrides)
-    (first,) = seeds_after(config.model_dump(mode="json"), 1)
+    first = first_fresh_seed(config.model_dump(mode="json"))
     return Centre(placed(config, first), f"{config.name}-ablation"[:100])
 
 
 def _of_sweep(folder: Path, best: Path, overrides: Sequence[str]) -> Centre:
     sweep = load_sweep(str(folder / SWEEP_FILE))
     base = load_config(str(folder / BASE_FILE)).model_dump(mode="json")
-    first = seeds_after(base, sweep.seeds_per_trial)[-1]  # that of its confirmation, whose runs can be reused
+    first = first_fresh_seed(base, sweep.seeds_per_trial)  # that of its confirmation, whose runs can be reused
     config = load_config(str(best), overrides)
     return Centre(placed(config, first), f"{sweep.name}-ablation"[:100], dict(sweep.search), folder.absolute())
 
@@ -143,11 +144,12 @@ def default_values(centre: Centre, path: str) -> tuple[Any, ...]:
 def entry_values(entry: Entry) -> tuple[Any, ...]:
     if entry.bounds is None:
         return entry.listed
-    low, high = entry.bounds
+    whole = countable(entry)
+    low, high = (whole[0], whole[-1]) if whole else entry.bounds
     middle = (low * high) ** 0.5 if entry.log else (low + high) / 2
-    if entry.whole is not None:
+    if whole:
         step = entry.step or 1
-        return tuple(dict.fromkeys([int(low), int(low) + round((middle - low) / step) * step, int(high)]))
+        return tuple(dict.fromkeys([low, low + round((middle - low) / step) * step, high]))
     return low, float(f"{middle:.4g}"), high
 
 

@@ -201,7 +201,7 @@ def recording_seconds(plan: AblationPlan, source: SharedSource, measured: Measur
 
 
 def disk(plan: AblationPlan, measured: Mapping[str, Measured], left: Mapping[str, int]) -> int:
-    """Bytes of the best networks of the runs that train, and of the checkpoints while they do."""
+    """Bytes of the best networks and adapters of the runs that train, and of the checkpoints while they do."""
     recorded = {name for source in plan.sources for name in source.variants}
     total, largest = 0, 0
     for name, count in left.items():
@@ -209,7 +209,7 @@ def disk(plan: AblationPlan, measured: Mapping[str, Measured], left: Mapping[str
         source = 0 if name in recorded else found.source_bytes
         checkpoint = found.target_bytes + found.network_bytes + found.adapter_bytes + source
         largest = max(largest, checkpoint) if count else largest
-        total += count * found.network_bytes
+        total += count * (found.network_bytes + found.trained_adapter_bytes)
     return total + min(plan.as_sweep.sweep.slots, sum(left.values())) * TRAINING_CHECKPOINTS * largest
 
 

@@ -191,6 +191,7 @@ def disk(plan: Plan, measured: Measured, folder: Path) -> dict[str, int]:
     return {
         "checkpoints": kept * (runs * trial + without * none) + (TRAINING_CHECKPOINTS - kept) * slots * trial,
         "best_networks": 0 if sweep.keep_checkpoints == "none" else (runs + without) * measured.network_bytes,
+        "adapters": runs * measured.trained_adapter_bytes,
         "recording": points * measured.layers_bytes if plan.source.record else 0,
         "free": free_disk(folder),
     }

@@ -71,6 +71,15 @@ def adapter_seeds(plan: Plan) -> list[int]:
     return seeds_after(plan.space.base, before + plan.sweep.adapter_seeds)[before:]
 
 
+def first_fresh_seed(base: dict[str, Any], seeds_per_trial: int = 1) -> int:
+    """The first seed that chose nothing, for runs whose target has no seed of its own, and those after it.
+
+    The target's own seed in the base chose, too: where it would come among the next thousand, they begin after it.
+    """
+    first, own = seeds_after(base, seeds_per_trial)[-1], base["target"]["seed"]
+    return first if own is None or not first < own < first + 1000 else (int(own) + 1) % 2**32
+
+
 def seeds_after(base: dict[str, Any], count: int) -> list[int]:
     """The numbers that follow the base's seed, except the target's own seed, if it has one."""
     first = int(base["seed"])

@@ -19,7 +19,8 @@ class Measured:
 
     Seconds: setup of a run; of a step the target's own, the source's own, transfer and adapter; of a validation.
     Bytes: target and source: all that a checkpoint holds of a learner; adapter: the same of the transfer; network:
-    the target's weights; layers: the recorded weights at one step; memory: the process's peak; gpu_memory: torch's.
+    the target's weights; trained_adapter: the adapters' own; layers: the recorded weights at one step; memory: the
+    process's peak; gpu_memory: torch's.
     findings: what stands in the way of a transfer, as far as it is known before any step, worst first; None without
     transfer.
     """
@@ -37,6 +38,7 @@ class Measured:
     source_bytes: int
     adapter_bytes: int
     network_bytes: int
+    trained_adapter_bytes: int
     layers_bytes: int
     memory_bytes: int
     gpu_memory_bytes: int
@@ -69,6 +71,8 @@ def probe(values: dict[str, Any], layers: list[str]) -> Measured:
     from mergenet.training.advice import findings
     from mergenet.training.diagnose import before, quiet
     from mergenet.training.trainer import Trainer
+    from mergenet.transfer.build_links import adapter_tensors
+    from mergenet.transfer.recording import number_size
 
     config = Config.model_validate(values)
     start = time.perf_counter()
@@ -97,7 +101,8 @@ def probe(values: dict[str, Any], layers: list[str]) -> Measured:
         source_bytes=0 if source is None else size_of(source.state_dict()),
         adapter_bytes=size_of(trainer.transfer.state_dict()),
         network_bytes=size_of(trainer.target.network.state_dict()),
-        layers_bytes=sum(4 * weight.numel() for weight in weights),  # recorded in fp32
+        trained_adapter_bytes=size_of(adapter_tensors(trainer.transfer.links)),
+        layers_bytes=sum(number_size(config.source) * weight.numel() for weight in weights),
         memory_bytes=peak_memory(),
         gpu_memory_bytes=torch.cuda.max_memory_reserved() if cuda else 0,
         findings=found,

@@ -110,11 +110,10 @@ def budget_text(budget: dict[str, Any]) -> str:
 
 
 def disk_lines(disk: dict[str, int]) -> Iterator[str]:
-    needed = disk["checkpoints"] + disk["best_networks"] + disk["recording"]
-    parts = ", ".join(
-        f"{size(disk[key])} {key.replace('_', ' ')}" for key in ("checkpoints", "best_networks", "recording")
-    )
-    yield f"disk: {size(needed)} ({parts}); {size(disk['free'])} free"
+    parts = {key.replace("_", " "): number for key, number in disk.items() if key != "free"}
+    needed = sum(parts.values())
+    listed = ", ".join(f"{size(number)} {part}" for part, number in parts.items())
+    yield f"disk: {size(needed)} ({listed}); {size(disk['free'])} free"
     if needed > disk["free"]:
         yield "  warning: that is more than is free"
 

@@ -38,7 +38,7 @@ from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.planning.epochs import forecast
 from sweeps.report.wording import best_text, clock
-from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line
+from sweeps.trials.budget import HOUR, SEARCH, budget_facts, budget_line, is_spent
 from sweeps.trials.files import (
     STATE_FILE,
     SUMMARY_FILE,
@@ -82,7 +82,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     if status == FINISHED and (problem := summary_problem(folder)) is not None:
         damaged[SUMMARY_FILE] = problem
     trials = {name: rows for name, rows in runs.items() if name.startswith(TRIAL)}
-    seconds = state.get("seconds", {})
+    searched = state.get("seconds", {}).get(SEARCH, 0.0), sum(map(len, trials.values()))
     return {
         "name": sweep.name,
         "folder": str(shown_path(folder)),
@@ -90,13 +90,13 @@ def read_status(folder: Path) -> dict[str, Any]:
         "error": state.get("error"),
         "driver": alive,
         "metric": sweep.metric,
-        "trials": count_states(folder, sweep, states, alive),
+        "trials": count_states(folder, sweep, states, alive, is_spent(sweep, *searched)),
         "damaged": damaged,
         "edited": edited_settings(folder),
         "failed": [name for name, state in states.items() if state == FAILED],
         "best": leader(feasible(sweep, runs), states, sweep.objective, sweep.seeds_per_trial),
         "confirmation": summary.get("confirmation") if status == FINISHED else None,
-        "budget": budget_facts(sweep, seconds.get(SEARCH, 0.0), sum(map(len, trials.values()))),
+        "budget": budget_facts(sweep, *searched),
         **progress(folder, sweep, state, {name: len(rows) for name, rows in runs.items()}),
     }
 
@@ -186,15 +186,18 @@ def rows_of(
     return rows
 
 
-def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool) -> dict[str, int]:
-    """Number of trials by state. Those that have not ended are running, or unfinished if no driver runs."""
+def count_states(folder: Path, sweep: SweepConfig, runs: dict[str, str], alive: bool, spent: bool) -> dict[str, int]:
+    """Number of trials by state. Those that have not ended are running, or unfinished if no driver runs.
+
+    spent: whether the budget of the search is, so that no more trials begin.
+    """
     trials = trial_states(
         {name: state for name, state in runs.items() if name.startswith(TRIAL)}, sweep.seeds_per_trial
     )
     counts = Counter(trials.values())
     if not alive and RUNNING in counts:
         counts[UNFINISHED] = counts.pop(RUNNING)
-    if len(trials) < sweep.num_trials and not read_summary(folder):
+    if len(trials) < sweep.num_trials and not spent and not read_summary(folder):
         counts[WAITING] = sweep.num_trials - len(trials)
     return dict(counts)
 

@@ -21,7 +21,8 @@ from mergenet.records.run_record import ADAPTER_PARAMETERS
 from sweeps.config import SweepConfig
 from sweeps.samplers.fixed import Answers, Walker, first_choice, grid_points
 from sweeps.samplers.history import PARAMS, by_index, reopened
-from sweeps.space.space import KIND, MAX_LISTED, METHOD, RANK, Labels, Space, value_at
+from sweeps.space.possible_values import drawn
+from sweeps.space.space import KIND, MAX_LISTED, METHOD, RANK, Labels, Space
 
 
 def unseen_point(
@@ -34,15 +35,15 @@ def unseen_point(
     seen = {known_key(space, trial.user_attrs[PARAMS]) for trial in by_index(study)}
     current = reopened(study)
     fits = within_size(sweep, space)
-    drawn = []
+    found = []
     for sampler in samplers:
-        drawn.append(ask_sampler(space, current, sampler))
-        if is_new(space, drawn[-1], seen) and fits(drawn[-1]):
-            return drawn[-1]
+        found.append(ask_sampler(space, current, sampler))
+        if is_new(space, found[-1], seen) and fits(found[-1]):
+            return found[-1]
     left = [point for point in listed(space) if is_new(space, point, seen)]
     np.random.default_rng(seed).shuffle(left)
-    new = [point for point in drawn if is_new(space, point, seen)]
-    return next(filter(fits, left), [*new, *left, *drawn][0])
+    new = [point for point in found if is_new(space, point, seen)]
+    return next(filter(fits, left), [*new, *left, *found][0])
 
 
 def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
@@ -52,12 +53,9 @@ def is_new(space: Space, point: Labels, seen: set[str]) -> bool:
 def training_key(space: Space, labels: Labels) -> str:
     """A key of everything in a draw that the training depends on."""
 
-    def value(path: str) -> object:
-        return labels.get(path, value_at(space.base, path))
-
-    unused = unused_settings(str(value(METHOD)))
+    unused = unused_settings(str(drawn(space, METHOD, labels)))
     used = {path: label for path, label in labels.items() if not path.startswith(unused)}
-    kind = KINDS.get(str(value(KIND)))
+    kind = KINDS.get(str(drawn(space, KIND, labels)))
     if kind is not None and kind.shows_whole:
         used.pop(RANK, None)
     return json.dumps(used, sort_keys=True)

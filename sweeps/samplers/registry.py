@@ -162,9 +162,15 @@ def grid(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> B
     grid is then a fair sample of it.
     """
     del study
+    found, left = space.grids.setdefault(sweep.seed, ([], _shuffled_grid(space, sweep.seed)))
+    found.extend(itertools.islice(left, max(0, index + 1 - len(found))))
+    return PointSampler(found[index])
+
+
+def _shuffled_grid(space: Space, seed: int) -> Iterator[Labels]:
     points = list(grid_points(space))
-    np.random.default_rng(sweep.seed).shuffle(points)
-    return PointSampler(next(itertools.islice(distinct(space, [*space.first_points(), *points]), index, None)))
+    np.random.default_rng(seed).shuffle(points)
+    yield from distinct(space, [*space.first_points(), *points])
 
 
 def one_of_top_k(sweep: SweepConfig, space: Space, study: optuna.Study, index: int) -> Labels | None:

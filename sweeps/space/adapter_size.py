@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 
 import torch
 
@@ -14,7 +15,8 @@ from mergenet.transfer.adapter import Adapter
 from mergenet.transfer.encodings import giver_shape, receiver_shape
 from mergenet.transfer.pairs import with_alignment
 from sweeps.space.checks import samples
-from sweeps.space.conditions import ordered, walk
+from sweeps.space.conditions import countable, ordered, walk
+from sweeps.space.entry import Scalar
 from sweeps.space.layer_choices import network_layers
 from sweeps.space.space import MAX_COMBINATIONS, RANK, Labels, Space
 
@@ -25,18 +27,34 @@ def check_size(space: Space, bounds: Bounds) -> None:
     """Raises ConfigError if no configuration of the space can satisfy the constraint on parameters."""
     if ADAPTER_PARAMETERS not in bounds or (sizes := adapter_sizes(space)) is None:
         return
-    if all(broken({ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}, {ADAPTER_PARAMETERS: size}) for size in sizes):
-        rules = broken({ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}, {ADAPTER_PARAMETERS: sizes[0]})
-        raise ConfigError(
-            f"constraints: {' and '.join(rules)} must be possible in the search space, whose adapters have "
-            f"{sizes[0]} to {sizes[-1]}; change the bound or the space"
-        )
+    bound = {ADAPTER_PARAMETERS: bounds[ADAPTER_PARAMETERS]}
+    rules = [broken(bound, {ADAPTER_PARAMETERS: size}) for size in sizes]
+    if not all(rules):
+        return
+    if rules[0] != rules[-1]:  # too small at one end, too large at the other: what lies between may keep both
+        between = adapter_sizes(space, whole=True)
+        if between is None or not all(broken(bound, {ADAPTER_PARAMETERS: size}) for size in between):
+            return
+    broken_rules = dict.fromkeys(rule for found in rules for rule in found)
+    raise ConfigError(
+        f"constraints: {' and '.join(broken_rules)} must be possible in the search space, whose adapters have "
+        f"{sizes[0]} to {sizes[-1]}{' and none between that keeps both' if len(broken_rules) > 1 else ''}; change "
+        "the bound or the space"
+    )
 
 
-def adapter_sizes(space: Space) -> list[int] | None:
-    """The adapters' parameters at all choices and both bounds, fewest first; None if there are too many."""
+def adapter_sizes(space: Space, whole: bool = False) -> list[int] | None:
+    """The adapters' parameters at all choices and both bounds, fewest first; None if there are too many.
+
+    whole: at all whole numbers of a range, too.
+    """
+
+    def values(path: str) -> Sequence[Scalar]:
+        entry = space.entries[path]
+        return countable(entry) if whole and entry.whole is not None else samples(space, path)
+
     paths = ordered(space.entries, [path for path in space.order if decides(space, path)])
-    points = walk(space.entries, paths, {path: samples(space, path) for path in paths})
+    points = walk(space.entries, paths, {path: values(path) for path in paths})
     few = list(itertools.islice(points, MAX_COMBINATIONS + 1))
     if len(few) > MAX_COMBINATIONS:
         return None

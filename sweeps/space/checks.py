@@ -9,7 +9,7 @@ from mergenet.config import Config
 from mergenet.config.loading import set_by_path
 from mergenet.config.rules import rule, shown
 from mergenet.errors import ConfigError, UserError
-from sweeps.space.conditions import ancestors, walk
+from sweeps.space.conditions import ancestors, countable, walk
 from sweeps.space.entry import Entry, Scalar
 from sweeps.space.possible_values import possible
 from sweeps.space.space import CYCLE, MAX_COMBINATIONS, PAIRS, RANK, SHARED, Labels, Space, get_by_path, transfers
@@ -102,12 +102,13 @@ def about_search(line: str, path: str) -> str:
 
 
 def samples(space: Space, path: str) -> list[Scalar]:
-    """All choices, or both bounds; for a range of numbers also a point between them that is no whole number."""
+    """All choices, or the ends of a range; of a range of numbers also a point between them that is no whole number."""
     entry = space.entries[path]
     if entry.bounds is None:
         return list(space.options(path))
     if entry.whole is not None:
-        return [*entry.whole]
+        whole = countable(entry)
+        return [whole[0], whole[-1]]
     assert entry.real is not None
     low, high = entry.real
     return [low, high, low + 0.381966 * (high - low)]

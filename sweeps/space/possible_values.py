@@ -32,6 +32,19 @@ def undrawn(space: Space, path: str, labels: Labels) -> list[Any]:
     return list(dict.fromkeys(found)) or [own]
 
 
+def drawn(space: Space, path: str, labels: Labels) -> Any:
+    """A setting's value in a draw: its own, that of the innermost mapping around it that names it, or the base's."""
+    keys = path.split(".")
+    for depth in range(len(keys), 0, -1):
+        parent, inside = ".".join(keys[:depth]), ".".join(keys[depth:])
+        if parent in labels:
+            value = space.options(parent).get(labels[parent], labels[parent])
+            found = value_at(value, inside) if inside else value
+            if found is not None or not inside:
+                return found
+    return value_at(space.base, path)
+
+
 def reachable(space: Space, path: str, transferring: bool = False) -> Sequence[Any]:
     """Every value that a setting can have, also the base's if it is not always drawn; no continuous ranges.
 

@@ -20,6 +20,7 @@ from analysis.trial_file import named_values
 from mergenet.config import Config
 from mergenet.config.loading import parse_config, set_by_path
 from mergenet.config.pair_labels import are_pairs, pairs_label
+from mergenet.errors import ConfigError
 from sweeps.space.conditions import ancestors, groups, holds, needs, ordered, walk
 from sweeps.space.entry import Entry, Scalar
 
@@ -69,6 +70,11 @@ class Space:
     @functools.cached_property
     def training_keys(self) -> dict[str, str]:
         """What samplers/deduplicate.py remembers of draws, by their labels as JSON."""
+        return {}
+
+    @functools.cached_property
+    def grids(self) -> dict[int, tuple[list[Labels], Iterator[Labels]]]:
+        """What samplers/registry.py remembers of the shuffled grid, by its seed: the points drawn, and what is left."""
         return {}
 
     @functools.cached_property
@@ -155,32 +161,58 @@ class Space:
 
     @functools.cached_property
     def _known(self) -> dict[str, list[tuple[Any, Scalar]]]:
-        """Value as a configuration has it, and its label, of each choice."""
-        paths = [path for path, entry in self.entries.items() if entry.bounds is None]
+        """Value as a configuration has it, without what other entries draw inside it, and its label, of each choice."""
+
+        def known(path: str, label: Scalar) -> Any:
+            return self._own(dumped(self.config(self.example(path, label))), path)
+
+        choices = [path for path, entry in self.entries.items() if entry.bounds is None]
+        return {path: [(known(path, label), label) for label in self.options(path)] for path in choices}
+
+    @functools.cached_property
+    def _inside(self) -> dict[str, list[str]]:
+        """The entries that lie inside another, by its path, written from there."""
         return {
-            path: [(get_by_path(self.config(self.example(path, label)), path), label) for label in self.options(path)]
-            for path in paths
+            path: [name.removeprefix(f"{path}.") for name in self.entries if name.startswith(f"{path}.")]
+            for path in self.entries
         }
+
+    def _own(self, values: dict[str, Any], path: str) -> Any:
+        """The value at a path, without what other entries draw inside it."""
+        value = value_at(values, path)
+        if self._inside[path]:
+            value = copy.deepcopy(value)
+            for inner in self._inside[path]:
+                remove(value, inner)
+        return value
 
     def locate(self, config: Config) -> Labels | None:
         """Where the values of a configuration lie in the space; None if one of them does not.
 
         Looks only at the paths that their branch draws; the caller must know that the rest equals the base.
         """
-        values, labels = config.model_dump(mode="json"), Labels()
-        for path in self.order:
-            entry = self.entries[path]
-            if not holds(entry, labels):
-                continue
-            value = value_at(values, path)
+        values = dumped(config)
+        columns: dict[str, list[Scalar]] = {}
+        for path, entry in self.entries.items():
             if entry.bounds is not None:
-                found = [as_drawn(entry, value)] if in_range(entry, value) else []
+                value = value_at(values, path)
+                columns[path] = [as_drawn(entry, value)] if in_range(entry, value) else []
             else:
-                found = [label for known, label in self._known[path] if same(known, value)]
-            if not found:
-                return None
-            labels[path] = found[0]
-        return None if RANK in labels and value_at(values, RANK) > self.limit(labels) else labels
+                own = self._own(values, path)
+                columns[path] = [label for known, label in self._known[path] if same(known, own)]
+        return next((found for found in walk(self.entries, self.order, columns) if self._is_drawn(found, values)), None)
+
+    def _is_drawn(self, labels: Labels, values: dict[str, Any]) -> bool:
+        """Whether a draw of these labels has the values, where mappings may differ in what lies inside them only."""
+        if RANK in labels and value_at(values, RANK) > self.limit(labels):
+            return False
+        if not any(self._inside[path] for path in labels):
+            return True
+        try:
+            drawn = dumped(self.config(labels))
+        except ConfigError:
+            return False
+        return all(same(value_at(drawn, path), value_at(values, path)) for path in labels)
 
     def can_draw(self, labels: Labels) -> bool:
         """Whether the labels are a draw of this space: of each path of their branch one that may be drawn, no other."""
@@ -260,9 +292,14 @@ def label_of(value: Any) -> Scalar:
     return pairs_label(value) if plain else json.dumps(value)
 
 
+def dumped(config: Config) -> dict[str, Any]:
+    """A configuration as plain values."""
+    return config.model_dump(mode="json")
+
+
 def get_by_path(config: Config, path: str) -> Any:
     """The value at a dotted path; None where it does not exist (an item of a list that is not there)."""
-    return value_at(config.model_dump(mode="json"), path)
+    return value_at(dumped(config), path)
 
 
 def value_at(values: Any, path: str) -> Any:
@@ -273,6 +310,14 @@ def value_at(values: Any, path: str) -> Any:
         else:
             values = values.get(key) if isinstance(values, dict) else None
     return values
+
+
+def remove(values: Any, path: str) -> None:
+    """Take the value at a dotted path, if it exists, out of plain values."""
+    parent, _, last = path.rpartition(".")
+    inside = value_at(values, parent) if parent else values
+    if isinstance(inside, dict):
+        inside.pop(last, None)
 
 
 def same(value: Any, other: Any) -> bool:

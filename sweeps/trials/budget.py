@@ -95,14 +95,16 @@ class Budget:
 
     def spent(self) -> bool:
         """Whether the budget is spent: no more trials may begin."""
-        hours, epochs = self.sweep.budget_hours, self.sweep.budget_epochs
-        if hours is not None and self.seconds() >= hours * HOUR:
-            return True
-        return epochs is not None and self.num_epochs >= epochs
+        return is_spent(self.sweep, self.seconds(), self.num_epochs)
 
     def facts(self) -> dict[str, Any] | None:
         """For summary.json; None without a budget."""
         return budget_facts(self.sweep, self.seconds(), self.num_epochs)
+
+
+def is_spent(sweep: SweepConfig, seconds: float, epochs: int) -> bool:
+    hours = sweep.budget_hours is not None and seconds >= sweep.budget_hours * HOUR
+    return hours or (sweep.budget_epochs is not None and epochs >= sweep.budget_epochs)
 
 
 def budget_facts(sweep: SweepConfig, seconds: float, epochs: int) -> dict[str, Any] | None:

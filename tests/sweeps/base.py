@@ -27,6 +27,7 @@ MEASURED = Measured(  # what a probe of it could find
     source_bytes=5000,
     adapter_bytes=100,
     network_bytes=400,
+    trained_adapter_bytes=30,
     layers_bytes=64,
     memory_bytes=10**9,
     gpu_memory_bytes=0,

@@ -321,3 +321,16 @@ def test_the_best_of_a_sweep_is_the_centre_with_the_seeds_of_its_confirmation(tm
     assert config_hash(centre.config) == config_hash(Config.model_validate(with_seed(best, fresh_seeds(sweep)[0])))
     assert list(centre.search) == ["transfer.t_cycle"]
     assert load_centre(str(folder / "best.yaml")) == centre, "the file beside its sweep is the same"
+
+
+@pytest.mark.parametrize(("own", "first"), [(None, 1), (0, 1), (1, 2), (3, 4), (5000, 1), (2**32 - 1, 1)])
+def test_no_run_of_an_ablation_trains_the_target_with_the_seed_that_chose_its_centre(tmp_path, own, first):
+    """The target of a trial has the base's target.seed, if that is set; of an ablation that of the run."""
+    from mergenet.config.loading import dump_yaml
+    from sweeps.ablation.centre import load_centre
+
+    base = base_config()
+    base = base.model_copy(update={"seed": 0, "target": base.target.model_copy(update={"seed": own})})
+    (tmp_path / "base.yaml").write_text(dump_yaml(base))
+    config = load_centre(str(tmp_path / "base.yaml")).config
+    assert (config.seed, config.target.seed) == (first, None)

@@ -139,6 +139,7 @@ def test_values_of_a_factor_that_a_sweep_searched_are_the_sweeps():
         "transfer.adapter.rank": {"int": [4, 16], "log": True},
         "transfer.adapter.gate": {"float": [0.02, 0.5], "log": True},
         "transfer.adapter.depth": {"int": [1, 5], "step": 2},
+        "transfer.start_step": {"int": [0, 14], "step": 4},
         "transfer.pairs": {"layers": {"source": "layer3.*", "target": "features.*"}},
     }
     base = centre_of()
@@ -148,6 +149,7 @@ def test_values_of_a_factor_that_a_sweep_searched_are_the_sweeps():
         "transfer.adapter.rank": (4, 8, 16),
         "transfer.adapter.gate": (0.02, 0.1, 0.5),
         "transfer.adapter.depth": (1, 3, 5),
+        "transfer.start_step": (0, 8, 12),
     }
 
 

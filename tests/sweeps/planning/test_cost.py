@@ -164,6 +164,7 @@ def test_disk(tmp_path: Path) -> None:
     assert disk["checkpoints"] == 2 * trial, "of the one that trains"
     assert found(tmp_path, slots=3)["disk"]["checkpoints"] == 3 * 2 * trial
     assert disk["best_networks"] == 17 * 400
+    assert disk["adapters"] == 10 * 30
     assert disk["recording"] == 10 * 64
     assert disk["free"] > 0
     kept = {keep: found(tmp_path, keep_checkpoints=keep)["disk"] for keep in ("none", "last", "all")}
@@ -279,6 +280,8 @@ def test_a_probe_of_the_real_networks_measures_what_a_run_writes(tmp_path: Path)
     parts = measured.target_bytes + measured.source_bytes + measured.adapter_bytes + measured.network_bytes
     assert written == pytest.approx(parts, rel=0.1)
     assert (tmp_path / "run/best.safetensors").stat().st_size == pytest.approx(measured.network_bytes, rel=0.2)
+    adapter = (tmp_path / "run/adapter.safetensors").stat().st_size
+    assert adapter == pytest.approx(measured.trained_adapter_bytes, rel=0.05)
 
 
 def test_the_command_creates_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

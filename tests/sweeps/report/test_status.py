@@ -155,6 +155,14 @@ def test_a_new_sweep_has_nothing_yet(tmp_path: Path) -> None:
     assert "best so far: none yet" in text(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("budget", "waiting"), [({"budget_epochs": 4}, 1), ({"budget_epochs": 3}, 0), ({"budget_hours": 100 / 3600}, 0)]
+)
+def test_no_trial_waits_once_the_budget_is_spent(tmp_path: Path, budget: dict[str, Any], waiting: int) -> None:
+    write_begun_sweep(tmp_path, "stopped", **budget)
+    assert read_status(tmp_path)["trials"].get("waiting", 0) == waiting
+
+
 @pytest.mark.parametrize(("asked", "waiting"), [(6, 1), (3, 4)])
 def test_more_trials_than_the_space_holds_do_not_wait(tmp_path: Path, asked: int, waiting: int) -> None:
     """Three of four trials have begun; sweep.yaml then asks for seven, of which a space that held fewer has four."""

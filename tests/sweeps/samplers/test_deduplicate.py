@@ -7,13 +7,15 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
+from sweeps.ablation.variants import training_key as ablation_key
 from sweeps.samplers.compatibility import possible_trials
-from sweeps.samplers.deduplicate import ask_sampler, num_trainings, training_key
+from sweeps.samplers.deduplicate import ask_sampler, listed, num_trainings, training_key
+from sweeps.samplers.fixed import Walker
 from sweeps.samplers.registry import tpe_with
 from sweeps.space.adapter_size import adapter_parameters
 from sweeps.space.layer_choices import with_limits
 from sweeps.study.study import SweepStudy
-from tests.sweeps.base import space_of, sweep_config
+from tests.sweeps.base import base_values, space_of, sweep_config
 from tests.sweeps.spaces import CYCLE, GATE, KIND, METHODS, POINTS, RANK, TRANSFER, WEIGHT
 from tests.sweeps.studies import branching_study
 
@@ -73,6 +75,24 @@ def test_settings_that_a_method_does_not_use_make_no_other_training() -> None:
     assert num_trainings(space_of(search), 3) == 3
     for sampler in (*DRAWING, "grid"):
         assert len(set(draw_all(branching_study(search, sampler, num_trials=5), 5))) == 5, sampler
+
+
+@pytest.mark.parametrize(
+    ("kinds", "outside", "trainings"),
+    [
+        (({"kind": "lpka", "depth": 1}, {"kind": "linear"}), "full_matrix", 6),
+        (({"kind": "full_matrix"}, {"kind": "lpka"}), "lpka", 1 + 3),
+        (({"depth": 1}, {"depth": 2}), "full_matrix", 2),
+    ],
+)
+def test_a_rank_counts_where_the_mapping_that_was_drawn_uses_one(
+    kinds: tuple[dict[str, Any], ...], outside: str, trainings: int
+) -> None:
+    """The base's kind does not count where a mapping names another."""
+    base = {"transfer": base_values()["transfer"] | {"adapter": {"rank": 4, "kind": outside}}}
+    space = space_of({"transfer.adapter": {"choice": list(kinds)}, RANK: {"choice": [2, 4, 8]}}, **base)
+    assert num_trainings(space, 100) == trainings
+    assert len({ablation_key(space.config(space(Walker(point)))) for point in listed(space)}) == trainings
 
 
 def test_methods_that_were_drawn_leave_their_ranges_to_be_drawn() -> None:

@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from mergenet.errors import ConfigError
+from sweeps.samplers import registry
 from sweeps.samplers.cmaes import GENERATION
 from sweeps.samplers.compatibility import check_sampler
 from sweeps.samplers.fixed import grid_points
@@ -77,6 +78,15 @@ def test_a_range_of_more_numbers_than_fit_into_memory_is_listed_one_by_one() -> 
     space = space_of({"transfer.start_step": {"int": [8, 10**9]}, DEPTH: {"choice": [1, 2]}})
     first = [tuple(point.values()) for point in itertools.islice(grid_points(space), 4)]
     assert first == [(8, 1), (8, 2), (9, 1), (9, 2)]
+
+
+def test_a_grid_is_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[object] = []
+    monkeypatch.setattr(registry, "grid_points", lambda space: walks.append(space) or grid_points(space))
+    study = opened(InMemoryStorage(), "grid")
+    for index in (0, 2, 1, 3):  # a draw may be asked for again
+        study.draw(index)
+    assert len(walks) == 1
 
 
 def test_a_grid_holds_only_ranks_that_fit() -> None:

@@ -47,6 +47,16 @@ def test_sizes_of_a_space_keep_to_ranks_that_fit() -> None:
         check_size(space, {"adapter_parameters": {"min": sizes[-1] + 1, "max": None}})
 
 
+def test_a_window_between_the_ends_of_a_range_is_possible() -> None:
+    space = with_limits(space_of({RANK: {"int": [2, 16], "step": 5}}))  # 2, 7 and 12
+    fewest, middle, most = (adapter_parameters(space.config({RANK: rank})) for rank in (2, 7, 12))
+    assert adapter_sizes(space) == [fewest, most]
+    check_size(space, {"adapter_parameters": {"min": middle - 1, "max": middle + 1}})
+    none_between = rf" >= {middle + 1} and adapter_parameters <= {middle + 2} must be possible .* none between that"
+    with pytest.raises(ConfigError, match=none_between):
+        check_size(space, {"adapter_parameters": {"min": middle + 1, "max": middle + 2}})
+
+
 def test_a_space_with_too_many_choices_is_not_counted() -> None:
     many = {f"transfer.adapter.{name}": {"int": [1, 9]} for name in ("rank", "depth", "heads", "width")}
     many |= {"transfer.adapter.mlp_ratio": {"float": [0.1, 2]}, "transfer.adapter.gate": {"float": [0.1, 0.2]}}

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mergenet.errors import ConfigError
+from sweeps.samplers.deduplicate import listed
+from sweeps.samplers.fixed import Walker
 from sweeps.space.adapter_size import adapter_sizes
 from sweeps.space.layer_choices import rank_limit, with_layers, with_limits
 from sweeps.space.space import RANK, Labels, Space, get_by_path, label_of
@@ -232,6 +234,28 @@ def test_a_choice_of_mappings_changes_what_they_name() -> None:
     assert space.locate(space.config({"target.optimizer": '{"momentum": 0.8}'})) == {
         "target.optimizer": '{"momentum": 0.8}'
     }
+
+
+KINDS: dict[str, Any] = {"transfer.adapter": {"choice": [{"kind": "lpka"}, {"kind": "linear"}]}}
+INNER_RANK: dict[str, Any] = {RANK: {"choice": [2, 4, 8]}}
+CYCLE_4 = {"transfer.t_cycle": 4}
+
+
+@pytest.mark.parametrize(
+    ("search", "points"),
+    [
+        (KINDS | INNER_RANK, 6),
+        (PAIRS | {"transfer.pairs.0.every": {"choice": [2, 4]}}, 8),
+        (KINDS | {"transfer.t_cycle": {"choice": [2, 4]}, RANK: {"choice": [3, 5, 8], "when": CYCLE_4}}, 2 + 6),
+        ({"transfer": {"choice": [{"t_cycle": 2}, {"t_cycle": 4, "pairs": [HEAD]}]}} | INNER_RANK, 6),
+    ],
+)
+def test_what_is_drawn_inside_a_choice_is_located_too(search: dict[str, Any], points: int) -> None:
+    """A lost study is rebuilt from where the configurations of its trials lie."""
+    space = space_of(search)
+    drawn = [space(Walker(point)) for point in listed(space)]
+    assert len(drawn) == points
+    assert [space.locate(space.config(labels)) for labels in drawn] == drawn
 
 
 def mapped(path: str, *values: dict[str, Any], **changes: Any) -> Space:
