@@ -13,6 +13,11 @@ from mergenet.errors import CheckpointError, UserError
 from mergenet.records.sealed import read_record
 
 SETTINGS = "settings"  # in sweep.json: sweep.yaml as it was then
+SEEDS_KEY = "seeds_per_trial"
+# Keys that stay as the sweep began: what earlier trials mean depends on them, or base.yaml and the study hold what
+# they say. With the sampler top_k these, too, which decide which trials are short.
+FIXED = (SEEDS_KEY, "constraints", "base", "set", "warm_start")
+OF_TOP_K = ("num_trials", "sampler", "top_k")
 
 
 def read_sweep_file(folder: Path) -> dict[str, Any]:
@@ -41,19 +46,28 @@ def edited_settings(folder: Path) -> list[str]:
     if not edits:
         return []
     since = f"{folder / SWEEP_FILE} was edited since the sweep last began or was resumed"
-    return [f"{since}: {', '.join(edits)}; `mergenet sweep resume {shlex.quote(str(folder))}` goes on by it"]
+    refused = list(refused_edits(folder))
+    goes_on = "goes on by it" if not refused else f"goes on once {', '.join(refused)} is put back"
+    return [f"{since}: {', '.join(edits.values())}; `mergenet sweep resume {shlex.quote(str(folder))}` {goes_on}"]
 
 
-def edits_of(folder: Path) -> list[str]:
+def edits_of(folder: Path) -> dict[str, str]:
     """The edits alone, such as "num_trials (4 became 8)", by key.
 
     A sweep of an earlier version did not write down what it began with, and then there are none.
     """
     now, then = read_sweep_file(folder), _settings(folder)
     if not now or then is None:
-        return []
+        return {}
     names = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
-    return [f"{name} ({_edit(then.get(name), now[name]) if name in now else 'taken out'})" for name in names]
+    return {name: f"{name} ({_edit(then.get(name), now[name]) if name in now else 'taken out'})" for name in names}
+
+
+def refused_edits(folder: Path) -> dict[str, str]:
+    """Those of them with which a sweep cannot go on."""
+    short = "top_k" in (values.get("sampler") for values in (read_sweep_file(folder), _settings(folder) or {}))
+    fixed = (*FIXED, *OF_TOP_K) if short else FIXED
+    return {name: edit for name, edit in edits_of(folder).items() if name in fixed}
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:

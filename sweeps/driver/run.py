@@ -100,7 +100,7 @@ def resume_sweep(
             names = retry_failed(plan, folder)
             say(console, f"trains again: {', '.join(names)}" if names else "nothing has failed that could train again")
         if edits := edits_of(folder):
-            say(console, f"goes on by sweep.yaml as it was edited: {', '.join(edits)}")
+            say(console, f"goes on by sweep.yaml as it was edited: {', '.join(edits.values())}")
         write_status(folder, plan, RUNNING, settings=read_sweep_file(folder))
         return _train(plan, folder, console, address)
 

@@ -175,7 +175,14 @@ def adapter_trainings(plan: Plan, jobs: Jobs, best: dict[str, Any]) -> list[Job]
 def train_adapter(
     trainings: list[Job], wanted: list[Job], slots: "WorkerPool", say: Callable[[str], None]
 ) -> list[Job]:
-    """Train the adapter, one run after another. Returns those of the wanted confirmations that can be trained then."""
+    """Train the adapter, one run after another. Returns those of the wanted confirmations that can be trained then.
+
+    What confirmed an adapter of other seeds, as before confirm_seeds was raised, is forgotten with it.
+    """
+    if any(map(is_other, trainings)):
+        for job in wanted:
+            if job["role"] == CONFIRM_ADAPTER and Path(job["folder"]).exists():
+                forget_run(Path(job["folder"]))
     for job in trainings:
         forget_other(job)
         names = submit_unless_failed([job], slots)
@@ -232,15 +239,19 @@ def role_of(run: Path) -> str:
 
 def forget_other(job: Job) -> None:
     """Delete a confirmation of an earlier best trial: after a retry another one may be the best."""
-    run = Path(job["folder"])
-    if not (run / CONFIG_FILE).is_file():
-        return
+    if is_other(job):
+        forget_run(Path(job["folder"]))
+
+
+def is_other(job: Job) -> bool:
+    """Whether a job's folder holds a run of another configuration, or of one that is damaged."""
+    file = Path(job["folder"]) / CONFIG_FILE
+    if not file.is_file():
+        return False
     try:
-        there = config_hash(load_config(str(run / CONFIG_FILE)))
-    except UserError:  # damaged
-        there = None
-    if there != config_hash(Config.model_validate(job["config"])):
-        forget_run(run)
+        return config_hash(load_config(str(file))) != config_hash(Config.model_validate(job["config"]))
+    except UserError:
+        return True
 
 
 def forget_run(run: Path) -> None:

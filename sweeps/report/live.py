@@ -210,7 +210,7 @@ def trials_table(trials: Sequence[dict[str, Any]], metric: str, others: Sequence
     for trial, params in zip(trials, drawn, strict=True):
         values = [show_value(params[path]) if path in params else "-" for path in paths]
         found = [show(name, trial["measured"].get(name)) for name in others]
-        spread = (str(len(trial["values"])), show(metric, trial[SD])) if repeated else ()
+        spread = (str(len(trial.get("values", "1"))), show(metric, trial.get(SD))) if repeated else ()
         cells = (trial["trial_id"], trial["state"], str(trial["epochs"]), show(metric, trial["value"]))
         table.add_row(*map(Text, (*cells, *spread, *found, *values)))
     return table

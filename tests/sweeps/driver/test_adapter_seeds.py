@@ -1,5 +1,6 @@
 """adapter_seeds: which runs train the adapter, which ones test it, and what is said of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,24 @@ def test_runs_with_the_adapter_of_another_best_are_forgotten(tmp_path: Path) -> 
     assert run.exists(), "a sweep that is resumed does not train it again"
     confirm([job for job in wanted if job["role"] != CONFIRM_ADAPTER], tmp_path, WorkerPool())
     assert not run.exists()
+
+
+def test_what_tested_an_adapter_of_other_seeds_is_forgotten(tmp_path: Path) -> None:
+    """More fresh seeds move those that train the adapter; its folder keeps its name."""
+    plan = plan_of(adapter_seeds=1)
+    jobs, best = best_of(plan, tmp_path)
+    trainings = adapter_trainings(plan, jobs, best)
+    for job in (*trainings, *confirmations(plan, jobs, best, trainings)):
+        write_job(job, "complete")
+    runs = {path.name for path in (tmp_path / "trials").iterdir()}
+    train_adapter(trainings, confirmations(plan, jobs, best, trainings), WorkerPool(), print)
+    assert {path.name for path in (tmp_path / "trials").iterdir()} == runs, "a sweep that is resumed keeps them"
+    more = replace(plan, sweep=plan.sweep.model_copy(update={"confirm_seeds": 3}))
+    trainings = adapter_trainings(more, jobs, best)
+    assert [job["config"]["seed"] for job in trainings] == [4], "it was 3, which is fresh now"
+    train_adapter(trainings, confirmations(more, jobs, best, trainings), WorkerPool(), print)
+    left = {path.name for path in (tmp_path / "trials").iterdir()}
+    assert left == runs - {"adapter-1", "confirm-adapter-1", "confirm-adapter-2"}
 
 
 def test_it_is_compared_with_no_transfer_and_with_the_best(tmp_path: Path) -> None:

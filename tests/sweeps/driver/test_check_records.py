@@ -5,15 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from analysis.sweep_file import SETTINGS, edited_settings
 from analysis.trial_file import read_trial_file
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
+from mergenet.config.yaml12 import load_yaml
 from mergenet.errors import ConfigError, UserError
 from mergenet.records.sealed import write_record
 from sweeps.config.loading import dump_sweep
 from sweeps.driver.check_records import check_records
 from sweeps.driver.start import resumable_plan
-from sweeps.planning.plan import Plan
+from sweeps.planning.plan import Plan, more_seeds
 from sweeps.study.storage import AGAIN, load_study
 from sweeps.study.study import SweepStudy
 from sweeps.trials.jobs import Jobs
@@ -26,8 +28,9 @@ SEARCH = {CYCLE: {"choice": [2, 4, 8]}, RANK: {"int": [2, 8]}}
 NARROW = {CYCLE: {"choice": [2, 4, 8]}, RANK: {"int": [2, 3]}}
 
 
-def plan_of(search: dict[str, object] = SEARCH, **base: object) -> Plan:
-    return Plan(sweep_config(search, num_trials=4), space_of(search, **base), SourcePlan(), "", 4)
+def plan_of(search: dict[str, object] = SEARCH, settings: dict[str, object] | None = None, **base: object) -> Plan:
+    sweep = sweep_config(search, **{"num_trials": 4} | (settings or {}))
+    return Plan(sweep, space_of(search, **base), SourcePlan(), "", 4)
 
 
 def begun(folder: Path, plan: Plan, study_id: str | None = "one", records: int = 2) -> Path:
@@ -35,7 +38,8 @@ def begun(folder: Path, plan: Plan, study_id: str | None = "one", records: int =
     folder.mkdir()
     state = {"status": "stopped"} | ({} if study_id is None else {"study_id": study_id})
     write_record(folder / "sweep.json", state)
-    study, jobs = SweepStudy(plan.sweep, plan.space, "max", folder), Jobs(folder, plan.space, None)
+    study = SweepStudy(plan.sweep, plan.space, "max", folder)
+    jobs = Jobs(folder, plan.space, None, tuple(more_seeds(plan)))
     drawn = [study.draw(index) for index in range(3)]
     study.flush()
     for one in drawn[:records]:
@@ -121,6 +125,107 @@ def test_a_base_that_is_not_what_was_trained_is_refused(tmp_path: Path) -> None:
     message = r"base\.yaml must be the base with which trial-000 trained, where epochs is 2 and not 3; put it back"
     with pytest.raises(ConfigError, match=message):
         check_records(plan_of(epochs=3), folder)
+
+
+def test_a_base_is_compared_with_the_run_without_transfer_where_no_trial_has_begun(tmp_path: Path) -> None:
+    plan = plan_of()
+    for name, recording in (("live", None), ("replayed", "the/recording")):
+        folder = begun(tmp_path / name, plan, records=0)
+        job = Jobs(folder, plan.space, recording).baseline()
+        write_trial(job, "running")
+        write_config(job)
+        check_records(plan, folder)
+        with pytest.raises(ConfigError, match=r"with which baseline trained, where epochs is 2 and not 3; put it back"):
+            check_records(plan_of(epochs=3), folder)
+
+
+PUT_BACK = "put it back, or start another sweep, with another folder (--dir)"
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_other_seeds_per_trial_than_the_trials_have_are_refused(tmp_path: Path, first: int, then: int) -> None:
+    """Also where an earlier version went on with them, so that sweep.json has the later number."""
+    plan, other = (plan_of(settings={"seeds_per_trial": seeds}) for seeds in (first, then))
+    folder = written(begun(tmp_path / "one", plan), plan, other)
+    before = contents(folder)
+    for _ in range(2):
+        with pytest.raises(ConfigError) as refused:
+            check_records(other, folder)
+        assert str(refused.value) == (
+            f"{folder}/sweep.yaml: seeds_per_trial must be {first}, as trial-000 has it, got {then}; means over unlike "
+            f"seeds cannot be compared: {PUT_BACK}"
+        )
+        assert contents(folder) == before
+        written(folder, other, other)
+        before = contents(folder)
+    check_records(plan, written(folder, other, plan))
+
+
+def written(folder: Path, began: Plan, now: Plan) -> Path:
+    """sweep.yaml as it is now, and in sweep.json the one with which the sweep began."""
+    then = load_yaml(dump_sweep(began.sweep), "test")
+    write_record(folder / "sweep.json", {"status": "stopped", "study_id": "one", SETTINGS: then})
+    (folder / "sweep.yaml").write_text(dump_sweep(now.sweep))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+TOP_K = {"sampler": "top_k", "scheduler": "none", "top_k": 2}
+LIMIT = {"constraints": {"adapter_parameters": {"max": 9}}}
+
+
+@pytest.mark.parametrize(
+    ("before", "edits", "told"),
+    [
+        ({"seeds_per_trial": 2}, {"seeds_per_trial": 1}, "seeds_per_trial (2 became 1)"),
+        ({}, {"base": "other.yaml"}, "base (base.yaml became other.yaml)"),
+        ({}, {"set": {"epochs": 3}}, "set (edited)"),
+        ({}, {"warm_start": ["elsewhere"]}, "warm_start (edited)"),
+        ({}, LIMIT, "constraints (edited)"),
+        (TOP_K, {"num_trials": 6}, "num_trials (4 became 6)"),
+        (TOP_K, {"sampler": "random"}, "sampler (top_k became random)"),
+        ({}, TOP_K, "sampler (auto became top_k)"),
+    ],
+)
+def test_an_edit_that_cannot_be_followed_is_refused(
+    tmp_path: Path, before: dict[str, object], edits: dict[str, object], told: str
+) -> None:
+    """By what sweep.json holds, where no trial has a record yet. Tables say so before."""
+    plan, edited = plan_of(settings=before), plan_of(settings=before | edits)
+    folder = written(begun(tmp_path / "one", plan, records=0), plan, edited)
+    key = told.partition(" ")[0]
+    with pytest.raises(ConfigError) as refused:
+        check_records(edited, folder)
+    assert str(refused.value) == (
+        f"{folder}/sweep.yaml: {key} must stay as the sweep began, and was edited: {told}; {PUT_BACK}"
+    )
+    (line,) = edited_settings(folder)
+    assert f"`mergenet sweep resume {folder}` goes on once " in line and key in line.partition("goes on once")[2]
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"num_trials": 6},
+        {"sampler": "random"},
+        {"scheduler": "none"},
+        {"grace_epochs": 1},
+        {"confirm_seeds": 2},
+        {"slots": 3},
+        {"seed": 5},
+        {"budget_epochs": 30},
+        {"wandb": {"mode": "offline"}},
+    ],
+)
+def test_an_edit_that_leaves_earlier_trials_what_they_were_goes_on(tmp_path: Path, edits: dict[str, object]) -> None:
+    plan, edited = plan_of(), plan_of(settings=edits)
+    folder = written(begun(tmp_path / "one", plan), plan, edited)
+    check_records(edited, folder)
+    (line,) = edited_settings(folder)
+    assert line.endswith(f"`mergenet sweep resume {folder}` goes on by it")
 
 
 def test_a_base_that_was_edited_is_named_before_the_data_that_follow_from_it(tmp_path: Path) -> None:

@@ -147,6 +147,19 @@ def test_table_has_a_column_for_each_path_and_a_dash_where_nothing_was_drawn() -
     assert lines[2] == ["trial-000", "failed", "0", "-", "-", "2"]
 
 
+def test_a_table_with_trials_of_one_seed_and_of_several_is_shown() -> None:
+    """As of a sweep that an earlier version let go on with other seeds_per_trial."""
+    one = {"trial_id": "trial-000", "state": "complete", "epochs": 3, "value": 0.5, "params": {}}
+    two = one | {"trial_id": "trial-001", "seeds": [0, 1], "values": [0.4, 0.6], "sd": 0.1}
+    out = io.StringIO()
+    Console(file=out, width=100).print(trials_table([one, two], "target_val_top1"))
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert lines[1:] == [
+        ["trial-000", "complete", "3", "50.00", "%", "1", "-"],
+        ["trial-001", "complete", "3", "50.00", "%", "2", "10.00", "%"],
+    ]
+
+
 def test_units() -> None:
     gain = {"mean": 0.0123, "low": -0.01, "high": 0.03, "interval": "t", "p": 0.5}
     assert gain_text("target_test_top1", gain) == "+1.23 points, 95 % interval [-1.00, +3.00] (t), p 0.5"

@@ -221,6 +221,7 @@ def test_a_sweep_file_whose_metric_was_changed_says_what_was_trained(
     ("changes", "said"),
     [
         ({"seeds_per_trial": 2}, "seeds_per_trial (1 became 2); `mergenet sweep resume "),
+        ({"slots": 4}, "slots (2 became 4); `mergenet sweep resume "),
         ({"sampler": "tpe", "budget_hours": 1.5}, "budget_hours (null became 1.5), sampler (auto became tpe); "),
         ({"constraints": {"adapter_parameters": {"max": 1}}, "num_trials": 3}, "constraints (edited), num_trials (2 "),
     ],
