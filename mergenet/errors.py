@@ -34,7 +34,7 @@ class TrainingDiverged(RuntimeError):
 
 
 def visible(text: str) -> str:
-    r"""Control characters as escapes: what a file or folder is named must not steer a terminal.
+    r"""Control characters as escapes: what a file is named, or an error says, must not steer a terminal.
 
     >>> visible("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -43,17 +43,19 @@ def visible(text: str) -> str:
 
 
 def one_line(error: BaseException, most: int = 200) -> str:
-    """The message on one line, cut off after so many characters; the error's type where it has none."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    """The message on one line, `visible`, cut off after so many characters; the error's type where it has none."""
+    return visible(" ".join(str(error).split()))[:most] or type(error).__name__
 
 
 def named_line(error: BaseException, most: int = 200) -> str:
-    """The same behind the error's type: of errors that other code raises, whose message may say little without it.
+    r"""The same behind the error's type: of errors that other code raises, whose message may say little without it.
 
     >>> named_line(KeyError("fc"))
     "KeyError: 'fc'"
+    >>> named_line(ValueError("\x1b[31mred"))
+    'ValueError: \\x1b[31mred'
     """
-    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+    return visible(" ".join(f"{type(error).__name__}: {error}".split()))[:most]
 
 
 def unknown_name(path: str, name: str, known: Iterable[str]) -> str:

@@ -2,13 +2,12 @@
 
 import importlib
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType, TracebackType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
-from mergenet.config.user_code import noting_imports, read_sources
+from mergenet.config.user_code import noting_imports, raised_at, read_sources
 from mergenet.errors import ConfigError, UserError, named_line, unknown_name
 
 T = TypeVar("T")
@@ -88,19 +87,10 @@ def made_by(path: str, name: str, make: Callable[..., T], kind: type, *arguments
             raise
         raise type(error)(f"{path}: {name}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever the user's code raises
-        reason = named_line(error)
-        raise ConfigError(f"{path}: {name} must work, got {reason} ({where(error.__traceback__, make)})") from error
+        raise ConfigError(f"{path}: {name} must work, got {named_line(error)}{raised_at(error)}") from error
     if not isinstance(found, kind):
         raise ConfigError(f"{path}: {name} must return {a(kind.__name__)}, got {kind_of(found)}")
     return found
-
-
-def where(raised: TracebackType | None, make: Callable[..., Any]) -> str:
-    """The last file and line that were reached in the user's module, or else anywhere."""
-    frames = traceback.extract_tb(raised)[1:] or traceback.extract_tb(raised)
-    file = getattr(sys.modules.get(getattr(make, "__module__", "")), "__file__", None)
-    last = [frame for frame in frames if frame.filename == file] or frames
-    return f"{last[-1].filename}, line {last[-1].lineno}"
 
 
 def kind_of(value: object) -> str:

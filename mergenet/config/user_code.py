@@ -12,6 +12,7 @@ import functools
 import hashlib
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
@@ -119,13 +120,25 @@ def _spec(top: str) -> ModuleSpec | None:
         return None
 
 
+def raised_at(error: BaseException) -> str:
+    """The last place in the user's own code that an error came through, " (net.py:41)"; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    found = [frame for frame in frames if not frame.filename.startswith("<") and _is_users(Path(frame.filename))]
+    if not found:
+        return ""
+    path = Path(found[-1].filename)
+    return f" ({path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}:{found[-1].lineno})"
+
+
 def _is_users(path: Path) -> bool:
-    return INSTALLED.isdisjoint(path.parts) and not any(path.is_relative_to(folder) for folder in _library())
+    return INSTALLED.isdisjoint(path.parts) and not any(path.is_relative_to(folder) for folder in _others())
 
 
 @functools.cache
-def _library() -> list[Path]:
-    return [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+def _others() -> list[Path]:
+    """The folders of Python's own library, of what is installed, and of our packages, which may be a checkout."""
+    library = [Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return [*library, *(Path(__file__).parents[2] / name for name in OURS)]
 
 
 def _version(top: str) -> str | None:

@@ -239,7 +239,7 @@ def sight(key: str, spec: Spec) -> Sight:
     try:
         with torch.no_grad():
             answer = model(*shown)
-    except Exception:  # a network of the user's may not take this specification; then nothing is known to be shared
+    except (Exception, SystemExit):  # a network of the user's may not take this specification; then nothing is known
         return Sight(layers, {}, {})
     finally:
         for hook in hooks:

@@ -6,7 +6,6 @@ random streams, are left alone. Networks that this package or torchvision brings
 out where several workers train them, as DDP must know of parameters without a gradient.
 """
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mergenet.config import ModelConfig
-from mergenet.errors import ConfigError, UserError
+from mergenet.config.user_code import raised_at
+from mergenet.errors import ConfigError, UserError, visible
 from mergenet.learner.rng import Stream
 from mergenet.models.sharing import kept_shared
 from mergenet.tasks import Batch, Task
@@ -88,7 +88,7 @@ def dry_run(
         others, _ = _step(twin(), task, batch, device, amp, channels_last=True)
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # whatever it is, it does not happen without channels_last
+    except (Exception, SystemExit):  # whatever it is, it does not happen without channels_last
         return DryRun(False, idle)
     return DryRun(outputs.keys() == others.keys() and all(_close(outputs[k], others[k]) for k in outputs), idle)
 
@@ -173,11 +173,9 @@ def _close(one: Tensor, other: Tensor) -> bool:
 
 
 def said(error: BaseException) -> str:
-    """An error of the user's code on one line, with the place where it came up, without torch's own."""
-    places = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
-    where = f" ({places[-1].filename}:{places[-1].lineno})" if places else ""
+    """The first line of an error of the user's code, with the place in it where it came up."""
     line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line[:300]}{where}"
+    return f"{type(error).__name__}: {visible(line)[:300]}{raised_at(error)}"
 
 
 def check_state(network: nn.Module) -> None:

@@ -11,7 +11,7 @@ from mergenet.config.choices import SHIPPED_MODELS
 from mergenet.config.registry import kind_of, look_up, made_by, shipped
 from mergenet.config.spec import IMAGE, Spec
 from mergenet.data.text.minilm import MINILM
-from mergenet.errors import ConfigError, unknown_name
+from mergenet.errors import ConfigError, unknown_name, visible
 from mergenet.models.architecture import Architecture, image_classifier
 from mergenet.models.pretrained import check_finite, content_hash, load_into, read_weights
 from mergenet.models.torchvision_zoo import PREFIX, as_built, torchvision_classifier, torchvision_names
@@ -94,7 +94,7 @@ def fill_lazy(model: nn.Module, spec: Spec) -> None:
         with torch.no_grad():
             model.eval()(*inputs)
     except (Exception, SystemExit) as error:  # the user's code can raise anything
-        what = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        what = f"{type(error).__name__}: {visible((str(error).splitlines() or [''])[0])[:200]}"
         raise ConfigError(f"model.name: the pass that gives its lazy layers their shapes fails with {what}") from error
     model.train(training)
     if left := lazy_tensors(model):

@@ -190,7 +190,7 @@ def _train(trainer: Trainer, folder: Path, history: list[EpochResult], writer: R
     except KeyboardInterrupt:  # in the middle of a step: no state to go on from, so the last checkpoint is
         writer.stop_there()
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         writer.save_result(FAILED, history, error=str(error) or type(error).__name__)
         raise
 

@@ -55,8 +55,8 @@ def check_settings(seeds: int, folder: Path) -> None:
     for trial in trials:
         if (count := len(trial.get(SEEDS) or [trial["seed"]])) != seeds:
             raise ConfigError(
-                f"{folder / SWEEP_FILE}: {SEEDS_KEY} must be {count}, as {trial['trial_id']} has it, got {seeds}; means "
-                f"over unlike seeds cannot be compared: {PUT_BACK}"
+                f"{folder / SWEEP_FILE}: {SEEDS_KEY} must be {count}, as {trial['trial_id']} has it, got {seeds}; "
+                f"means over unlike seeds cannot be compared: {PUT_BACK}"
             )
     for name, edit in refused_edits(folder).items():
         if name != SEEDS_KEY or not trials:
@@ -94,7 +94,8 @@ def check_base(space: Space, drawn: Mapping[Path, Drawn], file: Path) -> None:
     if run is None:
         return
     trained = load_config(str(run / CONFIG_FILE))
-    config = space.config(labels_in(drawn[run])) if run in drawn else Config.model_validate(without_transfer(space.base))
+    plain = Config.model_validate(without_transfer(space.base))
+    config = plain if run == baseline else space.config(labels_in(drawn[run]))
     live = parse_config(portable_config(trained.model_dump(mode="json")), str(run / CONFIG_FILE))
     for path, (theirs, mine) in differences(live, config, ()).items():
         raise ConfigError(

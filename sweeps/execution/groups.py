@@ -16,10 +16,10 @@ from ray.train import RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from mergenet.errors import one_line
+from mergenet.errors import one_line, visible
 from sweeps.execution.placement import Shape
 from sweeps.execution.resources import SHARED
-from sweeps.execution.worker import worker_loop
+from sweeps.execution.worker import WorkerFailed, worker_loop
 from sweeps.trials.errors import write_refusal
 
 
@@ -70,7 +70,7 @@ class Groups:
             self.trainer(queue, slots, scratch).fit()
         except Exception as error:
             died = error.worker_failures if isinstance(error, WorkerGroupError) else range(len(slots))
-            reason = write_refusal(error) or one_line(error, 300)
+            reason = write_refusal(error) or reason_of(error)
             left = not isinstance(error, WorkerGroupError)
             return Lost(reason, frozenset(died if len(slots) > 1 else [0]), len(slots), left)
         return None
@@ -97,6 +97,22 @@ class Groups:
         run_config = RunConfig(name=slots[0], storage_path=scratch)
         kind = DataParallelTrainer if alone else TorchTrainer
         return kind(worker_loop, train_loop_config=settings, scaling_config=scaling, run_config=run_config)
+
+
+def reason_of(error: Exception) -> str:
+    """What each worker that failed says last: the exception without its traceback, or why its process has ended."""
+    if not isinstance(error, WorkerGroupError):
+        return one_line(error, 300)
+    said = [last_words(str(failure)) or type(failure).__name__ for failure in error.worker_failures.values()]
+    lines = dict.fromkeys(line.rpartition(f"{WorkerFailed.__name__}: ")[2] for line in said)
+    return visible("; ".join(lines))[:400]
+
+
+def last_words(text: str) -> str:
+    """What follows the last line that is indented, as a traceback is, and what Ray lists of a process that died."""
+    lines = text.strip().splitlines()
+    indented = [number for number, line in enumerate(lines, start=1) if line[:1].isspace()]
+    return " ".join(" ".join(lines[max(indented, default=0) :] or lines[-1:]).split())
 
 
 def dealt(count: int, places: Iterable[int], shared: int) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ stopped early does not depend on how quickly the decision is made.
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from analysis.names import FAILED, PRUNED
 from sweeps.trials.messages import (
@@ -155,7 +156,7 @@ class JobQueue:
         elif state.attempts < MAX_ATTEMPTS:
             await self.queue.put(name)
         else:
-            error = f"lost its workers {state.attempts} times: {reason}"
+            error = f"lost its workers {state.attempts} times: {reason}{seen_in(Path(state.job['folder']))}"
             await self._end(name, {"state": FAILED, "error": error, "final": True})
 
     async def is_suspended(self) -> bool:
@@ -237,3 +238,9 @@ class JobQueue:
         async with self.news:
             self.log.append(event)
             self.news.notify_all()
+
+
+def seen_in(run: Path) -> str:
+    """Where the traceback of a job's workers is, if one of them has left one."""
+    found = next(iter(sorted(run.glob("traceback*.txt"))), None)
+    return "" if found is None else f"; see {run.parent.name}/{run.name}/{found.name}"

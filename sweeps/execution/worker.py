@@ -15,6 +15,7 @@ from typing import Any
 from analysis.names import COMPLETE, FAILED, PRUNED, RUNNING, SOURCE
 from analysis.trial_file import TRIAL_FILE
 from mergenet.config import Config
+from mergenet.config.user_code import raised_at
 from mergenet.errors import TrainingDiverged, UserError, WriteError, named_line
 from mergenet.learner import distributed
 from mergenet.records.atomic import write_text
@@ -147,6 +148,10 @@ class JobFailed(Exception):
     """The job raised; the message is one line."""
 
 
+class WorkerFailed(Exception):
+    """The job raised in one of several workers; the message is one line, with which Ray's text ends."""
+
+
 def advance(results: Epochs, job: Job) -> EpochResult | None:
     """The next epoch, None at the end. Raises JobFailed for whatever the job raises, because the group must go on.
 
@@ -160,17 +165,16 @@ def advance(results: Epochs, job: Job) -> EpochResult | None:
     except (UserError, TrainingDiverged) as error:
         raise_refusal(error)
         raise JobFailed(str(error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's code can raise anything
         raise_refusal(error)
         folder = Path(job["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"traceback{distributed.rank() or ''}.txt", traceback.format_exc())
-        if distributed.world_size() > 1:
-            raise
-        raise JobFailed(named_line(error, 300)) from error
+        failed = WorkerFailed if distributed.world_size() > 1 else JobFailed
+        raise failed(f"{named_line(error, 300)}{raised_at(error)}") from error
 
 
-def raise_refusal(error: Exception) -> None:
+def raise_refusal(error: BaseException) -> None:
     """Raises WriteError if the error comes from a disk that refuses a write."""
     if (reason := write_refusal(error)) is not None:
         raise WriteError(reason) from error

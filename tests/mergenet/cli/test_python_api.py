@@ -138,7 +138,7 @@ def test_logits_of_other_classes(module: str) -> None:
 def test_the_line_of_the_users_module_is_named(module: str) -> None:
     text = refused(data={"name": f"{module}:unreadable", "image_size": 16})
     line = next(number for text, number in LINE.items() if "nowhere/at" in text)
-    assert text.endswith(f"{module}.py, line {line})")
+    assert text.endswith(f"{module}.py:{line})")
 
 
 def test_tasks(module: str) -> None:
@@ -176,4 +176,4 @@ def test_class_names_of_texts_are_their_plain_values(module: str) -> None:
 
 
 def shortened(text: str, module: str) -> str:
-    return re.sub(rf"[^ (]+/{module}\.py, line (\d+)", r"FILE:\1", text).replace(module, "M")
+    return re.sub(rf"{module}\.py:(\d+)", r"FILE:\1", text).replace(module, "M")

@@ -10,7 +10,7 @@ import pytest
 
 from mergenet.config import user_code
 from mergenet.config.registry import look_up, made_by
-from mergenet.config.user_code import read_sources, source_hashes
+from mergenet.config.user_code import raised_at, read_sources, source_hashes
 from mergenet.errors import ConfigError
 
 
@@ -119,3 +119,29 @@ def test_modules_that_come_by_a_computed_name_count_and_those_of_others_do_not(p
     assert list(found) == ["codehelp", "codepkg", "codepkg.nets", "codepkg.unused"]
     (project / "codehelp.py").write_text("width = 4\n")
     assert source_hashes(["codepkg.nets"]) == found, "what was imported is what counts"
+
+
+def test_an_error_is_placed_in_the_users_code_by_its_last_line_there(project: Path) -> None:
+    """Not in a library that it calls, nor in our packages, which may be a checkout; relative where it lies below."""
+    (project / "codehelp.py").write_text("import json\n\ndef read(text):\n    return json.loads(text)\n")
+    (project / "codepkg/blocks.py").write_text("import codehelp\ndef make():\n    return codehelp.read('{')\n")
+    with pytest.raises(ConfigError, match=r"must work, got JSONDecodeError: .* \(codehelp\.py:4\)$"):
+        made_by("task", "codepkg.blocks:make", look_up("task", "codepkg.blocks:make", {}), dict)
+    with pytest.raises(KeyError) as raised:
+        look_up(**{"path": "model.name", "name": "a", "table": Missing()})
+    assert raised_at(raised.value) == f" ({Path(__file__).name}:{line_of('raise KeyError(key)')})"
+    assert raised_at(ValueError("was not raised")) == ""
+    with pytest.raises(ConfigError) as ours:
+        look_up("model.name", "a", {})
+    ours.value.__traceback__ = ours.value.__traceback__.tb_next
+    assert raised_at(ours.value) == ""
+
+
+class Missing(dict):  # type: ignore[type-arg]
+    def __contains__(self, key: object) -> bool:
+        raise KeyError(key)
+
+
+def line_of(text: str) -> int:
+    lines = Path(__file__).read_text().splitlines()
+    return 1 + next(number for number, line in enumerate(lines) if line.strip() == text)

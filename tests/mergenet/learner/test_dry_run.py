@@ -89,7 +89,7 @@ def test_networks_of_users_train_stop_go_on_evaluate_and_export(name: str, tmp_p
             r"the network fails in a first step on the data: RuntimeError: mat1 .*own_networks\.py:\d+\)",
         ),
         ("exiting", r"the network fails in a first step on the data: SystemExit: 0 \(.*own_networks\.py:\d+\)"),
-        ("exits", r"tests\.own_networks:exits must work, got SystemExit: 0 \(.*own_networks\.py, line \d+\)"),
+        ("exits", r"tests\.own_networks:exits must work, got SystemExit: 0 \(.*own_networks\.py:\d+\)"),
         ("unfinite", r"outputs must be finite on the first batch, got NaN or infinite numbers in logits; look at its "),
         ("without_parameters", r"must make a network that learns, got one with no parameter that does \(requires_"),
         ("frozen", r"must make a network that learns, got one with no parameter that does \(requires_grad\)$"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -270,5 +271,20 @@ def test_what_is_submitted_after_a_suspension_does_not_begin() -> None:
         assert (await queue.next_row("late"))["end"]["state"] == SUSPEND
         assert await queue.unfinished() == []
         assert await queue.next_job("g", 0) is None
+
+    run(script())
+
+
+def test_a_job_that_failed_with_its_workers_says_where_their_traceback_is(tmp_path: Path) -> None:
+    async def script() -> None:
+        queue, run = JobQueue(), tmp_path / "trials/a"
+        await queue.submit({**job("a"), "folder": str(run)})
+        run.mkdir(parents=True)
+        (run / "traceback1.txt").write_text("of the second worker")
+        for attempt in range(MAX_ATTEMPTS):
+            await queue.next_job(f"g{attempt}", 0)
+            await queue.lost(f"g{attempt}", "KeyError: 'fc'")
+        (end,) = told(queue, "ended")
+        assert end["error"] == f"lost its workers {MAX_ATTEMPTS} times: KeyError: 'fc'; see trials/a/traceback1.txt"
 
     run(script())

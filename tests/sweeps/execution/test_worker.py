@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.trial_file import ended_trial
 from mergenet.records.run_record import CHECKPOINT_FOLDER, EPOCHS_FILE, RECORDING_FILE, read_run
 from sweeps.execution.worker import do_job, tidy
 from sweeps.trials.jobs import Jobs
@@ -71,6 +72,55 @@ def test_a_job_that_failed_before_it_began_begins_when_it_is_tried_again(tmp_pat
     assert do_job(job, lambda *_: GO_ON) == {"state": "complete", "error": None}
     assert read_run(run).result["status"] == "finished"
     assert not (run / "traceback.txt").exists()
+
+
+NETWORK = """import sys
+from torch import nn
+from mergenet.models import Architecture
+
+
+class Failing(nn.Module):
+    def __init__(self, spec):
+        super().__init__()
+        self.fc = nn.Linear(3 * 16 * 16, 10)
+        self.steps = 0
+
+    def forward(self, x):
+        self.steps += 1
+        if self.steps > 3:
+            {0}
+        return self.fc(x.flatten(1))
+
+
+net = Architecture(lambda _, spec: Failing(spec))
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ('sys.exit("my data are not there")', "SystemExit: my data are not there"),
+        ('raise ValueError("a\\n  \\x1b[31mred")', "ValueError: a \\x1b[31mred"),
+    ],
+)
+def test_what_the_users_code_raises_is_one_line_with_its_place(
+    statement: str, error: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slot goes on: the next job trains."""
+    name = f"failing_{statement[:3]}"
+    (tmp_path / f"{name}.py").write_text(NETWORK.replace("{0}", statement))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    space = space_of({"transfer.t_cycle": {"choice": [2, 4]}}, epochs=1, method="none")
+    job = Jobs(tmp_path, space, None).baseline()
+    target = job["config"]["target"] | {"model": job["config"]["target"]["model"] | {"name": f"{name}:net"}}
+    broken = {**job, "id": "broken", "folder": str(tmp_path / "broken"), "config": job["config"] | {"target": target}}
+    told = f"{error} ({name}.py:15)"
+    assert do_job(broken, lambda *_: GO_ON) == {"state": "failed", "error": told}
+    assert (ended_trial(tmp_path / "broken") or {})["error"] == told
+    assert statement in (tmp_path / "broken/traceback.txt").read_text()
+    assert read_run(tmp_path / "broken").result["status"] == "failed"
+    assert do_job(job, lambda *_: GO_ON)["state"] == "complete"
 
 
 def test_a_job_whose_epochs_were_only_read_says_so(tmp_path: Path) -> None:
