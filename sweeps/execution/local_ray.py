@@ -177,13 +177,16 @@ def start(num_cpus: int, unwanted: threading.Event | None = None) -> None:
             ray.shutdown()
             check_room(place_of_ray())
             if attempt == 1 or (unwanted is not None and unwanted.is_set()):
-                raise RayFailed(f"Ray did not start, twice: {named_line(error, 300)}; {way_out()}") from None
+                raise RayFailed(f"Ray did not start, twice: {named_line(error, 300)}; {way_out(error)}") from None
         else:
             return
 
 
-def way_out() -> str:
+def way_out(error: Exception) -> str:
     """What to do about a Ray that does not start. Ray calls the functions that variables named HOOK hold."""
+    place = TOKEN.expanduser().parent
+    if isinstance(error, OSError) and str(error.filename).startswith(str(place)):
+        return f"Ray keeps a file in {place}, so set HOME to a folder that can be written, it is {TOKEN.home()}"
     if hooks := sorted(name for name in os.environ if name.startswith("RAY_") and name.endswith("HOOK")):
         return f"{' and '.join(hooks)} in the environment changes how it starts, so unset it"
     logs = place_of_ray() / "session_latest/logs"

@@ -76,7 +76,7 @@ class WorkerPool:
         if calm:
             self.no_more_jobs()
         else:
-            self.closing = True
+            self._close()
             ray.kill(self.queue)
         deadline = time.monotonic() + (30 if calm else 3)  # a worker sees the loss at its epoch's end
         for thread in self.threads:
@@ -87,8 +87,13 @@ class WorkerPool:
 
     def no_more_jobs(self) -> None:
         """The groups end once their jobs have; leaving the pool waits for that."""
-        self.closing = True
+        self._close()
         self.queue.no_more_jobs.remote()
+
+    def _close(self) -> None:
+        with self.changed:
+            self.closing = True
+            self.changed.notify_all()
 
     def _start(self, slots: Sequence[int]) -> None:
         self.threads.append(threading.Thread(target=self._serve, args=(slots,), daemon=True))
@@ -173,11 +178,17 @@ class WorkerPool:
             if losses >= MAX_LOSSES:
                 self.die(f"slot {slots[0]} lost its workers {losses} times in a row, last: {lost.reason}")
                 return
-            time.sleep(min(2.0**losses, 30))
+            if self._over(within=min(2.0**losses, 30)):
+                return
             if lost.with_its_node:  # each slot takes what place it finds
                 for slot in slots:
                     self._start([slot])
                 return
+
+    def _over(self, within: float) -> bool:
+        """Waits for so many seconds. Returns at once, and true, if no group has to start any more."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.closing or self.died is not None, timeout=within)
 
     def _tell_lost(self, names: Sequence[str], lost: Lost) -> bool:
         """Tells the queue. Returns whether it is worth while to go on: not where nothing can be written."""

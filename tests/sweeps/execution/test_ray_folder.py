@@ -111,4 +111,16 @@ def test_a_ray_that_does_not_start_is_tried_twice(monkeypatch: pytest.MonkeyPatc
 
 def test_a_hook_left_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "gone.module.hook")
-    assert way_out() == "RAY_RUNTIME_ENV_HOOK in the environment changes how it starts, so unset it"
+    assert way_out(ValueError()) == "RAY_RUNTIME_ENV_HOOK in the environment changes how it starts, so unset it"
+
+
+def test_a_home_folder_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real error of making Ray's folder there."""
+    monkeypatch.setenv("HOME", "/dev/null/x")
+    with pytest.raises(NotADirectoryError) as error:
+        Path("~/.ray").expanduser().mkdir(parents=True)
+    assert way_out(error.value) == (
+        "Ray keeps a file in /dev/null/x/.ray, so set HOME to a folder that can be written, it is /dev/null/x"
+    )
+    other = OSError(28, "No space left on device", "/tmp/ray")
+    assert way_out(other).startswith("if the machine is too busy, try again later; ")
