@@ -137,7 +137,7 @@ def layer_comments(config: Config, base: str) -> Iterator[str]:
         yield f"#   {role}: {model}"
         yield from (f"#     {row(layer, width)}" for layer in layers[:MOST_LAYERS])
         if len(layers) > MOST_LAYERS:
-            yield f"#     and {len(layers) - MOST_LAYERS} more: mergenet layers {base}"
+            yield f"#     and {len(layers) - MOST_LAYERS} more: mergenet layers {shlex.quote(base)}"
 
 
 def row(layer: LayerInfo, width: int) -> str:

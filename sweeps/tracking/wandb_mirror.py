@@ -5,6 +5,7 @@ in a separate thread and is guarded. A run that W&B cannot take is written offli
 W&B lacks in the end, and `mergenet sweep sync` adds it from the records.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -22,7 +23,7 @@ from mergenet.records.run_record import EPOCH, read_epochs
 from sweeps.config import SweepConfig
 from sweeps.tracking.background import Background
 from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
-from sweeps.tracking.wandb_file import is_closed, is_forgotten, known_epochs, run_files, told_config
+from sweeps.tracking.wandb_file import Place, is_closed, is_forgotten, known_epochs, listed, told_config
 from sweeps.tracking.wandb_run import DISABLED, OFFLINE, MirrorRun, NameTaken, open_run
 from sweeps.tracking.wandb_whole import OfSweep, Whole, fill
 from sweeps.trials.messages import JobEvent, QueuedEvent, Row, StartEvent
@@ -197,7 +198,8 @@ class Mirror:
 
     def _catch_up(self, run: Path) -> None:
         name = run_id(self.sweep, run.name)
-        if run_files(self.folder, name) and not is_forgotten(self.folder, name):
+        there = listed(self.folder, name)
+        if there and not is_forgotten(there, name):
             return
         self._again(run)
 
@@ -228,7 +230,7 @@ class Mirror:
         for name in list(self.jobs):
             self._guarded(name, partial(self._end, name, INTERRUPTED, None))
         deadline = time.monotonic() + FLUSH_SECONDS
-        while any(self._lacks(job) for job in self.unchecked) and time.monotonic() < deadline:
+        while self._any_lacks() and time.monotonic() < deadline:
             time.sleep(0.2)
         self.unchecked |= {path.name: 0.0 for path in (self.folder / TRIALS_FOLDER).glob("*")}  # of earlier drivers
         self._check(0)
@@ -240,21 +242,27 @@ class Mirror:
     def _check(self, age: float) -> None:
         """Compare the files of jobs that ended at least so many seconds ago with their records."""
         now = time.monotonic()
-        for job in [job for job, ended in self.unchecked.items() if now - ended >= age]:
+        due = [job for job, ended in self.unchecked.items() if now - ended >= age]
+        there = listed(self.folder) if due else {}
+        for job in due:
             del self.unchecked[job]
-            if (what := self._lacks(job)) is not None:
+            if (what := self._lacks(job, there)) is not None:
                 self.lacking.setdefault(job, what)
 
-    def _lacks(self, job: str) -> str | None:
+    def _any_lacks(self) -> bool:
+        there = listed(self.folder) if self.unchecked else {}
+        return any(self._lacks(job, there) for job in self.unchecked)
+
+    def _lacks(self, job: str, there: Place) -> str | None:
         """What the files lack of a job's records. A driver that was killed may have known its end, and not they."""
         run, name = self.folder / TRIALS_FOLDER / job, run_id(self.sweep, job)
         try:
             recorded = {int(row[EPOCH]) for row in read_epochs(run)}
         except CheckpointError:  # damaged: nothing to compare with
             return None
-        if missing := recorded - known_epochs(self.folder, name):
+        if missing := recorded - known_epochs(there, name):
             return f"{len(missing)} epochs"
-        return "its end" if ended_trial(run) is not None and not is_closed(self.folder, name) else None
+        return "its end" if ended_trial(run) is not None and not is_closed(there, name) else None
 
     def _say_once(self, what: str, text: str) -> None:
         if what not in self.said:
@@ -262,7 +270,7 @@ class Mirror:
             self.say(text)
 
     def _way_out(self) -> str:
-        return f"`mergenet sweep sync {shown_path(self.folder)}` completes W&B from the records"
+        return f"`mergenet sweep sync {shlex.quote(str(shown_path(self.folder)))}` completes W&B from the records"
 
 
 def dead_client() -> tuple[type[Exception], ...]:

@@ -18,7 +18,7 @@ from mergenet.errors import ConfigError, UserError
 from mergenet.records.run_record import EPOCH, MEASURE
 from sweeps.config import SweepConfig
 from sweeps.tracking.wandb_about import Ending, axis_of, notes_of, run_id, tags_of
-from sweeps.tracking.wandb_file import drop_empty, is_forgotten, known_epochs, note_there, run_files, told_keys
+from sweeps.tracking.wandb_file import drop_empty, is_forgotten, known_epochs, listed, note_there, run_files, told_keys
 from sweeps.trials.files import read_state
 from sweeps.trials.messages import Row
 from sweeps.trials.sweep_dir import STUDY_ID
@@ -101,10 +101,12 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
     name, state = run_id(sweep, job), read_state(folder)
     own, copied = state.get(STUDY_ID), bool(state.get("copy"))
     config = config | ({SWEEP_ID: own} if own else {})
-    seen = bool(run_files(folder, name))
+    there = listed(folder, name)
+    seen = bool(there)
     if mode == OFFLINE:
-        drop_empty(folder, name)
-    known, told = (known_epochs(folder, name), told_keys(folder, name)) if mode == OFFLINE else (set(), set())
+        drop_empty(run_files(there, name))
+        there = listed(folder, name)
+    known, told = (known_epochs(there, name), told_keys(there, name)) if mode == OFFLINE else (set(), set())
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,9 +114,9 @@ def open_run(sweep: SweepConfig, folder: Path, job: str, role: str, config: dict
         client.settings.resume = None  # whatever WANDB_RESUME says
         if mode != OFFLINE:
             check_reachable(client.settings.base_url)
-        resume: Resume = None if is_forgotten(folder, name) else "allow" if seen else "never"
-        if resume == "never" and copied and mode != OFFLINE and (there := config_there(sweep, name)) is not None:
-            resume = regained(name, config, there)
+        resume: Resume = None if is_forgotten(there, name) else "allow" if seen else "never"
+        if resume == "never" and copied and mode != OFFLINE and (online := config_there(sweep, name)) is not None:
+            resume = regained(name, config, online)
         try:
             run = wandb.init(
                 mode="offline" if mode == OFFLINE else "online",

@@ -14,7 +14,7 @@ from mergenet.records.run_record import EPOCH
 from sweeps.config import SweepConfig
 from sweeps.config.loading import load_sweep
 from sweeps.tracking.wandb_about import config_of, ending_of, run_id, scalars
-from sweeps.tracking.wandb_file import is_closed, known_epochs, run_files
+from sweeps.tracking.wandb_file import Place, is_closed, known_epochs, listed, run_files
 from sweeps.tracking.wandb_mirror import why
 from sweeps.tracking.wandb_run import ONLINE, NameTaken, check_key, open_run
 from sweeps.tracking.wandb_whole import OfSweep, Say, Whole, fill
@@ -69,7 +69,8 @@ def sync_runs(sweep: SweepConfig, folder: Path, told: Callable[[], Whole | None]
         for reason in damaged:
             say(f"damaged, and left out: {reason}")
         taken: list[str] = []
-        added = [guarded(job.name, partial(sync_run, sweep, folder, job), taken) for job in jobs]
+        there = listed(folder)
+        added = [guarded(job.name, partial(sync_run, sweep, folder, job, there), taken) for job in jobs]
         done = len(jobs) - len(taken)
         guarded(SUMMARY_ROLE, partial(sync_whole, sweep, folder, told, say), taken)
     more = f"{sum(added)} epochs were added to {sum(map(bool, added))} of them"
@@ -106,12 +107,12 @@ def guarded(job: str, call: Callable[[], int], taken: list[str]) -> int:
         ) from error
 
 
-def sync_run(sweep: SweepConfig, folder: Path, path: Path) -> int:
-    """Syncs one run; returns how many epochs W&B lacked."""
+def sync_run(sweep: SweepConfig, folder: Path, path: Path, there: Place) -> int:
+    """Syncs one run; returns how many epochs W&B lacked. there: its files, before."""
     (trial, rows, _), name = read_outcome(path), run_id(sweep, path.name)
     assert trial is not None
-    if sweep.wandb.mode != ONLINE and is_closed(folder, name):
-        lacks = {row[EPOCH] for row in rows} - known_epochs(folder, name)
+    if sweep.wandb.mode != ONLINE and is_closed(there, name):
+        lacks = {row[EPOCH] for row in rows} - known_epochs(there, name)
         if not lacks:
             return 0
     config = config_of(path)

@@ -19,6 +19,7 @@ from wandb.sdk import mailbox, wandb_setup
 from analysis.wandb_runs.client import NO_AGENT
 from analysis.wandb_runs.framing import BLOCK, FRAME, HEADER, MAGIC
 from sweeps.tracking.tensorboard import event_of
+from sweeps.tracking.wandb_file import listed
 from sweeps.tracking.wandb_run import settings
 
 ROOT = Path(__file__).parents[3]
@@ -74,7 +75,7 @@ def test_the_frames_of_wandbs_files(tmp_path: Path) -> None:
     run = wandb.init(mode="offline", dir=str(tmp_path), project="p", id="one", settings=settings(wandb))
     run.log({"epoch": 1})
     run.finish()
-    found = list(tmp_path.glob("wandb/*run-*_*/run-one.wandb"))
+    found = listed(tmp_path)["one"]
     assert len(found) == 1
     deadline = time.monotonic() + 60  # the client's own process writes, on a busy machine after `finish` has returned
     while len(data := found[0].read_bytes()) < HEADER + FRAME.size and time.monotonic() < deadline:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -434,10 +435,48 @@ def test_what_a_file_lacks_is_said(offline: Path, monkeypatch: pytest.MonkeyPatc
     play(mirror, "trial-000", *begin(), *epochs(1, 3), end())
     mirror.close()
     assert said == [f"wandb: 1 runs lack something (trial-000 2 epochs); {said[0].partition('; ')[2]}"]
+    assert f"`mergenet sweep sync {folder}` " in said[0]
+    spaced = Mirror(sweep, Path("my sweeps"), print)._way_out()
+    assert spaced == "`mergenet sweep sync 'my sweeps'` completes W&B from the records"
     assert sync_sweep(folder, "offline", None, said.append) == 2
     wandb.teardown()
     assert known_epochs(folder, "tiny-trial-000") == {1, 2, 3, 4, 5}
     assert sync_sweep(folder, "offline", None, said.append) == 0
+
+
+def test_how_often_the_clients_folder_is_looked_at_does_not_grow_with_the_runs(
+    offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a sweep, and by `sweep sync`: it holds a folder for each run, so that all would be quadratic."""
+    sweep, folder = sweep_folder(offline, "offline")
+    mirror = Mirror(sweep, folder, print)
+    record(folder, "trial-000", 2)
+    play(mirror, "trial-000", *begin(), *epochs(1, 2), end())
+    mirror.close()
+    wandb.teardown()
+    (first,) = run_files(folder, "tiny-trial-000")
+    looks = list[str]()
+    for look in ("listdir", "scandir"):
+        real = getattr(os, look)
+        monkeypatch.setattr(os, look, lambda place=".", real=real: looks.append(str(place)) or real(place))
+    found = []
+    for runs in (range(1, 2), range(2, 8)):
+        for number in runs:
+            name = f"tiny-trial-{number:03d}"
+            record(folder, name.removeprefix("tiny-"), 2)
+            copy = folder / f"wandb/offline-run-20260101_00000{number}-{name}"
+            shutil.copytree(first.parent, copy)
+            (copy / first.name).rename(copy / f"run-{name}.wandb")
+        said: list[str] = []
+        for way in (Mirror(sweep, folder, said.append).close, lambda: sync_sweep(folder, "offline", None, print)):
+            looks.clear()
+            way()
+            found.append(sum(place.endswith("/wandb") for place in looks))
+        assert said == []
+    assert found == [1, 1, 1, 1]
+    looks.clear()
+    open_run(sweep, folder, "trial-100", "trial", {}, "offline").run.finish()
+    assert sum(place.endswith("/wandb") for place in looks) <= 2
 
 
 def test_an_end_that_a_file_lacks_is_said(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
