@@ -92,6 +92,32 @@ def test_monte_carlo_beyond_16_seeds_is_near_the_t_test_and_repeatable():
     assert found == paired_difference(differences, np.zeros(24))
 
 
+def exact_p(counts: np.ndarray) -> float:
+    """Share of the sign patterns of whole numbers whose |sum| is at least the observed one, by convolution."""
+    shares = np.ones(1)
+    for count in np.abs(counts):
+        step = np.zeros(2 * count + 1)
+        step[0] += 0.5
+        step[-1] += 0.5
+        shares = np.convolve(shares, step)
+    sums = np.arange(len(shares)) - len(shares) // 2
+    return float(shares[np.abs(sums) >= abs(counts.sum())].sum())
+
+
+@pytest.mark.parametrize("images", [150, 300, 1000])
+def test_beyond_16_seeds_equal_sums_count_as_ties_too(images):
+    """Accuracies of a test split: p is that of the whole counts, within what 9,999 drawn patterns leave open."""
+    rng = np.random.default_rng(images)
+    for seeds in (17, 18, 20, 22, 24, 40):
+        counts = rng.choice([-1, 0, 1, 2, 3], seeds, p=[0.3, 0.2, 0.25, 0.15, 0.1])
+        baseline = rng.integers(int(0.7 * images), int(0.9 * images), seeds)
+        variant = baseline + counts
+        by_hand = exact_p(counts)
+        found = paired_difference(variant / images, baseline / images).p_value
+        assert found == paired_difference(variant.astype(float), baseline.astype(float)).p_value
+        assert found == pytest.approx(by_hand, abs=2 / 9999 + 5 * np.sqrt(by_hand / 9999))
+
+
 def test_no_difference_at_all():
     found = paired_difference(VARIANT, VARIANT)
     assert (found.mean, found.p_value) == (0.0, 1.0)
