@@ -140,7 +140,8 @@ def confirmed_gain(
     if confirmed.empty:
         raise UserError("there are no finished confirmation runs")
     own = {CONFIRM_ADAPTER: ADAPTER_PATH} | dict.fromkeys(CONTROL_OF, CONTROL_PATH)
-    names = [name for name in param_columns(table) if name not in (own.get(variant), own.get(baseline))]
+    params = [name for name in param_columns(table) if name not in (own.get(variant), own.get(baseline))]
+    names = ["method", *params]
     # a search that was resumed after its confirmation may have another best trial by now
     other = [
         row["role"] != CONFIRM_NONE and any(canonical(row[name]) != canonical(best[name]) for name in names)

@@ -85,9 +85,10 @@ def folded(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any] | None]:
 
 def unfolded(row: dict[str, Any]) -> dict[str, Any]:
     """The row of a run by itself: that of another seed under the name and the role of its trial."""
+    if row["role"] != REPLICATE:
+        return row | {SEEDS: None}
     name = first_of(row["trial"])
-    role = row["role"] if row["role"] != REPLICATE else BASELINE if name == BASELINE else TRIAL
-    return row | {"trial": name, "role": role, SEEDS: None}
+    return row | {"trial": name, "role": BASELINE if name == BASELINE else TRIAL, SEEDS: None}
 
 
 def _fold(first: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from analysis.report.next_steps import Step, next_steps
 from analysis.report.verdict import controls_verdict, gain_text, label, show, shown, verdict
 from analysis.seeds import SEEDS
 from analysis.tables import formatting
-from analysis.tables.load import is_missing, param_columns, selecting_metrics, varying
+from analysis.tables.load import is_missing, selecting_metrics
 from mergenet.errors import UserError
 from mergenet.records.run_record import BEST_EPOCH, METRIC, is_metric, test_column
 
@@ -234,9 +234,8 @@ def settings(evidence: Evidence) -> list[Setting]:
     """What was searched: the base's own value beside the best's."""
     if evidence.best is None:
         return []
-    names = param_columns(evidence.table) if evidence.is_sweep else varying(evidence.table)
-    own = base_labels(evidence.base, names)
-    found = [(path, evidence.best[path]) for path in names if not is_missing(evidence.best[path])]
+    own = base_labels(evidence.base, evidence.settings)
+    found = [(path, evidence.best[path]) for path in evidence.settings if not is_missing(evidence.best[path])]
     return [Setting(path, _text(own.get(path)), _text(value)) for path, value in found]
 
 

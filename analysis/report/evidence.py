@@ -16,7 +16,7 @@ from analysis.importance.surrogate import Surrogate, fit_surrogate
 from analysis.names import STATE_FILE, TRIAL, UNKNOWN
 from analysis.report.confirmation import confirmation
 from analysis.sweep_file import read_sweep_file
-from analysis.tables.load import load_trials
+from analysis.tables.load import load_trials, param_columns, varying
 from mergenet.errors import CheckpointError, UserError
 from mergenet.records.run_record import FINISHED
 from mergenet.records.sealed import read_record
@@ -75,6 +75,16 @@ class Evidence:
     def trials(self) -> pd.DataFrame:
         """The trials of the search; of a folder that is no sweep's, all runs."""
         return self.table[self.table["role"] == TRIAL] if self.is_sweep else self.table
+
+    @property
+    def settings(self) -> list[str]:
+        """The columns of what was searched; of a folder that is no sweep's, of what differs between its runs."""
+        differing = varying(self.table)
+        if not self.is_sweep:
+            return differing
+        searched = self.found.search.parameters if self.found is not None else {}
+        method = ["method"] if "method" in (*differing, *searched) else []
+        return method + param_columns(self.table)
 
     @property
     def told(self) -> Findings | None:

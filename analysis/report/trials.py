@@ -17,7 +17,7 @@ from analysis.report.evidence import Evidence
 from analysis.report.verdict import label
 from analysis.seeds import SD, SEEDS
 from analysis.tables import formatting
-from analysis.tables.load import BREAKS, is_missing, measure_columns, param_columns, varying
+from analysis.tables.load import BREAKS, is_missing, measure_columns, param_columns
 from analysis.tables.overview import ordered
 from analysis.wandb_runs.links import run_urls
 from mergenet.records.run_record import ADAPTER_PARAMETERS, BEST_EPOCH, METRIC, is_metric, test_column
@@ -68,7 +68,7 @@ def trials(evidence: Evidence, page: Path) -> dict[str, Any]:
 
 
 def _columns(evidence: Evidence, table: pd.DataFrame) -> list[str]:
-    searched = param_columns(table) if evidence.is_sweep else varying(table)
+    searched = evidence.settings
     metrics = [str(name) for name in table[METRIC].dropna().unique()]
     first = [name for metric in metrics for name in (metric, test_column(metric)) if name in table.columns]
     rest = [name for name in measure_columns(table) if name not in first]

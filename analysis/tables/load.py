@@ -149,9 +149,10 @@ def param_columns(table: pd.DataFrame) -> list[str]:
 
 
 def varying(table: pd.DataFrame) -> list[str]:
-    """The hyper-parameters that differ between searched trials; one that some trials lack differs."""
+    """The method and the hyper-parameters that differ between searched trials; one that some trials lack differs."""
     searched = table[table["role"].isin((TRIAL, RUN))]
-    return [column for column in param_columns(table) if _differ(list(searched[column]))]
+    method = ["method"] if searched["method"].nunique() > 1 else []  # a trial that failed at once has none
+    return method + [column for column in param_columns(table) if _differ(list(searched[column]))]
 
 
 def _differ(values: list[Any]) -> bool:

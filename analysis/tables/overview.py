@@ -75,14 +75,12 @@ def selected(table: pd.DataFrame, everything: bool = False) -> pd.DataFrame:
     """The columns to show: all, or those that distinguish the runs and those on how they ended."""
     if everything:
         return table
-    main = table[table["role"].isin((TRIAL, RUN))]
-    method = ["method"] if main["method"].nunique() > 1 else []
     repeated = [name for name in (SEEDS, SD) if name in table.columns]
     outcome = ["epochs_done", BEST_EPOCH, *repeated, *_selecting(table, "target_val_")]
     if table[SOURCE_BEST_EPOCH].notna().any():
         outcome += [SOURCE_BEST_EPOCH, *_selecting(table, "source_val_")]
     breaks = [STEP_SECONDS, ADAPTER_PARAMETERS, BREAKS] if table[BREAKS].notna().any() else []
-    return table[["trial", "role", "state", "seed", *method, *varying(table), *outcome, *breaks, "seconds"]]
+    return table[["trial", "role", "state", "seed", *varying(table), *outcome, *breaks, "seconds"]]
 
 
 def _selecting(table: pd.DataFrame, prefix: str) -> list[str]:

@@ -115,6 +115,14 @@ def test_the_confirmed_gain_is_that_of_the_chosen_settings(sweep, write_run):
         confirmed_gain(table, choose_best(table))
 
 
+def test_the_confirmed_gain_is_not_that_of_another_method(sweep, write_run):
+    add_trial(sweep, write_run, "t9", 9, accuracy=0.5, method="kd")
+    table = load_trials(sweep)
+    assert named(table, "t9")["method"] == "kd" and confirmed_gain(table, choose_best(table)).num_seeds == 6
+    with pytest.raises(UserError, match="no finished confirmation run with the settings of trial t9"):
+        confirmed_gain(table, named(table, "t9"))
+
+
 def test_a_control_is_compared_by_the_settings_of_the_chosen_one(sweep, write_run):
     """Where transfer.control is searched the two differ in it, and in nothing else."""
     for i in range(6):

@@ -177,6 +177,13 @@ def test_best_out_writes_the_file_and_tells_the_story(sweep, tmp_path):
     assert out.read_text().startswith("# best trial: t1")
 
 
+def test_best_names_the_method_where_the_trials_have_several(sweep, write_run):
+    trial = {"role": "trial", "number": 9, "state": "complete", "params": {"method": "kd"}}
+    write_run(sweep / "trials/t9", (0.9,), 0.5, trial, {"method": "kd"})
+    assert "# its settings: method kd" in run("best", sweep).splitlines()
+    assert rows(run("table", sweep))[0].count("method") == 1
+
+
 def test_best_by_another_metric(sweep):
     output = run("best", sweep, "--metric", "target_val_loss")
     assert "target_val_loss 0.34" in output

@@ -194,6 +194,14 @@ def test_every_seed_of_a_trial_is_a_pair(tmp_path: Path) -> None:
     assert found.table["gain"][1] == pytest.approx(0.02)
 
 
+def test_plain_runs_are_chosen_by_the_names_that_the_table_prints(tmp_path: Path) -> None:
+    for method, test in (("none", 0.5), ("kd", 0.52)):
+        make_run(tmp_path / f"{method}-seed-1", (0.5,), test, None, {"method": method, "seed": 1})
+    found = compare(tmp_path, trials=list(load_trials(tmp_path)["trial"][::-1]))
+    assert found.table["variant"].tolist() == ["none", "kd"]
+    assert found.table["gain"][1] == pytest.approx(0.02)
+
+
 def test_a_sweep_that_lacks_what_is_asked_for(sweep: Path, none: Path) -> None:
     for path in (sweep / "trials").glob("c*"):
         path.rename(none.parent / path.name)

@@ -118,6 +118,14 @@ def test_a_row_a_seed_to_be_paired(with_baseline):
     assert gain.mean == pytest.approx((0.1 + 0.3 - 0.1) / 3)
 
 
+def test_runs_of_no_sweep_keep_their_names_whatever_these_are(tmp_path, write_run):
+    names = ["kd-seed-1", "kd-seed-2"]
+    for seed, name in enumerate(names, start=1):
+        write_run(tmp_path / name, (0.5,), 0.5, None, {"seed": seed})
+    for per_seed in (False, True):
+        assert load_trials(tmp_path, per_seed)["trial"].tolist() == names
+
+
 def test_the_command_writes_a_row_a_seed_and_says_what_is_a_mean(with_baseline, tmp_path):
     out = tmp_path / "runs.csv"
     done = CliRunner().invoke(analyze, ["table", str(with_baseline), "--per-seed", "--csv", str(out)])

@@ -42,7 +42,7 @@ def write_sweep(
         epochs = {"complete": 4, "pruned": 2}.get(state, 1)
         curve = tuple(reached * share for share in (0.25, 0.5, 0.75, 1.0)[:epochs])
         trial = {"role": "trial", "number": number, "state": state, "params": params}
-        own = {path: v for path, v in params.items() if path in (GATE, RANK)}
+        own = {path: v for path, v in params.items() if path in (GATE, RANK, METHOD)}
         test = 0.5 if state == "complete" else None
         more = {"status": state} if state in ("running", "failed") else {}
         make_run(folder / "trials" / f"trial-{number:03d}", curve, test, trial, own, parameters(params), more=more)

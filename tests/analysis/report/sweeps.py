@@ -8,7 +8,7 @@ from analysis.names import CONTROL_OF
 from mergenet.config.yaml12 import dump_yaml_values
 from mergenet.records.sealed import write_record
 from tests.analysis.folders import make_run
-from tests.analysis.importance.sweeps import BASE, SEARCH, by_gate, drawn, write_sweep
+from tests.analysis.importance.sweeps import BASE, METHOD, SEARCH, by_gate, drawn, write_sweep
 
 NOISE = (0.001, -0.002, 0.002, -0.001, 0.003, -0.003, 0.0015, -0.0015)  # of the seeds, around a gain
 STATES = ["complete"] * 24 + ["pruned"] * 6 + ["failed", "running"]
@@ -52,7 +52,8 @@ def confirm(
         for name, gain in gains.items():
             reached = none + gain + NOISE[place % len(NOISE)]
             run = folder / f"trials/confirm-{name}-{place + 1}"
-            make_run(run, (reached,), reached, about | {"role": roles[name], "params": best}, {"seed": seed})
+            settings = {"seed": seed} | ({METHOD: best[METHOD]} if METHOD in best else {})
+            make_run(run, (reached,), reached, about | {"role": roles[name], "params": best}, settings)
 
 
 __all__ = ["BASE", "SEARCH", "STATES", "confirm", "reported"]

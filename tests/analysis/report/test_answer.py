@@ -8,8 +8,9 @@ import pytest
 
 from analysis.report.answer import BAD, GOOD, OPEN, Answer, Card, answer
 from analysis.report.evidence import gather
+from analysis.report.trials import trials
 from mergenet.errors import UserError
-from tests.analysis.importance.sweeps import BOUND, GATE, RANK, by_gate, by_wide_gate, drawn, write_sweep
+from tests.analysis.importance.sweeps import BOUND, GATE, METHOD, RANK, by_gate, by_wide_gate, drawn, write_sweep
 from tests.analysis.report.sweeps import BASE, reported
 
 FEW = ["complete"] * 4  # too few for importances, which take a second
@@ -81,6 +82,19 @@ def test_the_source_is_answered_by_the_controls(told: Answer) -> None:
 def test_the_settings_are_beside_those_of_the_base(told: Answer) -> None:
     assert [one.path for one in told.settings] == [GATE, RANK]
     assert [one.base for one in told.settings] == ["0.02", "2"]
+
+
+@pytest.mark.parametrize("methods", [("kd", "mergenet"), ("kd", "kd")])
+def test_a_method_that_was_searched_is_the_first_of_the_settings(tmp_path: Path, methods: tuple[str, str]) -> None:
+    points = [{METHOD: methods[i % 2], RANK: 8 - i} for i in range(4)]
+    search = {RANK: {"int": [2, 16]}, METHOD: {"choice": ["mergenet", "kd", "none"]}}
+    folder = reported(tmp_path / "s", states=FEW, points=points, search=search, value=lambda p: 0.5 + 0.01 * p[RANK])
+    told = answer(gather(folder))
+    assert [(one.path, one.base, one.best) for one in told.settings] == [(METHOD, "mergenet", "kd"), (RANK, "2", "8")]
+    table = trials(gather(folder), tmp_path / "report.html")
+    place = [column["name"] for column in table["columns"]].index(METHOD)
+    assert table["columns"][place + 1]["name"] == RANK and table["columns"][place]["title"] == "method"
+    assert [row[place] for row in table["rows"]] == [*(methods * 2), "none"]
 
 
 def test_a_control_that_gains_too_is_regularisation(tmp_path: Path) -> None:
@@ -160,6 +174,8 @@ def test_runs_of_no_sweep_are_told_too(tmp_path: Path) -> None:
     assert told.state.startswith("runs of no sweep: 2 runs")
     assert "must be a sweep folder" in cards(told)["mattered"].details[0]
     assert [one.path for one in told.settings] == [RANK]
+    make_run(tmp_path / "run-kd", (0.5, 0.3), settings={RANK: 2, METHOD: "kd"})
+    assert [(one.path, one.best) for one in answer(gather(tmp_path)).settings] == [(METHOD, "mergenet"), (RANK, "2")]
 
 
 def test_a_damaged_run_is_told(tmp_path: Path) -> None:
