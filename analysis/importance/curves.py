@@ -86,33 +86,52 @@ def stopped_trials(search: Search) -> pd.DataFrame:
     n (complete trials), mean_gain and most_gain (what these gained from that epoch on; NaN without one), possible
     (needed is at most most_gain). Differences and gains are positive for the better, in the metric's own unit.
     """
-    stopped = search.trials[search.trials["state"] == PRUNED]
-    whole = whole_trials(search)
-    rows = [_stopped(search, row, whole) for _, row in stopped.iterrows() if search.curves[row["trial"]]]
     columns = ["trial", "epoch", "value", "behind", "excluded", "needed", "n", "mean_gain", "most_gain", "possible"]
+    stopped, whole = search.trials[search.trials["state"] == PRUNED], whole_trials(search)
+    ahead, gains = _ahead(search), _gains(search, whole)
+    kept = [search.curves[name][search.last_epoch] for name in whole["trial"][whole[BREAKS].isna()]]
+    best = max((search.sign * value for value in kept), default=np.nan)
+    rows = []
+    for name, breaks in zip(stopped["trial"], stopped[BREAKS], strict=True):
+        if not (curve := search.curves[name]):
+            continue
+        epoch, excluded = max(curve), _excluded(breaks)
+        value = search.sign * curve[epoch]
+        needed = np.nan if excluded else best - value
+        mean, most = gains.get(epoch, (np.nan, np.nan))
+        known = name, epoch, curve[epoch], ahead[epoch] - value, excluded
+        rows.append((*known, needed, len(whole), mean, most, bool(needed <= most)))
     return pd.DataFrame(rows, columns=columns)
 
 
-def _stopped(search: Search, trial: pd.Series, whole: pd.DataFrame) -> tuple[object, ...]:
-    sign, curve = search.sign, search.curves[trial["trial"]]
-    epoch = max(curve)
-    value = sign * curve[epoch]
-    behind = max(sign * other[epoch] for other in search.curves.values() if epoch in other) - value
-    breaks = "" if is_missing(trial[BREAKS]) else trial[BREAKS]
-    excluded = any(rule.startswith(LASTING) for rule in breaks.split("; "))
-    known = trial["trial"], epoch, curve[epoch], behind, excluded
+def _ahead(search: Search) -> dict[int, float]:
+    """The best of all trials at each epoch, positive for the better."""
+    found: dict[int, float] = {}
+    for curve in search.curves.values():
+        for epoch, value in curve.items():
+            found[epoch] = max(search.sign * value, found.get(epoch, -np.inf))
+    return found
+
+
+def _gains(search: Search, whole: pd.DataFrame) -> dict[int, tuple[float, float]]:
+    """From each epoch to the last, of the complete trials: the mean and the most. Empty without one."""
     if whole.empty:
-        return *known, np.nan, 0, np.nan, np.nan, False
-    curves = [search.curves[name] for name in whole["trial"]]
-    last = np.array([sign * other[search.last_epoch] for other in curves])
-    gains = last - [sign * other[epoch] for other in curves]
-    kept, most = last[whole[BREAKS].isna()], float(gains.max())
-    needed = np.nan if excluded or not len(kept) else float(kept.max() - value)
-    return *known, needed, len(whole), float(gains.mean()), most, bool(needed <= most)
+        return {}
+    epochs = range(1, search.last_epoch + 1)
+    table = search.sign * np.array([[search.curves[name][epoch] for epoch in epochs] for name in whole["trial"]])
+    gains = table[:, -1:] - table
+    return dict(zip(epochs, zip(gains.mean(axis=0).tolist(), gains.max(axis=0).tolist(), strict=True), strict=True))
 
 
-def early_stopping(search: Search) -> dict[str, float]:
-    """trained and whole: epochs trained, and those of whole trainings, over all seeds of complete and stopped trials.
+def _excluded(breaks: object) -> bool:
+    """Whether a trial breaks a constraint on what more epochs do not change."""
+    return not is_missing(breaks) and any(rule.startswith(LASTING) for rule in str(breaks).split("; "))
+
+
+def early_stopping(search: Search, stopped: pd.DataFrame) -> dict[str, float]:
+    """stopped: of `stopped_trials`.
+
+    trained and whole: epochs trained, and those of whole trainings, over all seeds of complete and stopped trials.
 
     stopped, excluded: trials, as in `stopped_trials`. possible: those that could have won had they gained as much as
     the complete trial that gained most; risked: by how much the best of them would then lead, 0 if none does. An
@@ -120,7 +139,6 @@ def early_stopping(search: Search) -> dict[str, float]:
     would have.
     """
     ended = search.trials[search.trials["state"].isin((COMPLETE, PRUNED))]
-    stopped = stopped_trials(search)
     lead = (stopped["most_gain"] - stopped["needed"]).max()
     return {
         "trained": int(ended[EPOCHS_TRAINED].sum()),

@@ -51,7 +51,7 @@ class Findings:
 
     @cached_property
     def early_stopping(self) -> dict[str, float]:
-        return early_stopping(self.search)
+        return early_stopping(self.search, self.stopped_trials)
 
     def pareto(self, cost: str = "step_seconds") -> pd.DataFrame:
         return pareto(self.search, cost)

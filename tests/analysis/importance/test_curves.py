@@ -1,9 +1,12 @@
 import dataclasses
+from collections import Counter
+from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.importance.curves import early_stopping, rank_correlations, stopped_trials
+from analysis.importance.curves import rank_correlations, stopped_trials
 from analysis.importance.figures import ranking
 from analysis.importance.findings import Findings
 from analysis.importance.search import Search
@@ -85,15 +88,69 @@ def test_the_best_that_a_stopped_trial_is_compared_with_breaks_no_constraint(sea
     assert pd.isna(table.loc["near", "needed"]) and not table.loc["near", "possible"]
     assert table.loc["far", "needed"] == pytest.approx(0.35), "to c, with 0.7"
     assert table.loc["far", "most_gain"] == pytest.approx(0.4), "of all complete trials"
-    facts = early_stopping(found)
+    facts = Findings(found).early_stopping
     assert (facts["stopped"], facts["excluded"], facts["possible"]) == (2, 1, 1)
     assert facts["risked"] == pytest.approx(0.05)
     found.trials["breaks"] = "adapter_parameters <= 10"
-    assert stopped_trials(found)["needed"].isna().all() and early_stopping(found)["risked"] == 0
+    assert stopped_trials(found)["needed"].isna().all() and Findings(found).early_stopping["risked"] == 0
+
+
+def drawn_curves(count: int, epochs: int, seed: int) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, float]]]:
+    """Those of trials that were stopped early, four of five, some before their first value, and the whole ones."""
+    rng = np.random.default_rng(seed)
+    lengths = {f"t{i}": int(rng.integers(epochs)) if i % 5 else epochs for i in range(count)}
+    curves = {name: {e + 1: float(v) for e, v in enumerate(rng.random(n))} for name, n in lengths.items()}
+    return tuple({name: c for name, c in curves.items() if (len(c) == epochs) == whole} for whole in (False, True))
+
+
+@pytest.mark.parametrize("metric", ["target_val_top1", "target_val_loss"])
+def test_every_stopped_trial_is_compared_with_all_others(search: Search, metric: str) -> None:
+    """Trial by trial, as the columns are defined."""
+    stopped, whole = drawn_curves(40, 3, seed=1)
+    found = dataclasses.replace(known(search, stopped, whole), metric=metric)
+    rules = [None, "adapter_parameters <= 10", None, "target_val_loss <= 1", "target_val_loss <= 1; step_seconds <= 2"]
+    breaks = {name: rules[i % 5] for i, name in enumerate(found.trials["trial"])}
+    found.trials["breaks"] = list(breaks.values())
+    sign = 1 if metric == "target_val_top1" else -1
+    best = max(sign * curve[3] for name, curve in whole.items() if breaks[name] is None)
+    table = stopped_trials(found).set_index("trial")
+    assert table.index.to_list() == [name for name, curve in stopped.items() if curve]
+    for name, row in table.iterrows():
+        epoch, value = list(stopped[str(name)].items())[-1]
+        gains = [sign * (curve[3] - curve[epoch]) for curve in whole.values()]
+        ahead = max(sign * curve[epoch] for curve in (stopped | whole).values() if epoch in curve)
+        excluded = breaks[str(name)] in (rules[1], rules[4])
+        needed = np.nan if excluded else best - sign * value
+        assert (row["epoch"], row["value"], row["excluded"], row["n"]) == (epoch, value, excluded, 8)
+        numbers = [ahead - sign * value, needed, np.mean(gains), max(gains)]
+        assert list(row[["behind", "needed", "mean_gain", "most_gain"]]) == pytest.approx(numbers, nan_ok=True)
+        assert row["possible"] == (needed <= max(gains))
+
+
+def test_ten_times_the_trials_are_looked_at_ten_times_as_often(search: Search) -> None:
+    looks = Counter[int]()
+
+    class Curve(dict[int, float]):
+        def __getitem__(self, epoch: int) -> float:
+            looks[count] += 1
+            return super().__getitem__(epoch)
+
+        def __contains__(self, epoch: object) -> bool:
+            looks[count] += 1
+            return super().__contains__(epoch)
+
+        def __iter__(self) -> Iterator[int]:
+            looks[count] += len(self)
+            return super().__iter__()
+
+    for count in (50, 500):
+        stopped, whole = ({n: Curve(c) for n, c in part.items()} for part in drawn_curves(count, 3, seed=2))
+        stopped_trials(known(search, stopped, whole))
+    assert 0 < looks[500] <= 15 * looks[50]
 
 
 def test_epochs_saved_and_regret_risked(search: Search) -> None:
-    facts = early_stopping(known(search, {"near": {1: 0.1, 2: 0.45}, "far": {1: 0.05}}))
+    facts = Findings(known(search, {"near": {1: 0.1, 2: 0.45}, "far": {1: 0.05}})).early_stopping
     assert (facts["trained"], facts["whole"]) == (12, 15)
     assert (facts["stopped"], facts["possible"]) == (2, 1)
     assert facts["risked"] == pytest.approx(0.05)
@@ -115,4 +172,4 @@ def test_without_a_complete_trial_nothing_is_known(search: Search) -> None:
     with pytest.raises(UserError, match="must have at least 3 complete trials, got 0"):
         rank_correlations(found)
     assert row["n"] == 0 and not row["possible"] and pd.isna(row["needed"])
-    assert early_stopping(found)["risked"] == 0
+    assert Findings(found).early_stopping["risked"] == 0

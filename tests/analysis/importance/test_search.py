@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from analysis.best import best_trial
-from analysis.importance.curves import early_stopping
 from analysis.importance.evaluators import importances
+from analysis.importance.findings import Findings
 from analysis.importance.search import Search, load_search
 from mergenet.errors import UserError
 from tests.analysis.folders import make_run
@@ -31,7 +31,7 @@ def test_the_epochs_of_all_seeds_are_counted(tmp_path: Path) -> None:
         for place in (2, 3) if number < 10 else ():
             other = {"role": "replicate", "number": number, "state": "complete", "params": params, "seed": place - 1}
             make_run(run.with_name(f"{run.name}-seed-{place}"), (by_gate(params),) * 4, 0.5, other)
-    facts = early_stopping(load_search(folder))
+    facts = Findings(load_search(folder)).early_stopping
     assert (facts["trained"], facts["whole"]) == (10 * 3 * 4 + 10 * 2, 20 * 3 * 4)
 
 
