@@ -154,7 +154,7 @@ def importances(
 def _evaluated(search: Search, name: str, permutations: int, resamples: int, confidence: float) -> pd.DataFrame:
     evaluator, rng = EVALUATORS[name], np.random.default_rng(RNG_SEED)
     paths = assessed(search, name)
-    points, values = evaluator.points(search, paths), -search.goal  # Optuna minimizes
+    points, values = evaluator.points(search, paths), -search.standard_goal  # Optuna minimizes
     own = _importance(evaluator, points, values, paths)
     table = pd.DataFrame({"importance": own}, index=pd.Index(paths, name="parameter"))
     drawn = rng.integers(len(points), size=(resamples, len(points)))

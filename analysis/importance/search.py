@@ -61,6 +61,19 @@ class Search:
         """The values of the used trials with the sign by which more is better."""
         return self.sign * self.used["value"].to_numpy(dtype=float)
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the goal, 1 if there is none."""
+        return float(self.goal.std()) or 1.0
+
+    @property
+    def standard_goal(self) -> np.ndarray:
+        """The goal in its standard deviations, rounded: forests then do not depend on the metric's unit.
+
+        scikit-learn splits nothing whose variance is below 2e-16; and rounding would decide between equal splits.
+        """
+        return np.round(self.goal / self.spread, 9)
+
     @cached_property
     def best(self) -> pd.Series:
         """The used trial that `choose_best` names; with an epoch the one that it would name by the values up to then.

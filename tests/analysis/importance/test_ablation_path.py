@@ -8,7 +8,7 @@ import pytest
 from analysis.importance.ablation_path import ablation_path, differing, endpoints
 from analysis.importance.search import Search, load_search
 from analysis.importance.space import Parameter
-from analysis.importance.surrogate import Surrogate, fit_surrogate, marginal_curves
+from analysis.importance.surrogate import Surrogate, codes, fit_surrogate, marginal_curves
 from tests.analysis.importance.sweeps import BASE, GATE, METHOD, RANK, SEARCH, WEIGHT, drawn, write_sweep
 
 
@@ -79,6 +79,16 @@ def test_a_forest_that_learned_nothing_says_so(tmp_path: Path) -> None:
     noise = iter(np.random.default_rng(3).normal(0.5, 0.01, 30))
     search = load_search(write_sweep(tmp_path / "s", drawn(30), lambda _: float(next(noise))))
     assert fit_surrogate(search, resamples=1).r2 < 0.2
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e12])
+def test_the_unit_of_a_loss_does_not_matter(folder: Path, unit: float) -> None:
+    search = load_search(folder)
+    other = dataclasses.replace(search, trials=search.trials.assign(value=unit * search.trials["value"]))
+    one, two = (fit_surrogate(s, resamples=2) for s in (search, other))
+    points = codes(search, search.used)
+    assert two.r2 == pytest.approx(one.r2) and one.r2 > 0.5
+    assert two.predictions(points) == pytest.approx(unit * one.predictions(points))
 
 
 def test_marginal_curves_follow_the_truth(surrogate: Surrogate) -> None:

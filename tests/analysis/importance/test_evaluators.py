@@ -68,6 +68,15 @@ def test_a_loss_is_better_when_low(search: Search) -> None:
     assert one.to_list() == other.to_list()
 
 
+@pytest.mark.parametrize("unit", [2.0**-30, 1e-9, 2.0**40, 1e12])
+def test_the_unit_of_a_loss_does_not_matter(search: Search, unit: float) -> None:
+    loss = dataclasses.replace(search, metric="target_val_loss")
+    other = dataclasses.replace(loss, trials=search.trials.assign(value=unit * search.trials["value"]))
+    names = ["importance", "low", "high", "chance", "chance_high", "p_value"]
+    one, two = (importances(s, permutations=5, resamples=3)[names].to_numpy() for s in (loss, other))
+    assert two == pytest.approx(one, rel=1e-6, abs=1e-9)
+
+
 def test_conditional_parameters(tmp_path: Path) -> None:
     """PED-ANOVA compares the trials that drew one, fANOVA leaves it out."""
     search = {METHOD: {"choice": ["mergenet", "kd"]}, WEIGHT: {"float": [0.1, 2.0], "when": {METHOD: ["kd"]}}}
