@@ -163,7 +163,12 @@ def best(
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=PATH)
 @click.option("--by", metavar="SETTING", multiple=True, help="Compare this setting, such as method. Repeatable.")
 @click.option("--baseline", metavar="SIDE", help="The side that the others are compared with. Default: the first.")
-@click.option("--metric", metavar="COL", help="Column to compare. Default: on the test split what selects the epochs.")
+@click.option(
+    "--metric",
+    metavar="COL",
+    help="Column to compare: one of a split, step_seconds, seconds or adapter_parameters. "
+    "Default: on the test split what selects the epochs.",
+)
 @click.option("--role", "roles", metavar="ROLE", multiple=True, help="Of a sweep: runs of this role. Repeatable.")
 @click.option("--trial", "trials", metavar="NAME", multiple=True, help="Runs of this trial, every seed. Repeatable.")
 @click.option("--common", is_flag=True, help="Leave out the seeds that a side lacks.")

@@ -14,8 +14,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis.names import mode_of
-from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCH, STEP, is_value
+from analysis.names import POINTS, mode_of
+from mergenet.records.run_record import ADAPTER_PARAMETERS, EPOCH, STEP, is_metric, is_value
 
 STEP_SECONDS, VAL_LOSS = "step_seconds", "target_val_loss"
 COSTS = (ADAPTER_PARAMETERS, STEP_SECONDS, VAL_LOSS)  # what a sweep can minimize beside its metric
@@ -24,6 +24,19 @@ SIDES = {"min": ">=", "max": "<="}
 
 Rows = Sequence[Mapping[str, Any]]
 Bounds = Mapping[str, Mapping[str, float | None]]  # name -> {"min", "max"}, None where there is none
+
+
+def amount(name: str, value: float, sign: str = "") -> str:
+    """A measure or a difference, without its unit: fractions in percent or points, anything else to four digits.
+
+    sign: "+" to have it in front of a positive one, too.
+
+    >>> amount("target_val_top1", 0.5), amount("target_val_loss", 0.00012), amount("adapter_parameters", 1234567)
+    ('50.00', '0.00012', '1234567')
+    """
+    if is_metric(name):
+        return f"{POINTS * value:{sign}.2f}"
+    return f"{value:{sign}.0f}" if name == ADAPTER_PARAMETERS else f"{value:{sign}.4g}"
 
 
 def measure(name: str, rows: Rows, metric: str) -> float | None:

@@ -11,6 +11,7 @@ from analysis.comparison.notes import notes
 from analysis.comparison.pairing import check_inputs, compared_settings, pair
 from analysis.comparison.recipes import Recipe, check_settings, read_recipe, varying
 from analysis.comparison.sides import FOLDER, SIDE, check_one_recipe, gather, split_by
+from analysis.measures import STEP_SECONDS
 from analysis.names import RUN
 from analysis.statistics.paired_tests import PairedDifference, holm, mean_interval, paired_difference
 from analysis.tables import formatting
@@ -18,7 +19,9 @@ from analysis.tables.formats import cells, columns
 from analysis.tables.formatting import counted
 from analysis.tables.load import measure_columns, selecting_metrics
 from mergenet.errors import UserError, unknown_name
-from mergenet.records.run_record import CONFIG_FILE, test_column
+from mergenet.records.run_record import ADAPTER_PARAMETERS, CONFIG_FILE, test_column
+
+COST = (STEP_SECONDS, "seconds", ADAPTER_PARAMETERS)  # columns beside those that were measured; less is better
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,9 @@ def compare(
     confirmation unless `roles` or `trials` choose; runs in one folder by the settings that tell them apart.
     by: settings that are compared, such as "method": the sides are their values, whatever folder the runs are in, and
     nothing else may differ. Without it whatever differs between the sides is compared, but for task and data.
-    baseline: a side; the first if not given, of sides by value no transfer. metric: the test split's counterpart of
-    what selects the epochs if not given. common: leaves out the seeds that a side lacks.
+    baseline: a side; the first if not given, of sides by value no transfer. metric: what was measured on a split, or
+    one of COST; the test split's counterpart of what selects the epochs if not given. common: leaves out the seeds that
+    a side lacks.
     Raises UserError, one line each: a side without finished runs, a missing seed, one that is there twice, settings
     that differ within a side or beside what is compared, other data or code, an unknown metric, side or setting.
     """
@@ -77,6 +81,7 @@ def compare(
     check_one_recipe(runs, own)
     base = base_side(runs, recipes, baseline, bool(fields))
     metric = compared_metric(runs, metric)
+    runs[ADAPTER_PARAMETERS] = runs[ADAPTER_PARAMETERS].fillna(0)  # of a run without transfer none is recorded
     runs = pd.concat([runs[runs[SIDE] == base], runs[runs[SIDE] != base]])
     pairs = pair(runs, recipes, metric, common)
     compared = compared_settings(pairs, recipes, by)
@@ -117,7 +122,7 @@ def base_side(runs: pd.DataFrame, recipes: dict[str, Recipe], baseline: str | No
 
 def compared_metric(runs: pd.DataFrame, metric: str | None) -> str:
     """Raises UserError if no run has the metric, or the runs select by different ones and none is named."""
-    known = measure_columns(runs)
+    known = [*measure_columns(runs), *COST]
     if metric is not None:
         if metric not in known:
             raise UserError(unknown_name("metric (--metric)", metric, known))

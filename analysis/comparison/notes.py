@@ -8,11 +8,12 @@ import pandas as pd
 from analysis.comparison.pairing import Pairs, trained_elsewhere
 from analysis.comparison.recipes import PAIR_KEY, TASK, Recipe, in_words, varying
 from analysis.comparison.sides import FOLDER
-from analysis.names import ABLATION_FILE, POINTS, TRIAL
+from analysis.measures import amount
+from analysis.names import ABLATION_FILE, TRIAL
 from analysis.statistics.paired_tests import PairedDifference
 from analysis.statistics.power import EXACT_SEEDS, LEVEL, POWER, smallest_gain, smallest_p
 from analysis.sweep_file import read_confirmation
-from mergenet.records.run_record import is_loss, is_metric
+from mergenet.records.run_record import is_metric
 
 
 def notes(
@@ -39,7 +40,7 @@ def notes(
     lines += mixed(pairs, recipes, base)
     lines += trained_elsewhere(pairs, base)
     lines += selected_for_luck(pairs)
-    if is_loss(metric):
+    if not is_metric(metric):
         lines.append("lower is better: a negative gain is an improvement")
     return lines
 
@@ -92,6 +93,6 @@ def could_show(side: str, gain: PairedDifference, metric: str) -> str:
     if smallest is None or not gain.standard_error > 0:
         return ""
     found = smallest * gain.standard_error * gain.num_seeds**0.5
-    text = f"{POINTS * found:.2f} points" if is_metric(metric) else f"{found:.4f}"
+    text = amount(metric, found) + (" points" if is_metric(metric) else "")
     often = f"in {100 * POWER:.0f} % of the cases ({100 * LEVEL:.0f} % level)"
     return f"{side}: {gain.num_seeds} pairs of this spread show a difference of {text} {often}"

@@ -1,6 +1,7 @@
 """What `mergenet analyze importance` prints."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from analysis.importance.curves import MIN_INTERVAL
 from analysis.importance.evaluators import EVALUATORS, FANOVA, LEVEL, PED_ANOVA, assessed, target_quantile
 from analysis.importance.findings import Findings
+from analysis.measures import amount
 from analysis.names import COMPLETE, PRUNED
 from analysis.sweep_file import read_sweep_file
 from analysis.tables import formatting
@@ -130,19 +132,19 @@ def _means(found: Findings) -> list[str]:
 def path_lines(found: Findings) -> list[str]:
     """The ablation path as a table."""
     path, search = found.ablation_path, found.search
-    best, value, r2 = path.attrs["best"], search.scale * path.attrs["value"], found.surrogate.r2
-    head = f"from the base to the best ({best}, {value:.2f}), by a forest of {len(search.used)} trials"
+    number, r2 = partial(amount, search.metric), found.surrogate.r2
+    best = f"{path.attrs['best']}, {number(path.attrs['value'])}"
+    head = f"from the base to the best ({best}), by a forest of {len(search.used)} trials"
     lines = [f"{head} (R2 of left-out trials {r2:.2f})"]
     if r2 <= 0:
         lines.append("the forest predicts a left-out trial no better than their mean does: these steps show nothing")
     if len(path) == 1:
         return [*lines, "the best has the base's own values: there is no step"]
-    rows = [["base", "", f"{search.scale * path['predicted'].iloc[0]:.2f}", "", ""]]
+    rows = [["base", "", number(path["predicted"].iloc[0]), "", ""]]
     for _, row in path.iloc[1:].iterrows():
-        low, high, worth = (search.scale * row[name] for name in ("low", "high", "worth"))
+        low, high, worth = (number(row[name], "+") for name in ("low", "high", "worth"))
         change = f"{_shown(row['before'])} -> {_shown(row['after'])}"
-        predicted = f"{search.scale * row['predicted']:.2f}"
-        rows.append([found.names[row["parameter"]], change, predicted, f"{worth:+.2f}", f"[{low:+.2f}, {high:+.2f}]"])
+        rows.append([found.names[row["parameter"]], change, number(row["predicted"]), worth, f"[{low}, {high}]"])
     titles = ["step", "change", "predicted", f"worth{search.unit}", "95 % interval"]
     lines.append(formatting.plain(titles, rows, [False, False, True, True, True]))
     held = ", ".join(found.names[name] for name in path.attrs["held"])
@@ -170,7 +172,7 @@ def ranking_lines(found: Findings) -> list[str]:
 
 def stopping_lines(found: Findings) -> list[str]:
     """What early stopping saved and risked."""
-    facts, scale, unit = found.early_stopping, found.search.scale, found.search.unit
+    facts, search = found.early_stopping, found.search
     if not facts["stopped"]:
         return ["early stopping: no trial was stopped"]
     saved = 1 - facts["trained"] / facts["whole"]
@@ -194,5 +196,7 @@ def stopping_lines(found: Findings) -> list[str]:
         + (f"any of {n} complete trials did" if n > 1 else "the one complete trial did")
     )
     if possible:
-        lines.append(f"the other {possible} could have been, by at most {scale * facts['risked']:.2f}{unit}")
+        lines.append(
+            f"the other {possible} could have been, by at most {amount(search.metric, facts['risked'])}{search.unit}"
+        )
     return [*lines, "an estimate: a stopped trial was never finished, and complete trials are those that were ahead"]

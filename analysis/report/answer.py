@@ -17,17 +17,18 @@ from analysis.importance.search import MIN_TRIALS
 from analysis.importance.space import base_labels
 from analysis.importance.text import learned
 from analysis.importance.text import verdict as mattered_lines
+from analysis.measures import amount
 from analysis.names import BASELINE, COMPLETE, CONFIRM_BEST, FAILED, mode_of
 from analysis.report.chosen import best_of
 from analysis.report.confirmation import without_value
 from analysis.report.evidence import Evidence, gather
 from analysis.report.next_steps import Step, next_steps
-from analysis.report.verdict import controls_verdict, gain_text, label, show, shown, verdict
+from analysis.report.verdict import controls_verdict, gain_text, label, show, show_difference, shown, verdict
 from analysis.seeds import SEEDS
 from analysis.tables import formatting
 from analysis.tables.load import is_missing, selecting_metrics
 from mergenet.errors import UserError
-from mergenet.records.run_record import BEST_EPOCH, METRIC, is_metric, test_column
+from mergenet.records.run_record import BEST_EPOCH, METRIC, test_column
 
 GOOD, BAD, OPEN = "good", "bad", "open"  # tones: shown, shown to be worse, not told
 LARGEST = 3  # steps of the way from the base to the best that the first screen names
@@ -134,8 +135,7 @@ def _luck(evidence: Evidence, metric: str) -> list[str]:
     table, seeds = evidence.table, evidence.confirmed["seeds"]
     fresh = table[(table["role"] == CONFIRM_BEST) & (table["state"] == COMPLETE) & table["seed"].isin(seeds)]
     mean = float(fresh[metric].mean())
-    scale, unit = (100, " points") if is_metric(metric) else (1, "")
-    change = f"{scale * (mean - float(evidence.best[metric])):+.2f}{unit}"
+    change = show_difference(metric, mean - float(evidence.best[metric]))
     return [*lines, f"on {len(fresh)} fresh seeds its settings reach {show(metric, mean)} on average ({change})"]
 
 
@@ -201,9 +201,9 @@ def _way(found: Findings) -> list[str]:
         return [f"the best ({path.attrs['best']}) has the base's own values"]
     lines = []
     for _, row in path.iloc[1:].iterrows():
-        worth, low, high = (search.scale * row[name] for name in ("worth", "low", "high"))
+        worth, low, high = (amount(search.metric, row[name], "+") for name in ("worth", "low", "high"))
         change = f"{found.names[row['parameter']]} from {_text(row['before'])} to {_text(row['after'])}"
-        lines.append(f"{change}: predicted {worth:+.2f}{search.unit} [{low:+.2f}, {high:+.2f}]")
+        lines.append(f"{change}: predicted {worth}{search.unit} [{low}, {high}]")
     return [f"from the base to the best ({path.attrs['best']}), by a forest:", *lines[:LARGEST]]
 
 

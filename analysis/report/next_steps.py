@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from analysis.importance.evaluators import LEVEL as TOLD
 from analysis.importance.space import Label, Parameter
+from analysis.measures import amount
 from analysis.names import FAILED, RUNNING, SWEEP_FILE, mode_of
 from analysis.report.confirmation import paired
 from analysis.report.evidence import Evidence, read_status
@@ -159,7 +160,7 @@ def _smallest_effect(evidence: Evidence, test: str) -> str:
     if effect is None or is_missing(pairs.standard_error):
         return "one pair has no spread to judge by"
     size = effect * pairs.standard_error * pairs.num_seeds**0.5
-    scaled = f"{100 * size:.2f} points" if is_metric(test) else f"{size:.3g}"
+    scaled = amount(test, size) + (" points" if is_metric(test) else "")
     return f"{pairs.num_seeds} seeds of this spread show a difference of {scaled} in {POWER:.0%} of the cases"
 
 

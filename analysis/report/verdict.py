@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from analysis.measures import amount
 from analysis.names import mode_of
 from analysis.statistics.power import LEVEL, smallest_p, smallest_p_text
-from mergenet.records.run_record import ADAPTER_PARAMETERS, is_metric, test_column
+from mergenet.records.run_record import is_metric, test_column
 
 if TYPE_CHECKING:
     from analysis.statistics.paired_tests import PairedDifference
@@ -24,9 +25,12 @@ def show(metric: str, value: float | None) -> str:
     """A metric in percent, a number of parameters as an integer, anything else as it is."""
     if value is None:
         return "-"
-    if metric == ADAPTER_PARAMETERS:
-        return f"{value:.0f}"
-    return f"{100 * value:.2f} %" if is_metric(metric) else f"{value:.4g}"
+    return amount(metric, value) + (" %" if is_metric(metric) else "")
+
+
+def show_difference(metric: str, value: float) -> str:
+    """A metric's in points (1 point = 0.01), anything else's as it is."""
+    return amount(metric, value, "+") + (" points" if is_metric(metric) else "")
 
 
 def as_gain(found: "PairedDifference") -> dict[str, Any]:
@@ -60,12 +64,11 @@ def verdict(gain: dict[str, Any], mode: str) -> str:
 
 def gain_text(metric: str, gain: dict[str, Any]) -> str:
     """A metric's gain in points (1 point = 0.01), a loss's as it is."""
-    scale, unit = (100, " points") if is_metric(metric) else (1, "")
-    text = f"{scale * gain['mean']:+.2f}{unit}"
+    text = show_difference(metric, gain["mean"])
     if gain["low"] is None:
         return f"{text} (one pair: no interval)"
-    low, high = scale * gain["low"], scale * gain["high"]
-    return f"{text}, 95 % interval [{low:+.2f}, {high:+.2f}] (t), p {gain['p']:.3g}"
+    low, high = (amount(metric, gain[name], "+") for name in ("low", "high"))
+    return f"{text}, 95 % interval [{low}, {high}] (t), p {gain['p']:.3g}"
 
 
 def control_lines(found: dict[str, Any], metric: str) -> Iterator[str]:

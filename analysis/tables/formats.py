@@ -9,7 +9,8 @@ One variant a row; of these lines of columns a table may lack any but the first:
     bca_low, bca_high           the same by BCa bootstrap
     p, p_holm, smallest_p       of the sign-flip test, corrected for the number of variants, the least that n can give
 
-Means and gains are in the metric's own unit: fractions are shown in percent and points. `extra` shows further columns:
+Means and gains are in the metric's own unit: fractions are shown in percent and points, others to
+four digits. `extra` shows further columns:
 name -> (title, format specification), such as {"adapter_parameters": ("parameters", ",.0f")}.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 import click
 import pandas as pd
 
-from analysis.names import POINTS
+from analysis.measures import amount
 from analysis.tables import formatting
 from analysis.tables.load import canonical, is_missing
 from mergenet.errors import visible
@@ -49,18 +50,17 @@ class Column:
 
 def columns(table: pd.DataFrame, metric: str, extra: Extra | None = None, confidence: float = 0.95) -> list[Column]:
     """The columns that the table has, in the order of the module's docstring, extra ones last."""
-    scale, digits = (POINTS, 2) if is_metric(metric) else (1.0, 4)
     unit, points = (" %", ", points") if is_metric(metric) else ("", "")
 
     def interval(names: Sequence[str], sign: str = "") -> Callable[[Any], str]:
         def text(row: Any) -> str:
-            value, low, high = (f"{scale * row[name]:{sign}.{digits}f}" for name in (names[0], *names[-2:]))
+            value, low, high = (amount(metric, row[name], sign) for name in (names[0], *names[-2:]))
             bounds = "" if is_missing(row[names[-1]]) else f"[{low}, {high}]"
             return f"{value} {bounds}".strip() if len(names) == 3 else bounds
 
         return text
 
-    level = f"[{confidence:.0%} interval]".replace("%", " %")
+    level = f"[{100 * confidence:.4g} % interval]"
     known = [
         Column("variant", lambda row: visible(str(row["variant"])), "variant", number=False),
         Column("n", lambda row: f"{row['n']:.0f}", "n"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from analysis.measures import amount
 from analysis.names import (
     ADAPTER,
     ADAPTER_PATH,
@@ -14,7 +15,6 @@ from analysis.names import (
     CONFIRM_BEST,
     CONFIRM_NONE,
     CONTROL_OF,
-    POINTS,
     REPLICATE,
     RUN,
     TRIAL,
@@ -146,18 +146,20 @@ def plain(titles: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 def gain_sentence(gain: "PairedDifference", metric: str) -> str:
     """A metric's paired gain in points, with its intervals and what the number of seeds can show."""
     seeds = f"{gain.num_seeds} seed{'s' if gain.num_seeds != 1 else ''}"
-    sentence = f"{POINTS * gain.mean:+.2f} points {metric}, {seeds}"
+    unit = " points" if is_metric(metric) else ""
+    sentence = f"{amount(metric, gain.mean, '+')}{unit} {metric}, {seeds}"
     if gain.num_seeds > 1:
         sentence += (
-            f", {gain.confidence:.0%} interval {_interval(gain.interval)} (t), "
-            f"{_interval(gain.bootstrap_interval)} (BCa bootstrap)"
+            f", {100 * gain.confidence:.4g} % interval {_interval(metric, gain.interval)} (t), "
+            f"{_interval(metric, gain.bootstrap_interval)} (BCa bootstrap)"
         )
     sentence += f", sign-flip p {gain.p_value:.3g} (smallest possible {gain.smallest_p:.3g})"
     return f"{sentence}; {gain.note}" if gain.note else sentence
 
 
-def _interval(bounds: tuple[float, float]) -> str:
-    return f"[{POINTS * bounds[0]:+.2f}, {POINTS * bounds[1]:+.2f}]"
+def _interval(metric: str, bounds: tuple[float, float]) -> str:
+    low, high = (amount(metric, bound, "+") for bound in bounds)
+    return f"[{low}, {high}]"
 
 
 def counted(states: pd.Series) -> str:

@@ -3,11 +3,10 @@
 from typing import Any
 
 from analysis.names import mode_of
-from analysis.report.verdict import show
+from analysis.report.verdict import show, show_difference
 from analysis.seeds import SEEDS
 from analysis.trial_file import named_values
 from mergenet.config.pair_labels import in_a_word
-from mergenet.records.run_record import is_metric
 
 
 def best_text(best: dict[str, Any] | None, metric: str) -> str:
@@ -23,11 +22,6 @@ def best_text(best: dict[str, Any] | None, metric: str) -> str:
         f"{extreme} so far: {show(metric, best['value'])} ({best['trial']}, {mean}{lead}; "
         "not a gain: the best of many is partly luck)"
     )
-
-
-def show_difference(metric: str, value: float) -> str:
-    """A metric's in points (1 point = 0.01), anything else's as it is."""
-    return f"{100 * value:+.2f} points" if is_metric(metric) else f"{value:+.4g}"
 
 
 def show_params(params: dict[str, Any]) -> str:

@@ -58,7 +58,7 @@ def test_the_footer_has_counts_the_gain_and_the_warning(sweep):
     assert any(line.startswith(LUCK) for line in footer)
     assert footer[-1].startswith(
         "confirmed gain, CONFIRM-best minus CONFIRM-none paired by seed: +3.50 points target_test_top1, 6 seeds, "
-        "95% interval [+1.54, +5.46] (t), [+2."
+        "95 % interval [+1.54, +5.46] (t), [+2."
     )
     assert footer[-1].endswith("sign-flip p 0.0312 (smallest possible 0.0312)")
 

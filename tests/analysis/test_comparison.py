@@ -1,5 +1,6 @@
 """Comparisons of runs on disk: which sides there are, what pairs, what is refused."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,30 @@ def test_another_baseline_another_metric_and_holm_over_the_sides(none: Path, our
     assert found.table["p_holm"].tolist()[1:] == [4 / 64, 4 / 64]
     told = "6 seeds cannot give p (Holm) < 0.05 for 2 sides together (0.0625 at the least); that takes 7"
     assert told in found.notes
+
+
+def test_what_runs_cost_is_compared_too(none: Path, ours: Path) -> None:
+    for seed, run in enumerate(sorted(ours.iterdir())):
+        rows = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+        for row in rows:
+            row["seconds_target"] = 1.5 + 0.001 * (seed + 1)
+        (run / "epochs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for run in none.iterdir():  # a run without transfer writes none
+        text = (run / "epochs.jsonl").read_text()
+        (run / "epochs.jsonl").write_text(text.replace(', "adapter_parameters": 1000', ""))
+    for metric, base, gain in (
+        ("step_seconds", 0.15, 0.00035),
+        ("seconds", 3.5, 0.007),
+        ("adapter_parameters", 0, 1000),
+    ):
+        found = compare([none, ours], metric=metric)
+        assert found.table["mean"][0] == pytest.approx(base) and found.table["gain"][1] == pytest.approx(gain)
+        assert found.notes[-1] == "lower is better: a negative gain is an improvement"
+        assert f"{found.table['gain'][1]:+.4g} [" in str(found)
+
+
+def test_the_interval_has_its_confidence_to_the_digit(none: Path, ours: Path) -> None:
+    assert f"{METRIC} % [99.5 % interval]" in str(compare([none, ours], confidence=0.995))
 
 
 def test_runs_in_one_folder_are_told_apart_by_their_settings(none: Path, ours: Path) -> None:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from analysis.measures import at_best_so_far, best_so_far, broken, excesses, measure, step_seconds
+from analysis.measures import amount, at_best_so_far, best_so_far, broken, excesses, measure, step_seconds
 
 
 def row(epoch, seconds, **more):
@@ -15,6 +15,20 @@ def test_seconds_of_a_step_are_the_median_over_epochs_without_validation():
     assert step_seconds(rows) == 0.4
     assert step_seconds([]) is None
     assert step_seconds([{"epoch": 1, "target_val_top1": 0.5}]) is None, "a record without steps"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain", "signed"),
+    [
+        ("target_val_top1", 0.012345, "1.23", "+1.23"),
+        ("target_val_loss", 0.0000123456, "1.235e-05", "+1.235e-05"),
+        ("target_test_loss", 1.23456, "1.235", "+1.235"),
+        ("step_seconds", 0.000456789, "0.0004568", "+0.0004568"),
+        ("adapter_parameters", 1234567, "1234567", "+1234567"),
+    ],
+)
+def test_fractions_are_shown_in_percent_and_losses_with_four_digits(name, value, plain, signed):
+    assert (amount(name, value), amount(name, value, "+")) == (plain, signed)
 
 
 def test_what_is_measured_of_a_run():

@@ -45,6 +45,7 @@ def test_columns_are_those_that_the_table_has_with_units(table: pd.DataFrame) ->
     assert [column.title for column in columns(few, METRIC, confidence=0.9)] == [
         "variant", "gain, points [90 % interval]"
     ]  # fmt: skip
+    assert columns(few, METRIC, confidence=0.995)[1].title == "gain, points [99.5 % interval]"
 
 
 def test_cells_are_percent_and_points_and_what_is_missing_is_a_dash(table: pd.DataFrame) -> None:
@@ -59,7 +60,7 @@ def test_cells_are_percent_and_points_and_what_is_missing_is_a_dash(table: pd.Da
 def test_a_loss_is_in_its_own_unit(table: pd.DataFrame) -> None:
     shown = columns(table, "target_val_loss")
     assert [column.title for column in shown][2:4] == ["target_val_loss [95 % interval]", "gain [95 % interval]"]
-    assert cells(table, shown)[1][2:4] == ["0.7123 [0.7000, 0.7200]", "+0.0123 [-0.0020, +0.0300]"]
+    assert cells(table, shown)[1][2:4] == ["0.7123 [0.7, 0.72]", "+0.01234 [-0.002, +0.03]"]
 
 
 def test_markdown_has_one_cell_a_column_whatever_the_names_hold(table: pd.DataFrame) -> None:

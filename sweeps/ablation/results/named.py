@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.report.verdict import label, show
+from analysis.measures import amount
+from analysis.report.verdict import label, show, show_difference
 from analysis.statistics.paired_tests import PairedDifference
 from mergenet.config import Config
 from mergenet.config.loading import dump_yaml
 from mergenet.records.atomic import write_text
-from mergenet.records.run_record import METRIC, is_metric, test_column
+from mergenet.records.run_record import METRIC, test_column
 from sweeps.ablation.results.table import mean_of, paired, values_of
 from sweeps.ablation.variants import Variant
-from sweeps.report.wording import show_difference
 from sweeps.trials.files import BEST_FILE
 from sweeps.trials.jobs import with_seed
 
@@ -118,11 +118,10 @@ def named(variants: Sequence[Variant], rejected: Mapping[str, int]) -> str | Non
 
 
 def gain_text(gain: PairedDifference, metric: str) -> str:
-    scale, digits = (100, 2) if is_metric(metric) else (1, 4)
-    low, high = (scale * bound for bound in gain.interval)
+    low, high = (amount(metric, bound, "+") for bound in gain.interval)
     return (
-        f"{show_difference(metric, gain.mean)}, {gain.num_seeds} seeds, {gain.confidence:.0%} interval "
-        f"[{low:+.{digits}f}, {high:+.{digits}f}] (t), p {gain.p_value:.3g}"
+        f"{show_difference(metric, gain.mean)}, {gain.num_seeds} seeds, {100 * gain.confidence:.4g} % interval "
+        f"[{low}, {high}] (t), p {gain.p_value:.3g}"
     )
 
 

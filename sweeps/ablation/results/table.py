@@ -8,12 +8,12 @@ import pandas as pd
 
 from analysis.measures import STEP_SECONDS
 from analysis.names import COMPLETE, FAILED
+from analysis.report.verdict import show_difference
 from analysis.statistics.paired_tests import PairedDifference, holm, paired_difference
 from analysis.statistics.power import LEVEL, POWER, smallest_gain, smallest_p_text
 from analysis.tables.load import is_missing, measure_columns
 from mergenet.records.run_record import ADAPTER_PARAMETERS
 from sweeps.ablation.variants import Variant
-from sweeps.report.wording import show_difference
 
 STEP_MS = "step_ms"
 EXTRA = {ADAPTER_PARAMETERS: ("adapter parameters", ",.0f"), STEP_MS: ("ms a step", ".2f"), "note": ("", "")}

@@ -1,4 +1,5 @@
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from analysis.importance.findings import what_mattered
-from analysis.importance.text import LEARNING, importance_lines, stopping_lines
+from analysis.importance.text import LEARNING, importance_lines, path_lines, stopping_lines
 from mergenet.cli.main import cli
 from sweeps.config.choices import SAMPLER_FACTS
 from tests.analysis.importance.sweeps import BOUND, by_gate, by_wide_gate, drawn, write_sweep
@@ -92,6 +93,25 @@ def test_what_was_risked_is_told_beside_the_best_that_breaks_no_constraint(tmp_p
     assert lines("all", first, lambda _: 5000) == [excluded]
     unknown = "what it risked is not known without a complete trial that breaks no constraint"
     assert lines("complete", wide, by_wide_gate) == [unknown]
+
+
+def test_a_small_loss_is_shown_with_four_digits(tmp_path: Path) -> None:
+    points = drawn(30)
+    states = ["pruned" if by_wide_gate(point) > 1000 else "complete" for point in points]
+    folder = write_sweep(tmp_path / "s", points, by_gate, states)
+    for file in (folder / "trials").glob("*/*.json*"):
+        text = re.sub(
+            r'("target_val_loss": )([0-9.]+)', lambda found: f"{found[1]}{float(found[2]) / 1000}", file.read_text()
+        )
+        file.write_text(text)
+    found = what_mattered(folder, "target_val_loss")
+    path = found.ablation_path
+    head, _, base, first, *_ = "\n".join(path_lines(found)).splitlines()
+    assert f", {path.attrs['value']:.4g})" in head and path.attrs["value"] < 0.001
+    assert base.split() == ["base", f"{path['predicted'][0]:.4g}"]
+    low, high = (f"{path[name][1]:+.4g}" for name in ("low", "high"))
+    assert first.split()[-4:] == [f"{path['predicted'][1]:.4g}", f"{path['worth'][1]:+.4g}", f"[{low},", f"{high}]"]
+    assert stopping_lines(found)[2].endswith(f"could have been, by at most {found.early_stopping['risked']:.4g}")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

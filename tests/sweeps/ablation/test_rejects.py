@@ -192,7 +192,7 @@ def test_the_winners_curse_and_the_gain_on_seeds_that_did_not_choose(sweep, tmp_
     said = list(lines(result.runs, result.variants, result.seeds, result.dropped))
     assert said[1] == ("  trial-001: 80.00 % in the search, 55.15 % on 2 fresh seeds, -24.85 points; rejected after 2")
     assert "  trial-002: 70.00 % in the search, 85.20 % on 3 fresh seeds, +15.20 points; is named" in said
-    assert said[-1].startswith("  test top1 +15.00 points, 3 seeds, 95% interval [+15.00, +15.00] (t), p 0.25")
+    assert said[-1].startswith("  test top1 +15.00 points, 3 seeds, 95 % interval [+15.00, +15.00] (t), p 0.25")
     table = result.table.set_index("name")
     assert table["n"].to_dict() == {"no-transfer": 6, "trial-001": 2, "trial-002": 6, "trial-000": 3}
     told = table.loc["trial-002"]

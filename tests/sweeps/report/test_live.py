@@ -163,7 +163,7 @@ def test_a_table_with_trials_of_one_seed_and_of_several_is_shown() -> None:
 def test_units() -> None:
     gain = {"mean": 0.0123, "low": -0.01, "high": 0.03, "interval": "t", "p": 0.5}
     assert gain_text("target_test_top1", gain) == "+1.23 points, 95 % interval [-1.00, +3.00] (t), p 0.5"
-    assert gain_text("target_val_loss", gain | {"low": None}) == "+0.01 (one pair: no interval)"
+    assert gain_text("target_val_loss", gain | {"low": None}) == "+0.0123 (one pair: no interval)"
     assert gain_text("target_test_em", gain | {"low": None}) == "+1.23 points (one pair: no interval)"
     assert show("target_val_loss", 1.23456) == "1.235"
     assert show("target_val_i2t_r1", 0.5) == "50.00 %"
