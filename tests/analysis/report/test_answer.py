@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from analysis.importance.evaluators import FANOVA, LEVEL
 from analysis.report.answer import BAD, GOOD, OPEN, Answer, Card, answer
-from analysis.report.evidence import gather
+from analysis.report.evidence import gather, permutations_and_resamples
 from analysis.report.trials import trials
 from mergenet.errors import UserError
 from tests.analysis.importance.sweeps import BOUND, GATE, METHOD, RANK, by_gate, by_wide_gate, drawn, write_sweep
@@ -60,6 +61,17 @@ def test_the_parameter_that_decides_is_named_and_the_other_is_not(told: Answer) 
     assert card.answer == "gate" and card.tone == GOOD
     assert "not told from chance by 24 trials: rank" in card.details
     assert any(line.startswith("gate from 0.02 to ") for line in card.details)
+
+
+def test_one_chance_among_the_permutations_hides_nothing_in_a_small_sweep(folder: Path) -> None:
+    evidence = gather(folder)
+    assert evidence.told is not None
+    table = evidence.told.importances
+    shares = 40 * table["p_value"][table["evaluator"] == FANOVA]
+    assert shares.to_list() == pytest.approx(shares.round())
+    by_chance = (1 + 1) / (permutations_and_resamples(100)[FANOVA][0] + 1)
+    assert by_chance <= LEVEL
+    assert permutations_and_resamples(10_000)[FANOVA][0] == 19, "they would take minutes"
 
 
 def test_the_steps_lead_to_the_best_that_the_report_names(tmp_path: Path) -> None:
