@@ -44,6 +44,33 @@ def test_hold_out_parts_are_disjoint_and_complete(labels: Tensor, fraction: floa
     assert len(held) >= 1 and len(kept) >= 1
 
 
+@settings(deadline=None)
+@given(labels_of_any_kind, st.floats(0.01, 0.99), st.integers(0, 2**31))
+def test_hold_out_leaves_one_of_each_class(labels: Tensor, fraction: float, seed: int) -> None:
+    _, kept = hold_out(labels, fraction, seed)
+    if labels.bincount().max() > 1:
+        assert set(labels[kept].tolist()) == set(labels.tolist())
+    else:
+        assert len(kept) == len(labels) - 1
+
+
+def test_rare_classes_stay_in_train_and_the_held_out_share_is_kept() -> None:
+    labels = torch.tensor([c for c in range(60) for _ in range(1 if c < 20 else 2 if c < 40 else 12)])
+    held, kept = hold_out(labels, 0.15, seed=0)
+    assert len(held) == 45
+    assert labels[kept].bincount(minlength=60).min() == 1
+    assert 30 <= (labels[held] >= 40).sum() <= 42, "of 45: 36 in their shares, and what classes of one cannot give"
+
+
+def test_splits_that_lose_no_class_are_those_of_earlier_versions() -> None:
+    labels = torch.arange(60) % 3
+    order = stratified_order(labels, 5)
+    held, kept = hold_out(labels, 0.2, seed=5)
+    assert held.equal(order[:12].sort().values)
+    assert kept.equal(order[12:].sort().values)
+    assert held.tolist() == [0, 7, 8, 14, 16, 27, 30, 33, 34, 43, 47, 59]
+
+
 def test_hold_out_keeps_class_shares() -> None:
     labels = torch.tensor([0] * 700 + [1] * 200 + [2] * 100)
     held, _ = hold_out(labels, 0.1, seed=3)
