@@ -8,12 +8,14 @@ import pandas as pd
 
 from analysis.names import (
     ADAPTER_PATH,
+    BASE_FILE,
     COMPLETE,
     CONFIRM_ADAPTER,
     CONFIRM_BEST,
     CONFIRM_NONE,
     CONTROL_OF,
     CONTROL_PATH,
+    RECORDS,
     RUN,
     TRIAL,
     best_first,
@@ -33,7 +35,7 @@ from analysis.tables.load import (
 from mergenet.config.loading import dump_yaml, parse_config
 from mergenet.errors import UserError, unknown_name
 from mergenet.records.atomic import write_text
-from mergenet.records.run_record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, read_trained, test_column
+from mergenet.records.run_record import ADAPTER_PARAMETERS, CONFIG_FILE, METRIC, is_record, read_trained, test_column
 
 if TYPE_CHECKING:
     from analysis.statistics.paired_tests import PairedDifference
@@ -171,7 +173,12 @@ def write_config(best: pd.Series, out: Path, comment: str = "") -> None:
 
 
 def write_file(out: Path, content: str) -> None:
-    """Write a text file atomically, creating its folders. Raises UserError if that is not possible."""
+    """Write a text file atomically, creating its folders.
+
+    Raises UserError if that is not possible, or would replace a record of a run or a sweep.
+    """
+    if is_record(out) or (out.name in RECORDS and (out.parent / BASE_FILE).is_file()):
+        raise UserError(f"{out} is part of what a run or a sweep has recorded; choose another file")
     if out.is_dir():
         raise UserError(f"{out} must be a file to write, got a folder; add a file name to it")
     try:

@@ -9,6 +9,7 @@ SWEEP_FILE = "sweep.yaml"
 BASE_FILE = "base.yaml"
 ABLATION_FILE = "ablation.yaml"  # in the folder of an ablation, or of a confirmation, in the place of sweep.yaml
 STATE_FILE = "sweep.json"
+RECORDS = (SWEEP_FILE, BASE_FILE, ABLATION_FILE, STATE_FILE, "summary.json")  # in a sweep's folder
 UNKNOWN = f"unknown, {STATE_FILE} is damaged"  # in place of its status
 TRIALS_FOLDER = "trials"
 

@@ -26,6 +26,7 @@ from mergenet.export.evaluate import check_recorded
 from mergenet.export.target import Target, check_fits, load_target
 from mergenet.records.atomic import beside, remove, sync_folder, write_synced
 from mergenet.records.checkpoint import load_tensors, tensor_bytes
+from mergenet.records.run_record import is_record
 from mergenet.tasks import Task
 
 REAL = 8  # examples of the data on which a file is compared, beside random ones
@@ -54,16 +55,19 @@ def export_run(run_folder: Path, format: str, out: Path | None = None, measure: 
     measure: the network is evaluated on the run's data first, and must reach what the run recorded.
     Warns if the code beside safetensors cannot be generated, and if the data are not here.
     Raises ConfigError for an unknown format, CheckpointError if the folder has no usable network or one that differs
-    from what was recorded, ExportError if the file cannot be made or deviates by more than TOLERANCE.
+    from what was recorded, ExportError if the file cannot be made, deviates by more than TOLERANCE or would replace a
+    record of a run.
     """
     if format not in FORMATS:
         raise ConfigError(unknown_name("format", format, FORMATS))
     kind = FORMATS[format]
-    target = load_target(Path(run_folder))
-    inputs = examples(target.spec, check_recorded(Path(run_folder), target) if measure else None)
     path = Path(out or run_folder)
     if path.is_dir():
         path = path / f"target{kind.suffix}"
+    if is_record(path):
+        raise ExportError(f"{path} is part of the run's own record; choose another name with --out")
+    target = load_target(Path(run_folder))
+    inputs = examples(target.spec, check_recorded(Path(run_folder), target) if measure else None)
     temporary = beside(path)
     files = [(temporary, path, kind.make(target))]
     if (code := kind.code(target, path.name)) is not None:

@@ -78,6 +78,7 @@ CHECKPOINT_FOLDER = "checkpoints"
 CHECKPOINT_FILES = ("tensors.safetensors", "state.json")  # of each; the second is written last
 RECORDING_FILE = "recording.json"  # in the folder of a recorded source; written last
 BEST_FILE = "best.safetensors"
+RECORDS = (CONFIG_FILE, PROVENANCE_FILE, EPOCHS_FILE, RESULT_FILE, BEST_FILE, ADAPTER_FILE, "trial.json")
 SPEC = "spec"  # in the metadata of best.safetensors: Spec.to_json()
 
 # Columns of epochs.jsonl and keys of result.json that are read by name; the module's docstring has all of them
@@ -98,6 +99,11 @@ BEGIN_ANEW = "restore it or train anew into another folder"
 UNNAMED_METRIC = "target_val_top1"  # of records that were written before result.json named its metric
 
 MEASURE = re.compile(r"(target|source)_(val|test)_(\w+)")  # network, split, what was measured
+
+
+def is_record(file: Path) -> bool:
+    """Whether it is, or would be taken for, a file that a run folder has of its own."""
+    return file.name in RECORDS and (file.parent / CONFIG_FILE).is_file()
 
 
 @functools.cache

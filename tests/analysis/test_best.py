@@ -193,3 +193,20 @@ def test_a_configuration_that_was_edited_after_it_trained_is_not_given_out(sweep
         CheckpointError, match=r"config.yaml must be what the run was trained with \(\w{12}\), got other"
     ):
         write_best(sweep, tmp_path / "best.yaml")
+
+
+@pytest.mark.parametrize("name", ["trials/t1/config.yaml", "trials/t1/epochs.jsonl", "trials/t1/trial.json"])
+def test_the_record_of_a_run_is_not_replaced(sweep, name):
+    before = (sweep / name).read_bytes()
+    with pytest.raises(UserError, match=f"{name} is part of what a run or a sweep has recorded; choose another file"):
+        write_best(sweep, sweep / name)
+    assert (sweep / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["sweep.yaml", "base.yaml", "sweep.json"])
+def test_the_record_of_a_sweep_is_not_replaced(sweep, name):
+    (sweep / "base.yaml").write_text("epochs: 1")
+    with pytest.raises(UserError, match=f"{name} is part of what a run or a sweep has recorded; choose another file"):
+        write_best(sweep, sweep / name)
+    assert (sweep / "base.yaml").read_text() == "epochs: 1"
+    write_best(sweep, sweep / "mine.yaml")

@@ -476,6 +476,19 @@ def test_names_of_classes_cannot_become_code(tmp_path: Path) -> None:
     assert not defined["load"]().training
 
 
+@pytest.mark.parametrize("name", ["config.yaml", BEST_FILE, "adapter.safetensors", "result.json", "epochs.jsonl"])
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_record_of_a_run_is_not_replaced(folder: Path, name: str, format: str) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ExportError, match=f"{name} is part of the run's own record; choose another name with --out"):
+        export_run(folder, format, folder / name)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_names_of_records_are_free_where_no_run_is(folder: Path, tmp_path: Path) -> None:
+    assert export_run(folder, "safetensors", tmp_path / "elsewhere" / BEST_FILE)[0].is_file()
+
+
 def test_code_of_somebody_else_is_not_replaced(folder: Path) -> None:
     (folder / "target.py").write_text("print('mine')")
     with pytest.raises(
