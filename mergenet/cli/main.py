@@ -80,19 +80,22 @@ def _train(config: "Config", folder: Path, overwrite: bool) -> None:
     from mergenet.cli.progress import exhaust, show_log, show_progress
     from mergenet.learner.distributed import is_main
     from mergenet.records.run_record import FINISHED, METRIC, read_result
-    from mergenet.training.run import check_same, recorded, train_run
+    from mergenet.training.run import check_same, has_its_epochs, recorded, train_run
     from mergenet.training.unchanged import check_finished
 
     console = _console(quiet=not is_main())
     status, done = (None, 0) if overwrite else _recorded(folder)
     if status is not None:
         check_same(config, folder)
-    if status == FINISHED:
+    finished = status == FINISHED and has_its_epochs(folder)
+    if finished:
         check_finished(config, folder)
         console.print(f"{folder} is finished; this is its record", soft_wrap=True)
+    elif status == FINISHED:
+        done = 0
     elif done:
         console.print(f"resuming {folder} after epoch {done} of {config.epochs}", soft_wrap=True)
-    results = recorded(folder) if status == FINISHED else train_run(config, folder, overwrite=overwrite)
+    results = recorded(folder) if finished else train_run(config, folder, overwrite=overwrite)
     with show_log(console):
         exhaust(show_progress(results, config.epochs, console, done, lambda: read_result(folder)[METRIC]))
     if is_main():

@@ -10,6 +10,7 @@ not explain says that it is not, and is an error:
 """
 
 import math
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from mergenet.records.run_record import (
     BEST_FILE,
     CONFIG_FILE,
     EPOCH,
+    EPOCHS_FILE,
     FINISHED,
     PROVENANCE_FILE,
     RUNNING,
@@ -47,9 +49,20 @@ def evaluate_run(folder: Path, split: str) -> dict[str, float]:
     or the user's modules have changed since.
     """
     assert split in ("val", "test"), split
-    record = read_run(folder)
+    record = _read(folder)
     config = load_config(str(folder / CONFIG_FILE))
     return measure(record, config, load_target(folder), split)[1]
+
+
+def _read(folder: Path) -> RunRecord:
+    """`read_run`, with the way out where the epochs are damaged."""
+    try:
+        return read_run(folder)
+    except CheckpointError as error:
+        if not str(error).startswith(str(folder / EPOCHS_FILE)):
+            raise
+        again = shlex.join(["mergenet", "train", str(folder / CONFIG_FILE), "--out", str(folder)])
+        raise CheckpointError(f"{error}; `{again}` makes it again") from None
 
 
 def check_recorded(folder: Path, target: Target) -> Task | None:
@@ -59,7 +72,7 @@ def check_recorded(folder: Path, target: Target) -> Task | None:
     """
     if not (folder / PROVENANCE_FILE).is_file():
         return None
-    record = read_run(folder)
+    record = _read(folder)
     if record.result[STATUS] == RUNNING or record.result[BEST_EPOCH] is None:
         return None
     config = load_config(str(folder / CONFIG_FILE))

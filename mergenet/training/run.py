@@ -78,7 +78,7 @@ def train_run(
         check_deletable(folder)
     elif known:
         check_same(config, folder, resume)
-        if read_result(folder)[STATUS] == FINISHED and _has_its_epochs(folder):
+        if read_result(folder)[STATUS] == FINISHED and has_its_epochs(folder):
             check_finished(config, folder)
             yield from recorded(folder)
             return
@@ -123,16 +123,17 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def _has_its_epochs(folder: Path) -> bool:
-    """Of a finished run. If it lacks them, its last checkpoint may have them; else it trains again."""
+def has_its_epochs(folder: Path) -> bool:
+    """Of a finished run. If it lacks them, its last checkpoint may have them; else it trains again. Warns of both."""
     try:
         read_epochs(folder)
     except CheckpointError as error:
-        warnings.warn(f"{error}; it is made again from the last checkpoint", stacklevel=3)
         try:
-            return repair_epochs(folder)
+            repair_epochs(folder)
         except CheckpointError:
+            warnings.warn(f"{error}, and no checkpoint has its epochs: the run trains again", stacklevel=1)
             return False
+        warnings.warn(f"{error}; it is made again from the last checkpoint", stacklevel=1)
     return True
 
 

@@ -4,9 +4,11 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from mergenet.cli.main import cli
 from mergenet.cli.progress import describe, exhaust, show_progress
 from mergenet.config.loading import dump_yaml, field_table, load_config
 from mergenet.config.preset_names import presets
+from mergenet.errors import CheckpointError
+from mergenet.export.evaluate import evaluate_run
 from mergenet.records.run_record import EpochResult
 from mergenet.records.sealed import read_record
 from tests.records import edit_record
@@ -220,6 +224,31 @@ def test_train_then_evaluate_export_and_train_again() -> None:
     assert again[0] == f"{folder} is finished; this is its record"
     assert [line.removesuffix("  (recorded)") for line in again[1:3]] == lines[:2]
     assert f"{folder} holds a run of another configuration" in call("train", "digits", f"--out={folder}", code=2).stderr
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_a_finished_run_that_lost_its_epochs_has_them_again(checkpoint: bool) -> None:
+    arguments = ["train", "digits", "--set=method=none", *QUICK, "--out=run"]
+    shown = call(*arguments).stdout.splitlines()[1:3]
+    epochs = Path("run/epochs.jsonl")
+    before = epochs.read_bytes()
+    epochs.unlink()
+    if not checkpoint:
+        shutil.rmtree("run/checkpoints")
+    damaged = r"run/epochs\.jsonl must hold 2 epochs by result\.json, got 0; it is damaged"
+    with pytest.raises(CheckpointError, match=f"{damaged}; `mergenet train run/config.yaml --out run` makes it again"):
+        evaluate_run(Path("run"), "test")
+    told = "it is made again from" if checkpoint else "no checkpoint has its epochs: the run trains again"
+    with warnings.catch_warnings(record=True, action="default") as caught:
+        again = call("train", "run/config.yaml", "--out=run").stdout.splitlines()
+    [message] = [str(one.message) for one in caught]
+    assert re.match(damaged, message) and told in message
+    assert ("run is finished; this is its record" in again) == checkpoint
+    if checkpoint:
+        assert epochs.read_bytes() == before
+        assert [line.removesuffix("  (recorded)") for line in again[1:3]] == shown
+    assert len(epochs.read_bytes().splitlines()) == 2
+    call("evaluate", "run")
 
 
 def test_a_source_that_receives_is_told_of_too() -> None:

@@ -53,7 +53,7 @@ def test_what_cannot_be_repaired_trains_again(run: Path, tmp_path: Path) -> None
             path.write_bytes(b"")
     with pytest.raises(CheckpointError):
         keep_only(run, "best")
-    with pytest.warns(UserWarning, match="made again"), pytest.raises(CheckpointError):
+    with pytest.warns(UserWarning, match="no checkpoint has its epochs"), pytest.raises(CheckpointError):
         finish(config_of(CONFIG), run)
     keep_only(whole, "best")
     (whole / "result.json").unlink()
