@@ -133,6 +133,28 @@ SHIPPED_CAPTIONS = {
 
 SHIPPED_DATA = SHIPPED_IMAGES | SHIPPED_TEXTS | SHIPPED_QUESTIONS | SHIPPED_IMAGE_QUESTIONS | SHIPPED_CAPTIONS
 
+# A set that ships with pip and so reads no data.root -> the set of the same task that is read from files
+DATA_FILES = {
+    "openmoji": "folder",
+    "digits": "folder",
+    "mnist5k": "folder",
+    "emoji_names": "text_folder",
+    "facts": "squad2",
+    "easy_vqa": "vqa2",
+    "openmoji_names": "coco",
+}
+
+
+def unread_settings(data_name: str) -> tuple[str, ...]:
+    """The settings of `data` that a set of ours does not read. One of the user's own may read all."""
+    root = ("root",) if data_name in DATA_FILES else ()
+    if data_name in SHIPPED_IMAGES:
+        return (*root, "max_length", "tokenizer")
+    if data_name in SHIPPED_TEXTS | SHIPPED_QUESTIONS:
+        return (*root, "image_size")
+    return root
+
+
 SHIPPED_TASKS = {
     "image_classification": "mergenet.tasks.image_classification:ImageClassification",
     "text_classification": "mergenet.tasks.text_classification:TextClassification",

@@ -48,6 +48,7 @@ from mergenet.training.advice import FEW
 from mergenet.training.run_writer import RunWriter
 from mergenet.training.trainer import Trainer
 from mergenet.training.unchanged import check_finished
+from mergenet.training.without_effect import without_effect
 from mergenet.transfer.build_links import adapter_tensors
 from mergenet.transfer.phase import beyond_the_end
 
@@ -92,6 +93,8 @@ def train_run(
         history = _restore(trainer, folder) if (folder / CONFIG_FILE).exists() else _empty(folder)
         distributed.barrier()  # all workers have read before the first one writes
         if not history:
+            for line in without_effect(config):
+                warnings.warn(line, stacklevel=2)
             warn_of_few_updates(trainer)
         writer = RunWriter(trainer, folder)
         if distributed.is_main():

@@ -12,6 +12,7 @@ from mergenet.config import Config
 from mergenet.errors import CheckpointError, ConfigError, DataError, UserError
 from mergenet.records.packages import PACKAGES, check_packages
 from mergenet.records.provenance import config_hash
+from mergenet.training.without_effect import without_effect
 from sweeps.config import SweepConfig
 from sweeps.config.base import load_base
 from sweeps.execution.resources import check_executor
@@ -80,6 +81,7 @@ def _planned(sweep: SweepConfig, elsewhere: bool, begun: bool) -> Plan:
     check_key(sweep)
     space = Space(pin_source(space.base), space.entries, space.limits)
     at_start = [] if begun else [*check_grace(sweep, base.epochs), *check_generations(sweep, base.epochs)]
+    at_start += [] if begun else check_base(space)
     warnings = (*check_transfers(space, begun), *at_start)
     asked = sweep.num_trials
     held = max(possible_trials(sweep, space), num_begun(Path(sweep.base).parent) if begun else 0)
@@ -169,6 +171,12 @@ def check_grace(sweep: SweepConfig, epochs: int) -> list[str]:
         f"grace_epochs is {grace} of {epochs} epochs, because it is not set: what starts slowly is stopped even if it "
         f"would end best; grace_epochs: {epochs // 4} is what `mergenet sweep init` writes, auto measures it"
     ]
+
+
+def check_base(space: Space) -> list[str]:
+    """Lines on what is set in the base and does nothing, unless the search changes that."""
+    searched = {name for path in space.entries for name in space.names(path)}
+    return [line for line, decides in without_effect(space.config({})).items() if decides not in searched]
 
 
 def check_generations(sweep: SweepConfig, epochs: int) -> list[str]:
