@@ -4,6 +4,7 @@ Names are compared and ordered by their characters' code points ("10" before "2"
 the same on every machine. Hidden files and folders, and those that systems leave behind, are no data.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -19,6 +20,11 @@ LeftOut = Counter[str]  # what was not read, in words -> how many of it
 
 def hidden(path: Path) -> bool:
     return path.name.startswith(".") or path.name in LITTER
+
+
+def composed(name: str) -> str:
+    """A name as it is written on most systems, NFC: macOS may write an accent as a character of its own."""
+    return unicodedata.normalize("NFC", name)
 
 
 def entries(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import torch
 from mergenet.config import DataConfig
 from mergenet.data.images.images import ImageData, Split, image_data
 from mergenet.data.images.pictures import read_images, suffixes
-from mergenet.data.listing import LeftOut, entries, files_below, hidden, in_words, split_places
+from mergenet.data.listing import LeftOut, composed, entries, files_below, hidden, in_words, split_places
 from mergenet.data.splits import TEST_FRACTION, hold_out, subsample
 from mergenet.errors import ConfigError, DataError
 
@@ -17,7 +17,7 @@ from mergenet.errors import ConfigError, DataError
 def load_folder(config: DataConfig) -> ImageData:
     """Classes are the sub-folders of train that are not hidden, ordered by their names (`mergenet.data.listing`).
 
-    So two networks on one folder number them alike. Images of a class may lie in folders of its own. All suffixes that
+    So two networks on one folder number them alike. val and test may have the names in another Unicode form. Images of a class may lie in folders of its own. All suffixes that
     Pillow opens are read; what is not read is counted (`left_out`). A missing test folder is made up for by 15 % of
     train, a missing val folder by `val_fraction` of what is left, both stratified and by seed. Images are resized to
     squares, whatever their shape. Raises ConfigError without data.root, DataError naming folder or file.
@@ -27,6 +27,9 @@ def load_folder(config: DataConfig) -> ImageData:
     left_out: LeftOut = Counter()
     places = split_places(Path(config.root), "", "train/<class>/*.png", left_out)
     files = {split: _files(place, left_out) for split, place in places.items()}
+    written = {composed(name): name for name in files["train"]}
+    for split, found in files.items():
+        files[split] = {written.get(composed(name), name): images for name, images in found.items()}
     classes = list(files["train"])
     _check(places, files, left_out)
     train = _read(files["train"], classes, config.image_size, left_out)
@@ -42,12 +45,18 @@ def load_folder(config: DataConfig) -> ImageData:
 
 
 def _files(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
-    """The images of each class folder, in order."""
-    found = {}
+    """The images of each class folder, in order. Raises DataError for two names that differ in Unicode form alone."""
+    found: dict[str, list[Path]] = {}
+    names: dict[str, str] = {}
     for path in entries(folder):
         if hidden(path):
             left_out["hidden"] += 1
         elif path.is_dir():
+            if (other := names.setdefault(composed(path.name), path.name)) != path.name:
+                raise DataError(
+                    f"{folder} must hold one folder a class, got {other!a} and {path.name!a}, which read alike; "
+                    "merge them, or rename one"
+                )
             found[path.name] = files_below(path, suffixes(), left_out)
         else:
             left_out["beside the class folders"] += 1

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from mergenet.config import DataConfig
 from mergenet.data.images.openmoji import emoji_list
-from mergenet.data.listing import LeftOut, files_below, split_places
+from mergenet.data.listing import LeftOut, composed, files_below, split_places
 from mergenet.data.splits import TEST_FRACTION, hold_out
 from mergenet.errors import ConfigError, DataError
 
@@ -151,16 +152,15 @@ def check_classes(classes: Sequence[str | int], file: Path) -> None:
     kinds = {type(label): label for label in classes}
     if len(kinds) > 1:
         raise DataError(f"{file}: labels must be all text or all whole numbers, got {kinds[int]!r} and {kinds[str]!r}")
-    read: dict[str, str | int] = {}
+    read: dict[str | Decimal, str | int] = {}
     for label in classes:
         word = unicodedata.normalize("NFKC", str(label)).strip()
         if not word:
             raise DataError(f"{file}: labels must not be blank, got {label!r}")
-        if NUMBER.fullmatch(word):
-            word = str(float(word))
-        if word in read:
-            raise DataError(f"{file}: labels must differ in more than spelling, got {read[word]!r} and {label!r}")
-        read[word] = label
+        key = Decimal(word) if NUMBER.fullmatch(word) else word
+        if key in read:
+            raise DataError(f"{file}: labels must differ in more than spelling, got {read[key]!a} and {label!a}")
+        read[key] = label
 
 
 def read_lines(file: Path) -> tuple[list[str], list[str | int]]:
@@ -193,13 +193,19 @@ def _entry(line: bytes, place: str) -> tuple[str, str | int]:
 
 
 def _numbers(labels: list[str | int], classes: list[str | int], file: Path) -> Tensor:
-    known = {label: number for number, label in enumerate(classes)}
+    """The classes of the labels of a file, in whatever Unicode form. Raises DataError for one that train lacks."""
+    known = {_composed(label): number for number, label in enumerate(classes)}
+    labels = [_composed(label) for label in labels]
     for line, label in enumerate(labels, start=1):
         if label not in known:
             like = next((name for name in classes if str(name) == str(label).strip()), None)
             hint = "" if like is None else f"; there it is {like!r}"
             raise DataError(f"{file} line {line} must have a label of the train split, got {label!r}{hint}")
     return torch.tensor([known[label] for label in labels])
+
+
+def _composed(label: str | int) -> str | int:
+    return composed(label) if isinstance(label, str) else label
 
 
 def _root(config: DataConfig, what: str) -> Path:

@@ -32,6 +32,33 @@ def sizes(data: ImageData) -> list[int]:
     return [len(split.labels) for split in (data.train, data.val, data.test)]
 
 
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_two_folders_of_one_name_in_two_unicode_forms_are_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    for name in (NFC, NFD):
+        shutil.copytree(tmp_path / "train" / "ant", tmp_path / "train" / name)
+    with pytest.raises(DataError) as caught:
+        load(tmp_path)
+    assert str(caught.value) == (
+        rf"{tmp_path}/train must hold one folder a class, got 'cafe\u0301' and 'caf\xe9', which read alike; "
+        "merge them, or rename one"
+    )
+
+
+@pytest.mark.parametrize(("train", "val"), [(NFC, NFD), (NFD, NFC)])
+def test_a_class_may_have_another_unicode_form_in_val(tmp_path: Path, train: str, val: str) -> None:
+    for split, name in (("train", train), ("val", val)):
+        write(tmp_path, split)
+        (tmp_path / split / "bee").rename(tmp_path / split / name)
+    data = load(tmp_path)
+    assert data.class_names == ("ant", train, "owl")
+    assert data.val.labels.bincount().tolist() == [6, 6, 6]
+    green = {int(image[0, 0, 0]): int(label) for image, label in zip(data.val.images, data.val.labels, strict=True)}
+    assert green == {0: 0, 80: 1, 160: 2}
+
+
 def test_hidden_folders_and_files_are_no_data(tmp_path: Path) -> None:
     plain = load(write(tmp_path))
     assert plain.left_out == {}

@@ -274,7 +274,8 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
         (("1", "01"), r"labels must differ in more than spelling, got '01' and '1'$"),
         (("1", "1.0"), r"labels must differ in more than spelling, got '1' and '1\.0'$"),
         (("news", "news "), r"labels must differ in more than spelling, got 'news' and 'news '$"),
-        (("caf\u00e9", "cafe\u0301"), r"labels must differ in more than spelling, got "),
+        (("caf\u00e9", "cafe\u0301"), r"more than spelling, got 'cafe\\u0301' and 'caf\\xe9'$"),
+        (("1790000000000000001", "1790000000000000001.0"), r"labels must differ in more than spelling, got "),
         (("", "a"), r"labels must not be blank, got ''$"),
         ((" ", "a"), r"labels must not be blank, got ' '$"),
         ((1, True), r"line 2 must be \{"),
@@ -286,6 +287,21 @@ def test_labels_that_do_not_fit(tmp_path: Path) -> None:
 def test_labels_do_not_silently_become_other_classes(tmp_path: Path, labels: tuple[Any, Any], message: str) -> None:
     write_lines(tmp_path / "train.jsonl", [("a", labels[0]), ("b", labels[1])] * 5)
     fails(folder(tmp_path), rf"train\.jsonl.*{message}")
+
+
+@pytest.mark.parametrize("first", [2**53, 1790000000000000001])
+@pytest.mark.parametrize("kind", [int, str])
+def test_whole_numbers_are_compared_exactly(tmp_path: Path, first: int, kind: type) -> None:
+    labels = [kind(first), kind(first + 1)]
+    write_lines(tmp_path / "train.jsonl", [("a", labels[0]), ("b", labels[1])] * 9)
+    assert load_text(folder(tmp_path)).class_names == (str(first), str(first + 1))
+
+
+def test_a_label_may_have_another_unicode_form_in_test(tmp_path: Path) -> None:
+    write_lines(tmp_path / "train.jsonl", [("a", "caf\u00e9"), ("b", "bar")] * 9)
+    write_lines(tmp_path / "test.jsonl", [("a", "cafe\u0301"), ("b", "bar"), ("b", "caf\u00e9")])
+    data = load_text(folder(tmp_path))
+    assert [data.class_names[label] for label in data.test.labels] == ["caf\u00e9", "bar", "caf\u00e9"]
 
 
 def test_a_number_that_json_does_not_know(tmp_path: Path) -> None:
