@@ -39,12 +39,26 @@ def unknown_key(level: Sequence[str], key: str, rest: Sequence[str] = ()) -> str
     assert section is not None, f"{level} is not in the schema"
     if resolve(section).get("type") == "array":
         return f"{path} must name an item of the list by its number, as in {_dotted(level)}.0"
+    if "." in key and node_at([*level, *key.split(".")]) is not None:
+        return f"{path} must be nested in a file, got one key with dots; write {nested(key.split('.'))}"
     near = suggestions(level, key, rest)
     known = known_keys(level)
     if not known:
         return f"{path} must be a known setting, but {_dotted(level)} has no settings inside"
     hint = f"did you mean {' or '.join(near)}?" if near else f"known here: {', '.join(known)}"
     return f"{path} must be a known setting, got an unknown name; {hint}"
+
+
+def nested(keys: Sequence[str]) -> str:
+    """As a file has it.
+
+    >>> nested(["transfer", "pairs", "0", "every"])
+    '`transfer: {pairs: [{every: ...}]}`'
+    """
+    text = "..."
+    for key in reversed(keys[1:]):
+        text = f"[{text}]" if key.isdigit() else f"{{{key}: {text}}}"
+    return f"`{keys[0]}: {text}`"
 
 
 def problem(item: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from mergenet.config import Config, PairConfig, Strict
 from mergenet.config.json_schema import node_at
 from mergenet.config.loading import mapping, parse_model, parse_override
-from mergenet.config.messages import printable, problem
+from mergenet.config.messages import nested, printable, problem
 from mergenet.config.pair_labels import pairs_of
 from mergenet.config.preset_names import presets
 from mergenet.config.rules import shown
@@ -23,6 +23,8 @@ from sweeps.config.schema import Limits, SweepConfig, WandbConfig
 from sweeps.space.entry import Entry
 from sweeps.space.space import PAIRS
 
+PATHS = "set", "search"  # keys that hold paths of a training configuration
+SECTIONS = (*PATHS, "wandb", "constraints")
 EXAMPLE = "base: openmoji"  # a setting, for messages
 
 
@@ -150,8 +152,13 @@ def _problem(item: Any) -> str:
     path = printable(".".join(location))
     if SECRET.search(location[-1] if location else ""):
         return f"{path} must not be in a sweep file; keys come from the environment or ~/.netrc only"
-    if item["type"] == "extra_forbidden" and len(location) == 1 and node_at(location) is not None:
-        return f"{path} must be a key of a sweep, got a setting of its trials; write it under set"
+    if item["type"] == "extra_forbidden" and len(location) == 1:
+        if node_at(location[0].split(".")) is not None:
+            return f"{path} must be a key of a sweep, got a setting of its trials; write it under set"
+        head, dot, rest = location[0].partition(".")
+        if dot and head in SECTIONS:
+            keys = [head, rest] if head in PATHS else location[0].split(".")  # paths keep their dots
+            return f"{path} must be nested in a file, got one key with dots; write {nested(keys)}"
     if item["type"] == "extra_forbidden":
         return f"{unknown_name(path, location[-1], _known(location))[:600]}"
     if item["type"] == "value_error":  # the rules of an Entry do not know its path

@@ -17,10 +17,11 @@ from mergenet.errors import ConfigError, DataError
 def load_folder(config: DataConfig) -> ImageData:
     """Classes are the sub-folders of train that are not hidden, ordered by their names (`mergenet.data.listing`).
 
-    So two networks on one folder number them alike. val and test may have the names in another Unicode form. Images of a class may lie in folders of its own. All suffixes that
-    Pillow opens are read; what is not read is counted (`left_out`). A missing test folder is made up for by 15 % of
-    train, a missing val folder by `val_fraction` of what is left, both stratified and by seed. Images are resized to
-    squares, whatever their shape. Raises ConfigError without data.root, DataError naming folder or file.
+    So two networks on one folder number them alike. val and test may have the names in another Unicode form. Images
+    of a class may lie in folders of its own. All suffixes that Pillow opens are read; what is not read is counted
+    (`left_out`). A missing test folder is made up for by 15 % of train, a missing val folder by `val_fraction` of what
+    is left, both stratified and by seed. Images are resized to squares, whatever their shape.
+    Raises ConfigError without data.root, DataError naming folder or file.
     """
     if config.root is None:
         raise ConfigError("data.root must name the folder with train/<class>/*.png, got None")

@@ -18,6 +18,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"keep_checkpoints": "none", "wandb": {"log_model": True}},
         "keep_checkpoints must be best, last or all with wandb.log_model, got 'none'; it exports the best",
     ),
+    (
+        {"transfer.t_cycle": 3},
+        "transfer.t_cycle must be a key of a sweep, got a setting of its trials; write it under set",
+    ),
+    (
+        {"set.transfer.t_cycle": 3},
+        "set.transfer.t_cycle must be nested in a file, got one key with dots; write `set: {transfer.t_cycle: ...}`",
+    ),
+    (
+        {"wandb.mode": "offline"},
+        "wandb.mode must be nested in a file, got one key with dots; write `wandb: {mode: ...}`",
+    ),
     ({"epochs": 3}, "epochs must be a key of a sweep, got a setting of its trials; write it under set"),
     (
         {"sampler": "tpee"},
