@@ -161,7 +161,7 @@ def layers(config: str, settings: tuple[str, ...], as_json: bool) -> None:
     from mergenet.learner.learner import errors_of
 
     # whoever looks for layers has no pairs yet, and method none needs none
-    checked = _load(config, (*settings, "method=none"))
+    checked = _load(config, settings, method="none")
     networks = {"source": checked.source, "target": checked.target}
     if checked.source.kind == "self":
         del networks["source"]
@@ -263,10 +263,10 @@ def export(run: Path, kind: str, out: Path | None, measure: bool) -> None:
         click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
 
 
-def _load(config: str, settings: Sequence[str]) -> "Config":
+def _load(config: str, settings: Sequence[str], method: str | None = None) -> "Config":
     from mergenet.config.loading import load_config
 
-    return load_config(config, settings)
+    return load_config(config, settings, method)
 
 
 def _console(quiet: bool = False) -> "Console":

@@ -40,16 +40,19 @@ __all__ = [
 M = TypeVar("M", bound=BaseModel)
 
 
-def load_config(name_or_path: str, overrides: Sequence[str] = ()) -> Config:
+def load_config(name_or_path: str, overrides: Sequence[str] = (), method: str | None = None) -> Config:
     """A configuration from a preset's name or a YAML file, with `a.b=c` overrides applied in order.
 
     A name with a path separator or a .yaml / .yml suffix, or another one that is there, is a file. An override's value
-    is read as YAML; items of lists go by number: `transfer.pairs.0.every=8`. Raises ConfigError.
+    is read as YAML; items of lists go by number: `transfer.pairs.0.every=8`. method: in place of the configuration's.
+    Raises ConfigError.
     """
     values, origin = read_values(name_or_path)
     for override in overrides:
         path, value = parse_override(override)
         set_by_path(values, path, value)
+    if method is not None:
+        values["method"] = method
     return parse_config(values, f"{origin} with --set" if overrides else origin)
 
 

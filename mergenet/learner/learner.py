@@ -52,12 +52,13 @@ def steps_per_epoch(config: Config) -> int:
 
 @contextmanager
 def errors_of(role: str) -> Iterator[None]:
-    """Puts "source" or "target" before the path of the value that an error names."""
+    """Puts "source" or "target" before the paths of the values that an error names and would set."""
     try:
         yield
     except (ConfigError, DataError) as error:
         own = str(error).startswith(("model.", "data.", "task ", "task:", "batch_size "))
-        raise type(error)(f"{role}.{error}" if own else str(error)) from None
+        text = str(error).replace("; set model.", f"; set {role}.model.")
+        raise type(error)(f"{role}.{text}" if own else text) from None
 
 
 def draws_as_ever(config: NetworkConfig, task: Task, network: nn.Module) -> bool:

@@ -1,9 +1,10 @@
 """The networks, by name."""
 
+import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mergenet.config import ModelConfig
@@ -133,5 +134,22 @@ def build_model(config: ModelConfig, spec: Spec) -> nn.Module:
         check_finite(model, model.state_dict(), path)
     elif path is not None:
         label = f"{config.name} ({config.stem} stem)" if architecture.inputs == IMAGE else config.name
-        load_into(model, architecture.renamed(read_weights(path)), path, label, spec.example(2))
+        weights = architecture.renamed(read_weights(path))
+        try:
+            load_into(model, weights, path, label, spec.example(2))
+        except ConfigError as error:
+            other = named.model_copy(update={"stem": "imagenet" if config.stem == "cifar" else "cifar"})
+            if ":" in config.name or not loads(architecture.build(other, spec), weights, path):
+                raise
+            raise ConfigError(f"{error}; set model.stem={other.stem}, with which they fit") from None
     return model
+
+
+def loads(model: nn.Module, weights: dict[str, Tensor], path: Path) -> bool:
+    """Whether the weights fit the network, which they are loaded into."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of the head
+            load_into(model, weights, path, "")
+    except ConfigError:
+        return False
+    return True

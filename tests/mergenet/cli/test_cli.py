@@ -376,6 +376,12 @@ def test_a_closed_pipe_is_quiet() -> None:
 # ---------------------------------------------------------------- layers
 
 
+def test_layers_names_set_only_where_it_was_given() -> None:
+    Path("own.yaml").write_text("seed: -1\n")
+    assert call("layers", "own.yaml", code=2).stderr == "error: seed must be >= 0, got -1 (in own.yaml)\n"
+    assert call("layers", "own.yaml", "--set=seed=-2", code=2).stderr.endswith("got -2 (in own.yaml with --set)\n")
+
+
 def test_layers_lists_both_networks_without_needing_pairs() -> None:
     Path("mine.yaml").write_text("source: {data: {name: digits}}\ntarget: {data: {name: digits}}\n")
     lines = call("layers", "mine.yaml").stdout.splitlines()

@@ -17,6 +17,7 @@ from mergenet.config import ModelConfig
 from mergenet.config.spec import CLASSES, IMAGE, Spec
 from mergenet.errors import ConfigError
 from mergenet.layers.matrices import find_layer, list_layers
+from mergenet.learner.learner import errors_of
 from mergenet.models import build_model, weights_hash
 from mergenet.models.pretrained import load_into
 from mergenet.records import inputs
@@ -122,6 +123,20 @@ def test_anything_else_must_fit(tmp_path: Path, change: Callable[[Weights], Weig
     with pytest.raises(ConfigError, match=must) as caught:
         built(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("file", "asked"), [("imagenet", "cifar"), ("cifar", "imagenet")])
+def test_weights_of_the_other_stem_are_told_the_way_out(tmp_path: Path, file: str, asked: str) -> None:
+    spec, path = images(10), tmp_path / "w.pth"
+    weights = build_model(ModelConfig(name="resnet18", stem=file), spec).state_dict()
+    torch.save({f"module.{name}": value for name, value in weights.items()}, path)
+    must = rf"^source\.model\.weights must fit resnet18 \({asked} stem\), got .*conv1\.weight is "
+    way_out = rf"; set source\.model\.stem={file}, with which they fit$"
+    with pytest.raises(ConfigError, match=f"{must}.*{way_out}"), errors_of("source"):
+        build_model(ModelConfig(name="resnet18", stem=asked, weights=str(path)), spec)
+    torch.save(weights | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(ConfigError, match=rf"must fit resnet18 \({asked} stem\), got .* the network has [^;]*$"):
+        build_model(ModelConfig(name="resnet18", stem=asked, weights=str(path)), spec)
 
 
 class Malicious:
