@@ -5,18 +5,21 @@
   whatever numbers the two vocabularies give them.
 * outputs: both layers give their network's class logits, for the same classes of the same data.
 
-Only the data's specification is read; weights do not matter, and no random number is drawn.
+Only the data's specification is read. Weights do not matter: each network is given random ones of its own, so that what
+is equal is equal whatever the weights. No random number of the process is drawn.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from mergenet.config import Config, NetworkConfig, PairConfig
 from mergenet.config.spec import CLASSES, Spec
@@ -24,10 +27,12 @@ from mergenet.errors import DataError
 from mergenet.layers.candidates import both_candidates, real_architecture
 from mergenet.layers.matrices import Columns, LayerInfo, list_layers
 from mergenet.learner.learner import errors_of
+from mergenet.learner.rng import Stream
 from mergenet.models import find_architecture, weights_file
 from mergenet.tasks import description_of
 
 EXAMPLES = 2
+LEAST = 1e-3  # RMS of weights that are drawn: a layer that starts at zero gives numbers, too
 COLUMNS: dict[str, Columns] = {"inputs": "inputs", "outputs": "outputs", "none": "kernel_rows"}  # of an alignment
 
 
@@ -36,7 +41,8 @@ class Sight:
     """What the layers of a network receive and return: layer -> a hash of the values.
 
     layers: those that can take part, by name. tokens: a hash of the tokens shown; answer: of what the network returned.
-    A hash is empty where nothing is known: of a layer that is called twice, and of what is no tensor.
+    A hash is empty where nothing is known: of a layer that is called twice, of what is no tensor, and of what a layer
+    receives if it is one number throughout (all zeros behind a ReLU may be so in any network) or not finite.
     """
 
     layers: dict[str, LayerInfo]
@@ -106,12 +112,12 @@ def _sights(config: Config) -> tuple[Sight, Sight] | None:
     if common is None:
         return None
     if config.source.kind == "self":
-        seen = sight(network_key(config.target), common)
+        seen = sight(network_key(config.target), common, "target")
         return seen, seen
     with errors_of("source"):
-        source = sight(network_key(config.source), common)
+        source = sight(network_key(config.source), common, "source")
     with errors_of("target"):
-        return source, sight(network_key(config.target), common)
+        return source, sight(network_key(config.target), common, "target")
 
 
 def _common_spec(config: Config) -> Spec | None:
@@ -229,15 +235,18 @@ def network_key(network: NetworkConfig) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def sight(key: str, spec: Spec) -> Sight:
-    """What the network of `network_key` sees of a specification's examples. Empty if it cannot be run on them."""
+def sight(key: str, spec: Spec, role: str) -> Sight:
+    """What the network of `network_key` sees of a specification's examples. Empty if it cannot be run on them.
+
+    Its weights are random ones of its role, so that two networks of one architecture are as different as two others.
+    """
     model = real_architecture(NetworkConfig.model_validate_json(key)).eval()
     layers = {layer.name: layer for layer in list_layers(model)}
     received, given = dict[str, str](), dict[str, str]()
     hooks = [model.get_submodule(name).register_forward_hook(_note(name, received, given)) for name in layers]
     shown = spec.example(EXAMPLES)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), drawn_weights(model, role), Stream(0, "sight").active():  # some draw in evaluation mode
             answer = model(*shown)
     except (Exception, SystemExit):  # a network of the user's may not take this specification; then nothing is known
         return Sight(layers, {}, {})
@@ -250,15 +259,49 @@ def sight(key: str, spec: Spec) -> Sight:
     return Sight(layers, received, given, tokens, _hash(answer) if isinstance(answer, Tensor) else "")
 
 
+@contextmanager
+def drawn_weights(model: nn.Module, role: str) -> Iterator[None]:
+    """Within the block all that a network learns is random: its parameters and the running statistics of its norms.
+
+    Other buffers stay: they may be constants of the data. Afterwards it is as before, as a module may be used again.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _NormBase)]
+    values = (*model.parameters(), *(buffer for norm in norms for buffer in norm.buffers(recurse=False)))
+    kept = [(value, value.data) for value in values if value.is_floating_point() or value.is_complex()]
+    try:
+        with Stream(0, f"sight/{role}").active():
+            for value, data in kept:
+                value.data = _drawn(data)
+        yield
+    finally:
+        for value, data in kept:
+            value.data = data
+
+
+def _drawn(data: Tensor) -> Tensor:
+    """Random numbers of the same RMS; above 0 where none is below, as a variance must be."""
+    scale = data.abs().square().mean().sqrt().clamp_min(LEAST)
+    positive = not data.is_complex() and bool((data >= 0).all())
+    drawn = torch.rand(data.shape) + 0.5 if positive else torch.randn_like(data)
+    return (drawn * scale).to(data.dtype)
+
+
 def _note(name: str, received: dict[str, str], given: dict[str, str]) -> Callable[[nn.Module, Any, Any], None]:
     def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
         if name in received:  # called twice: it is not known which of its inputs counts
             received[name] = given[name] = ""
             return
-        received[name] = _hash(inputs[0]) + _spread(layer) if inputs and isinstance(inputs[0], Tensor) else ""
+        tells = inputs and isinstance(inputs[0], Tensor) and _tells(inputs[0])
+        received[name] = _hash(inputs[0]) + _spread(layer) if tells else ""
         given[name] = _hash(output) if isinstance(output, Tensor) else ""
 
     return hook
+
+
+def _tells(values: Tensor) -> bool:
+    """Whether real numbers are such that two networks have the same only if they see the same."""
+    real = values.is_floating_point()
+    return not real or bool(values.isfinite().all() and (values != values.flatten()[:1]).any())
 
 
 def _spread(layer: nn.Module) -> str:

@@ -85,7 +85,7 @@ def train_run(
             return
     else:
         _check_free(folder)
-    trainer = Trainer(config)
+    trainer = Trainer(config, _begun(folder) if known and not overwrite else ())
     with _held(folder):
         if known and overwrite and distributed.is_main():
             empty_run(folder)
@@ -104,6 +104,14 @@ def train_run(
                 LOG.info(line)
         distributed.barrier()
         yield from _train(trainer, folder, history, writer)
+
+
+def _begun(folder: Path) -> list[dict[str, Any]]:
+    """The pairs with which a run has trained that is to go on."""
+    if not (folder / PROVENANCE_FILE).exists() or not any((folder / CHECKPOINT_FOLDER).glob("*")):
+        return []
+    pairs: list[dict[str, Any]] = read_provenance(folder).get("pairs", [])
+    return pairs
 
 
 def data_of(trainer: Trainer) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The training loop: a generator of EpochResult. The command line, the Ray workers and the tests consume it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from mergenet.tasks import built_once
 from mergenet.training.distillation import Distiller
 from mergenet.transfer.build_links import build_links
 from mergenet.transfer.link import Link
-from mergenet.transfer.pairs import resolve_pairs
+from mergenet.transfer.pairs import pairs_begun, resolve_pairs, with_pairs
 from mergenet.transfer.phase import Transfer
 from mergenet.transfer.recording import describe_source
 from mergenet.transfer.source import Source, build_source, factorizer
@@ -71,16 +71,18 @@ class PhaseClock:
 class Trainer:
     """Everything that a run's next step depends on; `state_dict` holds it, so that a run resumes where it stopped.
 
+    begun: the pairs that a run which goes on has recorded.
     Raises ConfigError for names, shapes and data that do not fit, before anything is trained or written.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, begun: Sequence[Mapping[str, Any]] = ()) -> None:
         with built_once():
-            self._build(config)
+            self._build(config, begun)
 
-    def _build(self, config: Config) -> None:
+    def _build(self, config: Config, begun: Sequence[Mapping[str, Any]]) -> None:
         describe_source(config)
-        self.config = config = resolve_pairs(config)
+        earlier = pairs_begun(config, begun) if begun else None
+        self.config = config = resolve_pairs(config) if earlier is None else with_pairs(config, earlier)
         self.device = set_up(config)
         self.steps_per_epoch = steps_per_epoch(config)
         self.total_steps = self.steps_per_epoch * config.epochs
@@ -92,7 +94,7 @@ class Trainer:
         if config.method in PUBLISHED:
             assert self.source is not None and self.source.learner is not None
             self.distiller = Distiller(config, self.target, self.source.learner, self.total_steps)
-        self.transfer = Transfer(self._links(), config.transfer, self.total_steps)
+        self.transfer = Transfer(self._links(as_it_is=earlier is not None), config.transfer, self.total_steps)
         self.clock = PhaseClock(self.device)
         self.epoch = 0
         self.bests: dict[str, Best] = {}  # by role: of the target, and of a source that receives
@@ -227,10 +229,10 @@ class Trainer:
             values |= {f"{learner.role}_test_{k}": v for k, v in learner.evaluate("test").items()}
         return values
 
-    def _links(self) -> list[Link]:
+    def _links(self, as_it_is: bool) -> list[Link]:
         if self.source is None or self.config.method != "mergenet":
             return []
-        return build_links(self.config, self.source, self.target, self.steps_per_epoch)
+        return build_links(self.config, self.source, self.target, self.steps_per_epoch, as_it_is)
 
     def state_dict(self) -> dict[str, Any]:
         bests = {role: {"epoch": b.epoch, "value": b.value, "network": b.network} for role, b in self.bests.items()}

@@ -23,14 +23,17 @@ from mergenet.transfer.link import Link
 from mergenet.transfer.source import Source
 
 
-def build_links(config: Config, source: Source, target: Learner, steps_per_epoch: int) -> list[Link]:
+def build_links(
+    config: Config, source: Source, target: Learner, steps_per_epoch: int, as_it_is: bool = False
+) -> list[Link]:
     """One link per direction of each pair, named e.g. "pair0/to_target". config: with its pairs written out.
 
+    as_it_is: what each pair's alignment says is taken as shared, as `auto` does; no map is estimated.
     Raises ConfigError for layers that do not exist, are too small for the rank, or cannot be aligned as the pair says.
     """
     found: list[Link] = []
     for number, pair in enumerate(config.transfer.written_pairs):
-        ends = Ends(config, source, target, pair, f"transfer.pairs.{number}", steps_per_epoch)
+        ends = Ends(config, source, target, pair, f"transfer.pairs.{number}", steps_per_epoch, as_it_is)
         sides = [side for side in ("target", "source") if pair.direction in (f"to_{side}", "both")]
         links = [ends.link(f"pair{number}/to_{side}", receives=side) for side in sides]
         for link in links:
@@ -100,10 +103,17 @@ class Ends:
     """The two layers of a pair, and the networks that they are in."""
 
     def __init__(
-        self, config: Config, source: Source, target: Learner, pair: PairConfig, path: str, steps_per_epoch: int
+        self,
+        config: Config,
+        source: Source,
+        target: Learner,
+        pair: PairConfig,
+        path: str,
+        steps_per_epoch: int,
+        as_it_is: bool,
     ) -> None:
         self.config, self.source, self.target = config, source, target
-        self.pair, self.path, self.steps_per_epoch = pair, path, steps_per_epoch
+        self.pair, self.path, self.steps_per_epoch, self.as_it_is = pair, path, steps_per_epoch, as_it_is
         self.columns = columns_of(pair)
         self.layers: dict[str, Layer] = {
             "target": find_layer(target.network, pair.target, f"{path}.target"),
@@ -167,7 +177,7 @@ class Ends:
         """How the giver's columns become the receiver's: by word, by an estimated map, or as they come."""
         if self.pair.align == "none":
             return None, None
-        if shared_space(self.config, self.pair.source, self.pair.target) == self.pair.align:
+        if self.as_it_is or shared_space(self.config, self.pair.source, self.pair.target) == self.pair.align:
             return (self.words(gives, receives) if self.read_words() else None), None
         self.check_readable()
         if self.columns == "inputs" and any(isinstance(layer, nn.Embedding) for layer in self.layers.values()):

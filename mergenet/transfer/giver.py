@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mergenet.errors import CheckpointError
 from mergenet.layers.current import device_of
 from mergenet.transfer.alignment import Estimated
 from mergenet.transfer.encodings import Encoding, FactorizedView, Followed, Projected, Whole
@@ -87,6 +88,12 @@ class Giver:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if "encoding" not in state:  # of a version that had only fixed bases
             state = {"encoding": state, "shares": self.shares}
+        if ("estimated" in state) != (self.estimated is not None):  # of a build of 0.2 before its release
+            raise CheckpointError(
+                "the checkpoint must be of layers that meet as these do, got one of layers that were taken "
+                f"{'to share no space' if 'estimated' in state else 'to share a space as it is'}, which an earlier "
+                "version did with networks of one architecture; train into another folder (--out)"
+            )
         self.known = None
         self.encoding.load_state_dict(state["encoding"])
         self.shares = state["shares"]

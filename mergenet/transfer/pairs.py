@@ -19,6 +19,7 @@ weight and no data decide.
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mergenet.config import Config, PairConfig
 from mergenet.config.choices import KINDS
@@ -81,6 +82,21 @@ def _aligned(config: Config, pair: PairConfig) -> PairConfig:
         plain = config.transfer.adapter.encoding == "factorized"  # its factors have one layout
         align = "none" if plain else shared_space(config, pair.source, pair.target)
     return pair.model_copy(update={"align": align})
+
+
+def pairs_begun(config: Config, rows: Sequence[Mapping[str, Any]]) -> tuple[PairConfig, ...] | None:
+    """The pairs of a run that was begun when `auto` chose other layers or spaces for it; None if they are today's.
+
+    Builds of 0.2 before its release took two networks of one architecture to share the inputs of all their layers.
+    rows: the pairs that the run recorded.
+    """
+    pairs, found = config.transfer.pairs, tuple(PairConfig.model_validate(row) for row in rows)
+    aligns = {config.transfer.align} if isinstance(pairs, str) else {p.align or config.transfer.align for p in pairs}
+    if config.method != "mergenet" or aligns != {"auto"} or None in [pair.align for pair in found]:
+        return None
+    today = resolve_pairs(config).transfer.written_pairs
+    layers = [[pair.model_copy(update={"align": None}) for pair in each] for each in (found, today)]
+    return found if found != today and (pairs == "auto" or layers[0] == layers[1]) else None
 
 
 def by_activations(config: Config) -> PairConfig | None:

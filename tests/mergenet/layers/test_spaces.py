@@ -226,7 +226,8 @@ def test_positions_meet_by_number_whatever_the_vocabularies() -> None:
 
 def test_a_layer_that_is_no_embedding_does_not_meet_one() -> None:
     config = texts({"transfer.pairs": [{"source": WORDS, "target": "classifier"}]})
-    for layer in spaces.sight(spaces.network_key(config.target), spaces.description_of(config.target).spec).layers:
+    spec = spaces.description_of(config.target).spec
+    for layer in sight(spaces.network_key(config.target), spec, "target").layers:
         if "embeddings" not in layer:
             assert shared_space(config, WORDS, layer) == "none"
 
