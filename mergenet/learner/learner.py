@@ -145,7 +145,9 @@ class Learner:
             formats = is_own(config.model) or single
             if formats or (learns and distributed.world_size() > 1):
                 some = torch.arange(max(1 if learns else 2, share)) % self.task.size("train")
-                batch, made = self.task.batch("train", some, device), self.network if learns else None
+                with Stream(0, "dry run/batch").active():  # for tasks that draw
+                    batch = self.task.batch("train", some, device)
+                made = self.network if learns else None
                 tried = dry_run(build, self.task, batch, device, self.autocast(), made, config.model.name, formats)
             if learns and is_own_task(config.task, self.task):
                 twin = build()
@@ -264,7 +266,7 @@ class Learner:
                     whole[index.to(whole.device)] = part
         if workers > 1:
             scores = self._gather(split, scores)
-        with errors_of(self.role):
+        with errors_of(self.role), Stream(0, f"{self.role}/metrics").active():
             return measure(self.config.task, self.task, split, {name: value.cpu() for name, value in scores.items()})
 
     def _score(self, split: str, index: Tensor) -> dict[str, Tensor]:

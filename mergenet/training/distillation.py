@@ -27,6 +27,7 @@ from mergenet.config.spec import CLASSES, Spec
 from mergenet.errors import ConfigError, TrainingDiverged
 from mergenet.learner import distributed
 from mergenet.learner.learner import Learner, Objective
+from mergenet.learner.rng import Stream
 from mergenet.learner.usual_ranges import cure
 from mergenet.models.head import find_head, first_input
 from mergenet.tasks import Batch, Outputs
@@ -219,7 +220,7 @@ class Distiller:
 
     def lesson(self, batch: Batch, step: int) -> Objective:
         """What the target minimises on its batch at that step, given its outputs and its task's loss."""
-        teacher = self._ask(batch)
+        teacher = self._ask(batch, step)
         weight = self.settings["weight"] * min(1.0, (step + 1) / max(self.warmup_steps, 1.0))
 
         def objective(outputs: Outputs, task_loss: Tensor) -> Tensor:
@@ -233,10 +234,11 @@ class Distiller:
         return objective
 
     @torch.no_grad()
-    def _ask(self, batch: Batch) -> Tensor:
-        """The teacher's logits or features for a batch, fp32."""
+    def _ask(self, batch: Batch, step: int) -> Tensor:
+        """The teacher's logits or features for a batch, fp32. One that draws in evaluation mode does so by the step."""
         self.source.network.eval()
-        with self.source.autocast():
+        drawing = Stream(self.config.seed, f"teacher/{step}", self.source.device)
+        with drawing.active(), self.source.autocast():
             outputs = self.source.task.forward(self.source.network, batch)
         return (self.features[1].take() if self.features else outputs["logits"]).float()
 

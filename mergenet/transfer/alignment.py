@@ -66,11 +66,12 @@ class Estimated:
         with Stream(0, "align").active():
             index = torch.randperm(size)[:EXAMPLES]
         parts = []
-        for chunk in index.split(BATCH):
-            batch = task.batch("train", chunk, self.target.device)
-            arguments = tuple(batch[name] for name in task.spec.argument_names)
-            grids = [activations(*side, arguments, self.columns) for side in (self.giver, self.receiver)]
-            parts.append(on_one_grid(*grids))
+        with Stream(0, "align/forward", self.target.device).active():  # for networks that draw in evaluation mode, too
+            for chunk in index.split(BATCH):
+                batch = task.batch("train", chunk, self.target.device)
+                arguments = tuple(batch[name] for name in task.spec.argument_names)
+                grids = [activations(*side, arguments, self.columns) for side in (self.giver, self.receiver)]
+                parts.append(on_one_grid(*grids))
         first, second = zip(*parts, strict=True)
         return torch.cat(first), torch.cat(second)
 

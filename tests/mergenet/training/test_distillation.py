@@ -525,9 +525,9 @@ def test_a_live_source_teaches_with_what_it_knows_at_the_step(monkeypatch: pytes
     asked, source = [], trainer.distiller.source.network
     ask = trainer.distiller._ask
 
-    def told(batch: dict[str, Tensor]) -> Tensor:
+    def told(batch: dict[str, Tensor], step: int) -> Tensor:
         asked.append(copies(source.state_dict()))
-        return ask(batch)
+        return ask(batch, step)
 
     monkeypatch.setattr(trainer.distiller, "_ask", told)
     list(trainer.epochs())
