@@ -104,6 +104,31 @@ class AtTimes(Mlp):
         return self.fc(x if dropped else torch.relu(self.b(x)))
 
 
+class Halves(Mlp):
+    """Leaves b out of half of the steps, of the one or of the other half."""
+
+    def __init__(self, spec: Spec, upper: bool) -> None:
+        super().__init__(spec)
+        self.upper = upper
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.a(images.flatten(1)))
+        dropped = self.training and bool(torch.rand(()) > 0.5) == self.upper
+        return self.fc(x if dropped else x + torch.relu(self.b(x)))
+
+
+class Experts(Mlp):
+    """Leaves b out for the images that it is shown first."""
+
+    known: Tensor | None = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.a(images.flatten(1)))
+        if self.known is None:
+            self.known = images.clone()
+        return self.fc(x if torch.equal(images, self.known) else x + torch.relu(self.b(x)))
+
+
 class Normed(Mlp):
     """Batch normalisation of single values."""
 
@@ -212,6 +237,9 @@ NETWORKS = {
     "unused": lambda spec: Idle(spec, detached=False),
     "at_times": lambda spec: AtTimes(spec, says=True),
     "at_times_in_silence": lambda spec: AtTimes(spec, says=False),
+    "lower_half": lambda spec: Halves(spec, upper=False),
+    "upper_half": lambda spec: Halves(spec, upper=True),
+    "experts": Experts,
     "detached": lambda spec: Idle(spec, detached=True),
     **{way: lambda spec, way=way: wrapped(spec, way) for way in WAYS},
 }

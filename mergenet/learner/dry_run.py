@@ -1,7 +1,8 @@
 """A network of the user's is tried out before it trains: a throwaway twin takes one step on real examples. [ours]
 
 What is found out: whether it computes the same with the memory format channels_last, which is quicker for convolutions,
-but in which `view` after a convolution fails; and which of its parameters get a gradient. The network itself, and all
+but in which `view` after a convolution fails; and which of its parameters get a gradient. Where some get none in that
+step, more steps are tried, as a network may leave layers out of some (LayerDrop, experts). The network itself, and all
 random streams, are left alone. Networks that this package or torchvision brings are known to take it; they are tried
 out where several workers train them, as DDP must know of parameters without a gradient.
 """
@@ -24,14 +25,18 @@ from mergenet.models.sharing import kept_shared
 from mergenet.tasks import Batch, Task
 
 ONE_VALUE = "Expected more than 1 value per channel when training"  # torch's words: BatchNorm of a single value
+TRIED = 8  # steps in which a parameter may get a gradient
 CLOSE = 1e-3  # of the largest output: what rounding explains between two layouts, in TF32 too
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """channels_last: the network takes it. idle: names of parameters that got no gradient."""
+    """channels_last: the network takes it. left_out: names of parameters that got no gradient in the first step; idle:
+    in none of TRIED steps.
+    """
 
     channels_last: bool = True
+    left_out: frozenset[str] = frozenset()
     idle: frozenset[str] = frozenset()
 
 
@@ -63,34 +68,38 @@ def _contiguous(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def dry_run(
     twin: Callable[[], nn.Module],
     task: Task,
-    batch: Batch,
+    batch_of: Callable[[int], Batch],
     device: torch.device,
     amp: AbstractContextManager[None],
     network: nn.Module | None = None,
     name: str = "",
     formats: bool = True,
 ) -> DryRun:
-    """twin: makes the network anew. network: the one that `name` made before it, which is to learn. formats: whether it
-    may be one that does not take channels_last.
+    """twin: makes the network anew. batch_of: makes a step's batch. network: the one that `name` made before it, which
+    is to learn. formats: whether it may be one that does not take channels_last.
 
     Raises ConfigError, in one line, if it fails in plain torch as well.
     """
     first = twin()
     buffers = {} if network is None else shared_buffers(name, network, first)
+    batch = batch_of(0)
     with errors_of_network():
-        outputs, idle = _step(first, task, batch, device, amp, channels_last=False)
+        outputs = _step(first, task, batch, device, amp, channels_last=False)
+        left_out = without_gradient(first)
+        idle = left_out if network is None else _idle(first, task, batch_of, device, amp)
     for buffer, value in buffers.items():
         if not torch.equal(first.get_buffer(buffer).to(value.device), value):
             raise ConfigError(not_new(name, buffer))
     if not formats:
-        return DryRun(True, idle)
+        return DryRun(True, left_out, idle)
     try:
-        others, _ = _step(twin(), task, batch, device, amp, channels_last=True)
+        others = _step(twin(), task, batch, device, amp, channels_last=True)
     except torch.OutOfMemoryError:
         raise
     except (Exception, SystemExit):  # whatever it is, it does not happen without channels_last
-        return DryRun(False, idle)
-    return DryRun(outputs.keys() == others.keys() and all(_close(outputs[k], others[k]) for k in outputs), idle)
+        return DryRun(False, left_out, idle)
+    alike = outputs.keys() == others.keys() and all(_close(outputs[k], others[k]) for k in outputs)
+    return DryRun(alike, left_out, idle)
 
 
 @contextmanager
@@ -137,8 +146,8 @@ def _step(
     device: torch.device,
     amp: AbstractContextManager[None],
     channels_last: bool,
-) -> tuple[dict[str, Tensor], frozenset[str]]:
-    """A step without its update: what the network gives in evaluation mode, and the parameters without gradient."""
+) -> dict[str, Tensor]:
+    """A step without its update; returns what the network gives in evaluation mode."""
     place(network, device, channels_last)
     with Stream(0, "dry run", device).active():
         network.train()
@@ -149,9 +158,32 @@ def _step(
             loss.backward()
         network.eval()
         with torch.no_grad():
-            outputs = task.forward(network, batch)
+            return task.forward(network, batch)
+
+
+def _idle(
+    network: nn.Module,
+    task: Task,
+    batch_of: Callable[[int], Batch],
+    device: torch.device,
+    amp: AbstractContextManager[None],
+) -> frozenset[str]:
+    """The parameters that get no gradient in further steps either, which end once all that learn have one."""
+    network.train()
+    for step in range(1, TRIED):
+        if all(parameter.grad is not None for parameter in network.parameters() if parameter.requires_grad):
+            break
+        batch = batch_of(step)
+        with Stream(step, "dry run", device).active(), amp:
+            loss = task.loss(task.forward(network, batch), batch)
+        loss.backward()
+    return without_gradient(network)
+
+
+def without_gradient(network: nn.Module) -> frozenset[str]:
+    """Names of parameters that have none."""
     named = network.named_parameters(remove_duplicate=False)
-    return outputs, frozenset(name for name, parameter in named if parameter.grad is None)
+    return frozenset(name for name, parameter in named if parameter.grad is None)
 
 
 def check_outputs(outputs: Mapping[str, Tensor], loss: Tensor) -> None:

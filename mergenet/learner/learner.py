@@ -144,11 +144,8 @@ class Learner:
             single = learns and share < 2 and any(isinstance(m, _BatchNorm) for m in self.network.modules())
             formats = is_own(config.model) or single
             if formats or (learns and distributed.world_size() > 1):
-                some = torch.arange(max(1 if learns else 2, share)) % self.task.size("train")
-                with Stream(0, "dry run/batch").active():  # for tasks that draw
-                    batch = self.task.batch("train", some, device)
-                made = self.network if learns else None
-                tried = dry_run(build, self.task, batch, device, self.autocast(), made, config.model.name, formats)
+                batch_of, made = self._trial_batches(max(1 if learns else 2, share)), self.network if learns else None
+                tried = dry_run(build, self.task, batch_of, device, self.autocast(), made, config.model.name, formats)
             if learns and is_own_task(config.task, self.task):
                 twin = build()
                 place(twin, device, tried.channels_last)
@@ -156,7 +153,7 @@ class Learner:
         self.idle = tried.idle
         self.layout = place(self.network, device, tried.channels_last)
         named = self.network.named_parameters(remove_duplicate=False)
-        unused = any(parameter.requires_grad and name in self.idle for name, parameter in named)
+        unused = any(parameter.requires_grad and name in tried.left_out for name, parameter in named)
         self.model = distributed.wrap(self.network, device, unused).train()
         self.optimizer = build_optimizer(config.optimizer, self.network.parameters())
         self.scaler = torch.amp.GradScaler(device.type, enabled=run.amp == "fp16")
@@ -172,6 +169,16 @@ class Learner:
                 f"{role}.batch_size must be divisible by the number of workers ({distributed.world_size()}), "
                 f"got {self.batches.batch_size}"
             )
+
+    def _trial_batches(self, count: int) -> Callable[[int], Batch]:
+        """The training batch of each step of a dry run, of that many examples."""
+
+        def batch_of(step: int) -> Batch:
+            index = torch.arange(step * count, (step + 1) * count) % self.task.size("train")
+            with Stream(0, "dry run/batch").active():  # for tasks that draw
+                return self.task.batch("train", index, self.device)
+
+        return batch_of
 
     @property
     def metric(self) -> str:

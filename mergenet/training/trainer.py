@@ -229,7 +229,7 @@ class Trainer:
             values |= {f"{learner.role}_test_{k}": v for k, v in learner.evaluate("test").items()}
         return values
 
-    def _links(self, as_it_is: bool) -> list[Link]:
+    def _links(self, as_it_is: bool = False) -> list[Link]:
         if self.source is None or self.config.method != "mergenet":
             return []
         return build_links(self.config, self.source, self.target, self.steps_per_epoch, as_it_is)

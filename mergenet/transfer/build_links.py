@@ -12,6 +12,7 @@ from mergenet.errors import CheckpointError, ConfigError
 from mergenet.layers.current import current_weight
 from mergenet.layers.matrices import Layer, check_receives, find_layer
 from mergenet.layers.spaces import columns_of, reads_tokens, same_words, shared_space, words_of_target
+from mergenet.learner.dry_run import TRIED
 from mergenet.learner.learner import Learner
 from mergenet.models.sharing import share_memory
 from mergenet.records.checkpoint import load_tensors
@@ -61,7 +62,7 @@ def pair_of(config: Config, link: Link) -> PairConfig:
 
 
 def is_idle(learner: Learner, layer: str) -> bool:
-    """Whether a layer's weight was seen to get no gradient."""
+    """Whether a layer's weight was seen to get no gradient in any step that was tried."""
     return bool({f"{layer}.weight", f"{layer}.parametrizations.weight.original1"} & learner.idle)
 
 
@@ -134,8 +135,9 @@ class Ends:
         check_receives(learner.network, layer, f"{self.path}.{receives}")
         if is_idle(learner, layer):
             raise ConfigError(
-                f"{self.path}.{receives} must be a layer that learns, got {layer!r}, whose weight gets no gradient: "
-                "the forward pass does not use it, or it is frozen or detached; name another layer"
+                f"{self.path}.{receives} must be a layer that learns, got {layer!r}, whose weight gets no gradient "
+                f"in any of {TRIED} steps: the forward pass does not use it, or it is frozen or detached; name another "
+                "layer"
             )
         receiver = encode(self.layers[receives], f"{self.path}.{receives}", transfer.adapter, self.columns)
         giver = self.giver(gives, receives)
@@ -168,8 +170,9 @@ class Ends:
         name = getattr(self.pair, gives)
         if learner is not None and is_idle(learner, name):
             warnings.warn(
-                f"{self.path}.{gives}: the weight of {name} gets no gradient, so that it gives what it started with: "
-                "the forward pass does not use it, or it is frozen or detached; name another layer unless it is meant",
+                f"{self.path}.{gives}: the weight of {name} gets no gradient in any of {TRIED} steps, so that it gives "
+                "what it started with: the forward pass does not use it, or it is frozen or detached; name another "
+                "layer unless it is meant",
                 stacklevel=2,
             )
 

@@ -75,7 +75,9 @@ class Transfer:
         """After the backward passes, before the optimizer steps: the gradient at the transferred point."""
         for link in self.links:
             if link.open is not None and self.config.update.rule == "gradient":
-                link.open.gradient = link.receiver.grad()
+                found = link.receiver.grad()
+                # the step has left the layer out (LayerDrop): its loss does not depend on it
+                link.open.gradient = torch.zeros_like(link.open.written) if found is None else found
 
     def finish(self, step: int, stepped: dict[str, bool]) -> None:
         """After the optimizer steps. stepped: role -> False if mixed precision skipped its step.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from mergenet.cli.layers_table import survey
 from mergenet.config import Config
@@ -12,8 +13,10 @@ from mergenet.errors import ConfigError
 from mergenet.export import codegen
 from mergenet.export.evaluate import evaluate_run
 from mergenet.export.formats import export_run
+from mergenet.learner import distributed
 from mergenet.learner.learner import Learner
 from mergenet.training.run import train_run
+from mergenet.training.trainer import Trainer
 from tests.mergenet.runs import assert_same_run, finish
 from tests.tiny import equal, set_up, tiny_config
 
@@ -151,3 +154,26 @@ def test_a_frozen_source_may_be_the_same_at_each_call() -> None:
 def test_state_of_a_frozen_source_is_not_written_and_may_be_anything() -> None:
     run = config("counting", "source", **{"source.kind": "frozen", "method": "mergenet"})
     assert Learner("source", run.source, run, torch.device("cpu")).network.count == 3
+
+
+@pytest.mark.parametrize("name", ["lower_half", "upper_half", "experts"])
+@pytest.mark.parametrize("encoding", ["projected", "factorized"])
+def test_a_layer_that_some_steps_leave_out_receives(name: str, encoding: str) -> None:
+    changes = {"method": "mergenet", "transfer.pairs": [{"source": "3", "target": "b"}]}
+    trainer = Trainer(config(name, **changes, **{"transfer.adapter.encoding": encoding}))
+    assert trainer.target.idle == frozenset()
+    assert [link.name for link in trainer.transfer.links] == ["pair0/to_target"]
+
+
+def test_several_workers_are_told_of_what_the_first_step_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {}
+
+    def wrap(network: nn.Module, _: torch.device, unused: bool) -> nn.Module:
+        told[name] = unused
+        return network
+
+    monkeypatch.setattr(distributed, "wrap", wrap)
+    for name in ("lower_half", "upper_half", "mlp", "unused"):
+        learner(name)
+    assert told.pop("lower_half") != told.pop("upper_half"), "one of them leaves b out of the first step"
+    assert told == {"mlp": False, "unused": True}

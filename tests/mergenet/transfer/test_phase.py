@@ -545,3 +545,29 @@ def test_looking_at_the_dependence_does_not_change_the_run() -> None:
         not_looked._step(step)
     assert same(looked.target.network.state_dict(), not_looked.target.network.state_dict())
     assert same(looked.transfer.links[0].adapter.state_dict(), not_looked.transfer.links[0].adapter.state_dict())
+
+
+@pytest.mark.parametrize("rule", ["delta", "gradient"])
+@pytest.mark.parametrize("half", ["lower_half", "upper_half"])
+def test_an_adapter_learns_nothing_from_a_step_that_leaves_the_layer_out(rule: str, half: str) -> None:
+    own = {"target.model.name": f"tests.own_networks:{half}", "transfer.pairs": [{"source": "3", "target": "b"}]}
+    settings = {"transfer.update": {"rule": rule, "weight_decay": 0.0}, "transfer.t_cycle": 1}
+    trainer = build(own | settings)
+    (link,), b = trainer.transfer.links, trainer.target.network.b
+    vectors, left_out = spy_on_vectors(link), []
+    for step in range(8):
+        before = copies(link.adapter.state_dict())
+        trainer._step(step)
+        written = b.weight.grad
+        left_out.append(written is None)
+        if written is None:
+            assert not vectors[step].any()
+            assert step > 0 or same(link.adapter.state_dict(), before), "AdamW goes on from its moments only"
+        else:
+            assert vectors[step].any()
+            assert not same(link.adapter.state_dict(), before)
+        if written is not None and rule == "gradient":
+            assert isinstance(link.receiver, Projected)
+            torch.testing.assert_close(vectors[step], link.receiver.basis.T @ written)
+    assert len(set(left_out)) == 2, "or else the test sees only one of the two"
+    assert len(vectors) == 8
