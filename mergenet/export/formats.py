@@ -11,8 +11,10 @@ place, loaded again, compared with the network on examples, and only then rename
 import importlib
 import io
 import json
+import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from mergenet.errors import ConfigError, UserError, needs_package, unknown_name
 from mergenet.export import codegen
 from mergenet.export.evaluate import check_recorded
 from mergenet.export.target import Target, check_fits, load_target
+from mergenet.learner.dry_run import said
 from mergenet.records.atomic import beside, remove, sync_folder, write_synced
 from mergenet.records.checkpoint import load_tensors, tensor_bytes
 from mergenet.records.run_record import is_record
@@ -69,7 +72,8 @@ def export_run(run_folder: Path, format: str, out: Path | None = None, measure: 
     target = load_target(Path(run_folder))
     inputs = examples(target.spec, check_recorded(Path(run_folder), target) if measure else None)
     temporary = beside(path)
-    files = [(temporary, path, kind.make(target))]
+    with _one_line(path):
+        files = [(temporary, path, kind.make(target))]
     if (code := kind.code(target, path.name)) is not None:
         _check_code(path.with_suffix(".py"), path)
         files.insert(0, (temporary.with_suffix(".py"), path.with_suffix(".py"), code.encode()))
@@ -77,7 +81,8 @@ def export_run(run_folder: Path, format: str, out: Path | None = None, measure: 
         path.parent.mkdir(parents=True, exist_ok=True)
         for part, _, content in files:
             write_synced(part, content)
-        check(target, kind.load(target, temporary), path, inputs)
+        with _one_line(path):
+            check(target, kind.load(target, temporary), path, inputs)
         for part, final, _ in files:
             part.replace(final)
         sync_folder(path.parent)
@@ -87,6 +92,26 @@ def export_run(run_folder: Path, format: str, out: Path | None = None, measure: 
         for part, _, _ in files:
             remove(part)
     return [final for _, final, _ in reversed(files)]
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """What torch raises of a network that it cannot write becomes an ExportError; what it prints beside is left out."""
+    level, unseen = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(unseen), redirect_stderr(unseen), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporters' own deprecations, too
+            yield
+    except (UserError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch follows the user's code, and may raise anything
+        raise ExportError(
+            f"{path} was not written: torch cannot make it of the network: {said(error)}; --format safetensors gives "
+            "the weights"
+        ) from error
+    finally:
+        logging.disable(level)
 
 
 def _check_code(code: Path, path: Path) -> None:
@@ -151,7 +176,7 @@ def _code(target: Target, name: str) -> str | None:
     except (codegen.Untraceable, ExportError) as error:
         warnings.warn(
             f"{name} has the weights alone, and no Python file beside it: {error}; "
-            "--format torch-export gives a file that torch alone computes with",
+            "--format torch-export may give a file that torch alone computes with",
             stacklevel=3,
         )
         return None
@@ -189,15 +214,13 @@ def _make_onnx(target: Target) -> bytes:
         with needs_package(name, "onnx"):
             importlib.import_module(name)
     names = target.spec.argument_names
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations
-        program = torch.onnx.export(
-            _program(target),
-            dynamo=True,
-            verbose=False,
-            input_names=list(names),
-            output_names=list(_output_names(target.spec)),
-        )
+    program = torch.onnx.export(
+        _program(target),
+        dynamo=True,
+        verbose=False,
+        input_names=list(names),
+        output_names=list(_output_names(target.spec)),
+    )
     assert program is not None
     program.model.metadata_props.update(target.metadata)
     return program.model_proto.SerializeToString()

@@ -2,8 +2,10 @@
 
 import ast
 import json
+import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -17,7 +19,7 @@ from mergenet.config.loading import dump_yaml
 from mergenet.config.spec import CLASSES, EMBEDDING, IMAGE, IMAGE_TEXT, TEXT, Spec
 from mergenet.errors import CheckpointError, ConfigError
 from mergenet.export import codegen
-from mergenet.export.formats import FORMATS, ExportError, Format, check, examples, export_run
+from mergenet.export.formats import FORMATS, ExportError, Format, Network, check, examples, export_run
 from mergenet.export.target import load_target, plain_state
 from mergenet.layers.matrices import find_layer, list_layers
 from mergenet.models import MODELS, Architecture, build_model
@@ -499,3 +501,64 @@ def test_code_of_somebody_else_is_not_replaced(folder: Path) -> None:
         export_run(folder, "safetensors", folder / "net.py")
     assert sorted(path.name for path in folder.iterdir()) == [BEST_FILE, CONFIG_FILE, "target.py"]
     assert (folder / "target.py").read_text() == "print('mine')"
+
+
+class Branches(nn.Module):
+    """A branch that depends on the values, which torch.export cannot follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 16 * 16, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.fc(images.flatten(1))
+        return x / 2 if x.mean() > 100 else x
+
+
+class Counts(Branches):
+    """Takes the number of images as a number."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([self.fc(images[i : i + 1].flatten(1)) for i in range(int(images.shape[0]))])
+
+
+@pytest.mark.parametrize("format", ["torch-export", "onnx"])
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [(Branches, r"GuardOnDataDependentSymNode: Could not guard .*test_formats\.py:\d+"), (Counts, "UserError: Constr")],
+)
+def test_what_torch_cannot_follow_is_one_line_and_leaves_nothing(
+    made: type[nn.Module],
+    says: str,
+    format: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(MODELS, "own", Architecture(lambda *_: made()))
+    folder = run_folder(tmp_path / "run", made(), model="own")
+    before, disabled = sorted(folder.iterdir()), logging.root.manager.disable
+    suffix = FORMATS[format].suffix
+    message = rf"target\{suffix} was not written: .*{says}.*; --format safetensors gives the weights$"
+    with pytest.raises(ExportError, match=message) as e:
+        export_run(folder, format)
+    assert "\n" not in str(e.value)
+    assert capfd.readouterr() == ("", "")
+    assert sorted(folder.iterdir()) == before
+    assert logging.root.manager.disable == disabled
+    with pytest.warns(UserWarning, match=r"no Python file beside it: .*; --format torch-export may give a file"):
+        export_run(folder, "safetensors")
+
+
+def test_a_file_that_cannot_be_loaded_again_is_one_line_and_is_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object) -> Network:
+        raise RuntimeError("an operator is unknown\nand more lines")
+
+    before = sorted(folder.iterdir())
+    monkeypatch.setitem(FORMATS, "safetensors", replace(FORMATS["safetensors"], load=load))
+    with pytest.raises(ExportError, match=r"was not written: .*RuntimeError: an operator is unknown \(") as e:
+        export_run(folder, "safetensors")
+    assert "\n" not in str(e.value)
+    assert sorted(folder.iterdir()) == before
