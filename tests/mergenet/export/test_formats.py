@@ -562,3 +562,18 @@ def test_a_file_that_cannot_be_loaded_again_is_one_line_and_is_gone(
         export_run(folder, "safetensors")
     assert "\n" not in str(e.value)
     assert sorted(folder.iterdir()) == before
+
+
+class Draws(Branches):
+    """Draws in evaluation mode, too."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(self.fc(images.flatten(1)), 0.3)
+
+
+@pytest.mark.parametrize("format", ["safetensors", "torch-export"])
+def test_a_network_that_draws_in_evaluation_mode(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "own", Architecture(lambda *_: Draws()))
+    folder, state = run_folder(tmp_path / "run", Draws(), model="own"), torch.get_rng_state()
+    assert export_run(folder, format)[0].is_file()
+    assert torch.equal(torch.get_rng_state(), state)
