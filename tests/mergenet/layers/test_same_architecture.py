@@ -14,7 +14,6 @@ from mergenet.models import MODELS, Architecture, image_classifier
 from mergenet.tasks import description_of
 from mergenet.training.diagnose import diagnose
 from mergenet.transfer.pairs import resolve_pairs
-from tests.mergenet.models.test_transformer import tiny_folder
 from tests.mergenet.runs import WORDS, texts
 from tests.tiny import PIXELS, copies, same, tiny_config
 
@@ -114,7 +113,10 @@ def test_networks_that_begin_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_weights_of_one_folder_do_not_count(tmp_path: Path) -> None:
     numbers = vocabulary(texts().source)
     assert numbers is not None
-    tiny_folder(tmp_path, vocab_size=1 + max(numbers.values()))
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    words = {"vocab_size": 1 + max(numbers.values()), "max_position_embeddings": 20}
+    transformers.BertModel(transformers.BertConfig(**sizes, **words)).save_pretrained(tmp_path)
     both: dict[str, Any] = {"target.data": {"name": "emoji_names", "max_length": 12}}
     both |= {f"{side}.model": {"name": "bert", "weights": str(tmp_path)} for side in ("source", "target")}
     found = [(one.name, other.name, space) for one, other, space in sharing_pairs(texts(both))]
