@@ -138,6 +138,7 @@ def importances(
     Raises UserError if there are fewer than MIN_TRIALS trials with a value, or all are equal.
     """
     search.check()
+    search = search.sampled
     tables = [
         _evaluated(
             search,

@@ -58,7 +58,7 @@ def importance(found: Findings, template: str = LIGHT) -> go.Figure:
         chance = go.Scatter(x=rows["chance_high"], y=names, mode="markers", marker=mark, name="chance (95 %)")
         figure.add_traces([bars, chance], rows=1, cols=column)
         figure.update_xaxes(title_text=AXES[name], col=column)
-    return _finished(figure, template, found, f"n = {len(found.search.used)} trials", legend=False)
+    return _finished(figure, template, found, f"n = {len(found.search.sampled.used)} trials", legend=False)
 
 
 def path(found: Findings, template: str = LIGHT) -> go.Figure:
@@ -72,8 +72,8 @@ def path(found: Findings, template: str = LIGHT) -> go.Figure:
     error = {"array": (high - worth).clip(lower=0), "arrayminus": (worth - low).clip(lower=0)}
     figure = go.Figure(go.Bar(x=worth, y=names, orientation="h", error_x=error))
     figure.update_xaxes(title_text=f"worth{search.unit or ' in the metric'}")
-    n = f"to {table.attrs['best']}, n = {len(search.used)} trials, R² of left-out trials {found.surrogate.r2:.2f}"
-    return _finished(figure, template, found, n, legend=False)
+    n = f"n = {len(search.sampled.used)} trials, R² of left-out trials {found.surrogate.r2:.2f}"
+    return _finished(figure, template, found, f"to {table.attrs['best']}, {n}", legend=False)
 
 
 def marginals(found: Findings, template: str = LIGHT) -> go.Figure:

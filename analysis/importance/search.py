@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mergenet.errors import UserError
 from mergenet.records.run_record import ADAPTER_PARAMETERS, METRIC, STOPPED, is_metric, measured, read_epochs
 
 MIN_TRIALS = 10  # the best 5 of 10 can separate two halves with p 0.008; of fewer trials nothing is told from chance
+MOST = 1_000  # trials of which importances and forests are computed
 COST = (STEP_SECONDS, ADAPTER_PARAMETERS, "seconds")
 COLUMNS = ("trial", "number", "state", "epochs_done", "value", EPOCHS_TRAINED, *COST, BREAKS, "folder")
 
@@ -50,6 +51,16 @@ class Search:
     def used(self) -> pd.DataFrame:
         """The trials that have a value."""
         return self.trials.dropna(subset=["value"]).reset_index(drop=True)
+
+    @cached_property
+    def sampled(self) -> "Search":
+        """Of more than MOST used trials a search of that many, the same each time: what importances and forests learn
+        from. Those of all would take minutes, and hardly be more certain.
+        """
+        if len(self.used) <= MOST:
+            return self
+        kept = np.sort(np.random.default_rng(0).choice(len(self.used), MOST, replace=False))
+        return replace(self, trials=self.used.iloc[kept].reset_index(drop=True))
 
     @property
     def sign(self) -> float:

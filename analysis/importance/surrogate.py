@@ -23,8 +23,8 @@ BACKGROUND = 100  # trials over which a marginal curve is averaged
 
 @dataclass(frozen=True)
 class Surrogate:
-    """forest: of all trials with a value; resampled: of as many drawn with replacement. They predict
-    `Search.standard_goal`.
+    """forest: of the trials of `Search.sampled`; resampled: of as many drawn with replacement. They predict its
+    `standard_goal`.
 
     r2: coefficient of determination of the predictions for each trial by the trees that did not see it (out of bag).
     """
@@ -40,13 +40,14 @@ class Surrogate:
         In the metric's own unit.
         """
         found = [forest.predict(points) for forest in (self.forest, *self.resampled)]
-        return self.search.sign * self.search.spread * np.array(found)
+        return self.search.sign * self.search.sampled.spread * np.array(found)
 
 
 def fit_surrogate(search: Search, resamples: int = RESAMPLES) -> Surrogate:
     """Raises UserError as `Search.check`."""
     search.check()
-    points, goal, rng = codes(search, search.used), search.standard_goal, np.random.default_rng(RNG_SEED)
+    told = search.sampled
+    points, goal, rng = codes(search, told.used), told.standard_goal, np.random.default_rng(RNG_SEED)
     drawn = rng.integers(len(goal), size=(resamples, len(goal)))
     forest = _forest(TREES).fit(points, goal)
     resampled = [_forest(RESAMPLED_TREES).fit(points[rows], goal[rows]) for rows in drawn]

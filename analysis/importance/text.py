@@ -41,8 +41,11 @@ def importance_lines(found: Findings) -> list[str]:
     of = f" of {len(search.trials)}" if out else ""
     left_out = f" (left out: {out})" if out else ""
     table = found.importances
+    few = len(search.sampled.used)
+    drawn = [] if few == len(search.used) else [f"computed from {few} of them, drawn at random, the same each time"]
     return [
         f"what explains {search.label}, over {len(search.used)}{of} trials{left_out}",
+        *drawn,
         "",
         importance_table(found),
         "",
@@ -83,7 +86,7 @@ def verdict(found: Findings, table: pd.DataFrame) -> list[str]:
     lines = [f"{found.names[path]} explains more than chance, by {' and '.join(names)}" for path, names in by.items()]
     if others:
         names = ", ".join(found.names[path] for path in others)
-        lines.append(f"not told from chance by {len(found.search.used)} trials: {names}")
+        lines.append(f"not told from chance by {len(found.search.sampled.used)} trials: {names}")
     return lines
 
 
@@ -97,7 +100,7 @@ def learned(found: Findings, table: pd.DataFrame) -> list[str]:
 
 def _left_out_of(found: Findings) -> list[str]:
     """Why an evaluator has no number for a parameter."""
-    search, lines = found.search, []
+    search, lines = found.search.sampled, []
     for path in search.parameters:
         if path not in search.varied:
             values = [label for label in search.used[path] if label is not None]
@@ -112,9 +115,10 @@ def _left_out_of(found: Findings) -> list[str]:
 
 
 def _means(found: Findings) -> list[str]:
-    search, count = found.search, len(found.search.used)
-    cutoff = np.sort(-search.goal)[int(np.ceil(target_quantile(count) * count)) - 1]
-    top = int((-search.goal <= cutoff).sum())  # the evaluator takes all that are equal to the last of them
+    search, goal = found.search, found.search.sampled.goal
+    count = len(goal)
+    cutoff = np.sort(-goal)[int(np.ceil(target_quantile(count) * count)) - 1]
+    top = int((-goal <= cutoff).sum())  # the evaluator takes all that are equal to the last of them
     times = "; ".join(f"{name} {e.permutations}" for name, e in EVALUATORS.items())
     lines = [
         f"{PED_ANOVA}: how far the best {top} of {count} trials lie from all; {FANOVA}: share of variance explained",
@@ -134,7 +138,7 @@ def path_lines(found: Findings) -> list[str]:
     path, search = found.ablation_path, found.search
     number, r2 = partial(amount, search.metric), found.surrogate.r2
     best = f"{path.attrs['best']}, {number(path.attrs['value'])}"
-    head = f"from the base to the best ({best}), by a forest of {len(search.used)} trials"
+    head = f"from the base to the best ({best}), by a forest of {len(search.sampled.used)} trials"
     lines = [f"{head} (R2 of left-out trials {r2:.2f})"]
     if r2 <= 0:
         lines.append("the forest predicts a left-out trial no better than their mean does: these steps show nothing")

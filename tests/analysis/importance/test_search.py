@@ -1,13 +1,19 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.best import best_trial
+from analysis.importance.ablation_path import ablation_path
 from analysis.importance.evaluators import importances
 from analysis.importance.findings import Findings
 from analysis.importance.search import Search, load_search
+from analysis.importance.surrogate import codes, fit_surrogate
+from analysis.importance.text import importance_lines
 from mergenet.errors import UserError
 from tests.analysis.folders import make_run
 from tests.analysis.importance.sweeps import BOUND, GATE, RANK, by_gate, by_wide_gate, drawn, write_sweep
@@ -143,3 +149,25 @@ def test_runs_of_different_tasks_need_a_metric_and_others_are_left_out(tmp_path:
     with pytest.raises(UserError, match="the runs must have one metric to choose by"):
         load_search(copy)
     assert len(load_search(copy, metric="target_val_top1").used) == 24
+
+
+def test_of_many_trials_importances_and_forests_learn_from_some(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best one may be none of them, and is the best all the same."""
+    assert search.sampled is search
+    monkeypatch.setattr("analysis.importance.search.MOST", 16)
+    many = dataclasses.replace(search)
+    few = many.sampled
+    assert len(few.used) == 16 < len(many.used) == 24
+    assert set(few.used["trial"]) < set(many.used["trial"])
+    pd.testing.assert_frame_equal(dataclasses.replace(search).sampled.used, few.used)
+    table = importances(many, permutations=19, resamples=5)
+    pd.testing.assert_frame_equal(table, importances(few, permutations=19, resamples=5))
+    assert set(table["n"]) == {16}
+    surrogate = fit_surrogate(many)
+    assert ablation_path(surrogate).attrs["best"] == search.best["trial"]
+    path = codes(many, many.used)
+    assert np.corrcoef(surrogate.predictions(path)[0], many.used["value"].astype(float))[0, 1] > 0.9
+    text = importance_lines(Findings(many))
+    assert text[1] == "computed from 16 of them, drawn at random, the same each time"
