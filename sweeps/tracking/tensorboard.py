@@ -54,9 +54,10 @@ class EventFiles:
 
     def _catch_up(self) -> None:
         for run in trial_folders(self.folder):
-            with suppress(CheckpointError):  # damaged: the run itself will report it
+            with suppress(CheckpointError, FileNotFoundError):  # damaged: the run will report it; or deleted meanwhile
                 result = read_result(run)
                 if ended_trial(run) is not None and num_events(run / FOLDER) != result[EPOCHS_DONE]:
+                    (run / FOLDER).mkdir(exist_ok=True)  # not again the folder of a run that is deleted
                     for row in read_epochs(run, result):
                         self._write(run.name, row)
                     self._end(run.name)
